@@ -1,0 +1,1 @@
+"""Checkpoint in, result files out: import with proof, fine-tune, measure."""

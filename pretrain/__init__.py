@@ -1,0 +1,1 @@
+"""Images in, backbone out: self-supervised pretraining in plain PyTorch."""

@@ -1,0 +1,54 @@
+"""What a method is: a module that wants views and returns named losses.
+
+A method differs from another in five choices, which `MethodInfo` names. It holds no trainer: the loop in
+`pretrain.train` (or five lines in a notebook) calls it, steps the optimiser and then calls `after_step`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from pretrain.views import View, ViewPlan
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """The line of `densebench methods`: the five choices, the source and how far it was checked."""
+
+    id: str
+    name: str
+    unit: str
+    partner: str
+    loss: str
+    second_network: Literal["none", "siamese", "momentum"]
+    negatives: str
+    paper: str
+    fidelity: Literal["code", "paper", "reconstruction"]
+    uncertain: tuple[str, ...] = ()
+
+
+class Method(nn.Module):
+    """Base of all methods.
+
+    A subclass sets `info`, builds `backbone` (the network that is exported) and `plan`, and implements `forward`.
+    Its constructor takes one frozen config dataclass and nothing else, so that a recipe is data.
+    """
+
+    info: ClassVar[MethodInfo]
+    plan: ViewPlan
+    backbone: nn.Module
+
+    def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
+        """Named scalars for one batch: `loss` is differentiated, every other entry is detached, for the log.
+
+        `views` follow `plan.specs`, all of the same N images in the same order. Queues and momentum weights are
+        read but not moved here: that is `after_step`'s part, so that a step that is not taken leaves no trace.
+        """
+        raise NotImplementedError
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Move momentum weights and queues. `step` counts finished optimiser steps, from 1 to `total_steps`."""
