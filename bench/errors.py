@@ -1,0 +1,5 @@
+"""The error that `bench` raises for anything its user can mend."""
+
+
+class BenchError(Exception):
+    """Says in one or two lines what is wrong and what to do; the command line prints it without a traceback."""
