@@ -1,0 +1,108 @@
+"""The main job from end to end on generated data: what a newcomer watches first.
+
+Every step is a verb that the user can type; the demo prints it before it runs. A demo that was interrupted
+continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.errors import BenchError
+from bench.jobs import available_cores
+
+RECIPES = ("moco-v2-mini", "densecl-mini")
+ARCHITECTURE = "resnet18"
+
+
+def run_demo(work: Path, processes: int | None) -> int:
+    """Pretrain two methods, submit them beside random initialisation, and rank them. Returns the exit code."""
+    console = Console(soft_wrap=True, highlight=False)
+    started = time.monotonic()
+    data, runs = work / "data", {recipe: work / "pretraining" / f"{recipe}-seed0" for recipe in RECIPES}
+    parallel = [] if processes is None else ["--processes", str(processes)]
+
+    _step(console, "Generate data: VOC, COCO and Cityscapes format, and unlabelled images")
+    _together([["data", "generate", data]])
+
+    _step(console, "Pretrain two methods side by side on the unlabelled images")
+    threads = max(1, available_cores() // len(runs))
+    _together(
+        [
+            ["pretrain", recipe, "--data", data / "pretrain" / "images", "--work", work, "--threads", threads]
+            + (["--resume"] if run.exists() else [])
+            for recipe, run in runs.items()
+        ],
+        prefixes=RECIPES,
+    )
+    for run in runs.values():
+        _together([["export", run]])
+
+    _step(console, "Submit random initialisation and the two backbones: fine-tune on four protocols")
+    _together([["submit", f"random:{ARCHITECTURE}", "--name", "random", "--data", data, "--work", work, *parallel]])
+    for recipe, run in runs.items():
+        _together([["submit", run / "export", "--name", recipe, "--data", data, "--work", work, *parallel]])
+
+    _step(console, "Rank them")
+    page, csv, markdown = work / "page", work / "leaderboard.csv", work / "leaderboard.md"
+    _together([["leaderboard", "--work", work, "--csv", csv, "--markdown", markdown, "--site", page]])
+    minutes = (time.monotonic() - started) / 60
+    console.print(f"\nDone in {minutes:.1f} minutes. Table: {csv}   Page: {page / 'index.html'}")
+    return 0
+
+
+def _step(console: Console, title: str) -> None:
+    console.print(f"\n[bold]{title}[/]")
+
+
+def _together(commands: Sequence[Sequence[object]], prefixes: Sequence[str] = ()) -> None:
+    """Run verbs at the same time, each in a process of its own, their lines marked with `prefixes`.
+
+    Raises:
+        BenchError: one of them failed; its own message has been printed.
+    """
+    lines = [[str(word) for word in command] for command in commands]
+    for line in lines:
+        print(f"$ densebench {shlex.join(line)}", flush=True)
+    running = [_start(line, piped=bool(prefixes)) for line in lines]
+    readers = [
+        threading.Thread(target=_relay, args=(process, prefix))
+        for process, prefix in zip(running, prefixes, strict=False)
+    ]
+    try:
+        for reader in readers:
+            reader.start()
+        codes = [process.wait() for process in running]
+    finally:
+        for process in running:
+            process.terminate()
+        for reader in readers:
+            reader.join()
+    failed = [line for line, code in zip(lines, codes, strict=True) if code]
+    if failed:
+        raise BenchError(f"stopped at: densebench {shlex.join(failed[0])}; repeat `densebench demo` to continue")
+
+
+def _start(line: list[str], *, piped: bool) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench", *line],
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE if piped else None,
+        stderr=subprocess.STDOUT if piped else None,
+        text=True,
+    )
+
+
+def _relay(process: subprocess.Popen[str], prefix: str) -> None:
+    assert process.stdout is not None  # it was started with a pipe
+    for text in process.stdout:
+        print(f"[{prefix}] {text}", end="", flush=True)

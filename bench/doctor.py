@@ -1,0 +1,108 @@
+"""What this machine can run, and what is missing to run the rest."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from bench.datasets import DATASETS, check
+from bench.errors import BenchError
+from bench.jobs import available_cores
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "onedl-mmengine",
+    "onedl-mmcv",
+    "onedl-mmdetection",
+    "onedl-mmsegmentation",
+    "pycocotools",
+    "opencv-python-headless",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; `missing` means that some verb cannot work."""
+
+    what: str
+    state: Literal["ok", "note", "missing"]
+    finding: str
+
+    def to_dict(self) -> dict[str, str]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def diagnose(work: Path, data: Path | None) -> list[Finding]:
+    """Examine packages, operators, device, memory, disk and, if given, the data root."""
+    findings = [_python(), *(_package(name) for name in PACKAGES)]
+    if not any(finding.state == "missing" for finding in findings):
+        findings += [_operators(), _device()]
+    findings += [_memory(), _disk(work)]
+    if data is not None:
+        findings += [_dataset(data, dataset) for dataset in DATASETS]
+    return findings
+
+
+def _python() -> Finding:
+    supported = (3, 11) <= tuple(map(int, platform.python_version_tuple()[:2])) < (3, 13)
+    note = "" if supported else ": use 3.11 or 3.12"
+    return Finding("python", "ok" if supported else "missing", platform.python_version() + note)
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, "ok", metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return Finding(name, "missing", f"not installed: pip install {name}")
+
+
+def _operators() -> Finding:
+    from bench.openmmlab import prepare_openmmlab
+    from bench.openmmlab.ops import operator_source
+
+    prepare_openmmlab()
+    return Finding("detection operators", "ok", operator_source())
+
+
+def _device() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+        return Finding("device", "ok", f"{torch.cuda.device_count()} x {name}, {memory:.0f} GiB")
+    return Finding("device", "note", f"{available_cores()} CPU cores: enough for track mini, not for track paper")
+
+
+def _memory() -> Finding:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    state: Literal["ok", "note"] = "ok" if total >= 4 else "note"
+    return Finding("memory", state, f"{total:.0f} GiB" + ("" if total >= 4 else ": use --processes 1"))
+
+
+def _disk(work: Path) -> Finding:
+    existing = next(folder for folder in [work.resolve(), *work.resolve().parents] if folder.exists())
+    if not os.access(existing, os.W_OK):
+        return Finding("work folder", "missing", f"{existing} is not writable: choose another --work")
+    free = shutil.disk_usage(existing).free / 2**30
+    state: Literal["ok", "note"] = "ok" if free >= 2 else "note"
+    return Finding("work folder", state, f"{existing}: {free:.0f} GiB free")
+
+
+def _dataset(root: Path, dataset: str) -> Finding:
+    try:
+        report = check(root, dataset)
+    except BenchError as error:
+        return Finding(dataset, "missing", str(error))
+    errors = [message for severity, message in report.problems if severity == "error"]
+    if errors:
+        return Finding(dataset, "missing", f"{errors[0]} (densebench data check {root})")
+    reference = report.reference()
+    return Finding(dataset, "ok", f"{reference.train_images} train, {reference.val_images} val images")

@@ -1,0 +1,150 @@
+"""Runs on local processes: each run in a process of its own, a few at a time, none twice.
+
+The processes are forked from a server that has imported the detection and segmentation libraries once, so a run
+starts in a fraction of a second, and a run that crashes takes nothing down but itself. A run ends with its parent:
+killing the command leaves no orphan behind, and repeating it continues with the runs that have no result yet.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import multiprocessing
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from bench.errors import BenchError
+from leaderboard.records import DatasetReference
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fine-tuning run, as data: everything its process needs."""
+
+    protocol: str
+    checkpoint: Path
+    """Folder with `backbone.safetensors` and `card.json`."""
+    data_root: Path
+    dataset: DatasetReference
+    seed: int
+    folder: Path
+    """Where the run keeps its log, resolved config, predictions and final weights."""
+    results: Path
+    """Folder of the result store."""
+    key: str
+
+    @property
+    def log(self) -> Path:
+        """What the run printed."""
+        return self.folder / "run.log"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run's process ended. `failure` is None when the run has written its result."""
+
+    run: Run
+    seconds: float
+    failure: str | None
+
+
+def run_all(runs: Sequence[Run], *, processes: int, finished: Callable[[Outcome], None]) -> list[Outcome]:
+    """Execute `runs` in order on `processes` processes at a time, sharing the cores equally.
+
+    `finished` is called after each run. A run that fails is reported and does not stop the others.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.openmmlab.preload"])
+    threads = max(1, available_cores() // processes)
+    waiting, active, outcomes = list(runs), dict[BaseProcess, tuple[Run, float]](), list[Outcome]()
+    try:
+        while waiting or active:
+            while waiting and len(active) < processes:
+                run = waiting.pop(0)
+                process = context.Process(target=_execute, args=(run, threads), name=run.key)
+                process.start()
+                active[process] = (run, time.monotonic())
+            wait([process.sentinel for process in active])
+            for process in [p for p in active if not p.is_alive()]:
+                run, started = active.pop(process)
+                failure = None if process.exitcode == 0 else _why(run, process.exitcode)
+                outcomes.append(Outcome(run, time.monotonic() - started, failure))
+                finished(outcomes[-1])
+    finally:
+        for process in active:
+            process.terminate()
+            process.join()
+    return outcomes
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _execute(run: Run, threads: int) -> None:
+    """The run's process: everything printed goes to the run's log; the result goes to the store."""
+    from leaderboard.store import ResultStore
+
+    _end_with_parent()
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with run.log.open("a") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
+    try:
+        with _only_one(run):
+            import cv2
+            import torch
+
+            from bench.openmmlab.runner import run_transfer
+            from bench.protocols import load_protocol
+
+            torch.set_num_threads(threads)
+            cv2.setNumThreads(0)
+            result = run_transfer(
+                load_protocol(run.protocol), run.checkpoint, run.data_root, run.dataset, run.seed, run.folder
+            )
+            ResultStore(run.results).add(result)
+    except BaseException as error:
+        traceback.print_exc()
+        print(f"FAILED: {error}" if isinstance(error, BenchError) else f"FAILED: {type(error).__name__}: {error}")
+        sys.stdout.flush()
+        sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    """Leave at once when the submitting command is gone, however it went."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _only_one(run: Run) -> Iterator[None]:
+    """Hold the run's lock, so that two commands never execute the same run at the same time."""
+    with (run.folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BenchError(f"{run.folder} is being run by another command: wait for it, or stop it") from None
+        yield
+
+
+def _why(run: Run, exitcode: int | None) -> str:
+    """The last words of a failed run."""
+    lines = run.log.read_text(errors="replace").splitlines() if run.log.is_file() else []
+    words = next((line.removeprefix("FAILED: ") for line in reversed(lines) if line.startswith("FAILED: ")), None)
+    return f"{words or f'its process ended with exit code {exitcode}'} (log: {run.log})"

@@ -1,0 +1,109 @@
+"""Submit a checkpoint: import it with proof, run every protocol with every seed, write one result file a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.checkpoints import import_checkpoint
+from bench.datasets import check
+from bench.errors import BenchError
+from bench.jobs import Outcome, Run, available_cores, run_all
+from bench.protocols import Protocol, load_protocol
+from bench.tracks import find_track
+from leaderboard.records import Card, DatasetReference, Result, result_key
+from leaderboard.store import ResultStore
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What `submit` did: `results` of this checkpoint (old and new) and the runs that failed now."""
+
+    card: Card
+    results: list[Result]
+    outcomes: list[Outcome]
+
+    @property
+    def failures(self) -> list[Outcome]:
+        """Runs without a result."""
+        return [outcome for outcome in self.outcomes if outcome.failure]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a submission: those that have a result already and those that are to be executed."""
+
+    card: Card
+    done: list[Run]
+    todo: list[Run]
+
+
+def plan_submission(
+    checkpoint: str | Path,
+    *,
+    name: str,
+    data: Path,
+    work: Path,
+    track: str = "mini",
+    protocols: Sequence[str] = (),
+    seeds: int | None = None,
+    **card_fields: object,
+) -> Plan:
+    """Import `checkpoint`, check the data sets, and list the runs of `track` (or of `protocols` alone).
+
+    `seeds` runs the track's first seeds only. Every input is checked before the first run starts.
+
+    Raises:
+        BenchError: the checkpoint, a protocol's name or a data set is not usable.
+    """
+    chosen, seed_list = _choose(track, protocols, seeds)
+    folder = import_checkpoint(checkpoint, name=name, work=work, **card_fields)
+    card = Card.model_validate_json((folder / "card.json").read_bytes())
+    datasets = {protocol.dataset: _usable(data, protocol.dataset) for protocol in chosen}
+    store = ResultStore(work / "results")
+    finished = {result.key for result in store if result.status == "finished"}
+    runs = [
+        _run(protocol, folder, card, data, datasets[protocol.dataset], seed, work)
+        for seed in seed_list
+        for protocol in chosen
+    ]
+    return Plan(card, [r for r in runs if r.key in finished], [r for r in runs if r.key not in finished])
+
+
+def submit(
+    plan: Plan, *, processes: int | None = None, finished: Callable[[Outcome], None] = lambda outcome: None
+) -> Submission:
+    """Execute what is left of `plan` on local processes (default: one a core, four at most)."""
+    outcomes = run_all(plan.todo, processes=processes or min(4, available_cores()), finished=finished)
+    keys = {run.key for run in [*plan.done, *plan.todo]}
+    runs = [*plan.done, *plan.todo]
+    results = [r for r in ResultStore(runs[0].results) if r.key in keys] if runs else []
+    return Submission(plan.card, results, outcomes)
+
+
+def _choose(track_id: str, names: Sequence[str], seeds: int | None) -> tuple[list[Protocol], tuple[int, ...]]:
+    track = find_track(track_id)
+    unknown = [name for name in names if name not in track.protocols]
+    if unknown:
+        raise BenchError(f"track {track.id} has no protocol {unknown[0]!r}: it has {', '.join(track.protocols)}")
+    if seeds is not None and not 1 <= seeds <= len(track.seeds):
+        raise BenchError(f"track {track.id} has {len(track.seeds)} seeds: --seeds takes 1 to {len(track.seeds)}")
+    return [load_protocol(name) for name in names or track.protocols], track.seeds[:seeds]
+
+
+def _usable(data: Path, dataset: str) -> DatasetReference:
+    report = check(data, dataset)
+    errors = [message for severity, message in report.problems if severity == "error"]
+    if errors:
+        more = f" (and {len(errors) - 1} more: densebench data check {data})" if len(errors) > 1 else ""
+        raise BenchError(f"{dataset}: {errors[0]}{more}")
+    return report.reference()
+
+
+def _run(
+    protocol: Protocol, checkpoint: Path, card: Card, data: Path, dataset: DatasetReference, seed: int, work: Path
+) -> Run:
+    key = result_key(card.sha256, protocol.sha256, dataset.fingerprint, seed)
+    folder = work / "transfers" / card.sha256[:12] / protocol.id / f"seed{seed}-{key[:8]}"
+    return Run(protocol.id, checkpoint, data, dataset, seed, folder, work / "results", key)
