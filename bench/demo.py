@@ -103,6 +103,5 @@ def _start(line: list[str], *, piped: bool) -> subprocess.Popen[str]:
 
 
 def _relay(process: subprocess.Popen[str], prefix: str) -> None:
-    assert process.stdout is not None  # it was started with a pipe
-    for text in process.stdout:
+    for text in process.stdout or ():
         print(f"[{prefix}] {text}", end="", flush=True)
