@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from difflib import get_close_matches
+from typing import Any, Literal, Protocol, get_type_hints
 
+from pretrain.errors import PretrainError
 from pretrain.method import Method
 from pretrain.optimizers import OptimizerConfig, SGDConfig
 from pretrain.schedules import CosineSchedule, Schedule, StepSchedule
+from pretrain.settings import as_text, parse
 
 __all__ = [
     "CosineSchedule",
@@ -17,6 +24,8 @@ __all__ = [
     "SGDConfig",
     "Schedule",
     "StepSchedule",
+    "find_recipe",
+    "override",
 ]
 
 PROSE = {"prose": True}
@@ -38,12 +47,17 @@ class MethodConfig(Protocol):
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way of pretraining. `batch_size` is global: over all processes of a step."""
+    """One way of pretraining.
+
+    Raises:
+        PretrainError: epochs or batch size below 1, or a name that cannot be a file name.
+    """
 
     name: str
     method: MethodConfig
     epochs: int
     batch_size: int
+    """Images of one step over all processes."""
     optimizer: OptimizerConfig
     schedule: Schedule
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -55,7 +69,99 @@ class Recipe:
     cost: str = field(default="", metadata=PROSE)
     """Rough cost of a run."""
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}", self.name):
+            raise PretrainError(
+                f"{self.name!r} is no recipe name: write at most 60 letters, digits, '.', '_', '+' and '-', "
+                "the first a letter or a digit"
+            )
+        for key, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
+            if value < 1:
+                raise PretrainError(f"recipe {self.name}: {key} is {value}, but must be at least 1")
+
     @property
     def backbone(self) -> str:
         """The backbone's architecture."""
         return self.method.backbone
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all settings that decide the weights: equal hashes are the same recipe."""
+        return hashlib.sha256(json.dumps(_plain(self, hashed=True), sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting as JSON values; `type` names the dataclass of each part."""
+        return _plain(self, hashed=False)
+
+
+def find_recipe(recipes: Mapping[str, Recipe], name: str) -> Recipe:
+    """The recipe called `name`.
+
+    Raises:
+        PretrainError: there is none; the message lists the nearest names.
+    """
+    if name not in recipes:
+        nearest = get_close_matches(name, recipes, n=3, cutoff=0.4) or sorted(recipes)
+        raise PretrainError(f"no recipe {name!r}; did you mean {', '.join(nearest)}? `densebench recipes` lists all")
+    return recipes[name]
+
+
+def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """A copy with settings changed by text such as `epochs=3`, `method.temperature=0.1` or `optimizer.lr=1e-2`.
+
+    Values are read by the type of the field: numbers, `true`/`false`, `none`, and tuples as `0.2,1`.
+
+    Raises:
+        PretrainError: a key that does not exist (the nearest are listed) or a value of another type.
+    """
+    for setting in settings:
+        key, equals, text = (part.strip() for part in setting.partition("="))
+        if not equals:
+            raise PretrainError(f"setting {setting!r}: write it as key=value, e.g. epochs=3")
+        known = _leaves(recipe)
+        if key not in known:
+            nearest = get_close_matches(key, known, n=3, cutoff=0.5)
+            nearest += [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2] and k not in nearest]
+            listed = f"did you mean {', '.join(nearest)}?" if nearest else f"there are {', '.join(known)}"
+            raise PretrainError(f"recipe {recipe.name} has no setting {key!r}; {listed}")
+        try:
+            recipe = _replaced(recipe, key.split("."), text)
+        except ValueError as error:
+            raise PretrainError(f"setting {key}={text}: {error} (now {as_text(known[key])})") from error
+    return recipe
+
+
+def _leaves(part: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> present value of everything that `override` can change."""
+    found: dict[str, Any] = {}
+    for item in fields(part):
+        value = getattr(part, item.name)
+        if is_dataclass(value):
+            found.update(_leaves(value, f"{prefix}{item.name}."))
+        else:
+            found[prefix + item.name] = value
+    return found
+
+
+def _replaced(part: Any, path: list[str], text: str) -> Any:
+    name, *rest = path
+    if rest:
+        return replace(part, **{name: _replaced(getattr(part, name), rest, text)})
+    return replace(part, **{name: parse(text, get_type_hints(type(part))[name])})
+
+
+def _plain(value: Any, *, hashed: bool) -> Any:
+    """JSON values. For the hash, prose is left out and whole numbers equal floats (`lr=1` is `lr=1.0`)."""
+    if is_dataclass(value):
+        kept = [item for item in fields(value) if not (hashed and item.metadata.get("prose"))]
+        return {
+            "type": type(value).__name__,
+            **{item.name: _plain(getattr(value, item.name), hashed=hashed) for item in kept},
+        }
+    if isinstance(value, tuple | list):
+        return [_plain(item, hashed=hashed) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool) and hashed:
+        return float(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise TypeError(f"a recipe holds only dataclasses, tuples, numbers, text and None, not {type(value).__name__}")
