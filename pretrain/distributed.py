@@ -1,0 +1,96 @@
+"""Processes of one training run: ranks, gathering, and the exchange of rows that shuffled batch norm needs.
+
+Every function also works without `torch.distributed`, as the only process. NCCL and Gloo both serve.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+@torch.no_grad()
+def gather(x: Tensor) -> Tensor:
+    """Rows (n, ...) of all processes in the order of ranks, (world n, ...); n is the same everywhere. No gradient."""
+    world = world_size()
+    if world == 1:
+        return x
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world)]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
+
+
+def gather_with_grad(x: Tensor) -> Tensor:
+    """As `gather`; each process's gradient is the sum over processes of what their losses send to its rows.
+
+    With gradients of the weights averaged over processes, a loss that every process computes from the gathered rows
+    trains as it would in one process with the whole batch.
+    """
+    return x if world_size() == 1 else _Gather.apply(x)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+        return gather(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.chunk(world_size())[rank()]
+
+
+def batch_permutation(n: int, seed: int, step: int) -> Tensor:
+    """A permutation of a global batch of n, the same on every process and for a resumed run: int64 (n,), on the CPU."""
+    generator = torch.Generator().manual_seed(((seed & 0xFFFFFFFF) << 32) | (step & 0xFFFFFFFF))
+    return torch.randperm(n, generator=generator)
+
+
+def inverse(permutation: Tensor) -> Tensor:
+    """The permutation that undoes `permutation`."""
+    return torch.argsort(permutation)
+
+
+@torch.no_grad()
+def reorder(x: Tensor, permutation: Tensor) -> Tensor:
+    """This process's part of the permuted global batch: row i of the whole becomes row `permutation[i]` of the old.
+
+    `x` (n, ...) holds this process's rows, `permutation` (world n,) lies on the CPU and is the same everywhere. Equal
+    to gathering all rows, permuting and keeping one's own, but each row travels once. No gradient.
+    """
+    world = world_size()
+    if world == 1:
+        return x[permutation.to(x.device, non_blocking=True)]
+    sent, received, order = exchange_plan(permutation, rank(), world)
+    outgoing = x[torch.cat(sent).to(x.device, non_blocking=True)]
+    incoming = torch.empty_like(outgoing)
+    dist.all_to_all_single(incoming, outgoing, received, [len(rows) for rows in sent])
+    return incoming[order.to(x.device, non_blocking=True)]
+
+
+def exchange_plan(permutation: Tensor, rank: int, world: int) -> tuple[list[Tensor], list[int], Tensor]:
+    """What `reorder` moves for one process.
+
+    Returns the local rows sent to each process, the number of rows received from each, and the order that puts the
+    rows received (side by side, by sender) into place.
+    """
+    n = len(permutation) // world
+    wanted = permutation.view(world, n)
+    sent = [rows[rows // n == rank] % n for rows in wanted]
+    senders = wanted[rank] // n
+    received = torch.bincount(senders, minlength=world).tolist()
+    return sent, received, torch.argsort(torch.argsort(senders, stable=True))

@@ -1,0 +1,105 @@
+"""InfoNCE of queries against one positive key each and a queue of negatives."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional as F
+
+MAX_LOGITS = 1 << 24
+"""Logits held at once (64 MiB in float32); more rows are taken in turns."""
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """`x` in float32 if it is half precision, else as it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def unit(x: Tensor) -> Tensor:
+    """`x` (N, C, ...) with vectors along C scaled to length 1, in full precision."""
+    return F.normalize(full_precision(x), dim=1)
+
+
+class InfoNCE(NamedTuple):
+    """The loss, and detached scalars for the log: what the network makes of positives and negatives.
+
+    `positive` and `negative` are mean similarities in [-1, 1] for unit vectors, before the temperature; `accuracy` is
+    the share of queries whose positive beats every negative (the pretext task's top-1).
+    """
+
+    loss: Tensor
+    positive: Tensor
+    negative: Tensor
+    accuracy: Tensor
+
+
+def info_nce(queries: Tensor, positives: Tensor, negatives: Tensor, temperature: float) -> InfoNCE:
+    """L = -1/R sum_r log( exp(q_r.k_r / T) / (exp(q_r.k_r / T) + sum_j exp(q_r.n_j / T)) ).
+
+    `queries` (R, C), `positives` (R, C) and `negatives` (K, C) are taken as they come: normalise them first. Only
+    `queries` receive a gradient; keys are constants (MoCo, arXiv 1911.05722, equation 1; DenseCL, equations 2 and 3).
+
+    Computed in float32 (float64 for float64 input) also under autocast. The R x K logits are never held at once:
+    forward takes rows in turns and keeps only the gradient (R, C), which is linear in what the chain rule brings.
+    """
+    differentiable = queries.requires_grad and torch.is_grad_enabled()
+    loss, positive, accuracy = _InfoNCE.apply(queries, positives, negatives, temperature, differentiable)
+    with torch.no_grad():
+        negative = queries.detach().to(negatives.dtype).mean(0) @ negatives.mean(0)
+    return InfoNCE(loss, positive, negative, accuracy)
+
+
+class _InfoNCE(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, queries: Tensor, positives: Tensor, negatives: Tensor, temperature: float, grad: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.autocast(queries.device.type, enabled=False):
+            q = full_precision(queries)
+            k, n = positives.to(q.dtype), negatives.to(q.dtype)
+            rows = max(1, min(len(q), MAX_LOGITS // len(n)))
+            gradient = torch.empty_like(q) if grad else q.new_empty(0)
+            log_losses, similarities, correct = [], [], []
+            for start in range(0, len(q), rows):
+                part = slice(start, start + rows)
+                similarity = (q[part] * k[part]).sum(1)
+                positive = similarity / temperature
+                logits = (q[part] / temperature) @ n.T
+                largest_negative = logits.amax(1)
+                largest = torch.maximum(largest_negative, positive)
+                exp_negative = logits.sub_(largest[:, None]).exp_()
+                exp_positive = (positive - largest).exp()
+                sum_negative = exp_negative.sum(1)
+                total = sum_negative + exp_positive
+                log_losses.append(total.log() + largest - positive)
+                similarities.append(similarity)
+                correct.append(positive > largest_negative)
+                if grad:
+                    # dL_r/dq_r = sum_j p_rj (n_j - k_r) / T with the softmax p
+                    pull = torch.addcmul(exp_negative @ n, sum_negative[:, None], k[part], value=-1)
+                    gradient[part] = pull / (total[:, None] * (temperature * len(q)))
+            loss = torch.cat(log_losses).mean()
+            accuracy = torch.cat(correct).to(q.dtype).mean()
+            similarity = torch.cat(similarities).mean()
+        ctx.save_for_backward(gradient)
+        ctx.query_dtype = queries.dtype  # type: ignore[attr-defined]
+        ctx.mark_non_differentiable(similarity, accuracy)
+        return loss, similarity, accuracy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, loss: Tensor, *_: Tensor):  # type: ignore[no-untyped-def]
+        (gradient,) = ctx.saved_tensors
+        return (gradient * loss).to(ctx.query_dtype), None, None, None, None
+
+
+@torch.no_grad()
+def embedding_std(embeddings: Tensor) -> Tensor:
+    """How spread unit vectors (N, C) are: standard deviation over N, mean over C, times sqrt(C).
+
+    About 1 if directions are uniform on the sphere, 0 if all collapsed to one point.
+    """
+    return full_precision(embeddings).std(0, correction=0).mean() * embeddings.shape[1] ** 0.5
