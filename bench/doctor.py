@@ -65,10 +65,11 @@ def _package(name: str) -> Finding:
 
 def _operators() -> Finding:
     from bench.openmmlab import prepare_openmmlab
-    from bench.openmmlab.ops import operator_source
+    from bench.openmmlab.ops import uses_compiled_ops
 
     prepare_openmmlab()
-    return Finding("detection operators", "ok", operator_source())
+    source = "mmcv's compiled operators" if uses_compiled_ops() else "torchvision's kernels under mmcv's names"
+    return Finding("detection operators", "ok", source)
 
 
 def _device() -> Finding:

@@ -56,10 +56,17 @@ class Outcome:
     failure: str | None
 
 
-def run_all(runs: Sequence[Run], *, processes: int, finished: Callable[[Outcome], None]) -> list[Outcome]:
+def run_all(
+    runs: Sequence[Run],
+    *,
+    processes: int,
+    finished: Callable[[Outcome], None],
+    execute: Callable[[Run, int], None] | None = None,
+) -> list[Outcome]:
     """Execute `runs` in order on `processes` processes at a time, sharing the cores equally.
 
-    `finished` is called after each run. A run that fails is reported and does not stop the others.
+    `finished` is called after each run. A run that fails is reported and does not stop the others. `execute` does
+    one run with a number of threads, in the run's process (default: fine-tune and store the result).
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.openmmlab.preload"])
@@ -69,7 +76,7 @@ def run_all(runs: Sequence[Run], *, processes: int, finished: Callable[[Outcome]
         while waiting or active:
             while waiting and len(active) < processes:
                 run = waiting.pop(0)
-                process = context.Process(target=_execute, args=(run, threads), name=run.key)
+                process = context.Process(target=_in_process, args=(execute or fine_tune, run, threads), name=run.key)
                 process.start()
                 active[process] = (run, time.monotonic())
             wait([process.sentinel for process in active])
@@ -90,10 +97,24 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _execute(run: Run, threads: int) -> None:
-    """The run's process: everything printed goes to the run's log; the result goes to the store."""
+def fine_tune(run: Run, threads: int) -> None:
+    """Execute one run in this process and add its result to the store."""
+    import cv2
+    import torch
+
+    from bench.openmmlab.runner import run_transfer
+    from bench.protocols import load_protocol
     from leaderboard.store import ResultStore
 
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(0)
+    protocol = load_protocol(run.protocol)
+    result = run_transfer(protocol, run.checkpoint, run.data_root, run.dataset, run.seed, run.folder)
+    ResultStore(run.results).add(result)
+
+
+def _in_process(execute: Callable[[Run, int], None], run: Run, threads: int) -> None:
+    """A run's process: everything printed goes to the run's log, the last line says why it failed."""
     _end_with_parent()
     run.folder.mkdir(parents=True, exist_ok=True)
     with run.log.open("a") as log:
@@ -101,18 +122,7 @@ def _execute(run: Run, threads: int) -> None:
         os.dup2(log.fileno(), sys.stderr.fileno())
     try:
         with _only_one(run):
-            import cv2
-            import torch
-
-            from bench.openmmlab.runner import run_transfer
-            from bench.protocols import load_protocol
-
-            torch.set_num_threads(threads)
-            cv2.setNumThreads(0)
-            result = run_transfer(
-                load_protocol(run.protocol), run.checkpoint, run.data_root, run.dataset, run.seed, run.folder
-            )
-            ResultStore(run.results).add(result)
+            execute(run, threads)
     except BaseException as error:
         traceback.print_exc()
         print(f"FAILED: {error}" if isinstance(error, BenchError) else f"FAILED: {type(error).__name__}: {error}")

@@ -1,0 +1,111 @@
+"""Runs are isolated, counted, locked and never orphaned."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.errors import BenchError
+from bench.jobs import Outcome, Run, run_all
+from leaderboard.records import DatasetReference
+
+DATASET = DatasetReference(name="voc2012_seg", fingerprint="0" * 64, train_images=1, val_images=1)
+
+
+def make_run(folder: Path, seed: int = 0) -> Run:
+    return Run("protocol", folder, folder, DATASET, seed, folder / f"seed{seed}", folder / "results", f"{seed:016x}")
+
+
+def write_marker(run: Run, threads: int) -> None:
+    print(f"seed {run.seed} with {threads} threads")
+    (run.folder / "done").write_text(str(os.getpid()))
+
+
+def fail_on_odd_seeds(run: Run, threads: int) -> None:
+    if run.seed == 1:
+        raise BenchError("the data are gone: bring them back")
+    if run.seed == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write_marker(run, threads)
+
+
+def test_every_run_has_its_own_process_and_log(tmp_path: Path) -> None:
+    ended: list[Outcome] = []
+    runs = [make_run(tmp_path, seed) for seed in range(3)]
+    outcomes = run_all(runs, processes=2, finished=ended.append, execute=write_marker)
+    assert [o.failure for o in outcomes] == [None] * 3 and len(ended) == 3
+    assert {o.run.seed for o in ended} == {0, 1, 2}
+    assert len({(run.folder / "done").read_text() for run in runs}) == 3
+    assert "seed 2 with" in runs[2].log.read_text()
+
+
+def test_a_failing_run_stops_no_other(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, seed) for seed in range(5)]
+    outcomes = run_all(runs, processes=2, finished=lambda outcome: None, execute=fail_on_odd_seeds)
+    failures = {o.run.seed: o.failure for o in outcomes if o.failure}
+    assert set(failures) == {1, 3}
+    assert "the data are gone: bring them back" in failures[1] and str(runs[1].log) in failures[1]
+    assert "exit code -9" in failures[3]
+    assert all((run.folder / "done").is_file() for run in runs if run.seed % 2 == 0)
+
+
+def test_a_run_is_never_executed_twice_at_once(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run.folder.mkdir()
+    with (run.folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (outcome,) = run_all([run], processes=1, finished=lambda outcome: None, execute=write_marker)
+    assert outcome.failure and "being run by another command" in outcome.failure
+    assert not (run.folder / "done").exists()
+
+
+@pytest.mark.slow
+def test_killing_the_command_leaves_no_orphan(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(f"""
+        import os, time
+        from pathlib import Path
+        from bench.jobs import Run, run_all
+        from leaderboard.records import DatasetReference
+
+        def sleep(run, threads):
+            (run.folder / "started").write_text(str(os.getpid()))
+            time.sleep(600)
+
+        if __name__ == "__main__":
+            data = DatasetReference(name="d", fingerprint="0" * 64, train_images=1, val_images=1)
+            folder = Path({str(tmp_path)!r})
+            run_all([Run("p", folder, folder, data, 0, folder / "run", folder, "0" * 16)], processes=1,
+                    finished=print, execute=sleep)
+        """)
+    )
+    command = subprocess.Popen([sys.executable, str(program)])
+    started = tmp_path / "run" / "started"
+    try:
+        wait_for(lambda: command.poll() is not None or (started.is_file() and started.read_text() != ""))
+    finally:
+        command.kill()
+        command.wait()
+    child = int(started.read_text())
+    wait_for(lambda: not alive(child))
+
+
+def wait_for(condition, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
