@@ -1,0 +1,189 @@
+"""Writes small data sets in the formats of VOC 2012, COCO 2017 and Cityscapes, and images to pretrain on.
+
+All are drawn from one world (`bench.datasets.scene`, `bench.datasets.street`). Every image follows from
+(seed, data set, split, number) alone, so the same call gives the same bytes on the same machine and versions of
+numpy, OpenCV and Pillow.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from bench.datasets.scene import Image, scene
+from bench.datasets.silhouettes import KINDS
+from bench.datasets.street import Street, street
+from bench.datasets.write_coco import CocoWriter
+from bench.datasets.write_voc import VocWriter
+from bench.errors import BenchError
+
+GENERATOR_VERSION: Final = 1
+RECORD: Final = "generated.json"
+"""Written last into the root: the parameters of the call."""
+
+VOC_KINDS: Final = ("aeroplane", "bottle", "cat", "cow", "person", "sheep")
+COCO_KINDS: Final = {
+    "person": 1, "aeroplane": 5, "cat": 17, "sheep": 20, "zebra": 24, "giraffe": 25, "umbrella": 28, "bottle": 44,
+}  # fmt: skip
+"""Generated kind -> COCO category id."""
+
+_SIZES: Final = ((160, 128), (176, 128), (160, 120), (128, 160), (192, 144), (144, 144))
+_PRETRAIN_SIZES: Final = ((112, 96), (128, 96), (128, 112), (96, 112), (96, 128), (112, 112))
+_STREET_SIZE: Final = (224, 128)
+_JPEG_QUALITY: Final = 92
+_STREAMS: Final = {"voc": 1, "coco": 2, "cityscapes": 3, "pretrain": 4}
+_CITIES: Final = {"train": ("arden", "brookvale"), "val": ("calder",)}
+
+
+def generate(
+    root: Path,
+    *,
+    seed: int = 0,
+    train: int = 200,
+    val: int = 80,
+    pretrain: int = 1500,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write a data root: `VOCdevkit/VOC2012`, `coco`, `cityscapes` and `pretrain/images`.
+
+    VOC and COCO get `train` and `val` images, Cityscapes half of each, and `pretrain` unlabelled images. `progress`
+    is told (images done, images in all). The root appears only when it is complete; if it already holds the data of
+    the same call, nothing is done.
+
+    Raises `BenchError` for counts that are too small, for a root that holds anything else, and where the root cannot
+    be written.
+    """
+    if train < 2 or val < 2 or pretrain < 0:
+        raise BenchError("generated data needs at least 2 train and 2 val images, and no negative count")
+    if seed < 0:
+        raise BenchError(f"seed is {seed}: it must be 0 or more")
+    record = {"generator": GENERATOR_VERSION, "seed": seed, "train": train, "val": val, "pretrain": pretrain}
+    root = root.absolute()
+    if _is_done(root, record):
+        return
+    done, total = 0, 2 * (train + val) + (train + 1) // 2 + (val + 1) // 2 + pretrain
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".partial", dir=root.parent))
+    except OSError as error:
+        raise BenchError(f"cannot write to {root.parent}: {error.strerror}; choose another folder") from error
+    try:
+        for split, count in (("train", train), ("val", val)):
+            _voc(folder, seed, split, count, tick)
+            _coco(folder, seed, split, count, tick)
+            _cityscapes(folder, seed, split, (count + 1) // 2, tick)
+        _pretrain(folder, seed, pretrain, tick)
+        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        folder.chmod(0o755)
+        folder.replace(root)
+    except OSError as error:
+        raise BenchError(f"cannot write generated data to {root}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_done(root: Path, record: dict[str, int]) -> bool:
+    """Whether `root` already holds these data; an error if it holds anything else."""
+    if not root.exists():
+        return False
+    if not root.is_dir():
+        raise BenchError(f"{root} is a file: name a folder that does not exist yet")
+    try:
+        found = json.loads((root / RECORD).read_text())
+    except FileNotFoundError:
+        if any(root.iterdir()):
+            raise BenchError(f"{root} is not empty and was not generated: choose another folder") from None
+        return False
+    except ValueError:
+        raise BenchError(f"{root / RECORD} is damaged: delete {root}, or choose another folder") from None
+    if found != record:
+        raise BenchError(f"{root} holds data generated as {found}, not {record}: delete it or choose another folder")
+    return True
+
+
+def _rng(seed: int, stream: str, split: str, index: int) -> np.random.Generator:
+    return np.random.default_rng((seed, _STREAMS[stream], {"train": 0, "val": 1}[split], index))
+
+
+def save_jpeg(image: Image, path: Path) -> None:
+    """Write RGB (H, W, 3) as a JPEG of fixed quality."""
+    PillowImage.fromarray(image).save(path, quality=_JPEG_QUALITY)
+
+
+def _voc(root: Path, seed: int, split: str, count: int, tick: Callable[[], None]) -> None:
+    writer = VocWriter(root / "VOCdevkit" / "VOC2012")
+    for index in range(count):
+        rng = _rng(seed, "voc", split, index)
+        picture = scene(rng, _SIZES[int(rng.integers(len(_SIZES)))], VOC_KINDS)
+        name = f"{2007 + index % 6}_{index + (0 if split == 'train' else 500_000):06d}"
+        save_jpeg(picture.image, writer.image_path(name))
+        writer.add(name, picture)
+        tick()
+    writer.finish(split)
+
+
+def _coco(root: Path, seed: int, split: str, count: int, tick: Callable[[], None]) -> None:
+    writer = CocoWriter(root / "coco", split, COCO_KINDS)
+    for index in range(count):
+        rng = _rng(seed, "coco", split, index)
+        crowd = bool(index == 0 or rng.random() < 0.08)
+        picture = scene(rng, _SIZES[int(rng.integers(len(_SIZES)))], tuple(COCO_KINDS), crowd=crowd)
+        image_id = index + 1 + (0 if split == "train" else 500_000)
+        save_jpeg(picture.image, writer.image_path(image_id))
+        writer.add(image_id, picture)
+        tick()
+    writer.finish()
+
+
+def _cityscapes(root: Path, seed: int, split: str, count: int, tick: Callable[[], None]) -> None:
+    cities = _CITIES[split]
+    for index in range(count):
+        city = cities[index % len(cities)]
+        picture = street(_rng(seed, "cityscapes", split, index), _STREET_SIZE)
+        images, labels = (root / "cityscapes" / kind / split / city for kind in ("leftImg8bit", "gtFine"))
+        images.mkdir(parents=True, exist_ok=True)
+        labels.mkdir(parents=True, exist_ok=True)
+        stem = f"{city}_{index:06d}_000019"
+        PillowImage.fromarray(picture.image).save(images / f"{stem}_leftImg8bit.png")
+        PillowImage.fromarray(picture.labels).save(labels / f"{stem}_gtFine_labelTrainIds.png")
+        tick()
+
+
+def _pretrain(root: Path, seed: int, count: int, tick: Callable[[], None]) -> None:
+    folder = root / "pretrain" / "images"
+    folder.mkdir(parents=True)
+    kinds = tuple(KINDS)
+    for index in range(count):
+        rng = _rng(seed, "pretrain", "train", index)
+        size = _PRETRAIN_SIZES[int(rng.integers(len(_PRETRAIN_SIZES)))]
+        sort = rng.random()
+        if sort < 0.2:
+            image = _window(rng, street(rng, _STREET_SIZE), size)
+        elif sort < 0.55:
+            image = scene(rng, size, kinds, objects=(1, 2), scale=(0.3, 0.5)).image
+        else:
+            image = scene(rng, size, kinds, objects=(2, 5), scale=(0.15, 0.42)).image
+        save_jpeg(image, folder / f"{index:06d}.jpg")
+        tick()
+
+
+def _window(rng: np.random.Generator, picture: Street, size: tuple[int, int]) -> Image:
+    """A random window of `size` (width, height)."""
+    width, height = size
+    rows, columns = picture.labels.shape
+    y, x = int(rng.integers(rows - height + 1)), int(rng.integers(columns - width + 1))
+    return np.ascontiguousarray(picture.image[y : y + height, x : x + width])
