@@ -1,0 +1,239 @@
+"""MoCo v2: momentum contrast with a queue.
+
+He et al., Momentum Contrast for Unsupervised Visual Representation Learning, CVPR 2020, arXiv 1911.05722.
+Chen et al., Improved Baselines with Momentum Contrastive Learning, 2020, arXiv 2003.04297.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pretrain.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale
+from pretrain.backbones import ResNet, build_backbone
+from pretrain.distributed import batch_permutation, gather, inverse, reorder, world_size
+from pretrain.heads import init_openselfsup, mlp_head
+from pretrain.losses import embedding_std, info_nce, unit
+from pretrain.method import Method, MethodInfo
+from pretrain.momentum import MomentumSchedule, momentum_at, momentum_copy, momentum_update
+from pretrain.queues import Queue
+from pretrain.recipes import CosineSchedule, Recipe, SGDConfig
+from pretrain.views import View, ViewPlan, ViewSpec
+
+
+@dataclass(frozen=True)
+class MoCoConfig:
+    """MoCo v2 as published; v1 is `head="linear", temperature=0.07, augmentation="v1"` with a step schedule."""
+
+    backbone: str = "resnet50"
+    head: Literal["mlp", "linear"] = "mlp"
+    hidden: int = 2048
+    """Width of the MLP's hidden layer."""
+    dim: int = 128
+    """Width C of an embedding."""
+    queue: int = 65536
+    """Number K of negatives; a multiple of the global batch."""
+    temperature: float = 0.2
+    momentum: float = 0.999
+    momentum_schedule: MomentumSchedule = "constant"
+    augmentation: Literal["v1", "v2"] = "v2"
+    view_size: int = 224
+    """Side of a view in pixels."""
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    """Range of a crop's share of the image area."""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Range of the blur's standard deviation in pixels of the view."""
+    bn_splits: int = 1
+    """Devices whose batch norm one device emulates, so that shuffled batch norm has an effect on a single device."""
+    init: Literal["torchvision", "openselfsup"] = "torchvision"
+
+    def build(self) -> MoCo:
+        """The freshly initialised method."""
+        return MoCo(self)
+
+
+def moco_views(config: MoCoConfig) -> ViewPlan:
+    """Two views drawn alike: the query's and the key's."""
+    colour: tuple[ColourOp, ...]
+    if config.augmentation == "v1":
+        colour = (Grayscale(p=0.2), ColorJitter(0.4, 0.4, 0.4, 0.4, p=1.0))
+    else:
+        colour = (
+            ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8),
+            Grayscale(p=0.2),
+            GaussianBlur(sigma=config.blur_sigma, p=0.5),
+        )
+    return ViewPlan(
+        tuple(
+            ViewSpec(name=name, size=config.view_size, scale=config.crop_scale, flip=0.5, colour=colour)
+            for name in ("query", "key")
+        )
+    )
+
+
+class MoCo(Method):
+    """Momentum contrast: a query must pick its own key among those of earlier images.
+
+    f_q = head(mean(backbone(x))) is trained; f_k is its momentum copy. For two views of an image
+    q = f_q(x_q) / |f_q(x_q)|, k = f_k(x_k) / |f_k(x_k)|, and with the queue's keys n_1 .. n_K
+
+        L = -log( exp(q.k / T) / (exp(q.k / T) + sum_j exp(q.n_j / T)) ),
+
+    averaged over images. Momentum moves after the optimiser's step rather than before the key's forward pass: with the
+    constant momentum of the paper the keys are the same at every step, since f_k starts as f_q.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        id="moco-v2",
+        name="MoCo v2",
+        unit="image",
+        partner="the other view",
+        loss="InfoNCE",
+        second_network="momentum",
+        negatives="queue",
+        paper="arXiv 1911.05722, 2003.04297",
+        fidelity="code",
+    )
+
+    def __init__(self, config: MoCoConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.plan = moco_views(config)
+        self.backbone: ResNet = build_backbone(config.backbone, bn_splits=config.bn_splits)
+        width = self.backbone.width
+        self.head: nn.Module = (
+            nn.Linear(width, config.dim) if config.head == "linear" else mlp_head(width, config.hidden, config.dim)
+        )
+        if config.init == "openselfsup":
+            init_openselfsup(self.backbone, self.head)
+        self.momentum_backbone = momentum_copy(self.backbone)
+        self.momentum_head = momentum_copy(self.head)
+        self.queue = Queue(config.queue, config.dim)
+        self.seed = int(torch.randint(2**31, ()))
+        """Key of the shuffles: drawn like the weights, so that it follows the run's seed."""
+        self.steps = 0
+        """Finished steps."""
+        self._keys: Tensor | None = None
+
+    def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
+        """`loss`, and for the log `positive`, `negative`, `accuracy` (see `InfoNCE`) and `std` of the queries."""
+        x_q, x_k = (view.pixels for view in views)
+        q = unit(self.head(self.backbone(x_q).mean((2, 3))))
+        with torch.no_grad():
+            permutation = self.shuffle_permutation(len(x_k))
+            k = self.momentum_head(self.momentum_backbone(shuffled(x_k, permutation)).mean((2, 3)))
+            k = unshuffled(unit(k), permutation)
+        nce = info_nce(q, k, self.queue.keys, self.config.temperature)
+        self._keys = k
+        return {
+            "loss": nce.loss,
+            "positive": nce.positive,
+            "negative": nce.negative,
+            "accuracy": nce.accuracy,
+            "std": embedding_std(q),
+        }
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Move the momentum network, then replace the oldest keys by this step's of all processes."""
+        m = momentum_at(step, total_steps, self.config.momentum, self.config.momentum_schedule)
+        momentum_update(self.momentum_backbone, self.backbone, m)
+        momentum_update(self.momentum_head, self.head, m)
+        if self._keys is not None:
+            self.queue.enqueue(gather(self._keys))
+            self._keys = None
+        self.steps = step
+
+    def shuffle_permutation(self, n: int) -> Tensor | None:
+        """Which key image goes where in this step, n on each process; None where batch norm sees one batch anyway.
+
+        Without the shuffle, query and positive key share their batch's statistics, which give the answer away.
+        """
+        world = world_size()
+        if world == 1 and self.config.bn_splits == 1:
+            return None
+        return batch_permutation(n * world, self.seed, self.steps)
+
+    def get_extra_state(self) -> Tensor:
+        """What the shuffles depend on, for the state dict."""
+        return torch.tensor([self.seed, self.steps])
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take up where the state dict was written."""
+        self.seed, self.steps = (int(value) for value in state)
+
+
+def shuffled(x: Tensor, permutation: Tensor | None) -> Tensor:
+    """This process's part of the shuffled global batch."""
+    return x if permutation is None else reorder(x, permutation)
+
+
+def unshuffled(x: Tensor, permutation: Tensor | None) -> Tensor:
+    """Undo `shuffled`."""
+    return x if permutation is None else reorder(x, inverse(permutation))
+
+
+PAPER_SGD = SGDConfig(lr=0.03, momentum=0.9, weight_decay=1e-4)
+COCO_SGD = SGDConfig(lr=0.3, momentum=0.9, weight_decay=1e-4)
+PAPER_COSINE = CosineSchedule(per="epoch")
+
+RECIPES: tuple[Recipe, ...] = (
+    Recipe(
+        name="moco-v2-imagenet-200ep",
+        method=MoCoConfig(),
+        epochs=200,
+        batch_size=256,
+        optimizer=PAPER_SGD,
+        schedule=PAPER_COSINE,
+        data="ImageNet-1k train, 1.28 M images",
+        paper="arXiv 2003.04297; code facebookresearch/moco",
+        expected="ImageNet linear 67.7 (5 runs: 67.5 +- 0.1); VOC07+12 Faster R-CNN C4 AP 57.0, AP50 82.4, AP75 63.6",
+        cost="8 V100: 2.3 days in the DenseCL paper's table",
+    ),
+    Recipe(
+        name="moco-v2-imagenet-800ep",
+        method=MoCoConfig(),
+        epochs=800,
+        batch_size=256,
+        optimizer=PAPER_SGD,
+        schedule=PAPER_COSINE,
+        data="ImageNet-1k train, 1.28 M images",
+        paper="arXiv 2003.04297; code facebookresearch/moco",
+        expected="ImageNet linear 71.1; VOC07+12 Faster R-CNN C4 AP 57.4, AP50 82.5, AP75 64.0",
+        cost="8 V100: about 9 days (4 times the 200 epochs)",
+    ),
+    Recipe(
+        name="moco-v2-coco-800ep",
+        method=MoCoConfig(init="openselfsup"),
+        epochs=800,
+        batch_size=256,
+        optimizer=COCO_SGD,
+        schedule=PAPER_COSINE,
+        data="COCO train2017, 118 k images",
+        paper="the baseline of DenseCL, CVPR 2021, arXiv 2011.09157",
+        expected="VOC07+12 Faster R-CNN C4 AP 54.7; VOC12 FCN mIoU 64.5 (both DenseCL README)",
+        cost="8 V100: 1.0 day in the DenseCL paper's table",
+    ),
+    Recipe(
+        name="moco-v2-mini",
+        method=MoCoConfig(
+            backbone="resnet18",
+            hidden=512,
+            queue=4096,
+            momentum=0.99,
+            view_size=100,
+            bn_splits=4,
+        ),
+        epochs=60,
+        batch_size=128,
+        optimizer=SGDConfig(lr=0.12, momentum=0.9, weight_decay=1e-4),
+        schedule=CosineSchedule(per="step", warmup_epochs=2),
+        precision="bf16",
+        data="a few thousand small images",
+        paper="arXiv 2003.04297, reduced to a processor",
+        cost="2 CPU cores: tens of minutes for 3,000 images",
+    ),
+)
