@@ -19,6 +19,8 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,79}$")]
 """A name that is also a file name: letters, digits, dot, underscore, plus and minus."""
 Triple = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+RANDOM_METHOD = "random initialisation"
+"""`Card.method` of an untrained backbone: the zero of the leaderboard's normalised score."""
 Task = Literal["detection", "instance segmentation", "semantic segmentation"]
 
 

@@ -1,0 +1,157 @@
+"""Statistics over seeds: intervals, tests between submissions, ranks with their uncertainty.
+
+Plain functions of arrays; nothing here knows of files or records. The p-values and quantiles come from
+`scipy.special` (the functions behind `scipy.stats`, which takes a second to import).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
+
+CONFIDENCE = 0.95
+RESAMPLES = 1000
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A figure over `n` seeds. One seed has neither spread nor interval: `sd` and `half` are `None`."""
+
+    n: int
+    mean: float
+    sd: float | None
+    """With n - 1 in the denominator."""
+    half: float | None
+    """Half of the 95 % interval of the mean (Student t)."""
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval; the mean itself for one seed."""
+        return self.mean - (self.half or 0.0)
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval; the mean itself for one seed."""
+        return self.mean + (self.half or 0.0)
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Mean, standard deviation and 95 % Student interval of at least one value."""
+    n = len(values)
+    if n == 0:
+        raise ValueError("no values to summarise")
+    data = np.asarray(values, np.float64)
+    if n == 1:
+        return Summary(1, float(data[0]), None, None)
+    sd = float(data.std(ddof=1))
+    return Summary(n, float(data.mean()), sd, sd * _student_quantile(n - 1) / n**0.5)
+
+
+def _student_quantile(df: int) -> float:
+    return float(stdtrit(df, (1 + CONFIDENCE) / 2))
+
+
+def welch(summaries: Sequence[Summary]) -> Floats:
+    """Two-sided p-values of Welch's t-test between all pairs, shape (k, k), symmetric, 1 on the diagonal.
+
+    NaN where one of the two has a single seed: nothing can be said. Two figures without any spread differ with
+    p = 0 unless they are equal (p = 1).
+    """
+    n = np.array([s.n for s in summaries], np.float64)
+    mean = np.array([s.mean for s in summaries], np.float64)
+    sd = np.array([np.nan if s.sd is None else s.sd for s in summaries], np.float64)
+    of_mean = sd**2 / n
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = of_mean[:, None] + of_mean
+        df_terms = of_mean**2 / (n - 1)
+        df = variance**2 / (df_terms[:, None] + df_terms)
+        difference = np.abs(mean[:, None] - mean)
+        p = 2 * stdtr(df, -difference / np.sqrt(variance))
+    p = np.where(variance == 0, (difference == 0).astype(np.float64), p)
+    np.fill_diagonal(p, 1.0)
+    return p
+
+
+def holm(p: Floats) -> Floats:
+    """Holm's step-down adjustment over the pairs of a symmetric (k, k) matrix of p-values.
+
+    Controls the probability of any false difference (Holm 1979). NaN pairs are no part of the family and stay NaN.
+    """
+    adjusted = p.copy()
+    rows, columns = np.triu_indices(len(p), 1)
+    family = p[rows, columns]
+    known = np.flatnonzero(~np.isnan(family))
+    order = known[np.argsort(family[known], kind="stable")]
+    steps = family[order] * np.arange(len(order), 0, -1)
+    family[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    adjusted[rows, columns] = adjusted[columns, rows] = family
+    return adjusted
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Where a submission stands under one protocol."""
+
+    position: int
+    """1 + number of submissions with a higher mean."""
+    best: int
+    """1 + number of submissions that are significantly better."""
+    worst: int
+    """Number of submissions less those that are significantly worse."""
+
+
+def rank(summaries: Sequence[Summary]) -> list[Ranking]:
+    """Positions by mean, and the ranks that Welch's tests with Holm's adjustment leave open (5 %)."""
+    mean = np.array([s.mean for s in summaries], np.float64)
+    higher = mean[:, None] > mean
+    better = higher & (holm(welch(summaries)) < 1 - CONFIDENCE)
+    above, beaten_by, beats = higher.sum(0), better.sum(0), better.sum(1)
+    return [
+        Ranking(1 + int(above[i]), 1 + int(beaten_by[i]), len(summaries) - int(beats[i])) for i in range(len(summaries))
+    ]
+
+
+def mid_ranks(values: Floats) -> Floats:
+    """Ranks along the last axis, 1 for the highest; equal values share the mean of their ranks."""
+    ranks = _ordinal_ranks(values)
+    ordered = np.sort(values, axis=-1)
+    if (ordered[..., 1:] == ordered[..., :-1]).any():
+        # Ties broken once by position and once by its reverse: the mean of both is the mid-rank.
+        ranks = (ranks + _ordinal_ranks(values[..., ::-1])[..., ::-1]) / 2
+    return ranks
+
+
+def _ordinal_ranks(values: Floats) -> Floats:
+    order = np.argsort(-values, axis=-1, kind="stable")
+    ranks = np.empty(values.shape, np.float64)
+    np.put_along_axis(ranks, order, np.broadcast_to(np.arange(1.0, values.shape[-1] + 1), values.shape), -1)
+    return ranks
+
+
+def bootstrap_means(values: Sequence[float], key: int) -> Floats:
+    """`RESAMPLES` bootstrap means over seeds; the same values and key always give the same draws.
+
+    Deviations from the mean are stretched by sqrt(n / (n - 1)), so that the draws have the variance of the mean
+    (Davison and Hinkley 1997, section 2.3): with three seeds the plain bootstrap would understate it by a third.
+    A single value gives constant draws.
+    """
+    data = np.asarray(values, np.float64)
+    n = len(data)
+    if n == 1:
+        return np.full(RESAMPLES, data[0])
+    draws = np.random.default_rng(key).integers(0, n, (RESAMPLES, n))
+    mean = data.mean()
+    return mean + (data[draws].mean(axis=1) - mean) * (n / (n - 1)) ** 0.5
+
+
+def percentile_interval(draws: Floats) -> tuple[float, float]:
+    """The central 95 % of bootstrap draws."""
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(draws, (tail, 1 - tail))
+    return float(low), float(high)

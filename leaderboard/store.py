@@ -1,0 +1,139 @@
+"""The store: one JSON file a run in one flat folder, written atomically and never edited."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from leaderboard.errors import LeaderboardError
+from leaderboard.records import Result
+
+MOST_NAMED = 10
+"""An error names this many bad files and counts the rest."""
+
+
+class ResultStore:
+    """A folder of result files. A folder that does not exist yet is an empty store; `add` makes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+
+    def add(self, result: Result) -> Path:
+        """Write `result` as `result.file_name`; the file appears whole or not at all.
+
+        Adding the same result again changes nothing. A failed run gives way to a later run of the same key; a
+        finished one never does.
+
+        Raises:
+            LeaderboardError: a finished run of this key is stored already, with other content.
+        """
+        path = self.folder / result.file_name
+        text = result.to_json()
+        stored = self._paths(result.key)
+        for old in stored:
+            if old == path and old.read_text(encoding="utf-8") == text:
+                return path
+            if _read(old).status == "finished":
+                raise LeaderboardError(f"{old}: this run is stored already and results are never overwritten")
+        write_atomically(path, text)
+        for old in stored:
+            if old != path:  # the failed run of a checkpoint that has another name now
+                old.unlink()
+        return path
+
+    def __iter__(self) -> Iterator[Result]:
+        """All results, in the order of their file names.
+
+        Raises:
+            LeaderboardError: names the damaged files; see `load`.
+        """
+        results, problems = self.load()
+        if problems:
+            raise LeaderboardError(self.describe(problems))
+        return iter(results)
+
+    def load(self) -> tuple[list[Result], list[str]]:
+        """The usable results in the order of their file names, and a line for each file that is not usable.
+
+        Not usable is a file that is damaged, was edited so that it contradicts itself, lies under another name than
+        its content gives, or holds a run that another file holds too.
+        """
+        results: list[Result] = []
+        problems: list[str] = []
+        seen: dict[str, str] = {}
+        for path in self._paths():
+            try:
+                result = _read(path)
+            except LeaderboardError as error:
+                problems.append(str(error))
+                continue
+            if result.file_name != path.name:
+                problems.append(f"{path}: its content belongs into {result.file_name}; restore the file or its name")
+            elif result.key in seen:
+                problems.append(f"{path}: {seen[result.key]} holds the same run; keep one of them")
+            else:
+                seen[result.key] = path.name
+                results.append(result)
+        return results, problems
+
+    @staticmethod
+    def describe(problems: list[str]) -> str:
+        """The first of many problems, one a line, and how many more there are."""
+        more = [f"... and {len(problems) - MOST_NAMED} more"] if len(problems) > MOST_NAMED else []
+        return "\n".join([*problems[:MOST_NAMED], *more])
+
+    def keys(self) -> frozenset[str]:
+        """Keys of all stored runs, read from the file names alone."""
+        return frozenset(path.stem.rpartition("--")[2] for path in self._paths())
+
+    def find(self, key: str) -> Result | None:
+        """The stored run of this key, or `None`.
+
+        Raises:
+            LeaderboardError: its file is damaged.
+        """
+        paths = self._paths(key)
+        return _read(paths[0]) if paths else None
+
+    def _paths(self, key: str | None = None) -> list[Path]:
+        """Files of the store by name; with `key` those of one run. Hidden (unfinished) files are left out."""
+        if not self.folder.is_dir():
+            return []
+        ending = ".json" if key is None else f"--{key}.json"
+        names = sorted(e.name for e in os.scandir(self.folder) if e.name.endswith(ending) and e.name[0] != ".")
+        return [self.folder / name for name in names]
+
+
+def _read(path: Path) -> Result:
+    try:
+        return Result.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise LeaderboardError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise LeaderboardError(f"{path}: {where + ': ' if where else ''}{first['msg']}; run it again") from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` (UTF-8, no newline translation) so that `path` is the old file or the whole new one.
+
+    Raises:
+        LeaderboardError: the folder or the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if temporary.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+        raise LeaderboardError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
