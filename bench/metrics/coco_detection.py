@@ -1,0 +1,99 @@
+"""COCO's average precision for boxes and masks through pycocotools, without its printing."""
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from bench.errors import BenchError
+from bench.metrics.voc_detection import Objects
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+"""The first six figures of pycocotools' summary. AP: mean over IoU .50:.05:.95, at most 100 detections an image."""
+
+
+def load_ground_truth(annotation_file: Path) -> COCO:
+    """Read an `instances_*.json`; raises :class:`BenchError` if it cannot be read."""
+    try:
+        with _without_output():
+            return COCO(str(annotation_file))
+    except (OSError, ValueError, AssertionError, KeyError) as error:
+        raise BenchError(f"{annotation_file} cannot be read as COCO annotations: {error}") from error
+
+
+def ground_truth_from_objects(objects: Sequence[Objects], num_classes: int) -> COCO:
+    """VOC ground truth as a COCO ground truth: image ids are positions in the list, category ids are class indices.
+
+    Difficult objects become crowd regions, COCO's way of saying "neither found nor missed". Box areas decide small,
+    medium and large.
+    """
+    annotations: list[dict[str, Any]] = []
+    for image_id, image in enumerate(objects):
+        for box, label, difficult in zip(
+            np.asarray(image.boxes, np.float64), image.labels, image.difficult, strict=True
+        ):
+            x1, y1, x2, y2 = box.tolist()
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": int(label),
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                    "iscrowd": int(difficult),
+                }
+            )
+    return _coco_of(
+        [{"id": index} for index in range(len(objects))],
+        [{"id": index, "name": str(index)} for index in range(num_classes)],
+        annotations,
+    )
+
+
+def evaluate_coco(
+    ground_truth: COCO, detections: Sequence[Mapping[str, Any]], iou_type: Literal["bbox", "segm"]
+) -> dict[str, float]:
+    """AP, AP50, AP75, APs, APm, APl in per cent.
+
+    `detections` is a list in COCO's results format: `image_id`, `category_id`, `score` and `bbox` (x, y, width, height)
+    or `segmentation` (run-length encoding). Evaluated are all images and categories of `ground_truth`. A figure without
+    any object (no small object in the set, say) is absent from the answer. Raises :class:`BenchError` for an unknown
+    image id or no object.
+    """
+    known = set(ground_truth.getImgIds())
+    unknown = sorted({str(d["image_id"]) for d in detections if d["image_id"] not in known})
+    if unknown:
+        raise BenchError(f"detections name image id {unknown[0]}, which the ground truth does not have")
+    with _without_output():
+        if detections:
+            # loadRes writes into the dictionaries that it is given
+            results = ground_truth.loadRes([dict(d) for d in detections])
+        else:
+            results = _coco_of(ground_truth.dataset["images"], ground_truth.dataset["categories"], [])
+        evaluation = COCOeval(ground_truth, results, iou_type)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    scores = {name: 100 * float(value) for name, value in zip(METRICS, evaluation.stats, strict=False) if value >= 0}
+    if "AP" not in scores:
+        raise BenchError("the ground truth has no object of any category: nothing can be evaluated")
+    return scores
+
+
+def _coco_of(images: list[dict[str, Any]], categories: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> COCO:
+    with _without_output():
+        coco = COCO()
+        coco.dataset = {"info": {}, "images": images, "categories": categories, "annotations": annotations}
+        coco.createIndex()
+    return coco
+
+
+@contextlib.contextmanager
+def _without_output() -> Iterator[None]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield

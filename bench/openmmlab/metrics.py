@@ -1,0 +1,218 @@
+"""The metrics of `bench.metrics` as mmengine metrics, registered for mmdet and mmseg. Import after `prepare_openmmlab`.
+
+All figures are in per cent, unrounded, and without a prefix. With `dump`, what was evaluated is written, so that the
+figures can be computed again without the model.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from mmdet.registry import METRICS as MMDET_METRICS
+from mmengine.evaluator import BaseMetric
+from mmseg.registry import METRICS as MMSEG_METRICS
+from numpy.typing import NDArray
+from pycocotools import mask as run_length
+
+from bench.errors import BenchError
+from bench.metrics.coco_detection import evaluate_coco, ground_truth_from_objects, load_ground_truth
+from bench.metrics.segmentation import confusion_matrix, segmentation_scores
+from bench.metrics.voc_detection import Detections, Objects, evaluate_voc
+
+IouType = Literal["bbox", "segm"]
+
+
+class _Metric(BaseMetric):
+    """mmengine's metric with the names of our figures as they are."""
+
+    default_prefix = ""
+
+    def __init__(self, dump: str | None = None) -> None:
+        super().__init__()
+        self.dump = None if dump is None else Path(dump)
+
+    @property
+    def num_classes(self) -> int:
+        """From the dataset that is evaluated."""
+        return len(self.dataset_meta["classes"])
+
+
+@MMDET_METRICS.register_module()
+class VOCDetectionMetric(_Metric):
+    """AP, AP50, AP75 by the VOC 2007 rule (`bench.metrics.voc_detection`), and pycocotools' AP as cocoAP.
+
+    The test pipeline has to pass `instances` among the `meta_keys` of `PackDetInputs`: they are the untouched ground
+    truth of :class:`~bench.openmmlab.datasets.DenseBenchVOCDetection`. `dump` is a file for the detections in COCO's
+    results format, with class indices as category ids.
+    """
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Keep one batch's detections and ground truth."""
+        for sample in data_samples:
+            if "instances" not in sample:
+                raise BenchError(
+                    "VOCDetectionMetric needs 'instances' in the meta_keys of the test pipeline's PackDetInputs"
+                )
+            self.results.append(
+                (sample["img_id"], _objects(sample["instances"]), _detections(sample["pred_instances"]))
+            )
+
+    def compute_metrics(self, results: list[tuple[str, Objects, Detections]]) -> dict[str, float]:
+        """The figures of the whole set, in per cent."""
+        names = [name for name, _, _ in results]
+        if len(set(names)) != len(names):
+            raise BenchError("an image was evaluated twice: its id occurs more than once in the validation list")
+        objects, detections = [o for _, o, _ in results], [d for _, _, d in results]
+        scores = evaluate_voc(objects, detections, self.num_classes)
+        if self.dump:
+            _write_json(self.dump, _coco_results(names, detections, range(self.num_classes)))
+        coco = evaluate_coco(
+            ground_truth_from_objects(objects, self.num_classes),
+            _coco_results(range(len(names)), detections, range(self.num_classes)),
+            "bbox",
+        )
+        return {"AP": scores.ap, "AP50": scores.ap50, "AP75": scores.ap75, "cocoAP": coco["AP"]}
+
+
+@MMDET_METRICS.register_module()
+class CocoDetectionMetric(_Metric):
+    """pycocotools' box and mask figures against `ann_file`: bbox_AP, bbox_AP50, ..., segm_AP, ...
+
+    `iou_types` chooses among `bbox` and `segm`. `dump` is a file for the detections in COCO's results format.
+    """
+
+    def __init__(self, ann_file: str, iou_types: Sequence[IouType] = ("bbox", "segm"), dump: str | None = None) -> None:
+        super().__init__(dump)
+        if not iou_types or not set(iou_types) <= {"bbox", "segm"}:
+            raise BenchError(f"iou_types are 'bbox' and 'segm', not {tuple(iou_types)}")
+        self.iou_types = tuple(iou_types)
+        self.ground_truth = load_ground_truth(Path(ann_file))
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Keep one batch's detections, masks as run lengths."""
+        for sample in data_samples:
+            found = sample["pred_instances"]
+            masks: list[dict[str, Any]] | None = None
+            if "segm" in self.iou_types:
+                if "masks" not in found:
+                    raise BenchError("iou_types has 'segm', but the model predicts no masks")
+                masks = [_run_lengths(mask) for mask in _numpy(found["masks"])]
+            self.results.append((sample["img_id"], _detections(found), masks))
+
+    def compute_metrics(self, results: list[tuple[int, Detections, list[dict[str, Any]] | None]]) -> dict[str, float]:
+        """The figures of the whole set, in per cent; an area range without objects is left out."""
+        ids = [image_id for image_id, _, _ in results]
+        if set(ids) != set(self.ground_truth.getImgIds()) or len(set(ids)) != len(ids):
+            raise BenchError(
+                f"{len(ids)} images were evaluated, but the annotations have {len(self.ground_truth.getImgIds())}: "
+                "the metric's ann_file is not that of the validation dataset"
+            )
+        found = _coco_results(ids, [d for _, d, _ in results], self._category_ids())
+        if "segm" in self.iou_types:
+            masks = [mask for _, _, image_masks in results for mask in image_masks or ()]
+            found = [{**detection, "segmentation": mask} for detection, mask in zip(found, masks, strict=True)]
+        if self.dump:
+            _write_json(self.dump, found)
+        metrics: dict[str, float] = {}
+        for iou_type in self.iou_types:
+            # loadRes decides by the first detection's keys what it was given, so boxes travel without masks and vice
+            # versa
+            other = "segmentation" if iou_type == "bbox" else "bbox"
+            chosen = [{key: value for key, value in detection.items() if key != other} for detection in found]
+            scores = evaluate_coco(self.ground_truth, chosen, iou_type)
+            metrics |= {f"{iou_type}_{name}": value for name, value in scores.items()}
+        return metrics
+
+    def _category_ids(self) -> list[int]:
+        ids = {category["name"]: category["id"] for category in self.ground_truth.dataset["categories"]}
+        return [ids[name] for name in self.dataset_meta["classes"]]
+
+
+@MMSEG_METRICS.register_module()
+class SegmentationMetric(_Metric):
+    """mIoU, mAcc and aAcc (mean IoU, mean class accuracy, pixel accuracy) from one confusion matrix over the whole set.
+
+    `dump` is a file for that matrix (`.npy`, int64, row = label, column = prediction).
+    """
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Keep each image's confusion matrix, without its zeros: gathering over processes needs one entry an image."""
+        for sample in data_samples:
+            counts = confusion_matrix(
+                _numpy(sample["gt_sem_seg"]["data"]).squeeze(0),
+                _numpy(sample["pred_sem_seg"]["data"]).squeeze(0),
+                self.num_classes,
+                name=sample.get("img_path", "image"),
+            ).reshape(-1)
+            cells = np.flatnonzero(counts)
+            self.results.append((cells, counts[cells]))
+
+    def compute_metrics(self, results: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> dict[str, float]:
+        """The figures of the whole set, in per cent."""
+        flat = np.zeros(self.num_classes**2, np.int64)
+        for cells, counts in results:
+            flat[cells] += counts
+        matrix = flat.reshape(self.num_classes, self.num_classes)
+        scores = segmentation_scores(matrix)
+        if self.dump:
+            temporary = self.dump.with_name(f".{self.dump.name}.tmp")
+            with temporary.open("wb") as file:
+                np.save(file, matrix)
+            _publish(temporary, self.dump)
+        return {"mIoU": scores.miou, "mAcc": scores.mean_accuracy, "aAcc": scores.pixel_accuracy}
+
+
+def _numpy(values: Any) -> NDArray[Any]:
+    """A tensor of any device, or an array, as an array."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+
+
+def _objects(instances: Sequence[Mapping[str, Any]]) -> Objects:
+    return Objects(
+        boxes=np.array([i["bbox"] for i in instances], np.float64).reshape(-1, 4),
+        labels=np.array([i["bbox_label"] for i in instances], np.int64),
+        difficult=np.array([i["difficult"] for i in instances], bool),
+    )
+
+
+def _detections(found: Mapping[str, Any]) -> Detections:
+    return Detections(*(_numpy(found[key]) for key in ("bboxes", "scores", "labels")))
+
+
+def _run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    encoded: dict[str, Any] = run_length.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": encoded["size"], "counts": encoded["counts"].decode()}
+
+
+def _coco_results(
+    image_ids: Sequence[Any], detections: Sequence[Detections], category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """COCO's results format; widths and heights in float64, so that x + width gives back the float32 coordinate."""
+    return [
+        {
+            "image_id": image_id,
+            "category_id": category_ids[label],
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": score,
+        }
+        for image_id, found in zip(image_ids, detections, strict=True)
+        for (x1, y1, x2, y2), score, label in zip(
+            found.boxes.astype(np.float64).tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+        )
+    ]
+
+
+def _write_json(path: Path, content: object) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content))
+    _publish(temporary, path)
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Make a finished temporary file the file: after a crash there is all of it or nothing."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,183 @@
+"""mmcv's compiled operators served by torchvision's kernels, so that nothing has to be compiled.
+
+`mmcv.ops` looks up a compiled module `mmcv._ext`, which has no wheel for a current PyTorch. The detectors of our
+protocols call three of its functions: `nms`, `roi_align_forward` and `roi_align_backward`. torchvision ships the same
+kernels (both descend from detectron2's) for CPU and CUDA. Here they are put behind mmcv's calling conventions; every
+other operator raises when it is called.
+"""
+
+import importlib
+import importlib.machinery
+import importlib.util
+import sys
+import warnings
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NoReturn
+
+import torch
+import torchvision  # registers torch.ops.torchvision
+from torch import Tensor
+
+from bench.errors import BenchError
+
+EXTENSION = "mmcv._ext"
+POOL_MAX, POOL_AVERAGE = 0, 1  # mmcv's numbering of pool_mode
+
+
+class MissingOpError(BenchError):
+    """An operator was called that only a compiled `mmcv._ext` has."""
+
+
+def _missing(name: str) -> NoReturn:
+    raise MissingOpError(
+        f"mmcv operator '{name}' needs mmcv's compiled module mmcv._ext, which is not installed. Our own protocols "
+        "need only nms and average RoIAlign; for this model install an mmcv built with its operators (it is then used)."
+    )
+
+
+def _at_least_float32(*tensors: Tensor) -> list[Tensor]:
+    """All tensors in one type, half precision raised to float32: bfloat16 coordinates would be off by whole pixels."""
+    dtype = torch.float32
+    for tensor in tensors:
+        if tensor.is_floating_point():
+            dtype = torch.promote_types(dtype, tensor.dtype)
+    return [tensor.to(dtype) for tensor in tensors]
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Greedy non-maximum suppression.
+
+    `boxes` (N, 4) as x1, y1, x2, y2 and `scores` (N,). A box is dropped if its IoU with a kept box of higher score is
+    strictly greater than `iou_threshold`; equal scores keep their order. Widths and heights are x2 - x1 + `offset`,
+    with `offset` 0 or 1. Returns the kept indices by falling score, int64.
+    """
+    if boxes.numel() == 0:
+        return boxes.new_empty(0, dtype=torch.int64)
+    boxes, scores = _at_least_float32(boxes, scores)
+    if offset:
+        # moving x2 and y2 by the offset gives exactly the widths, heights and intersections of the +offset convention
+        boxes = torch.cat((boxes[:, :2], boxes[:, 2:] + offset), dim=1)
+    return torch.ops.torchvision.nms(boxes, scores, float(iou_threshold))
+
+
+def roi_align_forward(
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Write the average RoIAlign of `input` (N, C, H, W) at `rois` (K, 5: image, x1, y1, x2, y2) to `output`.
+
+    The argmax tensors belong to max pooling, which torchvision does not have; they stay as they are.
+    """
+    if pool_mode != POOL_AVERAGE:
+        _missing("roi_align with pool_mode='max'")
+    if rois.shape[0] == 0:
+        return
+    features, boxes = _at_least_float32(input, rois)
+    output.copy_(
+        torch.ops.torchvision.roi_align(
+            features, boxes, spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned
+        )
+    )
+
+
+def roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Gradient of :func:`roi_align_forward` with respect to its input, added to `grad_input` (N, C, H, W)."""
+    if pool_mode != POOL_AVERAGE:
+        _missing("roi_align with pool_mode='max'")
+    if rois.shape[0] == 0:
+        return
+    grad, boxes = _at_least_float32(grad_output, rois)
+    batch, channels, height, width = grad_input.shape
+    grad_input += torch.ops.torchvision._roi_align_backward(
+        grad,
+        boxes,
+        spatial_scale,
+        aligned_height,
+        aligned_width,
+        batch,
+        channels,
+        height,
+        width,
+        sampling_ratio,
+        aligned,
+    ).to(grad_input.dtype)
+
+
+class TorchvisionOps(ModuleType):
+    """Stands in for `mmcv._ext`: three working operators; any other name is a function that raises `MissingOpError`."""
+
+    def __init__(self) -> None:
+        super().__init__(EXTENSION, f"nms and RoIAlign of torchvision {torchvision.__version__} under mmcv's names")
+        # mmengine and importlib ask for the spec of a module in sys.modules and fail without one
+        self.__spec__ = importlib.machinery.ModuleSpec(EXTENSION, loader=None)
+        self.nms = nms
+        self.roi_align_forward = roi_align_forward
+        self.roi_align_backward = roi_align_backward
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        # mmcv looks up all its operators while it is imported, so the error has to wait for the call; names such as
+        # __file__ or __path__ are Python's questions about the module, and the answer is that there is none
+        if name.startswith("__"):
+            raise AttributeError(f"module '{EXTENSION}' has no attribute '{name}'")
+
+        def missing(*_args: Any, **_kwargs: Any) -> NoReturn:
+            _missing(name)
+
+        missing.__name__ = name
+        return missing
+
+
+def install_ops() -> ModuleType:
+    """The module that `mmcv.ops` uses: the compiled `mmcv._ext` where it can be imported, else torchvision's kernels.
+
+    Has to run before the first import of `mmcv.ops`. Idempotent.
+    """
+    if EXTENSION in sys.modules:
+        return sys.modules[EXTENSION]
+    if importlib.util.find_spec("mmcv") is None:
+        raise BenchError(
+            "mmcv is not installed: run `pip install onedl-mmcv`, or install densebench with its dependencies."
+        )
+    try:
+        return importlib.import_module(EXTENSION)
+    except ModuleNotFoundError:
+        pass  # the usual case: mmcv without compiled operators
+    except ImportError as error:
+        warnings.warn(
+            f"the compiled mmcv._ext cannot be loaded with torch {torch.__version__} ({error}); "
+            "nms and RoIAlign of torchvision are used instead",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    module = TorchvisionOps()
+    sys.modules[EXTENSION] = module
+    # `import mmcv._ext as ops` reads the attribute of the package
+    importlib.import_module("mmcv").__dict__["_ext"] = module
+    return module
+
+
+def uses_compiled_ops() -> bool:
+    """Whether mmcv runs on its own compiled operators (True) or on torchvision's (False)."""
+    return not isinstance(install_ops(), TorchvisionOps)

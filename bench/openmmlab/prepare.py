@@ -1,0 +1,60 @@
+"""One call that makes the OpenMMLab libraries usable: operators, optional imports, noise, our classes."""
+
+import importlib
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any, NoReturn
+
+from bench.errors import BenchError
+
+# mmdet imports this module unconditionally; it needs imgaug (skimage, imageio, ...) and serves line detection only.
+LINE_MODULE = "mmdet.datasets.transforms.generate_line"
+LINE_CLASSES = ("ImageAug", "LinesToArray", "PackLineDetectionInputs")
+
+_prepared = False
+
+
+def prepare_openmmlab() -> None:
+    """Make mmcv, mmdet, mmseg and mmengine importable and register DenseBench's classes with them. Idempotent.
+
+    Afterwards the registries of mmdet and mmseg know all their own classes and those of `bench.openmmlab`. Must be
+    called before the first import of `mmcv.ops`. Raises :class:`BenchError` if a library is missing.
+    """
+    global _prepared
+    if _prepared:
+        return
+    from bench.openmmlab.ops import install_ops
+    from bench.openmmlab.quiet import ignore_known_warnings, without_known_prints
+
+    for package, distribution in (
+        ("mmengine", "onedl-mmengine"),
+        ("mmcv", "onedl-mmcv"),
+        ("mmdet", "onedl-mmdetection"),
+        ("mmseg", "onedl-mmsegmentation"),
+    ):
+        if importlib.util.find_spec(package) is None:
+            raise BenchError(f"{package} is not installed: run `pip install {distribution}`.")
+    ignore_known_warnings()
+    with without_known_prints():
+        install_ops()
+        if importlib.util.find_spec("imgaug") is None:
+            sys.modules[LINE_MODULE] = _line_detection_stub()
+        for package in ("mmdet", "mmseg"):
+            for part in ("datasets", "engine", "evaluation", "models", "visualization"):
+                importlib.import_module(f"{package}.{part}")
+    importlib.import_module("bench.openmmlab.datasets")
+    importlib.import_module("bench.openmmlab.metrics")
+    _prepared = True
+
+
+def _line_detection_stub() -> ModuleType:
+    """Stands in for mmdet's line-detection transforms where imgaug is not installed; its classes raise when built."""
+
+    def build(self: object, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise BenchError(f"mmdet's {type(self).__name__} needs imgaug: run `pip install imaug`.")
+
+    module = ModuleType(LINE_MODULE)
+    for name in LINE_CLASSES:
+        setattr(module, name, type(name, (), {"__init__": build, "__module__": LINE_MODULE}))
+    return module

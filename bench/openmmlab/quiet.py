@@ -1,0 +1,35 @@
+"""Silences the known noise of the OpenMMLab libraries; anything unknown, and every error, still reaches the reader."""
+
+import contextlib
+import io
+import sys
+import warnings
+from collections.abc import Iterator
+
+# Lines that the libraries print while they are imported.
+PRINTED = ("Could not import OneDL",)
+
+# Warnings (regular expressions matched at the start of the message) that a user of densebench can do nothing about.
+WARNED = (
+    r"faster_coco_eval is not installed",
+    r"``MultiScaleDeformableAttention`` has been moved",
+)
+
+
+def ignore_known_warnings() -> None:
+    """Add filters for the known warnings to those of the process."""
+    for message in WARNED:
+        warnings.filterwarnings("ignore", message=message)
+
+
+@contextlib.contextmanager
+def without_known_prints() -> Iterator[None]:
+    """Drop the known lines from what is printed inside the block and print the rest when it ends."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            yield
+    finally:
+        for line in printed.getvalue().splitlines(keepends=True):
+            if not line.startswith(PRINTED):
+                sys.stdout.write(line)
