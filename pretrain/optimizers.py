@@ -21,10 +21,10 @@ class SGDConfig:
     weight_decay: float = 1e-4
     nesterov: bool = False
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser over `parameters`; its rate is set by the loop before every step."""
+    def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+        """The optimiser over named `parameters`; its rate is set by the loop before every step."""
         return torch.optim.SGD(
-            parameters,
+            list(parameters),
             lr=self.lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,

@@ -1,0 +1,85 @@
+"""A method small enough to be trained many times in a test, and images to train it on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pretrain.method import Method, MethodInfo
+from pretrain.recipes import CosineSchedule, Recipe, SGDConfig
+from pretrain.views import View, ViewPlan, ViewSpec
+
+
+@dataclass(frozen=True)
+class ToyConfig:
+    backbone: str = "resnet18"
+    width: int = 4
+    size: int = 16
+    scale: tuple[float, float] = (0.2, 1.0)
+    limit: int | None = None
+    poison_at: int = 0
+    """The step whose loss is not a number; 0 for none."""
+
+    def build(self) -> Toy:
+        return Toy(self)
+
+
+class Toy(Method):
+    """Two crops of an image should look alike to a small network with dropout; remembers its last outputs."""
+
+    info = MethodInfo("toy", "Toy", "image", "other view", "MSE", "none", "none", "none", "reconstruction")
+
+    def __init__(self, config: ToyConfig) -> None:
+        super().__init__()
+        self.config = config
+        spec = ViewSpec("crop", config.size, config.scale)
+        self.plan = ViewPlan((spec, spec))
+        self.backbone = nn.Sequential(nn.Conv2d(3, config.width, 3, 2), nn.BatchNorm2d(config.width), nn.ReLU())
+        self.head = nn.Linear(config.width, 3)
+        self.dropout = nn.Dropout(0.2)
+        self.register_buffer("memory", torch.randn(3))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.memory: Tensor
+        self.steps: Tensor
+
+    def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
+        first, second = (self.head(self.dropout(self.backbone(v.pixels).mean((2, 3)))) for v in views)
+        self._seen = first.detach().float().mean(0)
+        loss = F.mse_loss(first.float(), second.float().detach() + self.memory)
+        if self.config.poison_at and int(self.steps) + 1 == self.config.poison_at:
+            loss = loss * float("nan")
+        return {"loss": loss, "spread": first.detach().float().std()}
+
+    @torch.no_grad()
+    def after_step(self, step: int, total_steps: int) -> None:
+        self.steps.fill_(step)
+        self.memory.lerp_(self._seen, 0.1)
+
+
+def toy_recipe(**changes: object) -> Recipe:
+    settings: dict[str, object] = {
+        "name": "toy",
+        "method": ToyConfig(),
+        "epochs": 3,
+        "batch_size": 4,
+        "optimizer": SGDConfig(lr=0.05),
+        "schedule": CosineSchedule(per="epoch"),
+    }
+    return Recipe(**(settings | changes))  # type: ignore[arg-type]
+
+
+def write_images(folder: Path, count: int = 18) -> Path:
+    """`count` small noise images; every second one grey."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        shape = (24, 32, 3) if index % 2 else (32, 24)
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(folder / f"{index:03}.png")
+    return folder
