@@ -1,0 +1,310 @@
+"""Turn a checkpoint into the hand-off (`backbone.safetensors` and `card.json`) and prove that nothing changed.
+
+The hand-off lives in `work/checkpoints/<first 12 digits of the SHA-256 of backbone.safetensors>/`, so equal weights
+have one folder. One folder has one card: importing the same weights with the same card again returns the folder, and
+with another card (name, mean, licence, ...) is an error that names the difference, because results are keyed by the
+weights and would otherwise be found under the old card. For the same reason a name stands for one set of weights in a
+work folder. To rename or correct a card, remove the folder and import again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from bench.checkpoints.architectures import ARCHITECTURES, architecture, optional
+from bench.checkpoints.containers import file_sha256
+from bench.checkpoints.inspection import BACKBONE_FILE, CARD_FILE, Inspection, read_backbone
+from bench.checkpoints.values import convert
+from bench.errors import BenchError
+from leaderboard.records import Card, Pretraining, Source
+from pretrain.backbones import build_backbone
+
+Triple = tuple[float, float, float]
+_RANDOM = re.compile(r"random:([^:]*)(?::(\d+))?")
+
+
+def import_checkpoint(
+    path: str | Path,
+    *,
+    name: str,
+    work: Path,
+    method: str | None = None,
+    licence: str | None = None,
+    colour_order: Literal["RGB", "BGR"] | None = None,
+    mean: Triple | None = None,
+    std: Triple | None = None,
+    pretraining: Pretraining | None = None,
+    code_commit: str | None = None,
+    prefix: str | None = None,
+) -> Path:
+    """Write the backbone of `path` and its card into `work`, prove the copy, and return their folder.
+
+    Colour order, mean and std cannot be seen in weights. A file without a card gets what is declared here and
+    otherwise the torchvision convention: RGB, mean .485 .456 .406, std .229 .224 .225 (SwAV, DINO: std .228 ...).
+
+    Args:
+        path: a safetensors or torch file of a stranger; a folder that `densebench export` wrote, or its
+            `backbone.safetensors` (its card is taken over, with the new name and the fields given here); or
+            `random:ARCHITECTURE` or `random:ARCHITECTURE:SEED` for random weights (seed 0 if not given).
+        name: the submission's name: letters, digits and `. _ + -`, at most 80.
+        work: the work folder.
+        method: the method as the field writes it; `name` if not given.
+        colour_order, mean, std: the input that the backbone expects, for pixel values in [0, 1].
+        prefix: which network of the file, where the rule of `layouts` would pick another.
+
+    Raises:
+        BenchError: the file is unreadable or does not match (every problem is listed), a card field is not valid,
+            the same weights are there with another card, the name belongs to other weights, or the proof fails.
+    """
+    fields = {
+        "method": method,
+        "licence": licence,
+        "colour_order": colour_order,
+        "mean": mean,
+        "std": std,
+        "pretraining": pretraining,
+        "code_commit": code_commit,
+    }
+    said = {key: value for key, value in fields.items() if value is not None}
+    random = _RANDOM.fullmatch(str(path))
+    if random:
+        if said or prefix is not None:
+            raise BenchError(f"{path}: random weights have no {', '.join(said) or 'prefix'} to declare; leave it out")
+        return random_backbone(random[1], seed=int(random[2] or 0), name=name, work=work)
+    path = Path(path)
+    inspection, source = read_backbone(path, prefix=prefix)
+    if inspection.problems:
+        problems = "; ".join(inspection.problems)
+        raise BenchError(f"{inspection.path}: {problems} (`densebench inspect` shows the table)")
+    own_card = _own_card(inspection)
+    if own_card is not None:
+        data = inspection.path.read_bytes()
+        card = _card(own_card.model_dump() | {"name": name} | said)
+    else:
+        data = _serialise(inspection, source)
+        base = {
+            "name": name,
+            "method": name,
+            "architecture": inspection.architecture,
+            "parameters": inspection.parameters,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "source": _source(inspection),
+        }
+        card = _card(base | said)
+    return _store(work, data, card, source)
+
+
+def random_backbone(architecture_name: str, *, seed: int, name: str, work: Path) -> Path:
+    """Write a randomly initialised backbone and its card; equal seeds give equal bytes.
+
+    Initialisation as torchvision's: convolutions normal with variance 2 / fan-out (He et al. 2015), BatchNorm scale 1
+    and shift 0, statistics mean 0 and variance 1. (Another kind of CPU may round the normal figures differently.)
+
+    Raises:
+        BenchError: unknown architecture, or the conditions of `import_checkpoint` on names and cards.
+    """
+    if architecture_name not in ARCHITECTURES:
+        raise BenchError(f"random:{architecture_name}: unknown architecture; choose one of {', '.join(ARCHITECTURES)}")
+    expected = architecture(architecture_name)
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {key: _initial(key, shape, generator) for key, shape in expected.shapes.items()}
+    data = save(dict(sorted(tensors.items())), metadata={"format": "pt"})
+    sha256 = hashlib.sha256(data).hexdigest()
+    card = _card(
+        {
+            "name": name,
+            "method": "random initialisation",
+            "architecture": expected.name,
+            "parameters": expected.parameters,
+            "sha256": sha256,
+            "pretraining": Pretraining(data="none", epochs=0, image_views=0, seed=seed, labels="none"),
+            "source": Source(format="random initialisation", file=f"random:{architecture_name}:{seed}", sha256=sha256),
+        }
+    )
+    return _store(work, data, card, tensors)
+
+
+def _initial(key: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    if optional(key):
+        return torch.zeros(shape, dtype=torch.int64)
+    if len(shape) == 4:
+        weight = torch.empty(shape)
+        return nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu", generator=generator)
+    return torch.ones(shape) if key.endswith((".weight", ".running_var")) else torch.zeros(shape)
+
+
+def _serialise(inspection: Inspection, source: Mapping[str, Tensor]) -> bytes:
+    """The converted tensors as safetensors: sorted, no dates, so equal weights give equal bytes."""
+    tensors = {
+        row.name: convert(row.name, source[row.name])
+        if row.status == "filled"
+        else torch.zeros(row.shape, dtype=torch.int64)  # a BN counter that the file lacks
+        for row in inspection.rows
+    }
+    return save(dict(sorted(tensors.items())), metadata={"format": "pt"})
+
+
+def _source(inspection: Inspection) -> Source:
+    where = f", under {inspection.location}" if inspection.location else ""
+    return Source(
+        format=f"{inspection.format} ({inspection.container}{where})",
+        file=inspection.path.name,
+        sha256=inspection.sha256,
+        key_prefix=inspection.prefix,
+    )
+
+
+def _own_card(inspection: Inspection) -> Card | None:
+    """The card beside a `backbone.safetensors`; its claims about the file are checked."""
+    file = inspection.path.parent / CARD_FILE
+    if inspection.path.name != BACKBONE_FILE or not file.is_file():
+        return None
+    card = read_card(file)
+    if card.sha256 != inspection.sha256:
+        raise BenchError(
+            f"{file}: says that the weights have the SHA-256 {card.sha256[:12]}..., but {BACKBONE_FILE} has "
+            f"{inspection.sha256[:12]}...: one of the two was changed; export again"
+        )
+    if (card.architecture, card.parameters) != (inspection.architecture, inspection.parameters):
+        raise BenchError(
+            f"{file}: says {card.architecture} with {card.parameters} parameters, but {BACKBONE_FILE} holds "
+            f"{inspection.architecture} with {inspection.parameters}; correct the card or export again"
+        )
+    foreign = [row.name for row in inspection.rows if row.dtype not in ("float32", "int64", None)]
+    foreign += [row.name for row in inspection.rows if row.status != "filled"]
+    extra = sum(len(group.names) for group in inspection.left_over)
+    if inspection.prefix or extra or foreign:
+        raise BenchError(
+            f"{inspection.path}: has a card but is no hand-off file (prefix {inspection.prefix!r}, "
+            f"{extra} extra tensors, {len(foreign)} absent or not float32); "
+            f"remove {CARD_FILE} to import it as a foreign file"
+        )
+    return card
+
+
+def read_card(file: Path) -> Card:
+    """Read and validate a `card.json`.
+
+    Raises:
+        BenchError: the file is missing or not a valid card.
+    """
+    try:
+        return Card.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise BenchError(f"{file}: cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        raise BenchError(f"{file}: not a valid card: {_first(error)}") from error
+
+
+def _card(fields: Mapping[str, Any]) -> Card:
+    for key in ("mean", "std"):
+        triple = fields.get(key, ())
+        if not all(0 <= value <= 1 and (value or key == "mean") for value in triple):
+            raise BenchError(
+                f"{key} is {triple}: give figures for pixel values in [0, 1]; divide those for 0-255 by 255"
+            )
+    try:
+        return Card.model_validate(fields)
+    except ValidationError as error:
+        raise BenchError(f"the card is not valid: {_first(error)}") from error
+
+
+def _first(error: ValidationError) -> str:
+    detail = error.errors()[0]
+    where = ".".join(map(str, detail["loc"]))
+    return f"{where}: {detail['msg']} (it is {detail['input']!r})"
+
+
+def _store(work: Path, data: bytes, card: Card, source: Mapping[str, Tensor]) -> Path:
+    """Write both files and prove them, then move them into place in one step; or reuse an equal import."""
+    checkpoints = work / "checkpoints"
+    folder = checkpoints / card.sha256[:12]
+    _refuse_taken_name(checkpoints, folder, card)
+    if folder.exists():
+        return _reuse(folder, card)
+    try:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=".importing-", dir=checkpoints))
+    except OSError as error:
+        raise BenchError(f"{checkpoints}: cannot be written ({error.strerror}); choose another --work") from error
+    try:
+        _write(fresh / BACKBONE_FILE, data)
+        _write(fresh / CARD_FILE, card.to_json().encode())
+        _prove(fresh / BACKBONE_FILE, card, source)
+        fresh.chmod(0o755)  # mkdtemp makes it private
+        fresh.rename(folder)
+    except OSError as error:
+        if folder.exists():  # another process imported the same weights meanwhile
+            return _reuse(folder, card)
+        raise BenchError(f"{folder}: cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def _write(file: Path, data: bytes) -> None:
+    with file.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _refuse_taken_name(checkpoints: Path, folder: Path, card: Card) -> None:
+    for file in sorted(checkpoints.glob(f"[!.]*/{CARD_FILE}")):
+        if file.parent != folder and read_card(file).name == card.name:
+            raise BenchError(
+                f"the name {card.name!r} already stands for other weights in {file.parent}; choose another name, or "
+                "remove that folder if it is out of date"
+            )
+
+
+def _reuse(folder: Path, card: Card) -> Path:
+    there = read_card(folder / CARD_FILE)
+    if file_sha256(folder / BACKBONE_FILE) != card.sha256:
+        raise BenchError(f"{folder / BACKBONE_FILE}: was changed after its import; remove the folder and import again")
+    old, new = there.model_dump(exclude={"source"}), card.model_dump(exclude={"source"})
+    different = [f"{key} is {old[key]!r} there and {new[key]!r} now" for key in new if old[key] != new[key]]
+    if different:
+        raise BenchError(
+            f"these weights are already in {folder} as {there.name!r}, with another card: {'; '.join(different)}. "
+            "Use that card, or remove the folder and its results to import them anew"
+        )
+    return folder
+
+
+def _prove(file: Path, card: Card, source: Mapping[str, Tensor]) -> None:
+    """Read the file again: equal to the source bit for bit, complete, and loadable into a new network."""
+    written = load_file(file)
+    expected = architecture(card.architecture).shapes
+    net = build_backbone(card.architecture)
+    try:
+        net.load_state_dict(written, strict=True)
+    except RuntimeError as error:
+        raise BenchError(f"{file}: the proof failed: a new {card.architecture} does not load it ({error})") from error
+    loaded = net.state_dict()
+    for name in expected:
+        wanted = convert(name, source[name]) if name in source else torch.zeros((), dtype=torch.int64)
+        for where, tensor in (("file", written.get(name)), ("network", loaded.get(name))):
+            if tensor is None or not same_bits(tensor, wanted):
+                raise BenchError(f"{file}: the proof failed: `{name}` in the new {where} differs from the source")
+    if file_sha256(file) != card.sha256:
+        raise BenchError(f"{file}: the proof failed: its SHA-256 is not the card's; is the disk full or faulty?")
+
+
+def same_bits(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors have the same type, shape and bits (so -0 differs from 0)."""
+    if first.dtype != second.dtype or first.shape != second.shape:
+        return False
+    return torch.equal(first.reshape(-1).view(torch.uint8), second.reshape(-1).view(torch.uint8))

@@ -1,0 +1,224 @@
+"""Recognise a checkpoint and match it, tensor by tensor, against the backbone that it should fill. No side effect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Group
+from torch import Tensor
+
+from bench.checkpoints.architectures import (
+    Architecture,
+    ArchitectureName,
+    nearest,
+    optional,
+    structure,
+)
+from bench.checkpoints.containers import Container, file_sha256, read_container
+from bench.checkpoints.layouts import Candidate, choose, find_candidates
+from bench.checkpoints.leftovers import UNEXPLAINED, LeftOver, classify
+from bench.checkpoints.mismatch import explain, foreign, summarise
+from bench.checkpoints.rendering import render
+from bench.checkpoints.values import check_values
+from bench.errors import BenchError
+
+BACKBONE_FILE = "backbone.safetensors"
+CARD_FILE = "card.json"
+
+Status = Literal["filled", "absent, not needed", "missing", "wrong shape"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tensor of the expected backbone and what fills it."""
+
+    name: str
+    """torchvision's name."""
+    shape: tuple[int, ...]
+    """The expected shape."""
+    status: Status
+    source: str | None = None
+    """The tensor's full name in the file."""
+    found_shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a checkpoint file is. It can be imported if and only if `problems` is empty."""
+
+    path: Path
+    sha256: str
+    """Of the file."""
+    bytes: int
+    container: str
+    """`safetensors`, `torch zip` or `torch legacy`."""
+    format: str | None
+    """The naming style; None if no ResNet was found."""
+    location: str
+    """The dictionaries around the state dict (`state_dict`); empty for a bare one."""
+    prefix: str
+    """What stands before `conv1.weight` in the state dict (`module.encoder_q.`)."""
+    architecture: ArchitectureName | None
+    """The nearest supported architecture; it is the file's own only if there are no problems."""
+    parameters: int | None
+    """Number of learnable parameters of that architecture, without classifier and heads."""
+    rows: tuple[Row, ...]
+    left_over: tuple[LeftOver, ...]
+    notes: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def filled(self) -> int:
+        """Number of expected tensors that the file fills."""
+        return sum(row.status == "filled" for row in self.rows)
+
+    def render(self, *, verbose: bool = False) -> Group:
+        """The tables for a terminal (`rich.print` shows them): a line a stage, or a line a tensor if `verbose`."""
+        return render(self, verbose=verbose)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**asdict(self), "path": str(self.path), "filled": self.filled, "importable": not self.problems}
+
+
+def inspect_checkpoint(path: Path, *, prefix: str | None = None) -> Inspection:
+    """Recognise the file (or the folder that `export` wrote) and match it against its backbone.
+
+    Args:
+        path: a safetensors or torch file, or a folder with `backbone.safetensors`.
+        prefix: which network of the file is meant, where the rule of `layouts` would pick another.
+
+    Raises:
+        BenchError: the file cannot be read as a checkpoint at all, or has no network with this prefix. A readable
+            file that does not match gives an `Inspection` with `problems`.
+    """
+    return read_backbone(path, prefix=prefix)[0]
+
+
+def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection, Mapping[str, Tensor]]:
+    """As `inspect_checkpoint`, and the file's own tensors (unconverted) by torchvision name, filled rows only."""
+    path = Path(path)
+    if path.is_dir():
+        if not (path / BACKBONE_FILE).is_file():
+            raise BenchError(f"{path}: a folder without {BACKBONE_FILE}; give a file or what `densebench export` wrote")
+        path = path / BACKBONE_FILE
+    container = read_container(path)
+    candidates = find_candidates(container.leaves)
+    if not candidates:
+        if prefix is not None:
+            raise BenchError(f"{path}: no ResNet was found, so there is no prefix {prefix!r}")
+        return _foreign(container), {}
+    try:
+        choice = choose(candidates, prefix)
+    except BenchError as error:
+        raise BenchError(f"{path}: {error}") from error
+    chosen = choice.chosen
+    expected = nearest(chosen.tensors)
+    rows = _match(chosen, expected)
+    used = {row.source for row in rows if row.source is not None}
+    left_over = classify((name for name in container.leaves if name not in used), choice)
+    filled = {row.name: chosen.tensors[row.name] for row in rows if row.status == "filled"}
+    value_notes, value_problems = check_values(filled)
+    siblings = [n[len(chosen.full_prefix) :] for n in container.leaves if n.startswith(chosen.full_prefix)]
+    fit = _fit_problems(chosen, siblings, expected, rows, left_over)
+    inspection = Inspection(
+        path=path,
+        sha256=file_sha256(path),
+        bytes=path.stat().st_size,
+        container=container.kind,
+        format=chosen.layout.name,
+        location=chosen.location,
+        prefix=chosen.prefix,
+        architecture=expected.name,
+        parameters=expected.parameters,
+        rows=rows,
+        left_over=left_over,
+        notes=(*choice.notes, *value_notes, *_conventions(expected, left_over)),
+        problems=(*choice.problems, *fit, *value_problems),
+    )
+    return inspection, filled
+
+
+def _foreign(container: Container) -> Inspection:
+    return Inspection(
+        path=container.path,
+        sha256=file_sha256(container.path),
+        bytes=container.path.stat().st_size,
+        container=container.kind,
+        format=None,
+        location="",
+        prefix="",
+        architecture=None,
+        parameters=None,
+        rows=(),
+        left_over=(LeftOver("no ResNet", tuple(container.leaves)),),
+        notes=(),
+        problems=(foreign(container.leaves, container.top_level),),
+    )
+
+
+def _match(chosen: Candidate, expected: Architecture) -> tuple[Row, ...]:
+    rows = []
+    for name, shape in expected.shapes.items():
+        tensor = chosen.tensors.get(name)
+        if tensor is None:
+            rows.append(Row(name, shape, "absent, not needed" if optional(name) else "missing"))
+            continue
+        found = tuple(tensor.shape)
+        fits = found == shape or (optional(name) and tensor.numel() == 1)
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        rows.append(Row(name, shape, "filled" if fits else "wrong shape", chosen.sources[name], found, dtype))
+    return tuple(rows)
+
+
+def _fit_problems(
+    chosen: Candidate,
+    siblings: list[str],
+    expected: Architecture,
+    rows: tuple[Row, ...],
+    left_over: tuple[LeftOver, ...],
+) -> list[str]:
+    missing = [row.name for row in rows if row.status == "missing"]
+    wrong = {row.name: row.found_shape for row in rows if row.status == "wrong shape" and row.found_shape is not None}
+    unexplained = [name for group in left_over if group.what == UNEXPLAINED for name in group.names]
+    if not (missing or wrong or unexplained):
+        return []
+    problems = explain(chosen, siblings, expected, missing, wrong)
+    needed = sum(row.status != "absent, not needed" for row in rows)
+    filled = sum(row.status == "filled" for row in rows)
+    if missing:
+        whole = structure(chosen.tensors).blocks == expected.blocks and not problems
+        kind = "half-saved or half-renamed file: " if whole else ""
+        problems.append(
+            f"{kind}{filled} of {needed} tensors of {expected.name} are filled; "
+            f"{len(missing)} are missing: {summarise(missing)}"
+        )
+    for name, shape in list(wrong.items())[:1]:
+        problems.append(
+            f"{len(wrong)} tensor(s) have another shape than {expected.name}'s: `{name}` is {shape}, "
+            f"expected {expected.shapes[name]}"
+        )
+    if unexplained:
+        shown = ", ".join(f"`{name}`" for name in unexplained[:3])
+        problems.append(
+            f"{len(unexplained)} tensor(s) look like parts of the backbone that {expected.name} lacks: "
+            f"{shown}{', ...' if len(unexplained) > 3 else ''}"
+        )
+    return problems
+
+
+def _conventions(expected: Architecture, left_over: tuple[LeftOver, ...]) -> list[str]:
+    """What no tensor shows and the submitter must declare."""
+    notes = []
+    if expected.block == "bottleneck":
+        notes.append(
+            "not visible in the weights: the stride's place; the card will say `pytorch` (on the 3x3 convolution), "
+            "so do not import a Caffe-style network (MSRA, detectron2's R-50.pkl)"
+        )
+    if any("prototypes" in name for group in left_over for name in group.names):
+        notes.append("it has prototypes, as SwAV's files: those were trained with std .228 .224 .225; declare it")
+    return notes

@@ -1,0 +1,63 @@
+"""Look at the figures in the tensors: can they be trained weights, and how do they become float32?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8)
+
+
+def convert(name: str, tensor: Tensor) -> Tensor:
+    """A contiguous copy of one backbone tensor in the hand-off's type: float32, and int64 for BN's counters.
+
+    float16 and bfloat16 widen exactly; float64 is rounded to the nearest float32.
+    """
+    if name.endswith(".num_batches_tracked"):
+        return tensor.reshape(()).to(torch.int64, copy=True)
+    return tensor.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+
+
+def check_values(tensors: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
+    """Notes and problems about the figures of the backbone tensors (torchvision names, expected shapes)."""
+    notes: list[str] = []
+    problems: list[str] = []
+    types = {tensor.dtype for name, tensor in tensors.items() if not name.endswith(".num_batches_tracked")}
+    for name, tensor in tensors.items():
+        problem = _problem(name, tensor)
+        if problem:
+            problems.append(problem)
+    if not problems and types != {torch.float32}:
+        names = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in types))
+        how = "rounded to float32" if torch.float64 in types else "widened to float32 without loss"
+        notes.append(f"the weights are {names}: {how} by the import")
+    means = [tensor for name, tensor in tensors.items() if name.endswith(".running_mean")]
+    variances = [tensor for name, tensor in tensors.items() if name.endswith(".running_var")]
+    fresh = [bool((m == 0).all() and (v == 1).all()) for m, v in zip(means, variances, strict=True)]
+    if fresh and all(fresh):
+        notes.append("warning: no BatchNorm statistic was ever updated (mean 0, variance 1): the file looks untrained")
+    elif any(fresh):
+        notes.append(f"warning: {sum(fresh)} of {len(fresh)} BatchNorm layers were never updated (mean 0, variance 1)")
+    return notes, problems
+
+
+def _problem(name: str, tensor: Tensor) -> str | None:
+    if tensor.device.type != "cpu" or tensor.layout != torch.strided or tensor.is_quantized:
+        return f"`{name}` is no plain tensor ({tensor.device.type}, {tensor.layout}, {tensor.dtype})"
+    if name.endswith(".num_batches_tracked"):
+        return None if tensor.dtype in (*_INTEGERS, *FLOATS) else f"`{name}` has the type {tensor.dtype}"
+    if tensor.dtype not in FLOATS:
+        return f"`{name}` has the type {tensor.dtype}: quantised or damaged; floating-point weights are needed"
+    values = convert(name, tensor)
+    low, high = torch.aminmax(values)
+    if not (torch.isfinite(low) and torch.isfinite(high)):
+        count = int((~torch.isfinite(values)).sum())
+        return f"`{name}` has {count} of {values.numel()} figures that are not finite (NaN or infinite in float32)"
+    if tensor.ndim == 4 and low == high:
+        return f"`{name}` is constant (every figure is {float(low):g}): the layer was not saved or was wiped"
+    if name.endswith(".running_var") and low < 0:
+        return f"`{name}` has negative variances (lowest {float(low):g}): not BatchNorm statistics, or damaged"
+    return None
