@@ -1,5 +1,6 @@
 """Class names and ids of the three benchmarks, in the order that their authors fixed."""
 
+from functools import cache
 from typing import Final
 
 VOID: Final = 255
@@ -47,6 +48,7 @@ COCO_CATEGORIES: Final[dict[int, tuple[str, str]]] = {
 """COCO's 80 categories: id -> (name, supercategory). Ids run to 90, with gaps."""
 
 
+@cache
 def voc_palette() -> bytes:
     """The 256 RGB colours of VOC's mask files: the bits of a label, spread over the channels from the top."""
     colours = bytearray()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -49,13 +49,13 @@ class Scene:
     instances: tuple[Instance, ...]
 
 
-def colours(rng: np.random.Generator, contrast: float) -> tuple[Grey, Grey]:
-    """Two random RGB colours in [0, 1] whose brightness differs by about `contrast`."""
+def colours(rng: np.random.Generator, contrast: float, muted: float = 1.0) -> tuple[Grey, Grey]:
+    """Two random RGB colours in [0, 1] whose brightness differs by about `contrast`; `muted` scales saturation."""
     dark = rng.uniform(0.08, 0.9 - contrast)
     levels = [dark, dark + contrast * rng.uniform(0.9, 1.3)]
     if rng.random() < 0.5:
         levels.reverse()
-    hue, saturation = rng.random(), rng.beta(1.5, 3.2)
+    hue, saturation = rng.random(), muted * rng.beta(1.5, 3.2)
     pair = []
     for level in levels:
         phase = 2 * np.pi * (hue + np.array([0, 1 / 3, 2 / 3]) + rng.normal(0, 0.06))
@@ -64,8 +64,9 @@ def colours(rng: np.random.Generator, contrast: float) -> tuple[Grey, Grey]:
 
 
 def mix(t: Grey, pair: tuple[Grey, Grey]) -> Grey:
-    """Colours (..., 3) of the texture values `t` (...)."""
-    return pair[0] + t[..., None] * (pair[1] - pair[0])
+    """Colour planes (3, ...) of the texture values `t` (...)."""
+    shape = (3,) + (1,) * t.ndim
+    return pair[0].reshape(shape) + t * (pair[1] - pair[0]).reshape(shape)
 
 
 def grid(height: int, width: int) -> tuple[Grey, Grey]:
@@ -87,7 +88,7 @@ def crop_noise(rng: np.random.Generator, height: int, width: int, slope: float, 
 
 
 def background(rng: np.random.Generator, height: int, width: int) -> Grey:
-    """Two to four regions (H, W, 3) with textures of their own and crooked borders."""
+    """Two to four regions (3, H, W) with textures of their own and crooked borders."""
     x, y = grid(height, width)
     count = int(rng.integers(2, 5))
     slope = rng.uniform(-1, 1, (count, 2)) * 2.2 / max(height, width)
@@ -95,7 +96,7 @@ def background(rng: np.random.Generator, height: int, width: int) -> Grey:
         crop_noise(rng, height, width, 1.8) + dx * (x - width / 2) + 1.6 * dy * (y - height / 2) for dx, dy in slope
     ]
     region = np.argmax(fields, axis=0)
-    canvas = np.zeros((height, width, 3), np.float32)
+    canvas = np.zeros((3, height, width), np.float32)
     for index in range(count):
         name = TEXTURES[int(rng.integers(len(TEXTURES)))]
         angle, period = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(np.log(5), np.log(26)))
@@ -103,9 +104,14 @@ def background(rng: np.random.Generator, height: int, width: int) -> Grey:
         bend = np.float32(rng.uniform(0, 0.5)) * crop_noise(rng, height, width, 1.8)
         shift = rng.uniform(0, 16, 2).astype(np.float32)
         t = sample(name, cos * x - sin * y + bend + shift[0], sin * x + cos * y + bend + shift[1])
-        where = region == index
-        canvas[where] = mix(t[where], colours(rng, rng.uniform(0.1, 0.4)))
+        np.copyto(canvas, mix(t, colours(rng, rng.uniform(0.1, 0.4))), where=region == index)
     return canvas
+
+
+def _blur(field: npt.NDArray[Any], reach: float) -> npt.NDArray[Any]:
+    """Two box filters that together reach about `reach` pixels."""
+    side = 2 * round(0.75 * reach) + 1
+    return cv2.blur(cv2.blur(field, (side, side)), (side, side)) if side > 1 else field
 
 
 class Stage:
@@ -113,7 +119,8 @@ class Stage:
 
     def __init__(self, canvas: Grey, light: float) -> None:
         self.canvas = canvas
-        self.labels = np.zeros(canvas.shape[:2], np.uint8)
+        """Colour planes (3, H, W), nominally in [0, 1]."""
+        self.labels = np.zeros(canvas.shape[1:], np.uint8)
         self.light = light
         """Direction the light comes from, in radians."""
 
@@ -169,14 +176,14 @@ class Stage:
 
         t = self._texture(rng, centre, (y0, y1, x0, x1), tilt, texture, period, polar, mirror)
         paint = mix(t, colours(rng, rng.uniform(0.28, 0.5)))
-        paint *= self._shading(hard, half)[inner][..., None]
-        a = alpha[inner].astype(np.float32)[..., None] / 255
+        paint *= self._shading(hard, half)[inner]
+        a = np.float32(1 / 255) * alpha[inner]
         away = -shadow_reach * np.array([np.cos(self.light), np.sin(self.light)])
         shift = np.array([[1, 0, away[0]], [0, 1, away[1]]], np.float32)
-        shadow = cv2.GaussianBlur(cv2.warpAffine(alpha, shift, alpha.shape[::-1]), (0, 0), shadow_reach)[inner]
-        self.canvas[outer] = (
-            self.canvas[outer] * ((1 - np.float32(0.4 / 255) * shadow)[..., None] * (1 - a)) + paint * a
-        )
+        shadow = _blur(cv2.warpAffine(alpha, shift, alpha.shape[::-1]), shadow_reach)[inner]
+        behind = self.canvas[:, y0:y1, x0:x1]
+        behind *= (1 - np.float32(0.4 / 255) * shadow) * (1 - a)
+        behind += paint * a
         self.labels[outer][covered] = label
         whole = float(hard.sum())
         return whole, bool(covered.sum() < 0.98 * whole)
@@ -209,7 +216,7 @@ class Stage:
         """Roundness: darker towards the rim, lighter on the side of the light."""
         depth = cv2.distanceTransform(hard.view(np.uint8), cv2.DIST_L2, 3)
         dome = np.sqrt(np.clip(depth / (0.4 * half), 0, 1))
-        dome = cv2.GaussianBlur(dome, (0, 0), max(half * 0.08, 0.7))
+        dome = _blur(dome, half * 0.08)
         toward = -0.175 * half * np.array([np.cos(self.light), np.sin(self.light)])
         kernel = np.array([[0, -toward[1], 0], [-toward[0], 0, toward[0]], [0, toward[1], 0]])
         lit = cv2.filter2D(dome, -1, kernel)
@@ -218,20 +225,20 @@ class Stage:
 
 def photograph(rng: np.random.Generator, canvas: Grey) -> Image:
     """What a camera makes of the canvas: light falling unevenly, blur, exposure, white balance and noise."""
-    height, width = canvas.shape[:2]
+    height, width = canvas.shape[1:]
     light = 1 + 0.13 * crop_noise(rng, height, width, 1.8, zoom=2)
     x, y = grid(height, width)
     slope = rng.normal(0, 0.22, 2)
     light += np.float32(slope[0]) * (x / width - 0.5) + np.float32(slope[1]) * (y / height - 0.5)
     tint = np.exp(rng.normal(0, 0.05, 3)).astype(np.float32) * np.float32(np.exp(rng.normal(0, 0.12)))
-    out = canvas * np.clip(light, 0.3, 1.7)[..., None] * tint
-    out += (0.04 * crop_noise(rng, height, width, 0.8))[..., None]
-    blur = rng.uniform(0.35, 0.8)
-    out = cv2.GaussianBlur(out, (0, 0), blur)
-    out += rng.normal(0, rng.uniform(0.005, 0.025), (height, width, 1)).astype(np.float32)
+    out = canvas * np.clip(light, 0.3, 1.7) * tint[:, None, None]
+    out += 0.04 * crop_noise(rng, height, width, 0.8)
+    out = cv2.GaussianBlur(np.ascontiguousarray(out.transpose(1, 2, 0)), (0, 0), rng.uniform(0.35, 0.8))
+    grain = rng.uniform(0.005, 0.025) * rng.standard_normal((height, width), np.float32)
+    out += cv2.merge([grain, grain, grain])
     gamma = np.exp(rng.normal(-0.15, 0.15))
     curve = np.asarray(255 * np.linspace(0, 1, 256) ** gamma + 0.5, np.uint8)
-    return cv2.LUT(np.asarray(np.clip(out, 0, 1) * 255 + 0.5, np.uint8), curve)
+    return cv2.LUT(cv2.convertScaleAbs(np.maximum(out, 0), alpha=255), curve)
 
 
 def clutter(rng: np.random.Generator, stage: Stage, count: int) -> None:
@@ -271,7 +278,7 @@ def scene(
     """
     width, height = size
     stage = Stage(background(rng, height, width), rng.uniform(0, 2 * np.pi))
-    clutter(rng, stage, int(rng.integers(3, 9)))
+    clutter(rng, stage, int(rng.integers(2, 7)))
     placed: list[tuple[str, float, bool, bool]] = []
     keep: list[float] = []
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.datasets.names import CITYSCAPES_CLASSES, VOID
-from bench.datasets.scene import Image, Stage, colours, crop_noise, grid, mix, photograph
+from bench.datasets.scene import Image, Mask, Stage, colours, crop_noise, grid, mix, photograph
 from bench.datasets.silhouettes import KINDS, Polygon, bar, corners, ellipse
-from bench.datasets.textures import Grey, sample
+from bench.datasets.textures import Coordinates, sample
 
 _ID: Final = {name: index for index, name in enumerate(CITYSCAPES_CLASSES)}
 STREET_CLASSES: Final = (
@@ -48,21 +48,29 @@ class _Painter:
 
     def __init__(self, rng: np.random.Generator, height: int, width: int) -> None:
         self.rng = rng
-        self.stage = Stage(np.zeros((height, width, 3), np.float32), rng.uniform(-np.pi, 0))
+        self.stage = Stage(np.zeros((3, height, width), np.float32), rng.uniform(-np.pi, 0))
         self.stage.labels[:] = _ID["sky"]
         self.x, self.y = grid(height, width)
 
+    def inside(self, polygon: Polygon) -> Mask:
+        """The pixels (H, W) of a polygon."""
+        canvas = np.zeros(self.stage.labels.shape, np.uint8)
+        return cv2.fillPoly(canvas, [np.round(polygon).astype(np.int32)], 1) > 0
+
     def surface(
-        self, polygon: Polygon | None, name: str, texture: str, u: Grey, v: Grey, contrast: float, dim: float = 1.0
+        self,
+        polygon: Polygon | None,
+        name: str,
+        texture: str,
+        u: Coordinates,
+        v: Coordinates,
+        contrast: float,
+        gain: float = 1.0,
     ) -> None:
         """Fill a polygon (or everything) with a texture whose coordinates (H, W) are given in periods."""
-        pair = colours(self.rng, contrast)
-        where = np.ones(self.stage.labels.shape, np.uint8)
-        if polygon is not None:
-            where = cv2.fillPoly(np.zeros_like(where), [np.round(polygon).astype(np.int32)], 1)
-        chosen = where > 0
-        t = sample(texture, u, v)[chosen]
-        self.stage.canvas[chosen] = mix(t, pair) * np.float32(dim)
+        pair = colours(self.rng, contrast, muted=0.6)
+        chosen = self.inside(polygon) if polygon is not None else np.ones(self.stage.labels.shape, np.bool_)
+        np.copyto(self.stage.canvas, mix(sample(texture, u, v), pair) * np.float32(gain), where=chosen)
         self.stage.labels[chosen] = _ID[name]
 
     def thing(
@@ -99,9 +107,8 @@ def street(rng: np.random.Generator, size: tuple[int, int]) -> Street:
     if rng.random() < 0.6:
         bonnet = ellipse(width / 2, height + 2, width * 0.45, height * rng.uniform(0.05, 0.1))
         p.surface(bonnet, "car", "clouds", p.x / 20, p.y / 20, 0.1)
-        hood = cv2.fillPoly(np.zeros((height, width), np.uint8), [np.round(bonnet).astype(np.int32)], 1)
-        p.stage.labels[hood > 0] = VOID
-    p.stage.canvas += (0.03 * crop_noise(rng, height, width, 1.0))[..., None]
+        p.stage.labels[p.inside(bonnet)] = VOID
+    p.stage.canvas += 0.03 * crop_noise(rng, height, width, 1.0)
     return Street(photograph(rng, p.stage.canvas), p.stage.labels)
 
 
@@ -113,26 +120,28 @@ def _lane_marks(p: _Painter, vanish: float, horizon: float, height: int, left: f
         ends = [(vanish + middle * f, horizon + (height - horizon) * f, 4.5 * f) for f in (near, far)]
         (x0, y0, w0), (x1, y1, w1) = ends
         dash = corners((x0 - w0, y0), (x0 + w0, y0), (x1 + w1, y1), (x1 - w1, y1))
-        p.stage.canvas[cv2.fillPoly(np.zeros_like(p.stage.labels), [np.round(dash).astype(np.int32)], 1) > 0] = bright
+        p.stage.canvas[:, cv2.fillPoly(np.zeros_like(p.stage.labels), [np.round(dash).astype(np.int32)], 1) > 0] = (
+            bright
+        )
 
 
 def _row(p: _Painter, side: int, edge: float, vanish: float, horizon: float) -> None:
     """Houses, trees, fences, poles and signs of one side, from far to near."""
     rng, height = p.rng, p.stage.labels.shape[0]
     near = np.float32(height - horizon)
-    for share in np.linspace(0.16, 0.95, int(rng.integers(4, 7))).tolist():
+    for share in np.linspace(0.16, 0.95, int(rng.integers(6, 10))).tolist():
         step = rng.uniform(0.12, 0.2)
         inner, outer = share * 1.25, share * 1.25 + step * 2.2
         x0, x1 = vanish + edge * 1.8 * inner, vanish + edge * 1.8 * outer + side * 6
         base0, base1 = horizon + near * share * 0.55, horizon + near * min(share * 0.55 + step * 0.7, 1.0)
         choice = rng.random()
-        if choice < 0.6:
+        if choice < 0.5:
             tall = height * rng.uniform(0.35, 0.8) * (0.35 + share)
             wall = corners((x0, base0), (x0, base0 - tall), (x1, base1 - tall * 1.25), (x1, base1))
             period = (6 + 9 * share) * rng.uniform(0.8, 1.3)
             style = "windows" if rng.random() < 0.65 else "bricks"
             p.surface(wall, "building", style, p.x / period, p.y / (period * 1.2), rng.uniform(0.2, 0.4))
-        elif choice < 0.85:
+        elif choice < 0.77:
             radius = height * rng.uniform(0.12, 0.2) * (0.5 + share)
             crown = [ellipse(*rng.normal(0, 0.3, 2), *rng.uniform(0.4, 0.75, 2)) for _ in range(6)]
             p.thing("vegetation", [bar(0, 0, 0, 1.6, 0.18), *crown], (x0, base0 - radius * 1.5), radius, "foliage", 6)
@@ -140,7 +149,7 @@ def _row(p: _Painter, side: int, edge: float, vanish: float, horizon: float) -> 
             low = height * rng.uniform(0.08, 0.13) * (0.5 + share)
             rail = corners((x0, base0), (x0, base0 - low), (x1, base1 - low * 1.3), (x1, base1))
             p.surface(rail, "fence", "planks", p.x / np.float32(3 + 3 * share), p.y / 20, rng.uniform(0.3, 0.45))
-        if rng.random() < 0.5:
+        if rng.random() < 0.35:
             _pole(p, vanish + edge * 1.8 * share * rng.uniform(0.62, 0.75), horizon + near * share * 0.62, share)
 
 

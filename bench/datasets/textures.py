@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 Grey = npt.NDArray[np.float32]
+Coordinates = npt.NDArray[np.floating[Any]]
 
 SIDE: Final = 256
 PERIODS: Final = 16
@@ -66,7 +67,7 @@ def _worley() -> tuple[Grey, Grey, Grey]:
     return first.astype(np.float32), second.astype(np.float32), tone.astype(np.float32)
 
 
-def _wave(phase: Grey) -> Grey:
+def _wave(phase: Coordinates) -> Grey:
     return np.sin(2 * np.pi * phase, dtype=np.float32)
 
 
@@ -212,7 +213,8 @@ def tile(name: str) -> Grey:
     return np.ascontiguousarray((field - low) / (high - low), np.float32)
 
 
-def sample(name: str, x: Grey, y: Grey) -> Grey:
+def sample(name: str, x: Coordinates, y: Coordinates) -> Grey:
     """The texture's value at the coordinates `x`, `y` (both (H, W), in periods, any real numbers), in [0, 1]."""
-    scale = np.float32(SIDE / PERIODS)
-    return cv2.remap(tile(name), x * scale, y * scale, cv2.INTER_LINEAR, None, cv2.BORDER_WRAP)
+    scale = SIDE / PERIODS
+    u, v = np.asarray(scale * x, np.float32), np.asarray(scale * y, np.float32)
+    return cv2.remap(tile(name), u, v, cv2.INTER_LINEAR, None, cv2.BORDER_WRAP)

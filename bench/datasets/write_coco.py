@@ -31,8 +31,10 @@ def rle(mask: Mask) -> dict[str, Any]:
 
 def polygons(mask: Mask) -> list[list[float]] | None:
     """Outlines [x0, y0, x1, y1, ...] of a mask in pixels, or None if it has holes or crumbs that polygons miss."""
-    large = np.kron(mask.astype(np.uint8), np.ones((_ZOOM, _ZOOM), np.uint8))
-    contours, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    left, top, right, bottom = bounding_box(mask)
+    part = mask[top : bottom + 1, left : right + 1].astype(np.uint8)
+    large = part.repeat(_ZOOM, 0).repeat(_ZOOM, 1)
+    contours, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(left * _ZOOM, top * _ZOOM))
     height, width = mask.shape
     found, area = [], 0.0
     for contour in contours:
