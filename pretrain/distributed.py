@@ -76,7 +76,7 @@ def reorder(x: Tensor, permutation: Tensor) -> Tensor:
     if world == 1:
         return x[permutation.to(x.device, non_blocking=True)]
     sent, received, order = exchange_plan(permutation, rank(), world)
-    outgoing = x[torch.cat(sent).to(x.device, non_blocking=True)]
+    outgoing = x[torch.cat(sent).to(x.device, non_blocking=True)].contiguous()
     incoming = torch.empty_like(outgoing)
     dist.all_to_all_single(incoming, outgoing, received, [len(rows) for rows in sent])
     return incoming[order.to(x.device, non_blocking=True)]

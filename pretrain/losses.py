@@ -46,17 +46,14 @@ def info_nce(queries: Tensor, positives: Tensor, negatives: Tensor, temperature:
     forward takes rows in turns and keeps only the gradient (R, C), which is linear in what the chain rule brings.
     """
     differentiable = queries.requires_grad and torch.is_grad_enabled()
-    loss, positive, accuracy = _InfoNCE.apply(queries, positives, negatives, temperature, differentiable)
-    with torch.no_grad():
-        negative = queries.detach().to(negatives.dtype).mean(0) @ negatives.mean(0)
-    return InfoNCE(loss, positive, negative, accuracy)
+    return InfoNCE(*_InfoNCE.apply(queries, positives, negatives, temperature, differentiable))
 
 
 class _InfoNCE(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: FunctionCtx, queries: Tensor, positives: Tensor, negatives: Tensor, temperature: float, grad: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         with torch.autocast(queries.device.type, enabled=False):
             q = full_precision(queries)
             k, n = positives.to(q.dtype), negatives.to(q.dtype)
@@ -82,12 +79,13 @@ class _InfoNCE(torch.autograd.Function):
                     pull = torch.addcmul(exp_negative @ n, sum_negative[:, None], k[part], value=-1)
                     gradient[part] = pull / (total[:, None] * (temperature * len(q)))
             loss = torch.cat(log_losses).mean()
+            positive_mean = torch.cat(similarities).mean()
+            negative_mean = (q.mean(0) * n.mean(0)).sum()  # the mean over all R K pairs
             accuracy = torch.cat(correct).to(q.dtype).mean()
-            similarity = torch.cat(similarities).mean()
         ctx.save_for_backward(gradient)
         ctx.query_dtype = queries.dtype  # type: ignore[attr-defined]
-        ctx.mark_non_differentiable(similarity, accuracy)
-        return loss, similarity, accuracy
+        ctx.mark_non_differentiable(positive_mean, negative_mean, accuracy)
+        return loss, positive_mean, negative_mean, accuracy
 
     @staticmethod
     @once_differentiable

@@ -1,0 +1,128 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from pretrain import losses
+from pretrain.losses import embedding_std, info_nce, unit
+
+
+def loops(q: Tensor, k: Tensor, n: Tensor, temperature: float) -> float:
+    """The definition, number by number."""
+
+    def dot(a: list[float], b: list[float]) -> float:
+        return sum(x * y for x, y in zip(a, b, strict=True))
+
+    total = 0.0
+    for q_r, k_r in zip(q.tolist(), k.tolist(), strict=True):
+        positive = math.exp(dot(q_r, k_r) / temperature)
+        negative = sum(math.exp(dot(q_r, n_j) / temperature) for n_j in n.tolist())
+        total -= math.log(positive / (positive + negative))
+    return total / len(q)
+
+
+def plain(q: Tensor, k: Tensor, n: Tensor, temperature: float) -> Tensor:
+    """The usual code: all logits at once and cross entropy."""
+    logits = torch.cat([(q * k).sum(1, keepdim=True), q @ n.T], 1) / temperature
+    return F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.int64))
+
+
+def draw(r: int, k: int, c: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(r * 100 + k)
+    return tuple(unit(torch.randn(n, c, dtype=dtype)) for n in (r, r, k))
+
+
+@given(r=st.integers(1, 6), k=st.integers(1, 9), c=st.integers(1, 5), temperature=st.floats(0.05, 10))
+@settings(deadline=None)
+def test_equals_the_double_loop(r: int, k: int, c: int, temperature: float) -> None:
+    q, pos, neg = draw(r, k, c)
+    assert info_nce(q, pos, neg, temperature).loss.item() == pytest.approx(loops(q, pos, neg, temperature), rel=1e-10)
+
+
+@pytest.mark.parametrize("held", [1, 20, 60, 10**6])
+def test_equals_plain_code_with_gradient_for_any_number_of_rows_at_once(
+    held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "MAX_LOGITS", held)
+    q, k, n = draw(7, 20, 5)
+    ours, theirs = q.clone().requires_grad_(), q.clone().requires_grad_()
+    loss, expected = info_nce(ours, k, n, 0.2).loss, plain(theirs, k, n, 0.2)
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
+    (3 * loss).backward()
+    (3 * expected).backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-12, atol=1e-12)
+
+
+def test_gradient_is_the_numerical_one() -> None:
+    q, k, n = draw(3, 5, 4)
+    assert torch.autograd.gradcheck(lambda q: info_nce(q, k, n, 0.3).loss, (q.requires_grad_(),))
+
+
+def test_orthogonal_equal_and_hot_logits_give_log_of_k_plus_1() -> None:
+    eye = torch.eye(8, dtype=torch.float64)
+    orthogonal = info_nce(eye[:2], eye[2:4], eye[4:], 0.2)
+    same = info_nce(eye[:1], eye[:1], eye[:1].expand(6, 8), 0.2)
+    hot = info_nce(*draw(4, 9, 3), 1e9)
+    assert orthogonal.loss.item() == pytest.approx(math.log(5), rel=1e-12)
+    assert same.loss.item() == pytest.approx(math.log(7), rel=1e-12)
+    assert hot.loss.item() == pytest.approx(math.log(10), rel=1e-8)
+    paper = info_nce(eye[:1], eye[1:2], eye[2:3].expand(65536, 8), 0.2)
+    assert paper.loss.item() == pytest.approx(11.0904, abs=5e-5)
+
+
+def test_only_queries_receive_a_gradient() -> None:
+    q, k, n = (x.requires_grad_() for x in draw(3, 5, 4))
+    result = info_nce(q, k, n, 0.2)
+    result.loss.backward()
+    assert q.grad is not None
+    assert k.grad is None
+    assert n.grad is None
+    assert not any(x.requires_grad for x in result[1:])
+    with torch.no_grad():
+        assert torch.equal(info_nce(q, k, n, 0.2).loss, result.loss)
+
+
+def test_scalars_for_the_log() -> None:
+    q, k, n = draw(40, 6, 3)
+    result = info_nce(q, k, n, 0.2)
+    similarity = q @ n.T
+    positive = (q * k).sum(1)
+    assert result.positive.item() == pytest.approx(positive.mean().item())
+    assert result.negative.item() == pytest.approx(similarity.mean().item())
+    assert result.accuracy.item() == pytest.approx((positive > similarity.amax(1)).double().mean().item())
+
+
+def test_full_precision_under_autocast() -> None:
+    q, k, n = draw(16, 64, 32, torch.float32)
+    ours, reference = q.clone().requires_grad_(), q.clone().requires_grad_()
+    expected = info_nce(reference, k, n, 0.07).loss
+    expected.backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = info_nce(ours, k, n, 0.07).loss
+        loss.backward()
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, expected)
+    assert torch.equal(ours.grad, reference.grad)
+    half = q.bfloat16().requires_grad_()
+    info_nce(half, k, n, 0.07).loss.backward()
+    assert half.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(half.grad.float(), reference.grad, rtol=0.05, atol=1e-3)
+
+
+def test_no_overflow_at_a_tiny_temperature() -> None:
+    q, k, n = draw(5, 7, 4, torch.float32)
+    q.requires_grad_()
+    loss = info_nce(q, k, n, 1e-4).loss
+    loss.backward()
+    torch.testing.assert_close(loss.double(), plain(q.double(), k.double(), n.double(), 1e-4), rtol=1e-4, atol=1e-4)
+    assert q.grad.isfinite().all()
+
+
+def test_embedding_std() -> None:
+    torch.manual_seed(0)
+    assert embedding_std(unit(torch.randn(4000, 64))).item() == pytest.approx(1, abs=0.02)
+    assert embedding_std(unit(torch.ones(10, 64))).item() == pytest.approx(0, abs=1e-6)
