@@ -7,15 +7,37 @@ its `box` in original-image coordinates and its `flip`, which is all that dense,
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pretrain.augment import ColourOp
+from pretrain.errors import PretrainError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class ColourOp(Protocol):
+    """One colour operation: draws its parameters for one sample and applies them to a batch."""
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers `draw` returns."""
+        ...
+
+    def draw(self, rng: np.random.Generator) -> tuple[float, ...]:
+        """Parameters for one sample. Always takes the same count of numbers from `rng`."""
+        ...
+
+    def apply(self, pixels: Tensor, drawn: Tensor) -> Tensor:
+        """Apply to float32 `pixels` (N, 3, H, W) in [0, 1] with `drawn` (N, parameters).
+
+        `drawn` is best in host memory: which samples are touched is decided there, without waiting for the device.
+        `pixels` is never changed, but is returned itself when no sample is touched.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -23,7 +45,8 @@ class ViewSpec:
     """How one view of an image is drawn.
 
     `scale` is the range of the crop's share of the image area and `ratio` the range of its width / height, both as
-    in torchvision's `RandomResizedCrop`; `flip` is the probability of a horizontal flip after the crop.
+    in torchvision's `RandomResizedCrop`; `flip` is the probability of a horizontal flip after the crop. The resize
+    is antialiased. Values out of range raise PretrainError.
     """
 
     name: str
@@ -34,6 +57,18 @@ class ViewSpec:
     flip: float = 0.5
     colour: tuple[ColourOp, ...] = ()
 
+    def __post_init__(self) -> None:
+        wrong = (
+            (self.size < 1, f"size {self.size} must be at least 1"),
+            (not 0 < self.scale[0] <= self.scale[1] <= 1, f"scale {self.scale} must satisfy 0 < low <= high <= 1"),
+            (not 0 < self.ratio[0] <= self.ratio[1], f"ratio {self.ratio} must satisfy 0 < low <= high"),
+            (not 0 <= self.flip <= 1, f"flip {self.flip} must be a probability"),
+            (self.interpolation not in ("bilinear", "bicubic"), f"unknown interpolation {self.interpolation!r}"),
+        )
+        for bad, message in wrong:
+            if bad:
+                raise PretrainError(f"view {self.name!r}: {message}.")
+
 
 @dataclass(frozen=True)
 class ViewPlan:
@@ -42,6 +77,12 @@ class ViewPlan:
     specs: tuple[ViewSpec, ...]
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if not self.specs:
+            raise PretrainError("a view plan needs at least one view.")
+        if min(self.std) <= 0:
+            raise PretrainError(f"the standard deviations {self.std} must be above 0.")
 
 
 @dataclass
@@ -60,15 +101,23 @@ class Crop:
     colour: Tensor
 
     def to(self, device: torch.device | str) -> Crop:
-        """The same crops on `device` (asynchronous from pinned memory)."""
-        return Crop(*(t.to(device, non_blocking=True) for t in self._tensors()))
+        """The same crops on `device` (asynchronous from pinned memory); `colour` stays in host memory.
+
+        The colour operations choose the samples that they touch from `colour`; on the host that choice does not
+        wait for the device.
+        """
+        return Crop(
+            pixels=self.pixels.to(device, non_blocking=True),
+            box=self.box.to(device, non_blocking=True),
+            flip=self.flip.to(device, non_blocking=True),
+            image_id=self.image_id.to(device, non_blocking=True),
+            colour=self.colour,
+        )
 
     def pin_memory(self) -> Crop:
         """The same crops in page-locked memory (called by the data loader)."""
-        return Crop(*(t.pin_memory() for t in self._tensors()))
-
-    def _tensors(self) -> tuple[Tensor, ...]:
-        return self.pixels, self.box, self.flip, self.image_id, self.colour
+        tensors = (self.pixels, self.box, self.flip, self.image_id, self.colour)
+        return Crop(*(t.pin_memory() for t in tensors))
 
 
 @dataclass

@@ -1,0 +1,73 @@
+"""Drawing and cutting crops of one image.
+
+Randomness is a function, not a state: everything drawn for a view comes from a counter-based generator (Philox)
+whose key is the seed and whose counter is (epoch, image id, view index). What a sample looks like therefore depends
+on nothing else: not on the batch, the worker, the process or where a run was interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from pretrain.views import ViewSpec
+
+_VIEW_STREAM = 0
+_ORDER_STREAM = 1
+
+
+def view_generator(seed: int, epoch: int, image_id: int, view: int) -> np.random.Generator:
+    """The generator of one view of one image in one epoch; each argument is in [0, 2**64)."""
+    return _generator(seed, _VIEW_STREAM, epoch, image_id, view)
+
+
+def epoch_order(seed: int, epoch: int, length: int) -> npt.NDArray[np.int64]:
+    """The order in which an epoch visits the images: a permutation of `length` positions, int64."""
+    return _generator(seed, _ORDER_STREAM, epoch, 0, 0).permutation(length)
+
+
+def _generator(seed: int, stream: int, a: int, b: int, c: int) -> np.random.Generator:
+    key = np.array([seed, stream], dtype=np.uint64)
+    # Word 0 of the counter is left to the generator: 2**64 blocks before two streams could meet.
+    counter = np.array([0, a, b, c], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+def draw_box(
+    rng: np.random.Generator, width: int, height: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """Left, top, width and height in pixels of a random crop of a `width` x `height` image.
+
+    The rule of torchvision's `RandomResizedCrop`: the share of the area is uniform in `scale`, the width / height
+    log-uniform in `ratio`, the corner uniform; after ten crops that do not fit, the largest centred crop whose ratio
+    is within `ratio`.
+    """
+    area = width * height
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    for _ in range(10):
+        target = area * (scale[0] + (scale[1] - scale[0]) * rng.random())
+        aspect = math.exp(low + (high - low) * rng.random())
+        w = round(math.sqrt(target * aspect))
+        h = round(math.sqrt(target / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h
+    w, h = width, height
+    if width / height < ratio[0]:
+        h = round(width / ratio[0])
+    elif width / height > ratio[1]:
+        w = round(height * ratio[1])
+    return (width - w) // 2, (height - h) // 2, w, h
+
+
+def cut(image: Tensor, box: tuple[int, int, int, int], spec: ViewSpec, flip: bool) -> Tensor:
+    """The pixels of `box` (left, top, width, height) of uint8 `image` (3, H, W), resized and flipped: (3, S, S)."""
+    left, top, width, height = box
+    crop = image[None, :, top : top + height, left : left + width]
+    resized = interpolate(
+        crop, size=(spec.size, spec.size), mode=spec.interpolation, align_corners=False, antialias=True
+    )[0]
+    return resized.flip(-1) if flip else resized

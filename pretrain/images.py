@@ -1,0 +1,289 @@
+"""Image sources and the batches of crops that are drawn from them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pretrain.crops import cut, draw_box, epoch_order, view_generator
+from pretrain.decode import DamagedImageError, decode_file
+from pretrain.errors import PretrainError
+from pretrain.views import Crop, ViewPlan
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+OnDamaged = Literal["error", "skip"]
+
+
+class ImageSource:
+    """Images in files, in a fixed order. An image id is a position in that order.
+
+    `names` are paths relative to `root` and are sorted here, so that ids do not depend on how the names were found.
+    """
+
+    def __init__(self, root: Path, names: list[str]):
+        self.root = root
+        # One block of bytes instead of a million strings: forked workers then share the memory for good.
+        encoded = sorted(os.fsencode(name) for name in names)
+        self._ends = np.cumsum([len(name) for name in encoded])
+        self._block = b"".join(encoded)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def name(self, index: int) -> str:
+        """The path of image `index` relative to `root`."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        start = int(self._ends[index - 1]) if index else 0
+        return os.fsdecode(self._block[start : int(self._ends[index])])
+
+    def decode(self, index: int) -> Tensor:
+        """Image `index` as uint8 RGB (3, H, W); raises DamagedImageError (a PretrainError) naming the file."""
+        return decode_file(self.root / self.name(index))
+
+    def fingerprint(self) -> str:
+        """Identifies the set of images: sha256 over one line `name NUL size LF` a file, names sorted as bytes.
+
+        Sizes are in bytes of the file. Contents are not read, so that a million images take seconds.
+        """
+        digest = hashlib.sha256()
+        for index in range(len(self)):
+            name = self.name(index)
+            try:
+                size = (self.root / name).stat().st_size
+            except OSError as error:
+                raise PretrainError(f"cannot read image {self.root / name}: {error.strerror}.") from error
+            digest.update(b"%s\0%d\n" % (os.fsencode(name), size))
+        return digest.hexdigest()
+
+
+def open_images(path: Path) -> ImageSource:
+    """The images under a folder, or those that a text file lists.
+
+    A folder is searched recursively, through symbolic links too, for the suffixes in `SUFFIXES` (in any case);
+    hidden files and folders are left out. A `.txt` file lists one image a line, relative to its own folder or
+    absolute. Raises PretrainError if there is no image.
+    """
+    if path.is_dir():
+        names = sorted(_find_images(path))
+        if not names:
+            raise PretrainError(
+                f"no images in {path} or the folders below it.\nLooked for files ending in {' '.join(SUFFIXES)}."
+            )
+        return ImageSource(path, names)
+    if path.is_file() and path.suffix.lower() == ".txt":
+        return ImageSource(path.parent, _read_list(path))
+    if path.exists():
+        raise PretrainError(f"{path} is neither a folder of images nor a .txt list of image files.")
+    raise PretrainError(f"{path} does not exist; give a folder of images or a .txt list of image files.")
+
+
+def _find_images(root: Path) -> Iterator[str]:
+    seen = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        here = Path(folder)
+        status = here.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            # A symbolic link to a folder already visited, perhaps to one above: its images would count twice.
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in files:
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield (here / name).relative_to(root).as_posix()
+
+
+def _read_list(path: Path) -> list[str]:
+    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
+    names = [line for line in lines if line]
+    if not names:
+        raise PretrainError(f"{path} lists no images; write one image path a line, relative to the file's folder.")
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise PretrainError(f"{path} lists {twice} more than once; remove the repeated lines.")
+    return names
+
+
+def steps_per_epoch(source_len: int, global_batch: int) -> int:
+    """Steps of an epoch: the last, incomplete batch is dropped. Raises PretrainError if not one batch is complete."""
+    if global_batch < 1:
+        raise PretrainError(f"a batch of {global_batch} images makes no sense; it must be at least 1.")
+    if source_len < global_batch:
+        raise PretrainError(f"{source_len} images do not fill one batch of {global_batch}; choose a smaller batch.")
+    return source_len // global_batch
+
+
+class CropDataset(Dataset[list[Crop] | PretrainError]):
+    """Item t holds the crops of step t of one epoch for one process: one `Crop` a view of the plan.
+
+    The global batch of step t is the t-th stretch of the epoch's order, and process `rank` takes the rank-th slice of
+    it, so the set of images of a step does not depend on how many processes share it. An expected failure is
+    returned, not raised, because a data loader buries the message of a raised error under its workers' tracebacks.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        plan: ViewPlan,
+        *,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        rank: int = 0,
+        world: int = 1,
+        on_damaged: OnDamaged = "error",
+    ):
+        if not 0 <= rank < world:
+            raise ValueError(f"rank {rank} of {world} processes")
+        if not 0 <= seed < 2**64:
+            raise PretrainError(f"seed {seed} must be in [0, 2**64).")
+        if on_damaged not in ("error", "skip"):
+            raise PretrainError(f'on_damaged is {on_damaged!r}; it must be "error" or "skip".')
+        self.source, self.plan, self.batch_size = source, plan, batch_size
+        self.seed, self.epoch, self.rank, self.world, self.on_damaged = seed, epoch, rank, world, on_damaged
+        self.steps = steps_per_epoch(len(source), batch_size * world)
+        self._order: npt.NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def ids(self, step: int) -> npt.NDArray[np.int64]:
+        """The image ids of this process at `step`, int64 (batch_size,)."""
+        if self._order is None:
+            self._order = epoch_order(self.seed, self.epoch, len(self.source))
+        start = (step * self.world + self.rank) * self.batch_size
+        return self._order[start : start + self.batch_size]
+
+    def __getitem__(self, step: int) -> list[Crop] | PretrainError:
+        if not 0 <= step < self.steps:
+            raise IndexError(f"step {step} of {self.steps}")
+        crops = [self._empty(view) for view in range(len(self.plan.specs))]
+        for row, image_id in enumerate(self.ids(step).tolist()):
+            try:
+                found, image = self._decode(image_id)
+            except PretrainError as error:
+                return error
+            for view, crop in enumerate(crops):
+                crop.image_id[row] = found
+                self._fill(crop, row, image, image_id, view)
+        return crops
+
+    def _empty(self, view: int) -> Crop:
+        spec, n = self.plan.specs[view], self.batch_size
+        return Crop(
+            pixels=torch.empty(n, 3, spec.size, spec.size, dtype=torch.uint8),
+            box=torch.empty(n, 4),
+            flip=torch.empty(n, dtype=torch.bool),
+            image_id=torch.empty(n, dtype=torch.int64),
+            colour=torch.empty(n, sum(op.parameters for op in spec.colour)),
+        )
+
+    def _fill(self, crop: Crop, row: int, image: Tensor, image_id: int, view: int) -> None:
+        # Keyed by the id that the order asked for: an image standing in for a damaged one, which comes again under its
+        # own id, is not cropped and coloured the same way twice in an epoch.
+        rng = view_generator(self.seed, self.epoch, image_id, view)
+        spec = self.plan.specs[view]
+        height, width = image.shape[1:]
+        box = left, top, w, h = draw_box(rng, width, height, spec.scale, spec.ratio)
+        flip = rng.random() < spec.flip
+        crop.pixels[row] = cut(image, box, spec, flip)
+        crop.box[row] = torch.tensor([left / width, top / height, (left + w) / width, (top + h) / height])
+        crop.flip[row] = flip
+        if spec.colour:
+            crop.colour[row] = torch.tensor([number for op in spec.colour for number in op.draw(rng)])
+
+    def _decode(self, image_id: int) -> tuple[int, Tensor]:
+        """The image, or with `on_damaged="skip"` the next readable one by id (after the last comes the first)."""
+        if self.on_damaged == "error":
+            return image_id, self.source.decode(image_id)
+        for offset in range(len(self.source)):
+            index = (image_id + offset) % len(self.source)
+            try:
+                return index, self.source.decode(index)
+            except DamagedImageError:
+                continue
+        raise PretrainError(f"none of the {len(self.source)} images under {self.source.root} can be read.")
+
+
+class CropBatches(Iterator[list[Crop]]):
+    """The batches of one epoch, in order. `skipped` counts the images replaced because they were damaged."""
+
+    def __init__(self, dataset: CropDataset, *, first_step: int, workers: int, pin: bool):
+        self.dataset = dataset
+        self.skipped = 0
+        self._step = first_step
+        loader = DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=range(first_step, len(dataset)),
+            num_workers=workers,
+            collate_fn=_as_is,
+            pin_memory=pin,
+            # The loader draws a seed for its workers, which nothing here uses; not from the global generator, whose
+            # state would then depend on how often a run was resumed.
+            generator=torch.Generator(),
+        )
+        self._loader = iter(loader)
+
+    def __len__(self) -> int:
+        """Batches that are still to come."""
+        return len(self.dataset) - self._step
+
+    def __next__(self) -> list[Crop]:
+        crops: list[Crop] | PretrainError = next(self._loader)
+        if isinstance(crops, PretrainError):
+            raise crops
+        self._note_skipped(crops[0].image_id.numpy())
+        self._step += 1
+        return crops
+
+    def _note_skipped(self, used: npt.NDArray[np.int64]) -> None:
+        wanted = self.dataset.ids(self._step)
+        for image_id in wanted[wanted != used].tolist():
+            self.skipped += 1
+            log.warning("skipped damaged image %s", self.dataset.source.root / self.dataset.source.name(image_id))
+
+
+def _as_is(item: list[Crop] | PretrainError) -> list[Crop] | PretrainError:
+    return item
+
+
+def crop_batches(
+    source: ImageSource,
+    plan: ViewPlan,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    first_step: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 1,
+    pin: bool = False,
+    on_damaged: OnDamaged = "error",
+) -> CropBatches:
+    """The crops of one epoch from `first_step` on, step by step: a list with one `Crop` for each view of `plan`.
+
+    `batch_size` is per process; `world` processes share each global batch. `workers` processes prepare batches
+    (0: this process does), one thread each; their number changes nothing in the result. `pin` puts batches into
+    page-locked memory. A damaged image raises PretrainError, or with `on_damaged="skip"` is replaced by the next
+    readable image, with a warning and a count in `CropBatches.skipped`.
+    """
+    dataset = CropDataset(
+        source, plan, batch_size=batch_size, seed=seed, epoch=epoch, rank=rank, world=world, on_damaged=on_damaged
+    )
+    return CropBatches(dataset, first_step=first_step, workers=workers, pin=pin)
