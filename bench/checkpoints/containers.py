@@ -56,6 +56,8 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
 )
 _LEGACY_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 """A pickled integer that opens every file of `torch.save` before PyTorch 1.6."""
+_LEGACY_PICKLES = 5
+"""Such a file is five pickles (that integer, version, platform, object, storage names), then the figures."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,15 @@ def _read_legacy(path: Path, head: bytes) -> object:
             f"{path}: refused: a plain Python pickle{holds}, not a file of torch.save. A pickle can run code, so "
             "nothing of it was run; ask for safetensors or re-save the weights with torch.save(state_dict)"
         )
+    with path.open("rb") as file:
+        try:
+            for _ in range(_LEGACY_PICKLES):
+                for _ in pickletools.genops(file):
+                    pass
+        except (ValueError, IndexError) as error:  # else a name cut in its middle would be taken for forbidden code
+            raise BenchError(
+                f"{path}: truncated or damaged (a pickle in it has no end); download or copy it again"
+            ) from error
     return _torch_load(path, mmap=False)
 
 
