@@ -78,9 +78,13 @@ class Cell:
 
     @cached_property
     def metric_means(self) -> dict[str, float]:
-        """Mean of each metric that all finished runs have."""
-        common = set.intersection(*(set(run.metrics) for run in self.finished)) if self.finished else set()
-        return {name: float(np.mean([run.metrics[name] for run in self.finished])) for name in sorted(common)}
+        """Mean of each metric that all finished runs have, in the order of the first."""
+        names = self.finished[0].metrics if self.finished else ()
+        return {
+            name: float(np.mean([run.metrics[name] for run in self.finished]))
+            for name in names
+            if all(name in run.metrics for run in self.finished)
+        }
 
 
 @dataclass(frozen=True)

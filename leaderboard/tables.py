@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections import Counter
 from collections.abc import Callable
 
 from rich import box
@@ -50,14 +52,16 @@ def terminal_table(track: Track) -> Table:
     table = Table(title=title, title_style="bold", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.caption, table.caption_justify, table.caption_style = Text(caption(track, intervals=False)), "left", "dim"
     table.add_column("Submission", vertical="bottom", overflow="fold")
-    for heading in [*(f"{g.label} {g.protocol.headline}" for g in track.current), "Rank", "Score"]:
+    # Wrapped here: rich would give a long heading the room that names and figures need.
+    headings = ["\n".join([*textwrap.wrap(g.label, 10), g.protocol.headline]) for g in track.current]
+    for heading in [*headings, "Rank", "Score"]:
         table.add_column(Text(heading), justify="right", vertical="bottom", overflow="fold")
-    with_n = _seed_count(track) is None
+    usual, _ = _usual_seeds(track)
     for standing in track.standings:
         name = standing.submission.label
         if len(architectures) > 1:
             name += f" ({standing.submission.card.architecture})"
-        figures = [_figure(cell, with_n) for cell in standing.cells]
+        figures = [_figure(cell, usual) for cell in standing.cells]
         leads = [cell is not None and cell.leads for cell in standing.cells]
         row = [Text(f, style="bold" if strong else "") for f, strong in zip(figures, leads, strict=True)]
         table.add_row(Text(name), *row, *(Text(value) for value in _aggregates(standing, intervals=False)))
@@ -66,11 +70,11 @@ def terminal_table(track: Track) -> Table:
 
 def caption(track: Track, *, intervals: bool = True) -> str:
     """What the figures of a track's table mean; `intervals`: rank and score carry theirs."""
-    n = _seed_count(track)
-    if n is None:
-        runs = "number of seeds in brackets"
+    n, same = _usual_seeds(track)
+    if n == 1 and same:
+        runs = "one seed each: no intervals, no tests"
     else:
-        runs = "one seed each: no intervals, no tests" if n == 1 else f"{n} seeds each"
+        runs = f"{n} seed{'' if n == 1 else 's'} each" + ("" if same else ", or as many as in brackets")
     cells = [cell for standing in track.standings for cell in standing.cells if cell is not None]
     failed = f" {FAILED_MARK}: some runs failed; they count in no figure." if any(c.failed for c in cells) else ""
     bootstrap = " Brackets behind rank and score: 95 % bootstrap interval over seeds." if intervals else ""
@@ -81,10 +85,10 @@ def caption(track: Track, *, intervals: bool = True) -> str:
     )
 
 
-def _seed_count(track: Track) -> int | None:
-    """The number of seeds if it is the same everywhere."""
-    counts = {len(c.values) for s in track.standings for c in s.cells if c is not None and c.values}
-    return counts.pop() if len(counts) == 1 else None
+def _usual_seeds(track: Track) -> tuple[int, bool]:
+    """The most frequent number of finished seeds, and whether it is the only one."""
+    counts = Counter(len(c.values) for s in track.standings for c in s.cells if c is not None and c.values)
+    return max(counts, key=lambda n: (counts[n], n), default=0), len(counts) <= 1
 
 
 def _grid(track: Track, words: Callable[[str], str], strong: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
@@ -93,23 +97,23 @@ def _grid(track: Track, words: Callable[[str], str], strong: Callable[[str], str
     header += [words(f"{group.label} {group.protocol.headline}") for group in track.current]
     header += ["Rank", "Score"]
     rows = []
-    with_n = _seed_count(track) is None
+    usual, _ = _usual_seeds(track)
     for standing in track.standings:
         card = standing.submission.card
         row = [words(standing.submission.label), words(card.method), words(card.architecture)]
         for cell in standing.cells:
-            figure = _figure(cell, with_n)
+            figure = _figure(cell, usual)
             row.append(strong(figure) if cell is not None and cell.leads else figure)
         rows.append([*row, *_aggregates(standing, intervals=True)])
     return header, rows
 
 
-def _figure(cell: Cell | None, with_n: bool) -> str:
+def _figure(cell: Cell | None, usual: int) -> str:
     if cell is None:
         return text.DASH
     if cell.summary is None:
         return "failed"
-    n = f" ({cell.summary.n})" if with_n else ""
+    n = "" if cell.summary.n == usual else f" ({cell.summary.n})"
     return f"{text.figure(cell.summary)}{n}{FAILED_MARK if cell.failed else ''}"
 
 

@@ -1,0 +1,117 @@
+"""The verb `leaderboard`: from a folder of result files to tables and page, or a check that they are current."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from leaderboard import frame, page, tables
+from leaderboard.board import Board, analyse
+from leaderboard.errors import LeaderboardError
+from leaderboard.store import ResultStore, write_atomically
+
+
+@dataclass
+class Report:
+    """What `build` did."""
+
+    board: Board
+    written: list[Path] = field(default_factory=list)
+    current: list[Path] = field(default_factory=list)
+    """Files that a check found to be what the results give."""
+    problems: list[str] = field(default_factory=list)
+    """Files that a check found to differ, and result files that were left out."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the CSV."""
+        return sum(len(group.cells) for track in self.board.tracks for group in track.groups)
+
+    def render(self) -> RenderableType:
+        """The tables, and in a line each what was written and what is wrong."""
+        board = self.board
+        counted = f"{board.results} results of {board.submissions} submissions, {self.rows} rows"
+        lines = [f"note: {note}" for note in board.notes]
+        lines += [f"written: {path}" for path in self.written] + [f"current: {path}" for path in self.current]
+        lines += [f"problem: {problem}" for problem in self.problems]
+        return Group(*tables.terminal_tables(board), Text("\n".join([counted, *lines])))
+
+
+def build(
+    results: Path,
+    *,
+    csv: Path | None = None,
+    markdown: Path | None = None,
+    latex: Path | None = None,
+    site: Path | None = None,
+    check: bool = False,
+    skip_damaged: bool = False,
+) -> Report:
+    """Make what is named from the result files in `results`: the same bytes every time.
+
+    `site` is the page's folder. `markdown` may be a page with other text: only what stands between the two marks of
+    `tables.BEGIN` and `tables.END` is renewed. With `check` nothing is written, and a file that differs from what
+    the results give is a problem. With `skip_damaged` unusable result files are problems instead of an error.
+
+    Raises:
+        LeaderboardError: the folder is missing, result files are damaged, or a file cannot be written.
+    """
+    store = ResultStore(results)
+    if not store.folder.is_dir():
+        raise LeaderboardError(f"{results}: no such folder; results are made by `densebench submit`")
+    found, damaged = store.load()
+    if damaged and not skip_damaged:
+        raise LeaderboardError(store.describe(damaged))
+    board = analyse(found)
+    report = Report(board, problems=damaged)
+    targets: dict[Path, str] = {}
+    if csv is not None:
+        targets[csv] = frame.csv(board)
+    if markdown is not None:
+        targets[markdown] = _markdown(markdown, tables.markdown(board))
+    if latex is not None:
+        targets[latex] = tables.latex(board)
+    if site is not None:
+        targets[site / "index.html"] = page.render(board)
+    for path, text in targets.items():
+        if not check:
+            write_atomically(path, text)
+            report.written.append(path)
+        elif (difference := _difference(path, text)) is None:
+            report.current.append(path)
+        else:
+            report.problems.append(difference)
+    return report
+
+
+def _markdown(path: Path, table: str) -> str:
+    if not path.exists():
+        return table
+    page_text = tables.embed(_read(path), table)
+    if page_text is None:
+        raise LeaderboardError(
+            f"{path}: has no place for the table, so it would be lost as a whole; "
+            f"add these two lines where the table belongs:\n{tables.BEGIN}\n{tables.END}"
+        )
+    return page_text
+
+
+def _difference(path: Path, expected: str) -> str | None:
+    if not path.exists():
+        return f"{path} is missing; make it with `densebench leaderboard` without --check"
+    actual, wanted = _read(path).split("\n"), expected.split("\n")
+    if actual == wanted:
+        return None
+    pairs = enumerate(zip(actual, wanted, strict=False))
+    first = next((i for i, (a, b) in pairs if a != b), min(len(actual), len(wanted)))
+    return f"{path} is not what the results give (first in line {first + 1}); renew it without --check"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LeaderboardError(f"{path}: cannot be read ({error})") from error

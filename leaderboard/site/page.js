@@ -1,0 +1,255 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const root = document.documentElement;
+  const all = (selector, scope = document) => Array.from(scope.querySelectorAll(selector));
+
+  /* Texts of strangers only ever become text nodes. */
+  const make = (tag, className, ...children) => {
+    const element = document.createElement(tag);
+    if (className) element.className = className;
+    element.append(...children.filter((child) => child !== null));
+    return element;
+  };
+
+  /* Theme: the system's until the reader chooses; the choice is kept where the browser allows it. */
+  const recall = (value) => {
+    try {
+      if (value) localStorage.setItem("densebench-theme", value);
+      return localStorage.getItem("densebench-theme");
+    } catch {
+      return null;
+    }
+  };
+  const isDark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  const theme = document.getElementById("theme");
+  const setTheme = (name) => {
+    if (name === "dark" || name === "light") root.dataset.theme = name;
+    theme.setAttribute("aria-label", isDark() ? "Use the light theme" : "Use the dark theme");
+  };
+  setTheme(recall());
+  theme.hidden = false;
+  theme.addEventListener("click", () => setTheme(recall(isDark() ? "light" : "dark") || (isDark() ? "light" : "dark")));
+
+  const tabs = all("[role=tab]");
+  if (!tabs.length) return;
+
+  /* Tabs: links without script, tabs with it; the address names the open one. */
+  const panels = all(".panel");
+  const show = (id, focus) => {
+    const chosen = tabs.find((tab) => tab.hash.slice(1) === id) || tabs[0];
+    for (const tab of tabs) {
+      tab.setAttribute("aria-selected", String(tab === chosen));
+      tab.tabIndex = tab === chosen ? 0 : -1;
+    }
+    for (const panel of panels) panel.classList.toggle("shown", panel.id === chosen.hash.slice(1));
+    chosen.scrollIntoView({ block: "nearest", inline: "nearest" });
+    if (focus) chosen.focus();
+    search();
+  };
+  const go = (tab, focus) => {
+    history.replaceState(null, "", tab.hash);
+    show(tab.hash.slice(1), focus);
+  };
+  for (const tab of tabs) {
+    tab.setAttribute("aria-controls", tab.hash.slice(1));
+    tab.addEventListener("click", (event) => {
+      event.preventDefault();
+      go(tab, false);
+    });
+    tab.addEventListener("keydown", (event) => {
+      const row = all("[role=tab]", tab.parentElement);
+      const at = row.indexOf(tab);
+      const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: row.length - 1 }[event.key];
+      if (event.key === " ") go(tab, true);
+      else if (next !== undefined) go(row[(next + row.length) % row.length], true);
+      else return;
+      event.preventDefault();
+    });
+  }
+  for (const panel of panels) panel.setAttribute("role", "tabpanel");
+  root.classList.add("tabbed");
+  addEventListener("hashchange", () => show(location.hash.slice(1), false));
+
+  /* Search: every word must occur in a row's name, method, backbone or data. */
+  const input = document.getElementById("search");
+  const count = document.getElementById("count");
+  const rows = all("tbody tr").map((row) => {
+    row.classList.add("row");
+    return { row, text: row.dataset.text.toLowerCase(), panel: row.closest(".panel") };
+  });
+  const closeDetails = (row) => {
+    if (!row.nextElementSibling?.classList.contains("details")) return;
+    row.nextElementSibling.remove();
+    row.querySelector(".open").setAttribute("aria-expanded", "false");
+  };
+  function search() {
+    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    let total = 0;
+    for (const { row, text, panel } of rows) {
+      const hit = words.every((word) => text.includes(word));
+      if (!hit) closeDetails(row);
+      row.hidden = !hit;
+      if (panel.classList.contains("shown")) {
+        total += 1;
+        shown += hit;
+      }
+    }
+    count.textContent = words.length ? `${shown} of ${total}` : "";
+  }
+  document.querySelector(".find").hidden = false;
+  input.addEventListener("input", search);
+
+  /* Sorting: missing figures stay at the end, equal ones keep their order. */
+  const valueOf = (row, column, kind) => {
+    const cell = row.cells[column];
+    if (kind === "text") return (cell.querySelector(".label") || cell).textContent.trim().toLowerCase() || null;
+    return cell.dataset.value === "" ? null : Number(cell.dataset.value);
+  };
+  const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b, "en") : a - b);
+  for (const button of all(".sort")) {
+    button.addEventListener("click", () => {
+      const head = button.closest("th");
+      const body = head.closest("table").tBodies[0];
+      const kind = button.dataset.kind;
+      const small = kind === "text" || head.classList.contains("rank") || head.dataset.small;
+      const before = head.getAttribute("aria-sort");
+      const direction = before ? (before === "ascending" ? "descending" : "ascending") : small ? "ascending" : "descending";
+      for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", direction);
+      const list = all(":scope > tr.row", body);
+      list.forEach(closeDetails);
+      const keyed = list.map((row) => [valueOf(row, head.cellIndex, kind), row]);
+      const sign = direction === "ascending" ? 1 : -1;
+      keyed.sort(([a], [b]) => (a === null ? (b === null ? 0 : 1) : b === null ? -1 : sign * compare(a, b)));
+      body.append(...keyed.map(([, row]) => row));
+    });
+  }
+
+  /* Provenance: built when a row is opened. */
+  const number = (value, decimals = 2) => (value === null || value === undefined ? "–" : value.toFixed(decimals));
+  const grouped = (value) => (value === null || value === undefined ? null : String(value).replace(/\B(?=(\d{3})+$)/g, "\u2009"));
+  const list = (title, pairs) => {
+    const dl = make("dl", "");
+    for (const [term, value, className] of pairs) {
+      if (value === null || value === undefined || value === "") continue;
+      dl.append(make("dt", "", term), make("dd", className || "", String(value)));
+    }
+    return dl.children.length ? make("section", "", make("h3", "", title), dl) : null;
+  };
+  const heading = (text, className) => {
+    const th = make("th", className, text);
+    th.scope = "col";
+    return th;
+  };
+  const distinct = (values) => Array.from(new Set(values.filter((value) => value !== null && value !== undefined && value !== ""))).join(", ");
+
+  const runTable = (group, cell) => {
+    const headline = group.protocol.headline;
+    const names = [headline];
+    for (const run of cell.runs) for (const name of Object.keys(run.metrics)) if (!names.includes(name)) names.push(name);
+    const head = make("tr", "", heading("Seed", ""), ...names.map((name) => heading(name, "num")), heading("Time, s", "num"), heading("Memory, MiB", "num"), heading("Finished", ""), heading("Result", ""));
+    const body = make("tbody", "");
+    for (const run of cell.runs) {
+      const seed = make("th", "", String(run.seed));
+      seed.scope = "row";
+      const line = make("tr", "", seed);
+      if (run.failure) {
+        const why = make("td", "failed", `failed: ${run.failure}`);
+        why.colSpan = names.length;
+        line.append(why);
+      } else {
+        for (const name of names) line.append(make("td", "num", number(run.metrics[name])));
+      }
+      line.append(make("td", "num", number(run.wall_seconds, 0)), make("td", "num", number(run.peak_memory_mib, 0)));
+      line.append(make("td", "", run.finished_at), make("td", "hash", run.key));
+      body.append(line);
+    }
+    return make("section", "", make("h3", "", "Runs"), make("div", "scroll", make("table", "", make("thead", "", head), body)));
+  };
+
+  const cardLists = (card) => {
+    const seen = card.pretraining;
+    const triple = (values) => values.map((value) => value.toFixed(3)).join(" ");
+    return [
+      list("Checkpoint", [
+        ["Submission", card.name], ["Method", card.method], ["Backbone", card.architecture],
+        ["Parameters", grouped(card.parameters)], ["Weights", card.sha256, "hash"],
+        ["Source", card.source.file], ["Format", card.source.format], ["Key prefix", card.source.key_prefix],
+        ["Source file", card.source.sha256, "hash"], ["Stem", `${card.stem}, ${card.norm}, stride as in ${card.stride_style}`],
+        ["Input", `${card.colour_order}, mean ${triple(card.mean)}, std ${triple(card.std)}`],
+        ["Licence", card.licence], ["Code commit", card.code_commit, "hash"],
+      ]),
+      list("Pretraining", [
+        ["Recipe", seen.recipe], ["Data", seen.data], ["Fingerprint", seen.data_fingerprint, "hash"], ["Labels", seen.labels],
+        ["Images", grouped(seen.images)], ["Epochs", seen.epochs], ["Batch", seen.effective_batch], ["Crops", seen.crops],
+        ["Image views", grouped(seen.image_views)], ["Resolution", seen.resolution && `${seen.resolution} px`], ["Seed", seen.seed],
+      ]),
+    ];
+  };
+
+  const protocolLists = (group, cell) => {
+    const { protocol, dataset } = group;
+    const training = cell.runs.map((run) => run.training).filter(Boolean);
+    const environments = Array.from(new Set(cell.runs.map((run) => run.environment)), (index) => data.environments[index]);
+    const of = (name) => distinct(training.map((report) => grouped(report[name])));
+    const packages = distinct(environments.map((e) => Object.entries(e.packages).map(([name, version]) => `${name} ${version}`).join(", ")));
+    const time = {};
+    for (const run of cell.runs) for (const [name, value] of Object.entries(run.seconds)) (time[name] ||= []).push(value);
+    const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+    return [
+      list("Protocol and data", [
+        ["Protocol", `${protocol.id}, version ${protocol.version}`], ["Hash", protocol.sha256, "hash"], ["Task", protocol.task],
+        ["Data set", dataset.name], ["Fingerprint", dataset.fingerprint, "hash"],
+        ["Images", `${grouped(dataset.train_images)} training, ${grouped(dataset.val_images)} validation`],
+      ]),
+      list("Execution", [
+        ["Iterations", distinct(training.map((r) => r.executed_iterations === r.planned_iterations ? grouped(r.executed_iterations) : `${r.executed_iterations} of ${r.planned_iterations}`))],
+        ["Batch", of("batch_size")], ["Learning rate", distinct(training.map((r) => r.learning_rate))], ["Images seen", of("images_seen")],
+        ["Loaded", of("backbone_tensors") && `${of("backbone_tensors")} backbone tensors proven equal to the checkpoint`],
+        ["Trainable", of("trainable_parameters")], ["Frozen", of("frozen_parameters")], ["Head", of("head_parameters")],
+        ["Device", distinct(environments.map((e) => e.device))], ["Precision", distinct(environments.map((e) => e.precision))],
+        ["Threads", distinct(environments.map((e) => e.threads))],
+        ["Seconds", Object.entries(time).map(([name, values]) => `${name.replaceAll("_", " ")} ${mean(values).toFixed(0)}`).join(", ")],
+        ["Python", distinct(environments.map((e) => e.python))], ["Packages", packages],
+        ["Code commit", distinct(environments.map((e) => e.code_commit)), "hash"],
+      ]),
+    ];
+  };
+
+  const figures = (cells) => {
+    const head = make("tr", "", heading("Protocol", ""), heading("Mean", "num"), heading("± half of 95 %", "num"), heading("Seeds", "num"), heading("Failed", "num"));
+    const body = make("tbody", "");
+    for (const [id, cell] of Object.entries(cells)) {
+      const group = data.groups[id];
+      if (!group.current) continue;
+      const link = make("th", "", `${group.label} ${group.protocol.headline}`);
+      link.scope = "row";
+      const failed = cell.runs.filter((run) => run.failure).length;
+      body.append(make("tr", "", link, make("td", "num", number(cell.mean)), make("td", "num", number(cell.half)), make("td", "num", String(cell.runs.length - failed)), make("td", "num", String(failed))));
+    }
+    return make("section", "", make("h3", "", "Figures"), make("div", "scroll", make("table", "", make("thead", "", head), body)));
+  };
+
+  const sheet = (sid, gid) => {
+    const card = data.cards[sid];
+    const cells = data.cells[sid];
+    const lists = gid ? [...protocolLists(data.groups[gid], cells[gid]), ...cardLists(card)] : cardLists(card);
+    const top = gid ? runTable(data.groups[gid], cells[gid]) : figures(cells);
+    return make("div", "sheet", top, make("div", "columns", ...lists));
+  };
+
+  for (const button of all(".open")) {
+    button.addEventListener("click", () => {
+      const row = button.closest("tr");
+      if (button.getAttribute("aria-expanded") === "true") return closeDetails(row);
+      const cell = make("td", "", sheet(button.dataset.sid, button.dataset.gid));
+      cell.colSpan = row.cells.length;
+      row.after(make("tr", "details", cell));
+      button.setAttribute("aria-expanded", "true");
+    });
+  }
+
+  show(decodeURIComponent(location.hash.slice(1)), false);
+})();
