@@ -1,5 +1,8 @@
 """Data sets: generate small ones, check and fingerprint any."""
 
+from bench.datasets.check import DATASETS, check
+from bench.datasets.check_cityscapes import cityscapes_suffix
 from bench.datasets.generate import generate
+from bench.datasets.report import DatasetReport, Problem
 
-__all__ = ["generate"]
+__all__ = ["DATASETS", "DatasetReport", "Problem", "check", "cityscapes_suffix", "generate"]

@@ -1,0 +1,54 @@
+"""Checks a data set before anybody spends hours on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from bench.datasets import check_cityscapes, check_coco, check_voc
+from bench.datasets.files import ImageFiles, fingerprint, report_copies
+from bench.datasets.report import DatasetReport, Findings, Split
+from bench.errors import BenchError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set that `check` knows."""
+
+    folder: Path
+    """Below the data root."""
+    layout: str
+    unit: Literal["objects", "pixels"]
+    read: Callable[[Path, Findings], tuple[dict[str, Split], ImageFiles]]
+
+
+DATASETS: Final[dict[str, Dataset]] = {
+    "voc2012_det": Dataset(check_voc.FOLDER, check_voc.DETECTION_LAYOUT, "objects", check_voc.check_voc_detection),
+    "voc2012_seg": Dataset(check_voc.FOLDER, check_voc.SEGMENTATION_LAYOUT, "pixels", check_voc.check_voc_segmentation),
+    "coco2017": Dataset(Path("coco"), check_coco.LAYOUT, "objects", check_coco.check_coco),
+    "cityscapes": Dataset(Path("cityscapes"), check_cityscapes.LAYOUT, "pixels", check_cityscapes.check_cityscapes),
+}
+
+
+def check(root: Path, dataset: str) -> DatasetReport:
+    """Read a data set below the data root and report what is in it and what is wrong with it.
+
+    `dataset` is a key of `DATASETS`. Everything that training or evaluation reads is looked at: lists, annotations,
+    masks, and images (decoded up to `files.THOROUGH_BYTES` in all, beyond that their headers). Whatever is wrong with
+    the data is a problem in the report; only an unknown data set raises `BenchError`.
+    """
+    if dataset not in DATASETS:
+        raise BenchError(f"unknown data set {dataset!r}: choose from {', '.join(DATASETS)}")
+    entry = DATASETS[dataset]
+    findings = Findings()
+    splits = {"train": Split(), "val": Split()}
+    images = ImageFiles(root, (), findings)
+    if (root / entry.folder).is_dir():
+        splits, images = entry.read(root, findings)
+        report_copies(splits["train"].images, splits["val"].images, images)
+    else:
+        findings.error("missing folders", f"no {entry.folder.as_posix()} in {root}: expected {entry.layout}")
+    digest, rule = fingerprint(root, images, [path for split in splits.values() for path in split.annotations])
+    return DatasetReport(dataset, root, entry.unit, splits, findings.problems(), digest, rule)

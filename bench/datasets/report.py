@@ -1,0 +1,160 @@
+"""What `check` found out about a data set: counts, label histogram, problems, fingerprint."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from bench.errors import BenchError
+from leaderboard.records import DatasetReference
+
+Severity = Literal["error", "warning"]
+
+_SHOWN: Final = 5
+"""Problems of one sort that are listed one by one; the rest are counted."""
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong, with the file or id that it concerns."""
+
+    severity: Severity
+    message: str
+
+
+class Findings:
+    """Collects problems while a data set is read; a thousand of the same sort become a few lines."""
+
+    def __init__(self) -> None:
+        self._problems: dict[tuple[Severity, str], list[str]] = {}
+
+    def error(self, sort: str, message: str) -> None:
+        """The data set cannot be used. `sort` names the sort of problem in the plural (`missing images`)."""
+        self._problems.setdefault(("error", sort), []).append(message)
+
+    def warning(self, sort: str, message: str) -> None:
+        """The data set can be used, but its owner should know."""
+        self._problems.setdefault(("warning", sort), []).append(message)
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Errors first; of each sort the first few, then how many more there are."""
+        lines = []
+        for (severity, sort), messages in sorted(self._problems.items(), key=lambda item: item[0][0] != "error"):
+            lines += [Problem(severity, message) for message in messages[:_SHOWN]]
+            if len(messages) > _SHOWN:
+                lines.append(Problem(severity, f"... and {len(messages) - _SHOWN} more {sort}"))
+        return tuple(lines)
+
+
+@dataclass
+class Split:
+    """What one split holds."""
+
+    images: list[Path] = field(default_factory=list)
+    annotations: list[Path] = field(default_factory=list)
+    """Every file besides the images that the split's meaning depends on."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Objects, difficult objects, images without objects, ..."""
+    histogram: Counter[str] = field(default_factory=Counter)
+    """Objects or pixels of each class, by name."""
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """The outcome of a check."""
+
+    dataset: str
+    root: Path
+    unit: Literal["objects", "pixels"]
+    """What the histogram counts."""
+    splits: dict[str, Split]
+    problems: tuple[Problem, ...]
+    fingerprint: str
+    fingerprint_rule: str
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """The messages of all errors."""
+        return tuple(problem.message for problem in self.problems if problem.severity == "error")
+
+    def require(self) -> None:
+        """Raise `BenchError` with the first error, if there is one."""
+        if self.errors:
+            more = f" ({len(self.errors) - 1} more: `densebench data check`)" if len(self.errors) > 1 else ""
+            raise BenchError(f"{self.dataset} in {self.root} cannot be used: {self.errors[0]}{more}")
+
+    def reference(self) -> DatasetReference:
+        """The record that goes into results. Raises `BenchError` if the data set has errors."""
+        self.require()
+        return DatasetReference(
+            name=self.dataset,
+            fingerprint=self.fingerprint,
+            train_images=len(self.splits["train"].images),
+            val_images=len(self.splits["val"].images),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
+        return {
+            "dataset": self.dataset,
+            "root": str(self.root),
+            "ok": not self.errors,
+            "splits": {
+                name: {"images": len(split.images), **split.counts, "histogram": dict(split.histogram)}
+                for name, split in self.splits.items()
+            },
+            "histogram_unit": self.unit,
+            "problems": [{"severity": severity, "message": message} for severity, message in self.problems],
+            "fingerprint": self.fingerprint,
+            "fingerprint_rule": self.fingerprint_rule,
+        }
+
+    def render(self) -> RenderableType:
+        """Tables of counts and labels, then the problems, for a `rich` console."""
+        colour = {"error": "red", "warning": "yellow"}
+        lines = [f"[{colour[p.severity]}]{p.severity}[/]: {escape(p.message)}" for p in self.problems]
+        parts: list[RenderableType] = [f"[bold]{self.dataset}[/] in {escape(str(self.root))}"]
+        if any(split.images for split in self.splits.values()):
+            parts += [self._counts(), self._labels()]
+            if absent := self._names(present=False):
+                parts.append(f"no {self.unit} of {len(absent)} classes: {', '.join(absent)}")
+        verdict = "[red]cannot be used[/]" if self.errors else "[green]can be used[/]"
+        parts += [*lines, f"{verdict}; fingerprint {self.fingerprint[:16]} ({self.fingerprint_rule})"]
+        return Group(*parts)
+
+    def print(self, console: Console | None = None) -> None:
+        """Print `render()`; to standard output if no console is given."""
+        (console or Console()).print(self.render(), soft_wrap=True)
+
+    def _names(self, *, present: bool) -> list[str]:
+        """Classes that occur in any split, or those that do not."""
+        names = dict.fromkeys(name for split in self.splits.values() for name in split.histogram)
+        return [name for name in names if any(split.histogram[name] for split in self.splits.values()) == present]
+
+    def _counts(self) -> Table:
+        names = list(dict.fromkeys(name for split in self.splits.values() for name in split.counts))
+        table = Table("split", "images", *names)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for name, split in self.splits.items():
+            table.add_row(name, f"{len(split.images):,}", *[f"{split.counts[key]:,}" for key in names])
+        return table
+
+    def _labels(self) -> Table:
+        table = Table("class", *[f"{name} {self.unit}" for name in self.splits])
+        names = self._names(present=True)
+        sums = [max(sum(split.histogram.values()), 1) for split in self.splits.values()]
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for name in names:
+            cells = [
+                f"{split.histogram[name]:,} ({100 * split.histogram[name] / total:.1f} %)"
+                for split, total in zip(self.splits.values(), sums, strict=True)
+            ]
+            table.add_row(name, *cells)
+        return table
