@@ -5,6 +5,7 @@ Every function also works without `torch.distributed`, as the only process. NCCL
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -56,8 +57,7 @@ class _Gather(torch.autograd.Function):
 
 def batch_permutation(n: int, seed: int, step: int) -> Tensor:
     """A permutation of a global batch of n, the same on every process and for a resumed run: int64 (n,), on the CPU."""
-    generator = torch.Generator().manual_seed(((seed & 0xFFFFFFFF) << 32) | (step & 0xFFFFFFFF))
-    return torch.randperm(n, generator=generator)
+    return torch.from_numpy(np.random.default_rng((seed, step)).permutation(n))
 
 
 def inverse(permutation: Tensor) -> Tensor:
