@@ -81,6 +81,11 @@ class Run:
         self._finished = folder / "finished.json"
         self._lock: IO[str] | None = None
 
+    @property
+    def finished(self) -> bool:
+        """Whether all planned steps were executed and saved."""
+        return self._finished.exists()
+
     def claim(self, *, resume: bool) -> bool:
         """Make or reopen the folder for training and hold it; False if the run is finished already.
 
@@ -96,7 +101,7 @@ class Run:
                     f"{self.folder} holds another run: {'; '.join(differences)}. Choose another --out, "
                     "or repeat the original settings"
                 )
-            if self._finished.exists():
+            if self.finished:
                 return False
             if not resume:
                 raise PretrainError(f"{self.folder} holds an unfinished run: add --resume, or choose another --out")

@@ -1,0 +1,107 @@
+"""A run to its backbone: `backbone.safetensors` and `card.json`, all that `bench` needs to know of a pretraining."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors.torch import save
+from torch import Tensor
+
+from leaderboard.records import Card, Pretraining, Source
+from pretrain.backbones import build_backbone
+from pretrain.errors import PretrainError
+from pretrain.files import file_sha256, write_atomic, write_text
+from pretrain.runs import Run, RunRecord, read_checkpoint, read_record
+
+PREFIX = "backbone."
+"""Where a method keeps the network that is exported."""
+
+
+def export(run: Path, out: Path | None = None, *, name: str | None = None, unfinished: bool = False) -> Path:
+    """Write the backbone of the run folder `run` and its card, and return their folder (default: `run`/export).
+
+    The tensors are float32 under torchvision's names (batch norm's counters int64), sorted, so that equal weights
+    give equal bytes. `name` is the submission's name in the card (default: recipe and seed). With `unfinished`, the
+    newest checkpoint of a run that has not ended is exported; the card then states the epochs really done.
+
+    Raises:
+        PretrainError: `run` is no run, is not finished, or its checkpoint does not hold a complete backbone; the name
+            is not a valid one; the folder cannot be written.
+    """
+    record = read_record(run)
+    opened = Run(run, record)
+    if not (opened.finished or unfinished):
+        raise PretrainError(f"{run} is not finished: continue it with --resume, then export it")
+    state = read_checkpoint(opened.checkpoint, record)
+    tensors, parameters = _backbone(state["method"], record, opened.checkpoint)
+    data = save(tensors, metadata={"format": "pt"})
+    card = _card(record, state["step"], name, parameters, hashlib.sha256(data).hexdigest(), opened.checkpoint)
+    folder = out or run / "export"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PretrainError(f"cannot make the folder {folder}: {error.strerror}; choose another --out") from error
+    (folder / "card.json").unlink(missing_ok=True)  # a card never stands beside other weights than its own
+    write_atomic(folder / "backbone.safetensors", lambda file: file.write(data))
+    write_text(folder / "card.json", card.to_json())
+    return folder
+
+
+def _backbone(method: dict[str, Any], record: RunRecord, checkpoint: Path) -> tuple[dict[str, Tensor], int]:
+    """The backbone's tensors in order of their names, and its number of parameters; proven to fill the architecture."""
+    backbone = build_backbone(record.architecture)
+    found = {key.removeprefix(PREFIX): value for key, value in method.items() if key.startswith(PREFIX)}
+    try:
+        backbone.load_state_dict(found)
+    except RuntimeError as error:
+        raise PretrainError(f"{checkpoint} does not hold a complete {record.architecture}: {error}") from error
+    tensors = {key: value.contiguous() for key, value in sorted(backbone.state_dict().items())}
+    broken = [key for key, value in tensors.items() if not value.isfinite().all()]
+    if broken:
+        raise PretrainError(f"{checkpoint}: {broken[0]} holds values that are not finite: the run has diverged")
+    return tensors, sum(p.numel() for p in backbone.parameters())
+
+
+def _card(record: RunRecord, steps: int, name: str | None, parameters: int, sha256: str, checkpoint: Path) -> Card:
+    images_seen = steps * record.batch_size
+    try:
+        return Card(
+            name=name or f"{record.recipe['name']}-seed{record.seed}",
+            method=record.method,
+            architecture=record.architecture,  # type: ignore[arg-type]  # pydantic checks it
+            mean=tuple(record.mean),  # type: ignore[arg-type]
+            std=tuple(record.std),  # type: ignore[arg-type]
+            parameters=parameters,
+            sha256=sha256,
+            pretraining=Pretraining(
+                recipe=f"{record.recipe['name']} (settings {record.recipe_sha256[:12]})",
+                data=record.data_name,
+                data_fingerprint=record.data_fingerprint,
+                images=record.images,
+                epochs=round(steps / record.steps_per_epoch, 4),
+                effective_batch=record.batch_size,
+                crops=_crops(record.views),
+                image_views=images_seen * len(record.views),
+                resolution=max(view["size"] for view in record.views),
+                seed=record.seed,
+                labels="none",
+            ),
+            source=Source(
+                format="densebench run", file=checkpoint.name, sha256=file_sha256(checkpoint), key_prefix=PREFIX
+            ),
+            code_commit=record.code_commit,
+        )
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(map(str, detail["loc"]))
+        raise PretrainError(f"the card of {checkpoint.parent} is not valid: {where}: {detail['msg']}") from error
+
+
+def _crops(views: list[dict[str, Any]]) -> str:
+    """In the field's shorthand, e.g. `2x224 (area 0.2-1)`."""
+    keys = [(view["size"], *view["scale"]) for view in views]
+    return " + ".join(f"{len(list(same))}x{size} (area {low:g}-{high:g})" for (size, low, high), same in groupby(keys))
