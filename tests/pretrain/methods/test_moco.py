@@ -1,0 +1,215 @@
+import copy
+import json
+from pathlib import Path
+
+import contrastive
+import pytest
+import torch
+from contrastive import SMALL, batch, build, curve, plain_curve
+from torch.nn import functional as F
+
+from pretrain.augment import ColorJitter, GaussianBlur, Grayscale
+from pretrain.backbones import build_backbone
+from pretrain.errors import PretrainError
+from pretrain.methods import METHODS, all_recipes
+from pretrain.methods.moco import RECIPES, MoCo, MoCoConfig
+from pretrain.recipes import CosineSchedule, SGDConfig
+
+CURVES = json.loads((Path(__file__).parent / "reference_curves.json").read_text())
+
+
+def small(**changes: object) -> MoCoConfig:
+    return MoCoConfig(**{**SMALL, **changes})
+
+
+@pytest.mark.parametrize("bn_splits", [1, 2])
+def test_training_is_the_papers_code(bn_splits: int) -> None:
+    """Also shows that moving momentum after the step gives the keys of the code, which moves it before the keys."""
+    method = build(small(bn_splits=bn_splits))
+    expected = plain_curve(method, n=8, steps=32)
+    assert curve(method, n=8, steps=32) == pytest.approx(expected, rel=1e-9)
+
+
+def test_training_gives_the_recorded_losses() -> None:
+    """40 steps in float64; a change of this curve is a change of the method. Tolerance: 1e-7, relative."""
+    got = curve(build(small(bn_splits=2)), n=8, steps=40)
+    assert got == pytest.approx(CURVES["moco-v2"], rel=1e-7)
+    assert got[-1] < got[8]  # it learns, once the random queue is flushed
+
+
+def test_nothing_but_backbone_and_head_receives_a_gradient() -> None:
+    method = build(small())
+    out = method(batch(8, 0))
+    out["loss"].backward()
+    trained = {name for name, p in method.named_parameters() if p.grad is not None}
+    assert trained == {name for name, _ in method.named_parameters() if name.startswith(("backbone.", "head."))}
+    assert all(p.grad.any() for name, p in method.named_parameters() if name in trained)
+    assert not method.queue.keys.requires_grad
+    assert [name for name, value in out.items() if value.requires_grad] == ["loss"]
+
+
+def test_after_step_moves_momentum_once_and_enqueues_the_keys() -> None:
+    method = build(small(momentum=0.75))
+    start = copy.deepcopy(method)
+    views = batch(8, 0)
+    for parameter in (*method.backbone.parameters(), *method.head.parameters()):
+        parameter.data.add_(1.0)
+    method(views)
+    assert torch.equal(method.queue.keys, start.queue.keys)  # forward reads only
+    method.after_step(1, 10)
+    for name, theta in method.named_parameters():
+        if name.startswith(("backbone.", "head.")):
+            xi_0, xi_1 = start.get_parameter("momentum_" + name), method.get_parameter("momentum_" + name)
+            torch.testing.assert_close(xi_1, 0.75 * xi_0 + 0.25 * theta.data, rtol=1e-14, atol=1e-14)
+    keys = F.normalize(start.momentum_head(start.momentum_backbone(views[1].pixels).mean((2, 3))), dim=1)
+    torch.testing.assert_close(method.queue.keys[:8], keys.detach())
+    assert torch.equal(method.queue.keys[8:], start.queue.keys[8:])
+    torch.testing.assert_close(method.queue.keys.norm(dim=1), torch.ones(32).double())
+    assert method.queue.pointer == 8
+
+
+def test_a_step_that_is_not_taken_leaves_no_trace_in_queue_and_momentum() -> None:
+    method, other = build(small(bn_splits=2)), build(small(bn_splits=2))
+    method(batch(8, 5))
+    views = batch(8, 1)
+    assert torch.equal(method(views)["loss"], other(views)["loss"])
+    for m in (method, other):
+        m.after_step(1, 10)
+    assert torch.equal(method.queue.keys, other.queue.keys)
+
+
+def test_loss_and_log() -> None:
+    """Against the definition on the method's own embeddings."""
+    method = build(small())
+    views = batch(8, 0)
+    frozen = copy.deepcopy(method)
+    out = method(views)
+    q = F.normalize(frozen.head(frozen.backbone(views[0].pixels).mean((2, 3))), dim=1)
+    k = F.normalize(frozen.momentum_head(frozen.momentum_backbone(views[1].pixels).mean((2, 3))), dim=1)
+    torch.testing.assert_close(out["loss"], contrastive.cross_entropy(q, k, frozen.queue.keys.T, 0.2))
+    torch.testing.assert_close(out["positive"], (q * k).sum(1).mean())
+    torch.testing.assert_close(out["negative"], (q @ frozen.queue.keys.T).mean())
+    correct = (q * k).sum(1) > (q @ frozen.queue.keys.T).amax(1)
+    torch.testing.assert_close(out["accuracy"], correct.double().mean())
+    torch.testing.assert_close(out["std"], q.std(0, correction=0).mean() * 6**0.5)
+
+
+def test_shuffle_gives_keys_other_partners_and_puts_them_back() -> None:
+    """With split batch norm, a key's statistics come from other images than its query's do, in the old order."""
+    method = build(small(bn_splits=2))
+    views = batch(8, 0)
+    order = method.shuffle_permutation(8)
+    assert order is not None
+    assert set(order[:4].tolist()) != {0, 1, 2, 3}
+    frozen = copy.deepcopy(method)
+    method(views)
+    method.after_step(1, 10)
+    expected = torch.empty(8, 6).double()
+    for half in order.chunk(2):  # a forward pass of its own for each half of the shuffled batch
+        net = copy.deepcopy(frozen.momentum_backbone)
+        net.norm.splits = 1
+        keys = F.normalize(frozen.momentum_head(net(views[1].pixels[half]).mean((2, 3))), dim=1)
+        expected[half] = keys.detach()
+    torch.testing.assert_close(method.queue.keys[:8], expected)
+    assert not torch.equal(method.shuffle_permutation(8), order)  # another one at the next step
+    assert build(small()).shuffle_permutation(8) is None
+
+
+def test_state_dict_resumes_exactly() -> None:
+    config = small(bn_splits=2)
+    straight, stopped, resumed = build(config), build(config), build(config, seed=5)
+    resumed.seed = 1
+    for step in range(1, 4):
+        for m in (straight, stopped):
+            m(batch(8, step))
+            m.after_step(step, 10)
+    resumed.load_state_dict(stopped.state_dict())
+    for step in range(4, 8):
+        views = batch(8, step)
+        assert torch.equal(straight(views)["loss"], resumed(views)["loss"])
+        for m in (straight, resumed):
+            m.after_step(step, 10)
+    a, b = straight.state_dict(), resumed.state_dict()
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_equal_seeds_build_equal_methods() -> None:
+    def make(seed: int) -> MoCo:
+        torch.manual_seed(seed)
+        return MoCoConfig(backbone="resnet18", queue=64).build()
+
+    a, b, c = make(0), make(0), make(1)
+    assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    assert a.seed == b.seed != c.seed
+
+
+def test_views_are_the_papers() -> None:
+    plan = MoCoConfig().build().plan
+    query, key = plan.specs
+    assert (query.name, key.name) == ("query", "key")
+    for spec in plan.specs:
+        assert (spec.size, spec.scale, spec.ratio, spec.flip) == (224, (0.2, 1.0), (3 / 4, 4 / 3), 0.5)
+        assert spec.interpolation == "bilinear"
+        assert spec.colour == (
+            ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8),
+            Grayscale(p=0.2),
+            GaussianBlur(sigma=(0.1, 2.0), p=0.5),
+        )
+    v1 = MoCoConfig(backbone="resnet18", augmentation="v1", head="linear", temperature=0.07, queue=8).build()
+    assert v1.plan.specs[0].colour == (Grayscale(p=0.2), ColorJitter(0.4, 0.4, 0.4, 0.4, p=1.0))
+    assert sorted(v1.head.state_dict()) == ["bias", "weight"]
+
+
+def test_a_real_backbone_trains_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    method = MoCoConfig(backbone="resnet18", hidden=16, dim=8, queue=8, bn_splits=2).build()
+    views = [contrastive.View(*(t.float() for t in (v.pixels, v.box, v.flip, v.image_id))) for v in batch(4, 0, 33)]
+    with torch.autocast("cpu", torch.bfloat16):
+        out = method(views)
+    out["loss"].backward()
+    method.after_step(1, 1)
+    assert out["loss"].dtype == torch.float32
+    assert out["loss"].isfinite()
+    assert method.backbone.conv1.weight.grad.any()
+    assert sorted(method.backbone.state_dict()) == sorted(build_backbone("resnet18").state_dict())
+
+
+def test_the_queue_must_hold_whole_batches() -> None:
+    method = build(small())
+    method(batch(6, 0))
+    with pytest.raises(PretrainError, match="queue of 32 keys must be a multiple of the global batch of 6"):
+        method.after_step(1, 10)
+
+
+def test_recipes_fit_together() -> None:
+    recipes = all_recipes()
+    assert {recipe.name for recipe in RECIPES} <= set(recipes)
+    for recipe in recipes.values():
+        config = recipe.method
+        assert isinstance(config, MoCoConfig)
+        assert config.queue % recipe.batch_size == 0, recipe.name
+        assert recipe.batch_size % config.bn_splits == 0, recipe.name
+
+
+def test_paper_recipes_have_the_papers_settings() -> None:
+    recipes = all_recipes()
+    for name, epochs, lr in (
+        ("moco-v2-imagenet-200ep", 200, 0.03),
+        ("moco-v2-imagenet-800ep", 800, 0.03),
+        ("moco-v2-coco-800ep", 800, 0.3),
+    ):
+        recipe = recipes[name]
+        assert (recipe.epochs, recipe.batch_size) == (epochs, 256)
+        assert recipe.optimizer == SGDConfig(lr=lr, momentum=0.9, weight_decay=1e-4, nesterov=False)
+        assert recipe.schedule == CosineSchedule(per="epoch", warmup_epochs=0, final=0)
+        config = recipe.method
+        assert isinstance(config, MoCoConfig)
+        assert (config.backbone, config.head, config.hidden, config.dim) == ("resnet50", "mlp", 2048, 128)
+        assert (config.queue, config.temperature, config.momentum) == (65536, 0.2, 0.999)
+        assert config.momentum_schedule == "constant"
+
+
+def test_registered() -> None:
+    assert MoCo in METHODS
+    assert MoCo.info.id == "moco-v2"

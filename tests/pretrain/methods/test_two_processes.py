@@ -1,0 +1,70 @@
+"""Two Gloo processes against one on the same global batch.
+
+The rule: without batch norm the two give the same losses, gradients and queues. With batch norm each process uses its
+own batch's statistics, and one process gives the same again if it splits its batch norm into as many parts.
+"""
+
+from pathlib import Path
+
+import gloo
+import pytest
+import torch
+from contrastive import SMALL, batch, build, sgd
+from torch import nn
+
+from pretrain.distributed import gather
+from pretrain.methods.densecl import DenseCLConfig
+from pretrain.methods.moco import MoCo, MoCoConfig
+from pretrain.views import View
+
+STEPS, N = 6, 8
+CASES = [
+    ("moco without batch norm", MoCoConfig(**SMALL), MoCoConfig(**SMALL), False),
+    ("densecl without batch norm", DenseCLConfig(**SMALL), DenseCLConfig(**SMALL), False),
+    ("moco", MoCoConfig(**SMALL), MoCoConfig(**SMALL, bn_splits=2), True),
+    ("densecl", DenseCLConfig(**SMALL), DenseCLConfig(**SMALL, bn_splits=2), True),
+]
+
+
+def part(view: View, rank: int, world: int) -> View:
+    return View(*(t.chunk(world)[rank] for t in (view.pixels, view.box, view.flip, view.image_id)))
+
+
+def train(method: MoCo, rank: int, world: int) -> tuple[list[float], list[torch.Tensor], nn.Module]:
+    """Losses and last gradients, both averaged over processes, and the method."""
+    optimizer = sgd([method])
+    losses = []
+    for step in range(1, STEPS + 1):
+        loss = method([part(view, rank, world) for view in batch(N, step)])["loss"]
+        losses.append(gather(loss.detach()[None]).mean().item())
+        optimizer.zero_grad()
+        loss.backward()
+        for p in method.parameters():
+            if p.grad is not None:
+                p.grad = gather(p.grad[None]).mean(0)
+        optimizer.step()
+        method.after_step(step, STEPS)
+    return losses, [p.grad for p in method.parameters() if p.grad is not None], method
+
+
+def check(rank: int, world: int, folder: Path) -> None:
+    for name, config, _, norm in CASES:
+        losses, gradients, method = train(build(config, norm=norm), rank, world)
+        queues = {key: value for key, value in method.state_dict().items() if "queue" in key}
+        torch.save((losses, gradients, queues, dict(method.named_parameters())), folder / f"{name}-{rank}.pt")
+
+
+@pytest.mark.slow
+def test_two_gloo_processes_train_as_one(tmp_path: Path) -> None:
+    gloo.run(check, 2, tmp_path)
+    for name, _, alone, norm in CASES:
+        losses, gradients, method = train(build(alone, norm=norm), 0, 1)
+        results = [torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=True) for rank in range(2)]
+        for their_losses, their_gradients, queues, parameters in results:
+            assert their_losses == pytest.approx(losses, rel=1e-12), name
+            torch.testing.assert_close(their_gradients, gradients, rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(parameters, dict(method.named_parameters()), rtol=1e-9, atol=1e-12)
+            for key, value in queues.items():
+                assert torch.equal(value, results[0][2][key]), (name, key)  # equal on all ranks, bit by bit
+                torch.testing.assert_close(value, method.state_dict()[key], rtol=1e-9, atol=1e-12)
+        assert queues["queue.pointer"] == STEPS * N % SMALL["queue"]
