@@ -288,7 +288,8 @@ def _prove(file: Path, card: Card, source: Mapping[str, Tensor]) -> None:
     """Read the file again: equal to the source bit for bit, complete, and loadable into a new network."""
     written = load_file(file)
     expected = architecture(card.architecture).shapes
-    net = build_backbone(card.architecture)
+    with torch.random.fork_rng(devices=[]):  # its initialisation must not move the caller's random state
+        net = build_backbone(card.architecture)
     try:
         net.load_state_dict(written, strict=True)
     except RuntimeError as error:

@@ -47,7 +47,7 @@ def _what(name: str, choice: Choice) -> str:
     if _OPTIMIZER.search(name):
         return "optimizer state"
     for other in sorted(choice.others, key=lambda c: -len(c.full_prefix)):
-        inside = len(other.full_prefix) > len(prefix) and name.startswith(other.full_prefix)
+        inside = name.startswith(other.full_prefix) and not prefix.startswith(other.full_prefix)
         if inside or name in other.sources.values():
             return f"another network ({other.role}, {other.label})"
     if own is not None and _CLASSIFIER.match(own):

@@ -22,7 +22,7 @@ _FOREIGN: tuple[tuple[str, str], ...] = (
     (r"(^|\.)res[2-5]\.\d+\.conv\d\.(weight|norm)", "a ResNet with detectron2 names (stem, res2 to res5)"),
     (r"(^|/)block_group_\d", "a ResNet with Haiku names (JAX)"),
     (r"(^|\.)features\.\d+\.conv\.\d+\.", "a MobileNetV2"),
-    (r"(^|\.)features\.\d+\.block\.", "a MobileNetV3 or an EfficientNet"),
+    (r"(^|\.)features\.\d+(\.\d+)?\.block\.", "a MobileNetV3 or an EfficientNet"),
     (r"(^|\.)_?blocks\.\d+\.(_depthwise_conv|\d+\.conv_dw|conv_dw)\.", "an EfficientNet or a MobileNet"),
     (r"(^|\.)denseblock\d+\.", "a DenseNet"),
     (r"(^|\.)Mixed_\d[a-z]\.", "an Inception network"),
@@ -100,12 +100,12 @@ def _depth(tensors: Mapping[str, Tensor], expected: Architecture) -> str | None:
 
 
 def _width(wrong: Mapping[str, tuple[int, ...]], expected: Architecture) -> str | None:
-    for name, shape in wrong.items():
-        want = expected.shapes[name]
-        if not name.startswith("layer") or len(shape) != 4 or len(want) != 4:
-            continue
-        if ".conv2." in name and shape[1] < want[1] and want[1] % shape[1] == 0 and shape[0] >= want[0]:
+    pairs = [(name, shape, expected.shapes[name]) for name, shape in wrong.items() if name.startswith("layer")]
+    convolutions = [pair for pair in pairs if len(pair[1]) == len(pair[2]) == 4]
+    for name, shape, want in convolutions:
+        if ".conv2." in name and shape[1] < want[1] and shape[0] >= want[0]:
             return f"grouped convolutions (ResNeXt): `{name}` is {shape}, {expected.name} has {want}"
+    for name, shape, want in convolutions:
         if shape[0] != want[0]:
             ratio = shape[0] / want[0]
             kind = "a wider network (Wide-ResNet, x2, x4)" if ratio > 1 else "a narrower network"

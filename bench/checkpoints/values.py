@@ -10,6 +10,8 @@ from torch import Tensor
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8)
 
+_SHOWN = 3
+
 
 def convert(name: str, tensor: Tensor) -> Tensor:
     """A contiguous copy of one backbone tensor in the hand-off's type: float32, and int64 for BN's counters.
@@ -24,24 +26,25 @@ def convert(name: str, tensor: Tensor) -> Tensor:
 def check_values(tensors: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
     """Notes and problems about the figures of the backbone tensors (torchvision names, expected shapes)."""
     notes: list[str] = []
-    problems: list[str] = []
     types = {tensor.dtype for name, tensor in tensors.items() if not name.endswith(".num_batches_tracked")}
-    for name, tensor in tensors.items():
-        problem = _problem(name, tensor)
-        if problem:
-            problems.append(problem)
-    if not problems and types != {torch.float32}:
+    wrong = [problem for name, tensor in tensors.items() if (problem := _problem(name, tensor))]
+    if len(wrong) > _SHOWN:
+        wrong = [*wrong[:_SHOWN], f"and {len(wrong) - _SHOWN} more tensors with such figures"]
+    if not wrong and types != {torch.float32}:
         names = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in types))
         how = "rounded to float32" if torch.float64 in types else "widened to float32 without loss"
         notes.append(f"the weights are {names}: {how} by the import")
-    means = [tensor for name, tensor in tensors.items() if name.endswith(".running_mean")]
-    variances = [tensor for name, tensor in tensors.items() if name.endswith(".running_var")]
-    fresh = [bool((m == 0).all() and (v == 1).all()) for m, v in zip(means, variances, strict=True)]
+    layers = [name.removesuffix(".running_mean") for name in tensors if name.endswith(".running_mean")]
+    fresh = [
+        bool((tensors[f"{layer}.running_mean"] == 0).all() and (tensors[f"{layer}.running_var"] == 1).all())
+        for layer in layers
+        if f"{layer}.running_var" in tensors
+    ]
     if fresh and all(fresh):
         notes.append("warning: no BatchNorm statistic was ever updated (mean 0, variance 1): the file looks untrained")
     elif any(fresh):
         notes.append(f"warning: {sum(fresh)} of {len(fresh)} BatchNorm layers were never updated (mean 0, variance 1)")
-    return notes, problems
+    return notes, wrong
 
 
 def _problem(name: str, tensor: Tensor) -> str | None:

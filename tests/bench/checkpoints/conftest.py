@@ -13,14 +13,14 @@ from synthetic_nets import StateDict, trained_like
 @pytest.fixture(scope="session")
 def resnet18_state() -> StateDict:
     """torchvision's ResNet-18 without `fc`. Do not change its tensors."""
-    torch.manual_seed(0)
-    return {k: v for k, v in trained_like(torchvision.models.resnet18()).items() if not k.startswith("fc.")}
+    return {k: v for k, v in trained_like(torchvision.models.resnet18).items() if not k.startswith("fc.")}
 
 
 @pytest.fixture(scope="session")
 def other_state(resnet18_state: StateDict) -> StateDict:
     """Other weights of the same shapes: a momentum copy."""
-    return {k: v * 0.5 if v.is_floating_point() else v for k, v in resnet18_state.items()}
+    trained = trained_like(torchvision.models.resnet18, seed=1)
+    return {k: trained[k] for k in resnet18_state}
 
 
 @pytest.fixture
