@@ -6,6 +6,7 @@ groups of one protocol id one is current (`Group.current`), and only current gro
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import numpy as np
 
 from leaderboard.records import RANDOM_METHOD, Card, DatasetReference, ProtocolReference, Result
 from leaderboard.stats import Floats, Ranking, Summary, bootstrap_means, mid_ranks, percentile_interval, rank, summarise
+from leaderboard.text import protocol_words
 
 
 @dataclass(frozen=True)
@@ -96,20 +98,23 @@ class Group:
     cells: tuple[Cell, ...]
     """Best mean first; those without a finished run at the end."""
     current: bool = True
-    alone: bool = True
-    """No other group has this protocol id."""
+    suffix: str = ""
+    """What tells it from the other groups of its protocol id; empty if there is none."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of everything that makes the group: the protocol's reference and the data's fingerprint."""
+        return hashlib.sha256(f"{self.protocol.to_json()}{self.dataset.fingerprint}".encode()).hexdigest()
 
     @property
     def id(self) -> str:
-        """Unique, stable, usable as an anchor."""
-        p = self.protocol
-        return p.id if self.alone else f"{p.id}.v{p.version}.{p.sha256[:8]}.{self.dataset.fingerprint[:8]}"
+        """Unique on the board, and fit for an address."""
+        return f"{self.protocol.id}.{self.digest[:8]}" if self.suffix else self.protocol.id
 
     @property
     def label(self) -> str:
         """The protocol's name without its track, in words: a column heading that can wrap."""
-        words = self.protocol.id.removeprefix(f"{self.protocol.track}_").replace("_", " ")
-        return words if self.alone else f"{words} v{self.protocol.version} {self.dataset.fingerprint[:4]}"
+        return " ".join([protocol_words(self.protocol.id, self.protocol.track), self.suffix]).strip()
 
     @cached_property
     def by_submission(self) -> dict[tuple[str, str], Cell]:
@@ -277,8 +282,8 @@ def _mark_current(groups: Sequence[Group], notes: list[str]) -> list[Group]:
         by_id[group.protocol.id].append(group)
     marked = []
     for id_, found in sorted(by_id.items()):
-        found.sort(key=lambda g: (-g.protocol.version, -len(g.cells), -sum(len(c.finished) for c in g.cells), _hash(g)))
-        marked += [replace(g, current=g is found[0], alone=len(found) == 1) for g in found]
+        found.sort(key=lambda g: (-g.protocol.version, -len(g.cells), -sum(len(c.finished) for c in g.cells), g.digest))
+        marked += [replace(g, current=g is found[0], suffix=_suffix(g, found)) for g in found]
         if len(found) > 1:
             notes.append(
                 f"{id_}: {len(found)} different protocols or data sets, shown apart; current is version "
@@ -288,8 +293,18 @@ def _mark_current(groups: Sequence[Group], notes: list[str]) -> list[Group]:
     return marked
 
 
-def _hash(group: Group) -> tuple[str, str]:
-    return group.protocol.sha256, group.dataset.fingerprint
+def _suffix(group: Group, found: Sequence[Group]) -> str:
+    if len(found) == 1:
+        return ""
+    protocol, fingerprint = group.protocol, group.dataset.fingerprint
+    parts = []
+    if any(other.protocol.version != protocol.version for other in found):
+        parts.append(f"v{protocol.version}")
+    if any(o.protocol.sha256 != protocol.sha256 and o.protocol.version == protocol.version for o in found):
+        parts.append(f"protocol {protocol.sha256[:4]}")
+    if any(other.dataset.fingerprint != fingerprint for other in found):
+        parts.append(f"data {fingerprint[:4]}")
+    return " ".join(parts) or group.digest[:4]
 
 
 def _track(name: str, groups: Sequence[Group]) -> Track:

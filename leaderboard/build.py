@@ -37,7 +37,7 @@ class Report:
         lines = [f"note: {note}" for note in board.notes]
         lines += [f"written: {path}" for path in self.written] + [f"current: {path}" for path in self.current]
         lines += [f"problem: {problem}" for problem in self.problems]
-        return Group(*tables.terminal_tables(board), Text("\n".join([counted, *lines])))
+        return Group(*map(tables.TerminalTable, board.tracks), Text("\n".join([counted, *lines])))
 
 
 def build(

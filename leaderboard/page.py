@@ -118,7 +118,7 @@ def _group(group: Group) -> dict[str, Any]:
         "protocol": group.protocol,
         "dataset": group.dataset,
         "current": group.current,
-        "alone": group.alone,
+        "alone": not group.suffix,
         "metrics": metrics,
         "low": text.number(scale.low),
         "high": text.number(scale.high),

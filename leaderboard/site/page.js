@@ -219,7 +219,7 @@
   };
 
   const figures = (cells) => {
-    const head = make("tr", "", heading("Protocol", ""), heading("Mean", "num"), heading("± half of 95 %", "num"), heading("Seeds", "num"), heading("Failed", "num"));
+    const head = make("tr", "", heading("Protocol", ""), heading("Mean", "num"), heading("± 95 %", "num"), heading("Seeds", "num"), heading("Failed", "num"));
     const body = make("tbody", "");
     for (const [id, cell] of Object.entries(cells)) {
       const group = data.groups[id];
