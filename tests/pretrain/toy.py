@@ -12,6 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pretrain.backbones import build_backbone
+from pretrain.distributed import gather
 from pretrain.method import Method, MethodInfo
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig
 from pretrain.views import View, ViewPlan, ViewSpec
@@ -20,7 +22,10 @@ from pretrain.views import View, ViewPlan, ViewSpec
 @dataclass(frozen=True)
 class ToyConfig:
     backbone: str = "resnet18"
-    width: int = 4
+    real: bool = False
+    """Build that backbone, not a single layer in its place."""
+    norm: bool = True
+    dropout: float = 0.2
     size: int = 16
     scale: tuple[float, float] = (0.2, 1.0)
     limit: int | None = None
@@ -41,17 +46,21 @@ class Toy(Method):
         self.config = config
         spec = ViewSpec("crop", config.size, config.scale)
         self.plan = ViewPlan((spec, spec))
-        self.backbone = nn.Sequential(nn.Conv2d(3, config.width, 3, 2), nn.BatchNorm2d(config.width), nn.ReLU())
-        self.head = nn.Linear(config.width, 3)
-        self.dropout = nn.Dropout(0.2)
+        norm = nn.BatchNorm2d(4) if config.norm else nn.Identity()
+        small = nn.Sequential(nn.Conv2d(3, 4, 3, 2), norm, nn.ReLU())
+        self.backbone = build_backbone(config.backbone) if config.real else small
+        self.head = nn.Linear(512 if config.real else 4, 3)
+        self.dropout = nn.Dropout(config.dropout)
         self.register_buffer("memory", torch.randn(3))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.memory: Tensor
         self.steps: Tensor
+        self.seen_dtype: torch.dtype | None = None
 
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         first, second = (self.head(self.dropout(self.backbone(v.pixels).mean((2, 3)))) for v in views)
-        self._seen = first.detach().float().mean(0)
+        self.seen_dtype = first.dtype
+        self._seen = first.detach().float()
         loss = F.mse_loss(first.float(), second.float().detach() + self.memory)
         if self.config.poison_at and int(self.steps) + 1 == self.config.poison_at:
             loss = loss * float("nan")
@@ -60,7 +69,7 @@ class Toy(Method):
     @torch.no_grad()
     def after_step(self, step: int, total_steps: int) -> None:
         self.steps.fill_(step)
-        self.memory.lerp_(self._seen, 0.1)
+        self.memory.lerp_(gather(self._seen).mean(0), 0.1)
 
 
 def toy_recipe(**changes: object) -> Recipe:

@@ -1,0 +1,88 @@
+"""Recipes: overriding, hashing and listing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+
+import pytest
+from toy import ToyConfig, toy_recipe
+
+from pretrain.errors import PretrainError
+from pretrain.methods import all_recipes
+from pretrain.recipes import CosineSchedule, Recipe, SGDConfig, StepSchedule, find_recipe, override
+
+
+def test_settings_reach_their_fields_with_their_types() -> None:
+    changed = override(
+        toy_recipe(),
+        ["epochs=7", "method.scale=0.1, 1", "method.limit=5", "optimizer.nesterov=true", "optimizer.lr=1e-3"]
+        + ["schedule.per=step", "precision=bf16", "method.limit=none"],
+    )
+    assert changed == toy_recipe(
+        epochs=7,
+        method=ToyConfig(scale=(0.1, 1.0), limit=None),
+        optimizer=SGDConfig(lr=1e-3, nesterov=True),
+        schedule=CosineSchedule(per="step"),
+        precision="bf16",
+    )
+    assert isinstance(changed.method.scale[1], float)  # type: ignore[attr-defined]
+    assert toy_recipe() == override(toy_recipe(), [])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("optimizer.learning_rate=1", "no setting 'optimizer.learning_rate'"),
+        ("scale=1", "did you mean .*method.scale"),
+        ("qqq=1", "there are name, method.backbone"),
+        ("method=toy", "no setting 'method'"),
+        ("epochs", "key=value"),
+        ("epochs=many", r"epochs=many: must be a whole number \(now 3\)"),
+        ("epochs=0", "at least 1"),
+        ("batch_size=-4", "at least 1"),
+        ("name=a/b", "no recipe name"),
+    ],
+)
+def test_a_wrong_setting_is_explained(setting: str, message: str) -> None:
+    with pytest.raises(PretrainError, match=message):
+        override(toy_recipe(), [setting])
+
+
+def test_the_hash_follows_every_setting_and_no_prose() -> None:
+    base = toy_recipe()
+    assert base.sha256 == toy_recipe(paper="another", expected="x", data="y", cost="z").sha256
+    assert base.sha256 == toy_recipe(optimizer=SGDConfig(lr=0.05, momentum=0.9)).sha256
+    assert toy_recipe(optimizer=SGDConfig(lr=1)).sha256 == toy_recipe(optimizer=SGDConfig(lr=1.0)).sha256
+    settings = ["epochs=4", "batch_size=5", "precision=bf16", "name=b", "method.size=8", "method.scale=0.3,1"]
+    settings += ["method.limit=1", "optimizer.lr=1", "optimizer.nesterov=true", "schedule.final=0.1"]
+    hashes = {override(base, [setting]).sha256 for setting in settings}
+    hashes |= {base.sha256, replace(base, schedule=StepSchedule((1,))).sha256}
+    assert len(hashes) == len(settings) + 2
+
+
+def test_a_recipe_is_plain_json() -> None:
+    values = toy_recipe().to_dict()
+    assert json.loads(json.dumps(values)) == values
+    assert values["optimizer"] == {
+        "type": "SGDConfig",
+        "lr": 0.05,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "nesterov": False,
+    }
+    assert {item.name for item in fields(Recipe)} | {"type"} == values.keys()
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    recipes = {"moco-v2-mini": toy_recipe(), "densecl-mini": toy_recipe()}
+    assert find_recipe(recipes, "densecl-mini") is recipes["densecl-mini"]
+    with pytest.raises(PretrainError, match="did you mean moco-v2-mini"):
+        find_recipe(recipes, "moco-mini")
+
+
+@pytest.mark.parametrize("recipe", all_recipes().values(), ids=lambda recipe: recipe.name)
+def test_every_published_recipe_can_be_written_and_changed(recipe: Recipe) -> None:
+    assert json.dumps(recipe.to_dict())
+    assert override(recipe, ["epochs=1", "optimizer.lr=0.5"]).optimizer.lr == 0.5
+    assert recipe.data and recipe.paper and recipe.cost
