@@ -88,15 +88,15 @@ class ColorJitter:
         factors = np.take_along_axis(table[chosen, 1:4], kinds, axis=1)
         index = _send(chosen, pixels.device)
         x = pixels.index_select(0, index)
-        for k in range(3):
-            before = int((slot > k).sum())
-            _blend(x[:before], kinds[:before, k], factors[:before, k])
+        scratch = x.new_empty(len(x), 1, *x.shape[2:])
+        befores = [int((slot > k).sum()) for k in range(3)]
+        for k, n in enumerate(befores):
+            _blend(x[:n], kinds[:n, k], factors[:n, k], scratch)
         if self.hue:
-            x = _shift_hue(x, _send(table[chosen, 4], pixels.device))
-        for k in range(3):
-            before = int((slot > k).sum())
-            _blend(x[before:], kinds[before:, k], factors[before:, k])
-        return _put(pixels, index, x)
+            _shift_hue(x, _send(table[chosen, 4], pixels.device))
+        for k, n in enumerate(befores):
+            _blend(x[n:], kinds[n:, k], factors[n:, k], scratch)
+        return pixels.index_copy_(0, index, x)
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ class Grayscale:
         index = _chosen(drawn, pixels.device)
         if not len(index):
             return pixels
-        x = pixels.index_select(0, index)
-        return _put(pixels, index, _luma(x).expand_as(x))
+        luma = _luma(pixels.index_select(0, index))
+        return pixels.index_copy_(0, index, luma.expand(-1, 3, -1, -1))
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class GaussianBlur:
         rows = torch.bmm(x.view(n, c * height, width), across.transpose(1, 2)).view(n, c, height, width)
         for channel in range(c):
             x[:, channel] = torch.bmm(down, rows[:, channel])
-        return _put(pixels, index, x)
+        return pixels.index_copy_(0, index, x)
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ class Solarize:
         if not len(index):
             return pixels
         x = pixels.index_select(0, index)
-        return _put(pixels, index, torch.where(x >= self.threshold, 1 - x, x))
+        return pixels.index_copy_(0, index, torch.where(x >= self.threshold, 1 - x, x))
 
 
 def finish(crop: Crop, spec: ViewSpec, plan: ViewPlan) -> View:
@@ -224,13 +224,13 @@ def finish(crop: Crop, spec: ViewSpec, plan: ViewPlan) -> View:
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         for start in range(0, n, part):
             rows = slice(start, start + part)
-            x = crop.pixels[rows].float().div_(255)
+            x = out[rows].copy_(crop.pixels[rows]).div_(255)
             x = apply_all(x, spec.colour, crop.colour[rows])
             torch.sub(x, mean, out=out[rows]).div_(std)
     return View(pixels=out, box=crop.box, flip=crop.flip, image_id=crop.image_id)
 
 
-_CPU_PIXELS = 131072
+_CPU_PIXELS = 524288
 
 
 def apply_all(pixels: Tensor, ops: Sequence[ColourOp], drawn: Tensor) -> Tensor:
@@ -255,17 +255,14 @@ def _chosen(drawn: Tensor, device: torch.device) -> Tensor:
     return drawn.cpu()[:, 0].nonzero().flatten().to(device, non_blocking=True)
 
 
-def _put(pixels: Tensor, index: Tensor, changed: Tensor) -> Tensor:
-    return pixels.index_copy(0, index, changed)
-
-
-def _luma(x: Tensor) -> Tensor:
+def _luma(x: Tensor, out: Tensor | None = None) -> Tensor:
+    """(N, 1, H, W): the luma of ITU-R 601, with torchvision's digits."""
     r, g, b = x[:, 0:1], x[:, 1:2], x[:, 2:3]
-    return (r * 0.2989).add_(g, alpha=0.587).add_(b, alpha=0.114)
+    return torch.mul(r, 0.2989, out=out).add_(g, alpha=0.587).add_(b, alpha=0.114)
 
 
-def _blend(x: Tensor, kind: npt.NDArray[np.int64], factor: npt.NDArray[np.float32]) -> None:
-    """Brightness, contrast or saturation on each sample of `x`, in place.
+def _blend(x: Tensor, kind: npt.NDArray[np.int64], factor: npt.NDArray[np.float32], scratch: Tensor) -> None:
+    """Brightness, contrast or saturation on each sample of `x`, in place; `scratch` is at least (N, 1, H, W).
 
     All three are factor * x + (1 - factor) * y, clamped: y is black, the mean luma or the luma of each pixel.
     """
@@ -273,33 +270,35 @@ def _blend(x: Tensor, kind: npt.NDArray[np.int64], factor: npt.NDArray[np.float3
         return
     rest = (1 - factor) * np.stack([kind == _CONTRAST, kind == _SATURATION])
     f, contrast, saturation = _send(np.stack([factor, *rest]).astype(np.float32), x.device).view(3, -1, 1, 1, 1)
-    luma = _luma(x)
-    y = torch.addcmul(luma.mean(dim=(2, 3), keepdim=True) * contrast, luma, saturation)
+    luma = _luma(x, out=scratch[: len(x)])
+    mean = luma.mean(dim=(2, 3), keepdim=True)
+    y = torch.addcmul(mean.mul_(contrast), luma, saturation, out=luma)
     torch.addcmul(y, x, f, out=x).clamp_(0, 1)
 
 
-def _shift_hue(x: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue of each sample by `shift` (N,) of the colour circle, keeping HSV saturation and value.
+def _shift_hue(x: Tensor, shift: Tensor) -> None:
+    """Turn the hue of each sample of `x` by `shift` (N,) of the colour circle, in place.
 
-    In HSV a channel is min + chroma * w, where w is a trapezium in the hue: with the hue h in [0, 6),
-    w = |h - 3| - 1 for red, 2 - |h - 2| for green and 2 - |h - 4| for blue, each clamped to [0, 1].
+    With the hue h in [0, 6) and chroma = high - low, a colour in HSV is red = low + chroma * t(h - 3),
+    green = high - chroma * t(h - 2), blue = high - chroma * t(h - 4), where t(d) = |d| - 1 clamped to [0, 1].
+    Solved for h, each of the six sectors gives |h| = 2 + (green + blue - red - high) / chroma for h in [-3, 3), with
+    the sign of green - blue.
     """
+    n, _, height, width = x.shape
     r, g, b = x.unbind(1)
-    low = torch.minimum(torch.minimum(r, g), b)
-    high = torch.maximum(torch.maximum(r, g), b)
-    chroma = high - low
-    red, green = high == r, high == g
-    rise = torch.where(red, g - b, torch.where(green, b - r, r - g))
-    base = torch.where(red, 0.0, torch.where(green, 2.0, 4.0))
-    # Where chroma is 0 the hue does not matter (and rise is 0); the division must only stay finite.
-    h = rise.div_(chroma.clamp(min=torch.finfo(x.dtype).tiny)).add_(base)
+    high, low, chroma, h, t = x.new_empty(5, n, height, width)
+    torch.maximum(torch.maximum(r, g, out=high), b, out=high)
+    torch.minimum(torch.minimum(r, g, out=low), b, out=low)
+    torch.sub(high, low, out=chroma)
+    torch.sub(g, r, out=h).add_(torch.sub(b, high, out=t))
+    # Where chroma is 0 the numerator is 0 and the hue does not matter; the division must only stay finite.
+    h.div_(torch.clamp(chroma, min=torch.finfo(x.dtype).tiny, out=t)).add_(2)
+    h.copysign_(torch.sub(g, b, out=t))
     h.add_(6 * shift.view(-1, 1, 1))
-    h.sub_(torch.floor(h / 6), alpha=6)
-    out = torch.empty_like(x)
-    for channel, (centre, sign, offset) in enumerate(((3, 1, -1), (2, -1, 2), (4, -1, 2))):
-        w = (h - centre).abs_().mul_(sign).add_(offset).clamp_(0, 1)
-        torch.addcmul(low, chroma, w, out=out[:, channel])
-    return out
+    h.sub_(torch.mul(h, 1 / 6, out=t).floor_(), alpha=6)
+    for channel, (base, centre, sign) in enumerate(((low, 3, 1), (high, 2, -1), (high, 4, -1))):
+        torch.sub(h, centre, out=t).abs_().sub_(1).clamp_(0, 1)
+        torch.addcmul(base, chroma, t, value=sign, out=x[:, channel])
 
 
 @lru_cache(maxsize=32)

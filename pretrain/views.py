@@ -34,8 +34,8 @@ class ColourOp(Protocol):
     def apply(self, pixels: Tensor, drawn: Tensor) -> Tensor:
         """Apply to float32 `pixels` (N, 3, H, W) in [0, 1] with `drawn` (N, parameters).
 
-        `drawn` is best in host memory: which samples are touched is decided there, without waiting for the device.
-        `pixels` is never changed, but is returned itself when no sample is touched.
+        Returns the result, which may be `pixels` itself, overwritten: the caller gives the tensor away. `drawn` is
+        best in host memory: which samples are touched is decided there, without waiting for the device.
         """
         ...
 
