@@ -101,9 +101,12 @@ def _annotation(root: Path, path: Path, size: tuple[int, int] | None, split: Spl
         findings.error("damaged annotations", f"{name} is damaged: {error}")
         return
     written = _number(tree.findtext("size/width")), _number(tree.findtext("size/height"))
+    valid = not any(map(math.isnan, written))
     if size is not None and written != size:
-        shown = f"{written[0]:g}x{written[1]:g}" if not any(map(math.isnan, written)) else "no valid size"
-        findings.error("annotations of another size than their image", f"{name} says {shown}, the image is {_by(size)}")
+        shown = f"says {_by(written)}" if valid else "says no valid size"
+        findings.error("annotations of another size than their image", f"{name} {shown}, the image is {_by(size)}")
+    # Where the sizes disagree, boxes are held against neither: one report says it all.
+    frame = written if valid and size in (written, None) else None
     objects = tree.findall("object")
     split.counts["images without objects"] += not objects
     for number, item in enumerate(objects, start=1):
@@ -118,10 +121,10 @@ def _annotation(root: Path, path: Path, size: tuple[int, int] | None, split: Spl
         split.counts["objects"] += 1
         split.counts["difficult"] += (item.findtext("difficult") or "").strip() == "1"
         split.counts["truncated"] += (item.findtext("truncated") or "").strip() == "1"
-        _box(item, f"{name}: box of object {number} ({kind})", size, findings)
+        _box(item, f"{name}: box of object {number} ({kind})", frame, findings)
 
 
-def _box(item: ElementTree.Element, what: str, size: tuple[int, int] | None, findings: Findings) -> None:
+def _box(item: ElementTree.Element, what: str, size: tuple[float, float] | None, findings: Findings) -> None:
     """VOC's boxes are 1-based and inclusive: 1 <= xmin <= xmax <= width."""
     box = [_number(item.findtext(f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax")]
     if any(map(math.isnan, box)):
@@ -150,5 +153,5 @@ def _number(text: str | None) -> float:
     return value if math.isfinite(value) else math.nan
 
 
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
+def _by(size: tuple[float, float]) -> str:
+    return f"{size[0]:g}x{size[1]:g}"

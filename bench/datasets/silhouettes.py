@@ -81,7 +81,7 @@ def _cat(rng: np.random.Generator) -> list[Polygon]:
 
 
 def _person(rng: np.random.Generator) -> list[Polygon]:
-    parts = [ellipse(0, -0.8, 0.17, 0.2), corners((-0.3, -0.58), (0.3, -0.58), (0.24, 0.15), (-0.24, 0.15))]
+    parts = [ellipse(0, -0.8, 0.17, 0.2), corners((-0.3, -0.64), (0.3, -0.64), (0.24, 0.15), (-0.24, 0.15))]
     for side in (-1, 1):
         step, swing, bend = rng.uniform(0.0, 0.3), rng.uniform(0.15, 0.5), rng.uniform(-0.2, 0.3)
         parts.append(bar(side * 0.13, 0.1, side * (0.12 + step), 1.0, 0.2))

@@ -108,9 +108,15 @@ def _pebbles() -> Grey:
     return (0.3 + 0.7 * tone) * soft(second - first - 0.07, 40)
 
 
+def _smoothed(key: int, sigma_x: float, sigma_y: float) -> Grey:
+    """White noise blurred around the tile's borders, of deviation 1."""
+    field = cv2.GaussianBlur(np.tile(noise(0, key), (3, 3)), (0, 0), sigmaX=sigma_x, sigmaY=sigma_y)
+    field = field[SIDE : 2 * SIDE, SIDE : 2 * SIDE]
+    return field / field.std()
+
+
 def _blobs() -> Grey:
-    band = cv2.GaussianBlur(np.tile(noise(0, 4), (3, 3)), (0, 0), 7)[SIDE : 2 * SIDE, SIDE : 2 * SIDE]
-    return soft(band / band.std() - 0.1, 5)
+    return soft(_smoothed(4, 7, 7) - 0.1, 5)
 
 
 def _plaid() -> Grey:
@@ -140,8 +146,7 @@ def _panels() -> Grey:
 
 
 def _fur() -> Grey:
-    field = cv2.GaussianBlur(np.tile(noise(0, 7), (1, 3)), (0, 0), sigmaX=9, sigmaY=0.9)[:, SIDE : 2 * SIDE]
-    return soft(field / field.std(), 1.6)
+    return soft(_smoothed(7, 9, 0.9), 1.6)
 
 
 def _grain() -> Grey:

@@ -15,7 +15,7 @@ from bench.datasets.names import COCO_CATEGORIES
 from bench.datasets.scene import Mask, Scene
 from bench.datasets.write_voc import bounding_box
 
-_ZOOM: Final = 4
+_ZOOM: Final = 8
 """A mask is enlarged before its outline is traced, so that the polygon runs along pixel edges."""
 _TOLERANCE: Final = 0.05
 """A mask whose polygons would miss its area by more than this share is stored as RLE."""

@@ -1,0 +1,185 @@
+import io
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+from rich.console import Console
+
+from bench.datasets import DATASETS, DatasetReport, check
+from bench.datasets import files as files_module
+from bench.datasets.report import Findings
+from bench.errors import BenchError
+
+
+def only_error(root: Path, dataset: str) -> str:
+    """The message of the one error that the check finds; it must also stop a run."""
+    report = check(root, dataset)
+    assert len(report.errors) == 1, report.problems
+    with pytest.raises(BenchError, match="cannot be used"):
+        report.reference()
+    return report.errors[0]
+
+
+def warnings(report: DatasetReport) -> list[str]:
+    return [message for severity, message in report.problems if severity == "warning"]
+
+
+def text(report: DatasetReport) -> str:
+    file = io.StringIO()
+    report.print(Console(width=120, force_terminal=False, file=file))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_real_data_have_no_errors(shared_data, dataset):
+    report = check(shared_data, dataset)
+    assert report.errors == ()
+    reference = report.reference()
+    expected = {"voc2012_det": (420, 220), "voc2012_seg": (420, 220), "coco2017": (294, 284), "cityscapes": (120, 50)}
+    assert (reference.train_images, reference.val_images) == expected[dataset]
+
+
+def test_histograms_are_counted_right(generated):
+    voc = check(generated, "voc2012_seg")
+    counted: Counter[int] = Counter()
+    for path in voc.splits["val"].annotations[1:]:
+        counted.update(np.asarray(Image.open(path)).ravel().tolist())
+    assert voc.splits["val"].histogram["background"] == counted[0]
+    assert voc.splits["val"].histogram["cat"] == counted[8]
+    assert voc.splits["val"].histogram["void"] == counted[255]
+    coco = check(generated, "coco2017")
+    oracle = COCO(str(generated / "coco/annotations/instances_train2017.json"))
+    assert coco.splits["train"].counts["objects"] == len(oracle.anns)
+    assert coco.splits["train"].histogram["zebra"] == len(oracle.getAnnIds(catIds=[24]))
+
+
+def test_report_as_text_and_as_json(generated):
+    report = check(generated, "voc2012_det")
+    shown = text(report)
+    for part in ("voc2012_det", "train", "val", "difficult", "sheep", "can be used", report.fingerprint[:16]):
+        assert part in shown
+    again = json.loads(json.dumps(report.to_dict()))
+    assert again["ok"] is True
+    assert again["splits"]["train"]["images"] == 6
+    assert again["splits"]["train"]["objects"] == sum(again["splits"]["train"]["histogram"].values())
+
+
+def test_an_unknown_data_set_is_refused(generated):
+    with pytest.raises(BenchError, match="unknown data set 'ade20k': choose from voc2012_det"):
+        check(generated, "ade20k")
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_a_missing_folder_names_the_expected_layout(tmp_path, dataset):
+    message = only_error(tmp_path / "nowhere", dataset)
+    assert str(tmp_path / "nowhere") in message
+    assert "expected" in message
+    assert {"voc2012_det": "ImageSets/Main", "voc2012_seg": "SegmentationClass"}.get(dataset, dataset[:4]) in message
+
+
+def test_many_problems_of_a_sort_are_summed_up():
+    findings = Findings()
+    findings.warning("odd things", "odd")
+    for number in range(12):
+        findings.error("missing images", f"{number}.jpg is missing")
+    problems = findings.problems()
+    assert [problem.severity for problem in problems] == ["error"] * 6 + ["warning"]
+    assert problems[5].message == "... and 7 more missing images"
+
+
+class TestFingerprint:
+    def test_depends_on_what_is_used_and_on_nothing_else(self, root):
+        first = check(root, "voc2012_det").fingerprint
+        (root / "VOCdevkit/VOC2012/README").write_text("unused")
+        (root / "VOCdevkit/VOC2012/SegmentationClass/extra.png").write_bytes(b"unused")
+        assert check(root, "voc2012_det").fingerprint == first
+        image = next((root / "VOCdevkit/VOC2012/JPEGImages").iterdir())
+        image.write_bytes(image.read_bytes() + b"\0")
+        assert check(root, "voc2012_det").fingerprint != first
+
+    def test_does_not_depend_on_where_the_data_lie(self, root, tmp_path):
+        elsewhere = shutil.copytree(root, tmp_path / "b" / "c")
+        for dataset in DATASETS:
+            assert check(root, dataset).fingerprint == check(elsewhere, dataset).fingerprint
+
+    def test_differs_between_data_sets(self, generated):
+        assert len({check(generated, dataset).fingerprint for dataset in DATASETS}) == 4
+
+    @pytest.mark.parametrize("dataset", DATASETS)
+    def test_annotations_count(self, root, dataset):
+        first = check(root, dataset)
+        path = first.splits["val"].annotations[-1]
+        if path.suffix == ".png":
+            image = Image.open(path)
+            image.putpixel((0, 0), 0 if image.getpixel((0, 0)) else 8)
+            image.save(path)
+        else:
+            path.write_text(path.read_text() + "\n")
+        second = check(root, dataset)
+        assert second.errors == ()
+        assert first.fingerprint != second.fingerprint
+
+    def test_large_sets_are_fingerprinted_by_name_and_size(self, root, monkeypatch):
+        thorough = check(root, "coco2017")
+        monkeypatch.setattr(files_module, "THOROUGH_BYTES", 1000)
+        quick = check(root, "coco2017")
+        assert quick.errors == ()
+        assert (thorough.fingerprint_rule, quick.fingerprint_rule) == ("content-v1", "image-name-and-size-v1")
+        assert quick.fingerprint != thorough.fingerprint
+        image = quick.splits["train"].images[0]
+        image.write_bytes(image.read_bytes() + b"\0")
+        assert check(root, "coco2017").fingerprint != quick.fingerprint
+
+    def test_a_new_folder_of_results_starts_with_the_same_reference(self, generated):
+        assert check(generated, "cityscapes").reference() == check(generated, "cityscapes").reference()
+
+
+def first_image(root: Path, dataset: str, split: str = "train") -> Path:
+    return check(root, dataset).splits[split].images[0]
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+class TestImages:
+    def test_missing(self, root, dataset):
+        path = first_image(root, dataset)
+        path.unlink()
+        if dataset == "cityscapes":
+            report = check(root, dataset)
+            assert report.errors == ()
+            assert "has no image" in warnings(report)[0]
+        else:
+            assert only_error(root, dataset) == f"{path.relative_to(root)} is missing"
+
+    def test_truncated(self, root, dataset):
+        path = first_image(root, dataset)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        message = only_error(root, dataset)
+        assert message.startswith(f"{path.relative_to(root)} is damaged: ")
+        assert "truncated" in message
+
+    def test_not_an_image(self, root, dataset):
+        path = first_image(root, dataset)
+        path.write_bytes(b"<html>404</html>")
+        assert only_error(root, dataset) == f"{path.relative_to(root)} is damaged: not an image"
+
+    def test_of_another_size(self, root, dataset):
+        path = first_image(root, dataset)
+        Image.open(path).resize((50, 40)).save(path)
+        message = only_error(root, dataset)
+        assert "50x40" in message
+        assert path.stem.removesuffix("_leftImg8bit") in message
+
+    def test_the_same_file_in_train_and_val(self, root, dataset):
+        """Copied under another name, with its annotation's size made to fit."""
+        train, val = (first_image(root, dataset, split) for split in ("train", "val"))
+        size = Image.open(val).size
+        Image.open(train).resize(size).save(val)
+        shutil.copy(val, train)
+        assert f"{val.relative_to(root)} (val) is a copy of {train.relative_to(root)} (train)" in " ".join(
+            check(root, dataset).errors
+        )
