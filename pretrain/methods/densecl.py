@@ -76,6 +76,7 @@ class DenseCL(MoCo):
         paper="arXiv 2011.09157",
         fidelity="code",
         uncertain=(
+            *MoCo.info.uncertain,
             "the code's grid option matches on the unpooled map, so its indices miss; here both maps are pooled",
             "no official config enables the warm-up of lambda (1,000 steps by default, 10,000 in the usage line)",
         ),
@@ -172,8 +173,8 @@ RECIPES: tuple[Recipe, ...] = (
         schedule=PAPER_COSINE,
         data="ImageNet-1k train, 1.28 M images",
         paper="arXiv 2011.09157; code WXinlong/DenseCL",
-        expected="VOC07+12 Faster R-CNN C4 AP 58.7; VOC12 FCN mIoU 69.4; COCO FCOS 40.9; ImageNet linear 63.6",
-        cost="8 V100: 2.3 days",
+        expected="VOC07+12 Faster R-CNN C4 AP 58.7; VOC12 FCN mIoU 69.4; COCO FCOS AP 40.9 (all code's README)",
+        cost="8 V100: 2.3 days (code's README)",
     ),
     Recipe(
         name="densecl-coco-800ep",
@@ -185,7 +186,7 @@ RECIPES: tuple[Recipe, ...] = (
         data="COCO train2017, 118 k images",
         paper="arXiv 2011.09157; code WXinlong/DenseCL",
         expected="VOC07+12 Faster R-CNN C4 AP 56.7; VOC12 FCN mIoU 67.5",
-        cost="8 V100: 1.0 day",
+        cost="8 V100: 1.0 day (code's README)",
     ),
     Recipe(
         name="densecl-mini",
@@ -195,6 +196,7 @@ RECIPES: tuple[Recipe, ...] = (
             queue=4096,
             momentum=0.99,
             view_size=100,
+            blur_sigma=(0.1, 1.0),
             bn_splits=4,
         ),
         epochs=60,

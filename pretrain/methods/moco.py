@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pretrain.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale
 from pretrain.backbones import ResNet, build_backbone
 from pretrain.distributed import batch_permutation, gather, inverse, reorder, world_size
+from pretrain.errors import PretrainError
 from pretrain.heads import init_openselfsup, mlp_head
 from pretrain.losses import embedding_std, info_nce, unit
 from pretrain.method import Method, MethodInfo
@@ -47,8 +48,8 @@ class MoCoConfig:
     """Range of a crop's share of the image area."""
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     """Range of the blur's standard deviation in pixels of the view."""
-    bn_splits: int = 1
-    """Devices whose batch norm one device emulates, so that shuffled batch norm has an effect on a single device."""
+    bn_splits: int = 8
+    """Parts of the global batch with batch norm of their own, the devices of the paper; at least one a process."""
     init: Literal["torchvision", "openselfsup"] = "torchvision"
 
     def build(self) -> MoCo:
@@ -97,13 +98,15 @@ class MoCo(Method):
         negatives="queue",
         paper="arXiv 1911.05722, 2003.04297",
         fidelity="code",
+        uncertain=("the blur is a Gaussian, where the code calls Pillow, which approximates one by box filters",),
     )
 
     def __init__(self, config: MoCoConfig) -> None:
         super().__init__()
         self.config = config
         self.plan = moco_views(config)
-        self.backbone: ResNet = build_backbone(config.backbone, bn_splits=config.bn_splits)
+        self.bn_splits = splits_per_process(config.bn_splits)
+        self.backbone: ResNet = build_backbone(config.backbone, bn_splits=self.bn_splits)
         width = self.backbone.width
         self.head: nn.Module = (
             nn.Linear(width, config.dim) if config.head == "linear" else mlp_head(width, config.hidden, config.dim)
@@ -148,12 +151,12 @@ class MoCo(Method):
         self.steps = step
 
     def shuffle_permutation(self, n: int) -> Tensor | None:
-        """Which key image goes where in this step, n on each process; None where batch norm sees one batch anyway.
+        """Which key image goes where in this step, n on each process; None where batch norm sees the whole batch.
 
-        Without the shuffle, query and positive key share their batch's statistics, which give the answer away.
+        Without the shuffle, query and positive key share their part's statistics, which give the answer away.
         """
         world = world_size()
-        if world == 1 and self.config.bn_splits == 1:
+        if world * self.bn_splits == 1:
             return None
         return batch_permutation(n * world, self.seed, self.steps)
 
@@ -164,6 +167,21 @@ class MoCo(Method):
     def set_extra_state(self, state: Any) -> None:
         """Take up where the state dict was written."""
         self.seed, self.steps = (int(value) for value in state)
+
+
+def splits_per_process(splits: int) -> int:
+    """Parts into which a process cuts its share of a batch for batch norm, so that all together cut it into `splits`.
+
+    A run thus has the same statistics on any number of processes up to `splits`; beyond, each process is one part.
+    Raises `PretrainError` if the processes cannot share the parts equally.
+    """
+    world = world_size()
+    if world < splits and splits % world:
+        raise PretrainError(
+            f"{world} processes cannot share {splits} parts of batch norm equally; "
+            f"set method.bn_splits to a multiple of {world} or change the number of processes"
+        )
+    return max(1, splits // world)
 
 
 def shuffled(x: Tensor, permutation: Tensor | None) -> Tensor:
@@ -191,7 +209,7 @@ RECIPES: tuple[Recipe, ...] = (
         data="ImageNet-1k train, 1.28 M images",
         paper="arXiv 2003.04297; code facebookresearch/moco",
         expected="ImageNet linear 67.7 (5 runs: 67.5 +- 0.1); VOC07+12 Faster R-CNN C4 AP 57.0, AP50 82.4, AP75 63.6",
-        cost="8 V100: 2.3 days in the DenseCL paper's table",
+        cost="8 V100: 53 hours (code's README)",
     ),
     Recipe(
         name="moco-v2-imagenet-800ep",
@@ -214,8 +232,8 @@ RECIPES: tuple[Recipe, ...] = (
         schedule=PAPER_COSINE,
         data="COCO train2017, 118 k images",
         paper="the baseline of DenseCL, CVPR 2021, arXiv 2011.09157",
-        expected="VOC07+12 Faster R-CNN C4 AP 54.7; VOC12 FCN mIoU 64.5 (both DenseCL README)",
-        cost="8 V100: 1.0 day in the DenseCL paper's table",
+        expected="VOC07+12 Faster R-CNN C4 AP 54.7; VOC12 FCN mIoU 64.5 (DenseCL README, 5 runs)",
+        cost="8 V100: 1.0 day (DenseCL README)",
     ),
     Recipe(
         name="moco-v2-mini",
@@ -225,6 +243,7 @@ RECIPES: tuple[Recipe, ...] = (
             queue=4096,
             momentum=0.99,
             view_size=100,
+            blur_sigma=(0.1, 1.0),
             bn_splits=4,
         ),
         epochs=60,

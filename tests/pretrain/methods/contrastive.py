@@ -22,7 +22,15 @@ from pretrain.methods.densecl import DenseCL, DenseCLConfig
 from pretrain.methods.moco import MoCo, MoCoConfig
 from pretrain.views import View
 
-SMALL: dict[str, Any] = {"backbone": "toy", "hidden": 10, "dim": 6, "queue": 32, "momentum": 0.9, "view_size": 16}
+SMALL: dict[str, Any] = {
+    "backbone": "toy",
+    "hidden": 10,
+    "dim": 6,
+    "queue": 32,
+    "momentum": 0.9,
+    "view_size": 16,
+    "bn_splits": 1,
+}
 LR, SGD_MOMENTUM = 0.03, 0.9
 
 

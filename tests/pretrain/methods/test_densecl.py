@@ -1,3 +1,5 @@
+# ruff: noqa: N803, N806 - the paper's symbols
+
 import copy
 import json
 import math
@@ -39,7 +41,7 @@ def test_training_gives_the_recorded_losses() -> None:
 def test_without_the_dense_loss_it_is_moco() -> None:
     """lambda = 0: the same losses, weights and queue, bit by bit."""
     dense = build(small(dense_weight=0.0, bn_splits=2))
-    plain = build(MoCoConfig(**SMALL, bn_splits=2))
+    plain = build(MoCoConfig(**{**SMALL, "bn_splits": 2}))
     assert curve(dense, n=8, steps=6) == curve(plain, n=8, steps=6)
     theirs = dense.state_dict()
     for key, value in plain.state_dict().items():

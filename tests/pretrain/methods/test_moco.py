@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from pretrain.augment import ColorJitter, GaussianBlur, Grayscale
 from pretrain.backbones import build_backbone
 from pretrain.errors import PretrainError
-from pretrain.methods import METHODS, all_recipes
+from pretrain.methods import METHODS, all_recipes, moco
 from pretrain.methods.moco import RECIPES, MoCo, MoCoConfig
 from pretrain.recipes import CosineSchedule, SGDConfig
 
@@ -175,6 +175,15 @@ def test_a_real_backbone_trains_in_bfloat16() -> None:
     assert sorted(method.backbone.state_dict()) == sorted(build_backbone("resnet18").state_dict())
 
 
+def test_parts_of_batch_norm_are_shared_by_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for world, parts, each in ((1, 1, 1), (1, 8, 8), (2, 8, 4), (8, 8, 1), (16, 8, 1), (2, 1, 1)):
+        monkeypatch.setattr(moco, "world_size", lambda world=world: world)
+        assert moco.splits_per_process(parts) == each
+    monkeypatch.setattr(moco, "world_size", lambda: 3)
+    with pytest.raises(PretrainError, match="3 processes cannot share 8 parts of batch norm equally"):
+        moco.splits_per_process(8)
+
+
 def test_the_queue_must_hold_whole_batches() -> None:
     method = build(small())
     method(batch(6, 0))
@@ -207,6 +216,7 @@ def test_paper_recipes_have_the_papers_settings() -> None:
         assert isinstance(config, MoCoConfig)
         assert (config.backbone, config.head, config.hidden, config.dim) == ("resnet50", "mlp", 2048, 128)
         assert (config.queue, config.temperature, config.momentum) == (65536, 0.2, 0.999)
+        assert config.bn_splits == 8  # 8 devices with 32 images each
         assert config.momentum_schedule == "constant"
 
 
