@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import fmean
 
 import numpy as np
 
@@ -83,7 +84,7 @@ class Cell:
         """Mean of each metric that all finished runs have, in the order of the first."""
         names = self.finished[0].metrics if self.finished else ()
         return {
-            name: float(np.mean([run.metrics[name] for run in self.finished]))
+            name: fmean(run.metrics[name] for run in self.finished)
             for name in names
             if all(name in run.metrics for run in self.finished)
         }
@@ -155,6 +156,11 @@ class Standing:
     score: float | None = None
     """Normalised score (`Group.score`), mean over the groups; `None` if one of them has none."""
     score_interval: tuple[float, float] | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Every group has a figure; only then is there a place in the standings."""
+        return all(cell is not None and cell.summary is not None for cell in self.cells)
 
 
 @dataclass(frozen=True)
@@ -272,7 +278,7 @@ def _anchors(cells: Sequence[Cell]) -> dict[str, float]:
     for cell in cells:
         if cell.submission.is_random and cell.summary is not None:
             means[cell.submission.card.architecture].append(cell.summary.mean)
-    return {architecture: float(np.mean(found)) for architecture, found in means.items()}
+    return {architecture: fmean(found) for architecture, found in means.items()}
 
 
 def _mark_current(groups: Sequence[Group], notes: list[str]) -> list[Group]:
@@ -314,10 +320,9 @@ def _track(name: str, groups: Sequence[Group]) -> Track:
         Standing(submission, tuple(group.by_submission.get(id_) for group in current))
         for id_, submission in sorted(found.items())
     ]
-    complete = [s for s in standings if all(cell is not None and cell.summary is not None for cell in s.cells)]
-    ranked = _aggregate(complete, current)
-    rest = [s for s in standings if s not in complete]
-    return Track(name, tuple(groups), (*ranked, *rest))
+    complete = [s for s in standings if s.is_complete]
+    rest = [s for s in standings if not s.is_complete]
+    return Track(name, tuple(groups), (*_aggregate(complete, current), *rest))
 
 
 def _aggregate(standings: Sequence[Standing], groups: Sequence[Group]) -> list[Standing]:
@@ -329,7 +334,7 @@ def _aggregate(standings: Sequence[Standing], groups: Sequence[Group]) -> list[S
     if not standings:
         return []
     table = [[cell for s in standings if (cell := s.cells[i]) is not None] for i in range(len(groups))]
-    means = [np.array([np.mean(cell.values) for cell in cells]) for cells in table]
+    means = [np.array([cell.summary.mean for cell in cells if cell.summary]) for cells in table]
     draws = [np.stack([bootstrap_means(c.values, int(c.finished[0].key, 16)) for c in cells], 1) for cells in table]
     mean_ranks = np.mean([mid_ranks(values) for values in means], axis=0)
     rank_draws = np.mean([mid_ranks(values) for values in draws], axis=0)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterable
-
-import pandas as pd
+from collections.abc import Iterable, Iterator
+from csv import DictWriter
+from typing import TYPE_CHECKING
 
 from leaderboard import text
 from leaderboard.board import Board, Cell, Group
 from leaderboard.records import Card
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS: dict[str, str] = {
     "track": "track of the protocol",
@@ -61,19 +65,27 @@ COLUMNS: dict[str, str] = {
 
 
 def frame(board: Board) -> pd.DataFrame:
-    """Everything as text with fixed decimals; groups by track and protocol, in each the best row first."""
-    rows = [
-        {**_protocol(group), **_card(cell.submission.card), **_figures(group, cell), **_runs(cell)}
-        for track in board.tracks
-        for group in track.groups
-        for cell in group.cells
-    ]
-    return pd.DataFrame(rows, columns=list(COLUMNS), dtype=str)
+    """The rows of the CSV for pandas, everything as text: `frame(analyse(ResultStore(folder)))`."""
+    import pandas as pd  # takes longer to import than the tables to make
+
+    return pd.DataFrame(_rows(board), columns=list(COLUMNS), dtype=str)
 
 
 def csv(board: Board) -> str:
-    """`frame` as CSV with `\\n` line ends."""
-    return frame(board).to_csv(index=False, lineterminator="\n")
+    """All rows with fixed decimals and `\\n` line ends; groups by track and protocol, in each the best row first."""
+    text_file = io.StringIO()
+    writer = DictWriter(text_file, list(COLUMNS), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_rows(board))
+    return text_file.getvalue()
+
+
+def _rows(board: Board) -> Iterator[dict[str, str]]:
+    for track in board.tracks:
+        for group in track.groups:
+            of_group = _protocol(group)
+            for cell in group.cells:
+                yield {**of_group, **_card(cell.submission.card), **_figures(group, cell), **_runs(cell)}
 
 
 def _protocol(group: Group) -> dict[str, str]:

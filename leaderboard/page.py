@@ -19,7 +19,7 @@ import jinja2
 
 from leaderboard import text
 from leaderboard.board import Board, Cell, Group, Standing, Submission, Track
-from leaderboard.records import Environment, Result
+from leaderboard.records import Result
 
 MORE_METRICS = 3
 """A protocol's table shows this many metrics beside the headline; the details of a row show all."""
@@ -202,7 +202,7 @@ def _provenance(board: Board) -> dict[str, Any]:
 
 
 def _run(run: Result, environments: dict[str, int]) -> dict[str, Any]:
-    environment = _environment(run.environment)
+    environment = run.environment.model_dump_json()
     return {
         "seed": run.seed,
         "key": run.key,
@@ -215,10 +215,6 @@ def _run(run: Result, environments: dict[str, int]) -> dict[str, Any]:
         "seconds": run.seconds,
         "peak_memory_mib": run.peak_memory_mib,
     }
-
-
-def _environment(environment: Environment) -> str:
-    return json.dumps(environment.model_dump(mode="json"), sort_keys=True)
 
 
 def _sid(submission: tuple[str, str]) -> str:

@@ -65,17 +65,15 @@ def welch(summaries: Sequence[Summary]) -> Floats:
     """
     n = np.array([s.n for s in summaries], np.float64)
     mean = np.array([s.mean for s in summaries], np.float64)
-    sd = np.array([np.nan if s.sd is None else s.sd for s in summaries], np.float64)
-    of_mean = sd**2 / n
+    of_mean = np.array([np.nan if s.sd is None else s.sd**2 / s.n for s in summaries], np.float64)
+    i, j = np.triu_indices(len(summaries), 1)
+    variance, difference = of_mean[i] + of_mean[j], np.abs(mean[i] - mean[j])
     with np.errstate(divide="ignore", invalid="ignore"):
-        variance = of_mean[:, None] + of_mean
-        df_terms = of_mean**2 / (n - 1)
-        df = variance**2 / (df_terms[:, None] + df_terms)
-        difference = np.abs(mean[:, None] - mean)
+        df = variance**2 / (of_mean[i] ** 2 / (n[i] - 1) + of_mean[j] ** 2 / (n[j] - 1))
         p = 2 * stdtr(df, -difference / np.sqrt(variance))
-    p = np.where(variance == 0, (difference == 0).astype(np.float64), p)
-    np.fill_diagonal(p, 1.0)
-    return p
+    matrix = np.ones((len(summaries), len(summaries)))
+    matrix[i, j] = matrix[j, i] = np.where(variance == 0, difference == 0, p)
+    return matrix
 
 
 def holm(p: Floats) -> Floats:
@@ -119,18 +117,19 @@ def rank(summaries: Sequence[Summary]) -> list[Ranking]:
 
 def mid_ranks(values: Floats) -> Floats:
     """Ranks along the last axis, 1 for the highest; equal values share the mean of their ranks."""
-    ranks = _ordinal_ranks(values)
-    ordered = np.sort(values, axis=-1)
-    if (ordered[..., 1:] == ordered[..., :-1]).any():
-        # Ties broken once by position and once by its reverse: the mean of both is the mid-rank.
-        ranks = (ranks + _ordinal_ranks(values[..., ::-1])[..., ::-1]) / 2
-    return ranks
+    order = np.argsort(-values, axis=-1)
+    ordered = np.take_along_axis(values, order, -1)
+    if not (ordered[..., 1:] == ordered[..., :-1]).any():
+        return _invert(order)
+    # Ties broken once by position and once by its reverse: the mean of both is the mid-rank.
+    forward = np.argsort(-values, axis=-1, kind="stable")
+    backward = np.argsort(-values[..., ::-1], axis=-1, kind="stable")
+    return (_invert(forward) + _invert(backward)[..., ::-1]) / 2
 
 
-def _ordinal_ranks(values: Floats) -> Floats:
-    order = np.argsort(-values, axis=-1, kind="stable")
-    ranks = np.empty(values.shape, np.float64)
-    np.put_along_axis(ranks, order, np.broadcast_to(np.arange(1.0, values.shape[-1] + 1), values.shape), -1)
+def _invert(order: NDArray[np.intp]) -> Floats:
+    ranks = np.empty(order.shape, np.float64)
+    np.put_along_axis(ranks, order, np.broadcast_to(np.arange(1.0, order.shape[-1] + 1), order.shape), -1)
     return ranks
 
 

@@ -33,7 +33,7 @@ class ResultStore:
         """
         path = self.folder / result.file_name
         text = result.to_json()
-        stored = self._paths(result.key)
+        stored = [self.folder / name for name in self._names(result.key)]
         for old in stored:
             if old == path and old.read_text(encoding="utf-8") == text:
                 return path
@@ -65,18 +65,19 @@ class ResultStore:
         results: list[Result] = []
         problems: list[str] = []
         seen: dict[str, str] = {}
-        for path in self._paths():
+        for name in self._names():
+            path = os.path.join(self.folder, name)  # noqa: PTH118 - ten thousand Paths take their time
             try:
                 result = _read(path)
             except LeaderboardError as error:
                 problems.append(str(error))
                 continue
-            if result.file_name != path.name:
+            if result.file_name != name:
                 problems.append(f"{path}: its content belongs into {result.file_name}; restore the file or its name")
             elif result.key in seen:
                 problems.append(f"{path}: {seen[result.key]} holds the same run; keep one of them")
             else:
-                seen[result.key] = path.name
+                seen[result.key] = name
                 results.append(result)
         return results, problems
 
@@ -88,7 +89,7 @@ class ResultStore:
 
     def keys(self) -> frozenset[str]:
         """Keys of all stored runs, read from the file names alone."""
-        return frozenset(path.stem.rpartition("--")[2] for path in self._paths())
+        return frozenset(name.removesuffix(".json").rpartition("--")[2] for name in self._names())
 
     def find(self, key: str) -> Result | None:
         """The stored run of this key, or `None`.
@@ -96,21 +97,21 @@ class ResultStore:
         Raises:
             LeaderboardError: its file is damaged.
         """
-        paths = self._paths(key)
-        return _read(paths[0]) if paths else None
+        names = self._names(key)
+        return _read(self.folder / names[0]) if names else None
 
-    def _paths(self, key: str | None = None) -> list[Path]:
-        """Files of the store by name; with `key` those of one run. Hidden (unfinished) files are left out."""
+    def _names(self, key: str | None = None) -> list[str]:
+        """Sorted file names; with `key` those of one run. Hidden (unfinished) files are left out."""
         if not self.folder.is_dir():
             return []
         ending = ".json" if key is None else f"--{key}.json"
-        names = sorted(e.name for e in os.scandir(self.folder) if e.name.endswith(ending) and e.name[0] != ".")
-        return [self.folder / name for name in names]
+        return sorted(e.name for e in os.scandir(self.folder) if e.name.endswith(ending) and e.name[0] != ".")
 
 
-def _read(path: Path) -> Result:
+def _read(path: Path | str) -> Result:
     try:
-        return Result.model_validate_json(path.read_bytes())
+        with open(path, "rb") as file:  # noqa: PTH123
+            return Result.model_validate_json(file.read())
     except OSError as error:
         raise LeaderboardError(f"{path}: cannot be read ({error.strerror})") from error
     except ValidationError as error:
