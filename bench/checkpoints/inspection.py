@@ -188,14 +188,14 @@ def _fit_problems(
     if not (missing or wrong or unexplained):
         return []
     problems = explain(chosen, siblings, expected, missing, wrong)
-    needed = sum(row.status != "absent, not needed" for row in rows)
-    filled = sum(row.status == "filled" for row in rows)
+    needed = [row for row in rows if not optional(row.name)]
+    filled = sum(row.status == "filled" for row in needed)
     if missing:
         whole = structure(chosen.tensors).blocks == expected.blocks and not problems
         kind = "half-saved or half-renamed file: " if whole else ""
         problems.append(
-            f"{kind}{filled} of {needed} tensors of {expected.name} are filled; "
-            f"{len(missing)} are missing: {summarise(missing)}"
+            f"{kind}{filled} of {len(needed)} tensors of {expected.name} are filled (BN counters not counted); "
+            f"{len(missing)} missing: {summarise(missing)}"
         )
     for name, shape in list(wrong.items())[:1]:
         problems.append(

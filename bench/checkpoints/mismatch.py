@@ -92,6 +92,9 @@ def _depth(tensors: Mapping[str, Tensor], expected: Architecture) -> str | None:
         return None
     absent = [f"layer{index}" for index, count in enumerate(found.blocks, start=1) if count == 0]
     text = f"it has {found.block} blocks {found.blocks}, {expected.name} has {expected.blocks}"
+    partial = any(0 < have < want for have, want in zip(found.blocks, expected.blocks, strict=True))
+    if absent and partial:
+        return f"half-saved file: {', '.join(absent)} is missing and another stage is incomplete: {text}"
     if absent:
         return f"missing stage {', '.join(absent)}: {text}; a network cut after an earlier stage cannot be imported"
     if all(have <= want for have, want in zip(found.blocks, expected.blocks, strict=True)):
