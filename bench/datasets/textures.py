@@ -220,6 +220,10 @@ def tile(name: str) -> Grey:
 
 def sample(name: str, x: Coordinates, y: Coordinates) -> Grey:
     """The texture's value at the coordinates `x`, `y` (both (H, W), in periods, any real numbers), in [0, 1]."""
-    scale = SIDE / PERIODS
-    u, v = np.asarray(scale * x, np.float32), np.asarray(scale * y, np.float32)
-    return cv2.remap(tile(name), u, v, cv2.INTER_LINEAR, None, cv2.BORDER_WRAP)
+    return cv2.remap(tile(name), _pixels(x), _pixels(y), cv2.INTER_LINEAR, None, cv2.BORDER_WRAP)
+
+
+def _pixels(periods: Coordinates) -> Grey:
+    """Coordinates in the tile; OpenCV would wrap them too, but four times slower."""
+    turns = np.asarray(periods / PERIODS, np.float32)
+    return (turns - np.floor(turns)) * np.float32(SIDE)
