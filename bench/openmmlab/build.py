@@ -1,0 +1,163 @@
+"""From a protocol and a card to a model with proven weights: fill the slots, build, load, compare bit by bit."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from bench.errors import BenchError
+from bench.openmmlab.prepare import prepare_openmmlab
+from bench.protocols import Protocol
+from leaderboard.records import Card
+
+STAGE_CHANNELS = {
+    "resnet18": (64, 128, 256, 512),
+    "resnet34": (64, 128, 256, 512),
+    "resnet50": (256, 512, 1024, 2048),
+    "resnet101": (256, 512, 1024, 2048),
+}
+"""Channels of C2 to C5."""
+
+
+def read_checkpoint(folder: Path) -> tuple[Card, dict[str, Tensor]]:
+    """Card and tensors of a hand-off folder (`card.json`, `backbone.safetensors`).
+
+    Raises:
+        BenchError: a file is missing or is not what its name says.
+    """
+    try:
+        card = Card.model_validate_json((folder / "card.json").read_bytes())
+        tensors = safetensors.torch.load_file(folder / "backbone.safetensors")
+    except FileNotFoundError as error:
+        raise BenchError(
+            f"{error.filename or folder} is missing: import the checkpoint with `densebench submit`"
+        ) from error
+    except ValidationError as error:
+        raise BenchError(f"{folder / 'card.json'} is not a valid card: {error.errors()[0]['msg']}") from error
+    except safetensors.SafetensorError as error:
+        raise BenchError(
+            f"{folder / 'backbone.safetensors'} is damaged: {error}; import the checkpoint again"
+        ) from error
+    return card, tensors
+
+
+def slots(card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
+    """The value of every slot that a config may hold: facts of the card (`card:...`) and of the run (`run:...`)."""
+    channels = STAGE_CHANNELS[card.architecture]
+    return {
+        "card:depth": int(card.architecture.removeprefix("resnet")),
+        "card:stage_channels": list(channels),
+        "card:last_channels": channels[-1],
+        "card:mean": [255 * value for value in card.mean],
+        "card:std": [255 * value for value in card.std],
+        "card:bgr_to_rgb": card.colour_order == "RGB",  # images are read as BGR
+        "run:data_root": str(data_root.absolute()),
+        # one device sees the whole batch; several must share its statistics
+        "run:norm": "BN" if world == 1 else "SyncBN",
+    }
+
+
+def resolve(protocol: Protocol, card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
+    """The protocol's config with every slot filled and the batch divided among `world` processes.
+
+    Raises:
+        BenchError: the config has a slot that does not exist, or the batch cannot be divided.
+    """
+    values = slots(card, data_root, world)
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: fill(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(fill(item) for item in value)
+        if isinstance(value, str) and value.startswith(("card:", "run:")):
+            slot, slash, path = value.partition("/")  # "run:data_root/coco/..." is a path below the data root
+            if slot not in values:
+                raise BenchError(f"{protocol.config_file}: unknown slot {slot!r}; there are {', '.join(values)}")
+            return values[slot] + slash + path if slash else copy.copy(values[slot])
+        return value
+
+    config: dict[str, Any] = fill(dict(protocol.config))
+    batch = config["train_dataloader"]["batch_size"]
+    if batch % world:
+        raise BenchError(f"{protocol.id}: a batch of {batch} cannot be divided among {world} processes")
+    config["train_dataloader"]["batch_size"] = batch // world
+    return config
+
+
+def build_model(config: dict[str, Any], tensors: dict[str, Tensor], seed: int) -> nn.Module:
+    """The protocol's model with necks and heads drawn from `seed` and the backbone loaded from `tensors`, proven.
+
+    Raises:
+        BenchError: the backbone does not match the checkpoint exactly.
+    """
+    prepare_openmmlab()
+    from mmengine.config import ConfigDict
+    from mmengine.logging import MMLogger
+    from mmengine.registry import MODELS, init_default_scope
+
+    MMLogger.get_current_instance().setLevel(logging.WARNING)  # it would print every parameter's initialisation
+    init_default_scope(config["default_scope"])
+    torch.manual_seed(seed)
+    model: nn.Module = MODELS.build(ConfigDict(copy.deepcopy(config["model"])))
+    model.init_weights()
+    load_backbone(model.backbone, tensors)
+    prove_backbone(model.backbone, tensors)
+    return model
+
+
+def load_backbone(backbone: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Copy `tensors` (torchvision's names) into `backbone`.
+
+    Raises:
+        BenchError: a tensor is missing, left over or of another shape; the message names the first of each.
+    """
+    missing, left_over, shapes = compare_keys(backbone, tensors)
+    if missing or left_over or shapes:
+        details = [
+            f"{len(names)} {what} ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
+            for what, names in (("not filled", missing), ("left over", left_over), ("of another shape", shapes))
+            if names
+        ]
+        raise BenchError(f"the checkpoint does not fit the protocol's backbone: tensors {'; '.join(details)}")
+    backbone.load_state_dict(_learned(tensors), strict=False)  # `compare_keys` is the stricter check
+
+
+def prove_backbone(backbone: nn.Module, tensors: dict[str, Tensor]) -> int:
+    """Compare every tensor of the built backbone with the checkpoint, bit by bit; returns their number.
+
+    Raises:
+        BenchError: a tensor differs.
+    """
+    missing, left_over, shapes = compare_keys(backbone, tensors)
+    state = _learned(backbone.state_dict())
+    wrong = missing + left_over + shapes or [
+        name for name, tensor in state.items() if not torch.equal(tensor.cpu(), tensors[name].to(tensor.dtype))
+    ]
+    if wrong:
+        raise BenchError(f"the model's backbone is not the checkpoint's: {len(wrong)} tensors differ, first {wrong[0]}")
+    return len(state)
+
+
+def compare_keys(backbone: nn.Module, tensors: dict[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
+    """Names in the backbone only, names in the checkpoint only, and names whose shapes differ."""
+    state, given = _learned(backbone.state_dict()), _learned(tensors)
+    return (
+        [name for name in state if name not in given],
+        [name for name in given if name not in state],
+        [name for name in state if name in given and state[name].shape != given[name].shape],
+    )
+
+
+def _learned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the counters of batches seen: they are not weights, nothing here reads them, and many files lack them."""
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}

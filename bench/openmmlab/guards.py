@@ -1,0 +1,129 @@
+"""What was built and executed must be what the card and the protocol say: each guard reads objects, never the config.
+
+The traps behind them are real: a preprocessor silently replaced by its default, a frozen stem, milestones that are
+never reached, a detector loaded over the checkpoint. Each guard raises :class:`BenchError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bench.errors import BenchError
+from bench.protocols import Plan
+from leaderboard.records import Card
+
+
+def check_preprocessor(preprocessor: nn.Module, card: Card) -> None:
+    """Mean, standard deviation and channel order that the built model applies are the card's."""
+    for name in ("mean", "std"):
+        applied = [round(v, 3) for v in getattr(preprocessor, name, torch.empty(0)).flatten().tolist()]
+        expected = [round(255 * v, 3) for v in getattr(card, name)]
+        if applied != expected:
+            raise BenchError(f"the built model normalises with {name} {applied or 'nothing'}, the card says {expected}")
+    order = "RGB" if getattr(preprocessor, "_channel_conversion", False) else "BGR"
+    if order != card.colour_order:
+        raise BenchError(f"the built model feeds {order} images, the card says {card.colour_order}")
+
+
+def check_backbone(backbone: nn.Module, card: Card, world: int = 1) -> None:
+    """Every layer trained, batch normalisation as in training (synchronised over `world` processes), the card's stem.
+
+    Call it with the model in training mode: what is read is what the first iteration will do.
+    """
+    frozen = [name for name, parameter in backbone.named_parameters() if not parameter.requires_grad]
+    if frozen:
+        raise BenchError(
+            f"{len(frozen)} backbone parameters are frozen, first {frozen[0]}: the protocol trains all layers"
+        )
+    norms = {name: module for name, module in backbone.named_modules() if isinstance(module, _BatchNorm)}
+    still = [name for name, module in norms.items() if not module.training or not module.track_running_stats]
+    if still or getattr(backbone, "norm_eval", False):
+        raise BenchError(
+            f"batch normalisation {still[0] if still else '(norm_eval)'} of the backbone uses fixed statistics in training"
+        )
+    single = [name for name, module in norms.items() if world > 1 and not isinstance(module, nn.SyncBatchNorm)]
+    if single:
+        raise BenchError(f"{single[0]} is not synchronised although {world} processes share the batch")
+    stem = getattr(backbone, "conv1", None)
+    if getattr(backbone, "deep_stem", False) or not isinstance(stem, nn.Conv2d) or stem.kernel_size != (7, 7):
+        raise BenchError(f"the built backbone's stem is not the {card.stem} convolution that the card says")
+    if getattr(backbone, "style", "pytorch") != card.stride_style:
+        raise BenchError(f"the built backbone strides in {backbone.style} style, the card says {card.stride_style}")
+
+
+def check_no_other_weights(model: nn.Module, config: dict[str, Any]) -> None:
+    """Nothing but the checkpoint's backbone is loaded: no `load_from`, no pretrained neck or head."""
+    if config.get("load_from") or config.get("resume"):
+        raise BenchError("the config loads a whole detector (load_from): only the checkpoint's backbone may be loaded")
+    for name, module in model.named_modules():
+        rules = getattr(module, "init_cfg", None) or []
+        for rule in [rules] if isinstance(rules, dict) else rules:
+            if rule.get("type") == "Pretrained":
+                raise BenchError(
+                    f"{name or 'the model'} is initialised from {rule.get('checkpoint')!r}: heads start at random"
+                )
+
+
+def check_batch(dataloader: Any, plan: Plan, world: int = 1) -> None:
+    """Images an iteration, over all processes, as planned."""
+    sampler = dataloader.batch_sampler
+    effective = world * int(dataloader.batch_size or getattr(sampler, "batch_size", 0))
+    if effective != plan.batch_size:
+        raise BenchError(
+            f"the built loader gives {effective} images an iteration, the protocol plans {plan.batch_size}"
+        )
+
+
+def check_schedule(
+    max_iterations: int, optimizer: torch.optim.Optimizer, schedulers: Iterable[Any], plan: Plan
+) -> None:
+    """The planned number of iterations, every milestone before the last one, and one learning rate for all layers."""
+    if max_iterations != plan.iterations:
+        raise BenchError(f"the loop will run {max_iterations} iterations, the protocol plans {plan.iterations}")
+    for scheduler in schedulers:
+        late = [m for m in getattr(scheduler, "milestones", ()) if m >= max_iterations]
+        if late:
+            raise BenchError(f"the learning rate drops at iteration {late[0]}, after the last one ({max_iterations})")
+        if getattr(scheduler, "by_epoch", False) is not False:
+            raise BenchError("a scheduler counts epochs, the loop counts iterations")
+    rates = {group.get("initial_lr", group["lr"]) for group in optimizer.param_groups}
+    if rates != {plan.learning_rate}:
+        raise BenchError(
+            f"the optimizer starts from learning rates {sorted(rates)}, the protocol plans {plan.learning_rate}"
+        )
+
+
+def check_weight_decay(model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan) -> None:
+    """Every trainable parameter is optimised once; those of batch normalisation with the planned weight decay."""
+    decay: dict[int, float] = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            decay[id(parameter)] = float(group["weight_decay"])
+    for module_name, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            full = f"{module_name}.{name}"
+            if not parameter.requires_grad:
+                continue
+            if id(parameter) not in decay:
+                raise BenchError(f"{full} is not in the optimizer")
+            if isinstance(module, _BatchNorm) and decay[id(parameter)] != plan.norm_weight_decay:
+                raise BenchError(
+                    f"{full} has weight decay {decay[id(parameter)]}, the protocol plans {plan.norm_weight_decay} for norms"
+                )
+
+
+def check_executed(iterations: int, rates: list[float], plan: Plan) -> None:
+    """After training: planned iterations were executed, and `rates` (one an iteration) peaked and ended as planned."""
+    if iterations != plan.iterations or len(rates) != iterations:
+        raise BenchError(f"{iterations} iterations were executed, the protocol plans {plan.iterations}")
+    for what, used, planned in (
+        ("peak", max(rates), plan.learning_rate),
+        ("last", rates[-1], plan.final_learning_rate),
+    ):
+        if abs(used - planned) > 1e-3 * planned:
+            raise BenchError(f"the {what} learning rate was {used:.6g}, the protocol plans {planned:.6g}")

@@ -1,0 +1,243 @@
+"""One transfer run: protocol, checkpoint and seed in, finished run and result out.
+
+A run that was killed is started anew: runs of track mini take a minute, and a run that is repeated from its seed is
+simpler to trust than one that was continued. What is kept in the run's folder:
+
+    config.json             the protocol with every slot filled
+    losses.csv              every loss and the learning rate, a line an iteration
+    weights.safetensors     final parameters in float16, statistics in float32
+    detections.json         COCO results format; or
+    confusion_matrix.npy    row = label, column = prediction
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from bench.environment import describe_environment, peak_memory_mib
+from bench.errors import BenchError
+from bench.openmmlab.build import build_model, read_checkpoint, resolve
+from bench.openmmlab.precision import use_bf16
+from bench.openmmlab.prepare import prepare_openmmlab
+from bench.protocols import Protocol
+from leaderboard.records import Card, DatasetReference, Result, TrainingReport, result_key
+
+if TYPE_CHECKING:
+    from mmengine.runner import Runner
+
+    from bench.openmmlab.hooks import Record
+
+WEIGHTS = "weights.safetensors"
+
+
+def run_transfer(
+    protocol: Protocol, checkpoint: Path, data_root: Path, dataset: DatasetReference, seed: int, folder: Path
+) -> Result:
+    """Fine-tune `checkpoint` (folder of `backbone.safetensors` and `card.json`) under `protocol` and evaluate it once.
+
+    The weights of the last iteration are evaluated exactly as they are stored. A loss that is not finite gives a
+    result with status `failed`.
+
+    Raises:
+        BenchError: the checkpoint, the data or `folder` is not usable, or what was built is not what card and protocol
+            say.
+    """
+    prepare_openmmlab()
+    from bench.openmmlab.hooks import DivergedError, GuardHook, ProgressHook, Record, RecordHook
+
+    clock = _Clock()
+    card, tensors = read_checkpoint(checkpoint)
+    config = _config(protocol, card, data_root, folder)
+    model = build_model(config, tensors, seed)
+    record = Record()
+    hooks = [GuardHook(protocol.plan, card, tensors, record), RecordHook(record), ProgressHook(record)]
+    runner = _runner(config, model, seed, folder, training=True, hooks=hooks)
+    device = next(model.parameters()).device
+    precision = use_bf16(model, config["bf16_modules"], device)
+    clock.lap("build")
+
+    failure, metrics = None, {}
+    try:
+        runner.train()
+    except DivergedError as error:
+        failure = f"diverged: {error}"
+    clock.lap("training")
+    _write(folder / "losses.csv", _losses_csv(record).encode())
+    if failure is None:
+        store_weights(model, folder / WEIGHTS)
+        clock.lap("store")
+        metrics = {name: float(value) for name, value in runner.test().items()}
+        clock.lap("evaluation")
+
+    seconds = clock.laps | {"data": record.data_seconds, "forward_backward": record.step_seconds}
+    return Result(
+        key=result_key(card.sha256, protocol.sha256, dataset.fingerprint, seed),
+        card=card,
+        protocol=protocol.reference(),
+        dataset=dataset,
+        seed=seed,
+        status="finished" if failure is None else "failed",
+        failure=failure,
+        metrics=metrics,
+        training=_report(runner, model, record),
+        environment=describe_environment(device, precision),
+        finished_at=datetime.now(UTC),
+        wall_seconds=clock.total(),
+        seconds={name: round(value, 3) for name, value in seconds.items() if name != "training"},
+        peak_memory_mib=round(peak_memory_mib(device), 1),
+    )
+
+
+def evaluate_stored(protocol: Protocol, checkpoint: Path, data_root: Path, run: Path, folder: Path) -> dict[str, float]:
+    """Evaluate the final weights that `run` (a folder of :func:`run_transfer`) has stored; predictions go to `folder`.
+
+    Raises:
+        BenchError: the weights are missing, damaged or of another protocol.
+    """
+    prepare_openmmlab()
+    card, tensors = read_checkpoint(checkpoint)
+    config = _config(protocol, card, data_root, folder)
+    model = build_model(config, tensors, seed=0)
+    load_weights(model, run / WEIGHTS)
+    runner = _runner(config, model, 0, folder, training=False, hooks=[])
+    use_bf16(model, config["bf16_modules"], next(model.parameters()).device)
+    return {name: float(value) for name, value in runner.test().items()}
+
+
+def store_weights(model: nn.Module, file: Path) -> None:
+    """Round the model's parameters to float16, in place, and write them: what is evaluated is what is stored.
+
+    Running statistics and other buffers keep their type: their range is not float16's.
+
+    Raises:
+        BenchError: a weight is not finite in float16.
+    """
+    halves = {}
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            half = parameter.half()
+            if not half.isfinite().all():
+                raise BenchError(f"the trained weight {name} is not finite in float16")
+            parameter.copy_(half)
+            halves[name] = half
+    state = {name: halves.get(name, tensor).contiguous().cpu() for name, tensor in model.state_dict().items()}
+    _write(file, safetensors.torch.save(state))
+
+
+def load_weights(model: nn.Module, file: Path) -> None:
+    """Fill every tensor of `model` from a file of :func:`store_weights`.
+
+    Raises:
+        BenchError: the file is missing or damaged, or its tensors are not the model's.
+    """
+    try:
+        state: dict[str, Tensor] = safetensors.torch.load_file(file)
+        model.load_state_dict(state, strict=True)
+    except FileNotFoundError as error:
+        raise BenchError(f"{file} is missing: repeat the run") from error
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise BenchError(f"{file} is damaged or belongs to another protocol: {str(error).splitlines()[0]}") from error
+
+
+def _config(protocol: Protocol, card: Card, data_root: Path, folder: Path) -> dict[str, Any]:
+    """The resolved config, written to `folder`, which is made."""
+    config = resolve(protocol, card, data_root)
+    dump = "confusion_matrix.npy" if protocol.task == "semantic segmentation" else "detections.json"
+    config["test_evaluator"]["dump"] = str(folder / dump)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+    except OSError as error:
+        raise BenchError(f"{folder} cannot be written: {error.strerror}; choose another --work folder") from error
+    return config
+
+
+def _runner(
+    config: dict[str, Any], model: nn.Module, seed: int, folder: Path, *, training: bool, hooks: list[Any]
+) -> Runner:
+    """mmengine's runner around a model that is built and loaded already: quiet, without checkpoints, from `seed`."""
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+    class TransferRunner(Runner):
+        def _init_model_weights(self) -> None:
+            """Not again: it would draw new weights over the checkpoint's."""
+
+    names = ["test_dataloader", "test_evaluator", "test_cfg"]
+    names += ["train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"] if training else []
+    return TransferRunner(
+        model=model,
+        work_dir=str(folder / "mmengine"),
+        **{name: Config(config)[name] for name in names},
+        default_hooks={"logger": None, "checkpoint": None, "timer": None},
+        custom_hooks=hooks,
+        default_scope=config["default_scope"],
+        randomness={"seed": seed},
+        log_level="WARNING",
+        experiment_name=f"{config['protocol']['id']}-{time.monotonic_ns()}",
+    )
+
+
+def _report(runner: Runner, model: nn.Module, record: Record) -> TrainingReport:
+    """What was executed, counted on the built model and on the run."""
+    parameters = list(model.parameters())
+    backbone = sum(p.numel() for p in model.backbone.parameters())
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    total = sum(p.numel() for p in parameters)
+    return TrainingReport(
+        planned_iterations=runner.max_iters,
+        executed_iterations=len(record.losses),
+        batch_size=record.images_seen // max(1, len(record.losses)),
+        learning_rate=max(record.rates),
+        images_seen=record.images_seen,
+        backbone_tensors=record.backbone_tensors,
+        trainable_parameters=trainable,
+        frozen_parameters=total - trainable,
+        head_parameters=total - backbone,
+    )
+
+
+def _losses_csv(record: Record) -> str:
+    text = io.StringIO()
+    names = list(record.losses[0]) if record.losses else []
+    writer = csv.DictWriter(text, ["iteration", "learning_rate", *names], lineterminator="\n")
+    writer.writeheader()
+    for i, (rate, losses) in enumerate(zip(record.rates, record.losses, strict=True), start=1):
+        writer.writerow({"iteration": i, "learning_rate": f"{rate:.8g}", **{k: f"{v:.6g}" for k, v in losses.items()}})
+    return text.getvalue()
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Atomically: after a crash there is all of it or nothing."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    with temporary.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(file)
+
+
+class _Clock:
+    """Laps of wall-clock time."""
+
+    def __init__(self) -> None:
+        self.started = self.mark = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name], self.mark = now - self.mark, now
+
+    def total(self) -> float:
+        return time.perf_counter() - self.started

@@ -1,0 +1,1 @@
+"""One mmengine config a protocol, as data: `<track>/<name>.py` is the protocol `<track>_<name>`."""

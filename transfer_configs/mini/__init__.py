@@ -1,0 +1,1 @@
+"""Track mini: ResNets at small input sizes, minutes a checkpoint on two CPU cores."""
