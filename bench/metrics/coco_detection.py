@@ -21,9 +21,13 @@ def load_ground_truth(annotation_file: Path) -> COCO:
     """Read an `instances_*.json`; raises :class:`BenchError` if it cannot be read."""
     try:
         with _without_output():
-            return COCO(str(annotation_file))
+            coco = COCO(str(annotation_file))
     except (OSError, ValueError, AssertionError, KeyError) as error:
         raise BenchError(f"{annotation_file} cannot be read as COCO annotations: {error}") from error
+    missing = {"images", "annotations", "categories"} - coco.dataset.keys()
+    if missing:
+        raise BenchError(f"{annotation_file} cannot be read as COCO annotations: it has no {sorted(missing)[0]!r}")
+    return coco
 
 
 def ground_truth_from_objects(objects: Sequence[Objects], num_classes: int) -> COCO:

@@ -46,12 +46,10 @@ def confusion_matrix(
         raise BenchError(f"{name}: the label map is {label.shape}, the prediction {prediction.shape}")
     valid = label != IGNORE
     true, predicted = label[valid].astype(np.int64), prediction[valid].astype(np.int64)
-    for what, ids in (("label", true), ("predicted", predicted)):
+    for what, ids, allowed in (("label", true, f" and not {IGNORE} (ignored)"), ("predicted", predicted, "")):
         if ids.size and (ids.min() < 0 or ids.max() >= num_classes):
             wrong = ids[(ids < 0) | (ids >= num_classes)][0]
-            raise BenchError(
-                f"{name}: {what} id {wrong} is neither a class (0 to {num_classes - 1}) nor {IGNORE} (ignored)"
-            )
+            raise BenchError(f"{name}: {what} id {wrong} is not one of the classes 0 to {num_classes - 1}{allowed}")
     counts = np.bincount(true * num_classes + predicted, minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes)
 

@@ -58,7 +58,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     if offset:
         # moving x2 and y2 by the offset gives exactly the widths, heights and intersections of the +offset convention
         boxes = torch.cat((boxes[:, :2], boxes[:, 2:] + offset), dim=1)
-    return torch.ops.torchvision.nms(boxes, scores, float(iou_threshold))
+    # mmcv compares in float32, so that an IoU of exactly the threshold (3 of 10 pixels, say) is not above it
+    return torch.ops.torchvision.nms(boxes, scores, torch.tensor(iou_threshold, dtype=torch.float32).item())
 
 
 def roi_align_forward(

@@ -1,0 +1,129 @@
+"""The wrapper of pycocotools: figures, missing area ranges, silence, errors."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as run_length
+
+from bench.errors import BenchError
+from bench.metrics.coco_detection import evaluate_coco, ground_truth_from_objects, load_ground_truth
+from bench.metrics.voc_detection import Objects
+
+
+def objects(boxes: list[list[float]], difficult: list[bool] | None = None) -> Objects:
+    return Objects(
+        np.array(boxes, np.float64).reshape(-1, 4),
+        np.zeros(len(boxes), np.int64),
+        np.array(difficult or [False] * len(boxes), bool),
+    )
+
+
+def found(image: int, box: list[float], score: float, category: int = 0) -> dict[str, Any]:
+    x1, y1, x2, y2 = box
+    return {"image_id": image, "category_id": category, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
+
+
+SMALL, LARGE = [0.0, 0.0, 20.0, 20.0], [100.0, 100.0, 300.0, 300.0]
+
+
+def test_perfect_detections_are_100_and_absent_sizes_are_absent(capfd: pytest.CaptureFixture[str]) -> None:
+    truth = ground_truth_from_objects([objects([SMALL]), objects([LARGE])], 1)
+    scores = evaluate_coco(truth, [found(0, SMALL, 0.5), found(1, LARGE, 0.4)], "bbox")
+    assert scores == pytest.approx({"AP": 100, "AP50": 100, "AP75": 100, "APs": 100, "APl": 100})  # no medium object
+    assert capfd.readouterr() == ("", "")
+
+
+def test_iou_of_78_per_cent_passes_six_of_ten_thresholds() -> None:
+    truth = ground_truth_from_objects([objects([LARGE])], 1)
+    scores = evaluate_coco(truth, [found(0, [100, 100, 300, 256], 0.9)], "bbox")  # IoU .78
+    assert scores["AP"] == pytest.approx(60)
+    assert (scores["AP50"], scores["AP75"]) == pytest.approx((100, 100))
+
+
+def test_no_detection_is_zero_not_an_error() -> None:
+    scores = evaluate_coco(ground_truth_from_objects([objects([LARGE])], 1), [], "bbox")
+    assert scores == {"AP": 0, "AP50": 0, "AP75": 0, "APl": 0}
+
+
+def test_difficult_objects_do_not_count() -> None:
+    truth = ground_truth_from_objects([objects([LARGE, SMALL], [False, True])], 1)
+    assert evaluate_coco(truth, [found(0, LARGE, 0.5)], "bbox")["AP"] == pytest.approx(100)
+    with_difficult = [found(0, LARGE, 0.5), found(0, SMALL, 0.9)]
+    assert evaluate_coco(truth, with_difficult, "bbox")["AP"] == pytest.approx(100)
+
+
+def test_detections_are_not_changed() -> None:
+    truth = ground_truth_from_objects([objects([LARGE])], 1)
+    results = [found(0, LARGE, 0.5)]
+    evaluate_coco(truth, results, "bbox")
+    assert results == [found(0, LARGE, 0.5)]
+
+
+def test_unknown_image_is_named() -> None:
+    truth = ground_truth_from_objects([objects([LARGE])], 1)
+    with pytest.raises(BenchError, match="image id 7"):
+        evaluate_coco(truth, [found(7, LARGE, 0.5)], "bbox")
+
+
+def test_a_set_without_objects_cannot_be_evaluated() -> None:
+    with pytest.raises(BenchError, match="no object"):
+        evaluate_coco(ground_truth_from_objects([objects([])], 1), [], "bbox")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"images": []}'])
+def test_a_file_that_is_no_annotation_file_is_named(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "instances.json"
+    file.write_text(content)
+    with pytest.raises(BenchError, match=r"instances\.json cannot be read"):
+        load_ground_truth(file)
+    with pytest.raises(BenchError, match=r"absent\.json cannot be read"):
+        load_ground_truth(tmp_path / "absent.json")
+
+
+def test_real_ground_truth_as_detections_is_100(shared_data: Path, tmp_path: Path) -> None:
+    content = json.loads((shared_data / "coco/annotations/instances_val2017.json").read_text())
+    whole = load_ground_truth(shared_data / "coco/annotations/instances_val2017.json")
+    # at the small size of these images some outlines enclose no pixel: nothing can match them
+    content["annotations"] = [a for a in content["annotations"] if run_length.area(whole.annToRLE(a)) > 0]
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    truth = load_ground_truth(tmp_path / "instances.json")
+    annotations = [a for a in content["annotations"] if not a["iscrowd"]]
+    shared = [{key: a[key] for key in ("image_id", "category_id")} | {"score": 1.0} for a in annotations]
+    boxes = [{**s, "bbox": a["bbox"]} for s, a in zip(shared, annotations, strict=True)]
+    assert evaluate_coco(truth, boxes, "bbox")["AP"] == pytest.approx(100)
+    masks = [{**s, "segmentation": truth.annToRLE(a)} for s, a in zip(shared, annotations, strict=True)]
+    assert evaluate_coco(truth, masks, "segm")["AP"] == pytest.approx(100)
+
+
+def test_masks_are_compared_as_masks(tmp_path: Path) -> None:
+    mask = np.zeros((40, 40), np.uint8, order="F")
+    mask[:20, :20] = 1
+    content = {
+        "images": [{"id": 5, "height": 40, "width": 40}],
+        "categories": [{"id": 3, "name": "square"}],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 5,
+                "category_id": 3,
+                "bbox": [0, 0, 20, 20],
+                "area": 400,
+                "iscrowd": 0,
+                "segmentation": [[0, 0, 20, 0, 20, 20, 0, 20]],
+            }
+        ],
+    }
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps(content))
+    truth = load_ground_truth(file)
+    result = {"image_id": 5, "category_id": 3, "score": 0.9}
+    assert evaluate_coco(truth, [{**result, "segmentation": run_length.encode(mask)}], "segm")["AP"] == pytest.approx(
+        100
+    )
+    mask[:8, :20] = 0  # IoU .6: .50, .55, .60
+    assert evaluate_coco(truth, [{**result, "segmentation": run_length.encode(mask)}], "segm")["AP"] == pytest.approx(
+        30
+    )
