@@ -17,8 +17,9 @@ from typing import Final
 import numpy as np
 from PIL import Image as PillowImage
 
-from bench.datasets.scene import Image, scene
+from bench.datasets.scene import scene
 from bench.datasets.silhouettes import KINDS
+from bench.datasets.stage import Image
 from bench.datasets.street import Street, street
 from bench.datasets.write_coco import CocoWriter
 from bench.datasets.write_voc import VocWriter
@@ -88,7 +89,7 @@ def generate(
             _cityscapes(folder, seed, split, (count + 1) // 2, tick)
         _pretrain(folder, seed, pretrain, tick)
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-        folder.chmod(0o755)
+        folder.chmod(0o755)  # a temporary folder is its owner's alone
         folder.replace(root)
     except OSError as error:
         raise BenchError(f"cannot write generated data to {root}: {error.strerror or error}") from error

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from bench.datasets.names import COCO_CATEGORIES
-from bench.datasets.scene import Mask, Scene
+from bench.datasets.scene import Scene
+from bench.datasets.stage import Mask
 from bench.datasets.write_voc import bounding_box
 
 _ZOOM: Final = 8

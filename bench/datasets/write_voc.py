@@ -12,7 +12,8 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from bench.datasets.names import VOC_CLASSES, VOID, voc_palette
-from bench.datasets.scene import Instance, Mask, Scene
+from bench.datasets.scene import Instance, Scene
+from bench.datasets.stage import Mask
 
 _FOLDERS: Final = ("Annotations", "JPEGImages", "SegmentationClass", "SegmentationObject")
 DIFFICULT_BELOW: Final = 0.4
