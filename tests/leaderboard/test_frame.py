@@ -1,0 +1,80 @@
+"""The CSV: its rows against an independent computation, its form, its safety."""
+
+import csv
+import io
+import json
+import statistics
+
+import pandas as pd
+import pytest
+from fabricate import make_card, make_result, make_results
+
+from leaderboard import frame
+from leaderboard.board import analyse
+from leaderboard.records import Pretraining
+
+SEG, DET = "mini_voc_seg_fcn", "mini_voc_det_frcnn_fpn"
+VALUES = {
+    "random": {SEG: [10.0, 11.0, 12.5], DET: [1.0, 2.0, 3.0]},
+    "moco": {SEG: [20.0, None, 21.0], DET: [5.0]},
+    "broken": {SEG: [None]},
+}
+
+
+def rows_of(results):
+    return list(csv.DictReader(io.StringIO(frame.csv(analyse(results)))))
+
+
+def test_columns_are_the_documented_ones():
+    for row in rows_of(make_results(VALUES)):
+        assert list(row) == list(frame.COLUMNS)
+
+
+def test_figures():
+    rows = {(row["submission"], row["protocol"]): row for row in rows_of(make_results(VALUES))}
+    row = rows["random", SEG]
+    assert float(row["mean"]) == pytest.approx(statistics.fmean([10, 11, 12.5]), abs=1e-4)
+    assert float(row["sd"]) == pytest.approx(statistics.stdev([10, 11, 12.5]), abs=1e-4)
+    assert float(row["ci95_low"]) < 10
+    assert row["seeds"] == "0;1;2"
+    assert row["values"] == "10.0000;11.0000;12.5000"
+    assert row["score"] == "0.0000"
+    assert json.loads(row["metrics"])["mIoU"] == pytest.approx(33.5 / 3, abs=1e-4)
+    assert row["wall_seconds"] == "72.5"
+    moco = rows["moco", SEG]
+    assert (moco["finished"], moco["failed"], moco["failed_seeds"], moco["seeds"]) == ("2", "1", "1", "0;2")
+    assert len(moco["run_keys"].split(";")) == 3
+    single = rows["moco", DET]
+    assert (single["mean"], single["sd"], single["ci95_low"]) == ("5.0000", "", "")
+    broken = rows["broken", SEG]
+    assert (broken["finished"], broken["mean"], broken["rank"], broken["score"]) == ("0", "", "", "")
+
+
+def test_rows_are_best_first_in_each_group():
+    order = [(row["protocol"], row["submission"]) for row in rows_of(make_results(VALUES))]
+    assert order == [(DET, "moco"), (DET, "random"), (SEG, "moco"), (SEG, "random"), (SEG, "broken")]
+
+
+def test_differing_runs_show_all_that_occurs():
+    slow = make_result(seed=0, value=1.0)
+    other = slow.environment.model_copy(update={"device": "GPU"})
+    row = rows_of([slow, make_result(seed=1, value=2.0, environment=other)])[0]
+    assert row["device"] == "CPU, 2 threads;GPU"
+
+
+def test_strangers_words_stay_in_their_field():
+    card = make_card("x", method='=HYPERLINK("http://a"),\n"b', pretraining=Pretraining(data="@a;\r\nb,c"))
+    rows = rows_of([make_result(card)])
+    assert len(rows) == 1
+    assert rows[0]["method"] == '\'=HYPERLINK("http://a"), "b'
+    assert rows[0]["pretraining_data"] == "'@a; b,c"
+
+
+def test_frame_is_the_csv():
+    board = analyse(make_results(VALUES))
+    read = pd.read_csv(io.StringIO(frame.csv(board)), dtype=str, keep_default_na=False)
+    assert frame.frame(board).equals(read)
+
+
+def test_no_results_give_the_header():
+    assert frame.csv(analyse([])) == ",".join(frame.COLUMNS) + "\n"

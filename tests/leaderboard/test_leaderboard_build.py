@@ -1,0 +1,139 @@
+"""`build`: files out, the same bytes every time, and the check."""
+
+import io
+import random
+
+import pytest
+from fabricate import make_result, make_results
+from rich.console import Console
+
+from leaderboard import tables
+from leaderboard.build import build
+from leaderboard.errors import LeaderboardError
+from leaderboard.store import ResultStore
+
+SEG, DET = "mini_voc_seg_fcn", "mini_voc_det_frcnn_fpn"
+VALUES = {
+    "random": {SEG: [10.0, 11.0, 12.0], DET: [1.0, 2.0, 3.0]},
+    "moco": {SEG: [20.0, None, 21.0], DET: [5.0, 5.5, 6.0]},
+}
+
+
+def fill(folder, results):
+    store = ResultStore(folder)
+    for result in results:
+        store.add(result)
+    return folder
+
+
+def targets(folder):
+    return {
+        "csv": folder / "leaderboard.csv",
+        "markdown": folder / "leaderboard.md",
+        "latex": folder / "leaderboard.tex",
+        "site": folder / "page",
+    }
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def render(report):
+    console = Console(file=io.StringIO(), width=100)
+    console.print(report.render())
+    return console.file.getvalue()
+
+
+def test_the_same_files_give_the_same_bytes(tmp_path):
+    results = make_results(VALUES)
+    build(fill(tmp_path / "one", results), **targets(tmp_path / "a"))
+    random.Random(3).shuffle(results)
+    build(fill(tmp_path / "two", results), **targets(tmp_path / "b"))
+    first = contents(tmp_path / "a")
+    assert sorted(first) == ["leaderboard.csv", "leaderboard.md", "leaderboard.tex", "page/index.html"]
+    assert first == contents(tmp_path / "b")
+    build(tmp_path / "one", **targets(tmp_path / "a"))
+    assert contents(tmp_path / "a") == first
+
+
+def test_report(tmp_path):
+    report = build(fill(tmp_path / "r", make_results(VALUES)), csv=tmp_path / "l.csv")
+    assert (report.rows, report.written, report.problems) == (4, [tmp_path / "l.csv"], [])
+    text = render(report)
+    assert "12 results of 2 submissions, 4 rows" in text
+    assert "written:" in text
+    assert "moco" in text
+
+
+def test_check_writes_nothing_and_names_what_differs(tmp_path):
+    store = fill(tmp_path / "r", make_results(VALUES))
+    out = targets(tmp_path / "out")
+    build(store, **out)
+    assert build(store, **out, check=True).problems == []
+    out["csv"].write_bytes(out["csv"].read_bytes().replace(b"11.0000", b"19.0000"))
+    out["latex"].unlink()
+    before = contents(tmp_path / "out")
+    report = build(store, **out, check=True)
+    assert contents(tmp_path / "out") == before
+    assert len(report.problems) == 2
+    assert "leaderboard.csv is not what the results give (first in line 5)" in report.problems[0]
+    assert "leaderboard.tex is missing" in report.problems[1]
+    assert len(report.current) == 2
+    fill(store, [make_result("densecl")])
+    assert len(build(store, **out, check=True).problems) == 4
+
+
+def test_check_sees_carriage_returns_and_a_missing_end(tmp_path):
+    store, csv = fill(tmp_path / "r", make_results(VALUES)), tmp_path / "l.csv"
+    build(store, csv=csv)
+    good = csv.read_bytes()
+    for bad in (good.replace(b"\n", b"\r\n"), good[:-1], good + b"\n"):
+        csv.write_bytes(bad)
+        assert build(store, csv=csv, check=True).problems
+
+
+def test_markdown_inside_a_page_with_other_text(tmp_path):
+    store, readme = fill(tmp_path / "r", make_results(VALUES)), tmp_path / "README.md"
+    readme.write_text(f"# Title\n\n{tables.BEGIN}\n{tables.END}\n\nText.\n")
+    build(store, markdown=readme)
+    text = readme.read_text()
+    assert text.startswith("# Title\n")
+    assert text.endswith("\n\nText.\n")
+    assert "| moco |" in text
+    assert build(store, markdown=readme, check=True).problems == []
+
+
+def test_markdown_never_replaces_a_page_without_marks(tmp_path):
+    store, readme = fill(tmp_path / "r", make_results(VALUES)), tmp_path / "README.md"
+    readme.write_text("# Precious\n")
+    with pytest.raises(LeaderboardError, match="add these two lines"):
+        build(store, markdown=readme)
+    assert readme.read_text() == "# Precious\n"
+
+
+def test_damaged_results_stop_it_unless_told_otherwise(tmp_path):
+    store = fill(tmp_path / "r", make_results(VALUES))
+    (store / "bad.json").write_text("{")
+    with pytest.raises(LeaderboardError, match=r"bad\.json"):
+        build(store, csv=tmp_path / "l.csv")
+    assert not (tmp_path / "l.csv").exists()
+    report = build(store, csv=tmp_path / "l.csv", skip_damaged=True)
+    assert report.rows == 4
+    assert len(report.problems) == 1
+
+
+def test_a_missing_folder_is_an_error_and_an_empty_one_is_not(tmp_path):
+    with pytest.raises(LeaderboardError, match="no such folder"):
+        build(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    report = build(tmp_path / "empty", **targets(tmp_path / "out"))
+    assert report.rows == 0
+    assert len(report.written) == 4
+
+
+def test_an_unwritable_place_is_an_error(tmp_path):
+    store = fill(tmp_path / "r", make_results(VALUES))
+    (tmp_path / "file").touch()
+    with pytest.raises(LeaderboardError, match="cannot be written"):
+        build(store, site=tmp_path / "file")

@@ -1,0 +1,169 @@
+"""The page: well-formed, complete, deterministic, and safe against the words of strangers."""
+
+import base64
+import hashlib
+import json
+import random
+import re
+from html.parser import HTMLParser
+
+import pytest
+from fabricate import make_card, make_protocol, make_result, make_results
+
+from leaderboard.board import analyse
+from leaderboard.page import render
+from leaderboard.records import Pretraining
+
+SEG, DET = "mini_voc_seg_fcn", "mini_voc_det_frcnn_fpn"
+VALUES = {
+    "random": {SEG: [10.0, 11.0, 12.0], DET: [1.0, 2.0, 3.0]},
+    "moco": {SEG: [20.0, None, 21.0], DET: [5.0, 5.5, 6.0]},
+    "densecl": {SEG: [30.0, 31.0, 32.0]},
+    "broken": {SEG: [None]},
+}
+VOID = {"meta", "link", "input", "line", "circle", "path", "br"}
+HOSTILE = '</script><script>alert(1)</script><img src=x onerror=alert(1)>"\' onmouseover="x {{ 7 * 7 }}'
+
+
+class Page(HTMLParser):
+    """Elements, attributes and texts of a page; fails on tags that do not match."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.scripts, self.styles = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+        if self.open and self.open[-1] == "style":
+            self.styles.append(data)
+
+    def all(self, tag):
+        return [attributes for found, attributes in self.elements if found == tag]
+
+
+@pytest.fixture(scope="module")
+def page():
+    return Page(render(analyse(make_results(VALUES))))
+
+
+def test_every_submission_has_its_rows(page):
+    opened = [(a["data-sid"].split("@")[0], a["data-gid"]) for a in page.all("button") if "data-sid" in a]
+    overall = [name for name, group in opened if not group]
+    assert overall == ["moco", "random", "broken", "densecl"]
+    assert [name for name, group in opened if group == SEG] == ["densecl", "moco", "random", "broken"]
+
+
+def test_tables_are_accessible(page):
+    assert all(a.get("scope") in {"col", "row"} for a in page.all("th"))
+    assert len(page.all("table")) == len(page.all("section")) == 3
+    labels = {a["id"] for a in page.all("a") if "id" in a}
+    assert all(a["aria-labelledby"] in labels for a in page.all("section"))
+    assert {a["href"][1:] for a in page.all("a") if a.get("role") == "tab"} == {a["id"] for a in page.all("section")}
+    ids = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert sum("aria-sort" in a for a in page.all("th")) == 3
+
+
+def test_provenance_is_complete(page):
+    data = json.loads(page.scripts[0])
+    results = make_results(VALUES)
+    found = {
+        run["key"]: (run, sid, gid)
+        for sid, cells in data["cells"].items()
+        for gid, cell in cells.items()
+        for run in cell["runs"]
+    }
+    assert len(found) == len(results)
+    for result in results:
+        run, sid, gid = found[result.key]
+        assert run["seed"] == result.seed
+        assert run["failure"] == result.failure
+        assert run["metrics"] == pytest.approx(result.metrics, abs=1e-4)
+        assert data["environments"][run["environment"]] == result.environment.model_dump(mode="json")
+        assert data["cards"][sid] == result.card.model_dump(mode="json")
+        assert data["groups"][gid]["protocol"] == result.protocol.model_dump(mode="json")
+        assert data["groups"][gid]["dataset"] == result.dataset.model_dump(mode="json")
+
+
+def test_failures_are_visible():
+    text = render(analyse(make_results(VALUES)))
+    assert "1 of 3 failed" in text
+    assert "1 of 1 failed" in text
+
+
+def test_groups_that_are_not_current_say_so():
+    results = [make_result("moco", make_protocol(SEG, version=version), 0, 10.0) for version in (1, 2)]
+    text = render(analyse(results))
+    assert text.count("Not current:") == 1
+    assert text.count("Current: the overall standings") == 1
+
+
+def page_of(word):
+    """A board on which `word` is said wherever a stranger can say something."""
+    seen = Pretraining(data=word, recipe=word, labels=word, crops=word)
+    card = make_card("x", method=word, pretraining=seen, licence=word)
+    protocol = make_protocol("p", headline=word, dataset=word)
+    results = [
+        make_result(card, protocol, 0, 5.0, metrics={f"{word} 2": 1.0}),
+        make_result(card, protocol, 1, None, failure=word),
+    ]
+    return render(analyse(results))
+
+
+def test_strangers_words_are_only_text():
+    text = page_of(HOSTILE)
+    page, clean = Page(text), Page(page_of("word"))
+    assert [tag for tag, _ in page.elements] == [tag for tag, _ in clean.elements]
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert json.loads(page.scripts[0])["cards"].popitem()[1]["method"] == HOSTILE
+    assert "<img" not in text
+    assert "7 * 7" in text
+
+
+def test_the_policy_admits_exactly_the_inlined_code(page):
+    policy = page.all("meta")[1]["content"]
+    assert "default-src 'none'" in policy
+    for source, kind in ((page.styles[0], "style-src"), (page.scripts[1], "script-src")):
+        digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+        assert f"{kind} 'sha256-{digest}';" in policy
+    assert not [a for _, a in page.elements if "style" in a]
+
+
+def test_nothing_comes_from_the_network(page):
+    for _, attributes in page.elements:
+        for name in ("src", "href", "srcset", "action"):
+            assert attributes.get(name, "#").startswith(("#", "data:,"))
+    text = render(analyse(make_results(VALUES)))
+    assert not re.search(r"https?://|@import|url\(", text)
+
+
+def test_equal_results_give_equal_bytes():
+    results = make_results(VALUES)
+    text = render(analyse(results))
+    random.Random(1).shuffle(results)
+    assert render(analyse(results)) == text
+
+
+def test_the_script_makes_no_html_of_strings(page):
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", page.scripts[1])
+
+
+def test_no_results():
+    assert "No results yet." in render(analyse([]))

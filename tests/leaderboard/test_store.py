@@ -1,0 +1,164 @@
+"""The store: what goes in comes out, nothing is lost or overwritten, bad files are named."""
+
+import json
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from fabricate import make_card, make_protocol, make_result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leaderboard.errors import LeaderboardError
+from leaderboard.records import Pretraining
+from leaderboard.store import MOST_NAMED, ResultStore, write_atomically
+
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,20}", fullmatch=True)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+results = st.builds(
+    lambda name, method, data, seed, value, metrics, when: make_result(
+        make_card(name, method=method, pretraining=Pretraining(data=data)),
+        make_protocol(),
+        seed,
+        value,
+        metrics={key: number for key, number in metrics.items() if key != "mIoU"},
+        finished_at=when,
+    ),
+    names,
+    st.text(max_size=30),
+    st.none() | st.text(max_size=30),
+    st.integers(0, 10**6),
+    st.none() | finite,
+    st.dictionaries(st.text(max_size=10), finite, max_size=3),
+    st.datetimes(timezones=st.just(UTC)),
+)
+
+
+@given(st.lists(results, max_size=5, unique_by=lambda result: result.key))
+def test_what_goes_in_comes_out(added):
+    with tempfile.TemporaryDirectory() as folder:
+        store = ResultStore(Path(folder) / "new")
+        for result in added:
+            assert store.add(result).name == result.file_name
+        assert list(store) == sorted(added, key=lambda result: result.file_name)
+        assert store.keys() == {result.key for result in added}
+        assert all(store.find(result.key) == result for result in added)
+        assert len(list(Path(folder).iterdir())) <= 1
+
+
+def test_a_store_without_folder_is_empty(tmp_path):
+    store = ResultStore(tmp_path / "none")
+    assert list(store) == []
+    assert store.keys() == frozenset()
+    assert store.find("0" * 16) is None
+
+
+def test_adding_again_changes_nothing(tmp_path):
+    store, result = ResultStore(tmp_path), make_result()
+    before = store.add(result).stat().st_mtime_ns
+    assert store.add(result).stat().st_mtime_ns == before
+
+
+def test_a_finished_result_is_never_overwritten(tmp_path):
+    store = ResultStore(tmp_path)
+    path = store.add(make_result(value=50.0))
+    stored = path.read_bytes()
+    with pytest.raises(LeaderboardError, match=path.name):
+        store.add(make_result(value=51.0))
+    same_weights = make_card("other", sha256=make_card().sha256)
+    with pytest.raises(LeaderboardError, match=path.name):
+        store.add(make_result(same_weights, value=50.0))
+    assert path.read_bytes() == stored
+    assert len(list(store)) == 1
+
+
+def test_a_failed_result_gives_way(tmp_path):
+    store = ResultStore(tmp_path)
+    store.add(make_result(value=None))
+    store.add(make_result(make_card("renamed", sha256=make_card().sha256), value=None))
+    assert [result.card.name for result in store] == ["renamed"]
+    store.add(make_result(value=50.0))
+    assert [(result.card.name, result.status) for result in store] == [("moco", "finished")]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: text.replace('"seed": 1', '"seed": 2', 1),
+        lambda text: text.replace('"mIoU": 50.0', '"mIoU": NaN'),
+        lambda text: text.replace('"status"', '"state"'),
+        lambda text: text.replace('"schema_version": 1', '"schema_version": 2', 1),
+        lambda text: "\udcff" + text,
+    ],
+    ids=["half", "empty", "seed edited", "not finite", "unknown field", "other schema", "not UTF-8"],
+)
+def test_damaged_files_are_named_and_the_others_usable(tmp_path, damage):
+    store = ResultStore(tmp_path)
+    good, bad = make_result(seed=0), make_result(seed=1)
+    store.add(good)
+    path = store.add(bad)
+    path.write_text(damage(path.read_text()), encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(LeaderboardError, match=path.name):
+        list(store)
+    with pytest.raises(LeaderboardError, match=path.name):
+        store.find(bad.key)
+    usable, problems = store.load()
+    assert usable == [good]
+    assert len(problems) == 1
+
+
+def test_a_renamed_file_and_a_second_copy_are_named(tmp_path):
+    store, result = ResultStore(tmp_path), make_result()
+    path = store.add(result)
+    other_name = make_result(make_card("alias", sha256=result.card.sha256))
+    (tmp_path / other_name.file_name).write_text(other_name.to_json())
+    path.with_name(f"copy--{result.key}.json").write_bytes(path.read_bytes())
+    usable, problems = store.load()
+    assert usable == [other_name]
+    assert "belongs into" in problems[0]
+    assert "same run" in problems[1]
+
+
+def test_many_bad_files_are_counted(tmp_path):
+    for i in range(MOST_NAMED + 3):
+        (tmp_path / f"bad{i:02d}.json").write_text("{}")
+    with pytest.raises(LeaderboardError, match=r"and 3 more") as raised:
+        list(ResultStore(tmp_path))
+    assert len(str(raised.value).splitlines()) == MOST_NAMED + 1
+
+
+def test_other_and_unfinished_files_are_left_alone(tmp_path):
+    (tmp_path / ".gitkeep").touch()
+    (tmp_path / ".x.json").write_text("half")
+    (tmp_path / "README.md").write_text("text")
+    assert list(ResultStore(tmp_path)) == []
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(LeaderboardError, match="No space left"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(LeaderboardError, match="cannot be written"):
+        ResultStore(tmp_path / "file" / "results").add(make_result())
+
+
+def test_a_result_is_readable_json(tmp_path):
+    result = make_result(finished_at=datetime(2026, 1, 2, tzinfo=UTC))
+    text = ResultStore(tmp_path).add(result).read_text(encoding="utf-8")
+    assert text.endswith("}\n")
+    assert json.loads(text)["metrics"]["mIoU"] == 50.0
