@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -127,6 +127,23 @@ def steps_per_epoch(source_len: int, global_batch: int) -> int:
     return source_len // global_batch
 
 
+class _Sample(NamedTuple):
+    pixels: Tensor
+    box: tuple[float, float, float, float]
+    flip: bool
+    colour: list[float]
+
+
+def _batch(samples: list[_Sample], image_ids: list[int]) -> Crop:
+    return Crop(
+        pixels=torch.stack([sample.pixels for sample in samples]).contiguous(),
+        box=torch.tensor([sample.box for sample in samples], dtype=torch.float32),
+        flip=torch.tensor([sample.flip for sample in samples]),
+        image_id=torch.tensor(image_ids),
+        colour=torch.tensor([sample.colour for sample in samples], dtype=torch.float32),
+    )
+
+
 class CropDataset(Dataset[list[Crop] | PretrainError]):
     """Item t holds the crops of step t of one epoch for one process: one `Crop` a view of the plan.
 
@@ -171,28 +188,19 @@ class CropDataset(Dataset[list[Crop] | PretrainError]):
     def __getitem__(self, step: int) -> list[Crop] | PretrainError:
         if not 0 <= step < self.steps:
             raise IndexError(f"step {step} of {self.steps}")
-        crops = [self._empty(view) for view in range(len(self.plan.specs))]
-        for row, image_id in enumerate(self.ids(step).tolist()):
+        used: list[int] = []
+        drawn: list[list[_Sample]] = [[] for _ in self.plan.specs]
+        for image_id in self.ids(step).tolist():
             try:
                 found, image = self._decode(image_id)
             except PretrainError as error:
                 return error
-            for view, crop in enumerate(crops):
-                crop.image_id[row] = found
-                self._fill(crop, row, image, image_id, view)
-        return crops
+            used.append(found)
+            for view, samples in enumerate(drawn):
+                samples.append(self._draw(image, image_id, view))
+        return [_batch(samples, used) for samples in drawn]
 
-    def _empty(self, view: int) -> Crop:
-        spec, n = self.plan.specs[view], self.batch_size
-        return Crop(
-            pixels=torch.empty(n, 3, spec.size, spec.size, dtype=torch.uint8),
-            box=torch.empty(n, 4),
-            flip=torch.empty(n, dtype=torch.bool),
-            image_id=torch.empty(n, dtype=torch.int64),
-            colour=torch.empty(n, sum(op.parameters for op in spec.colour)),
-        )
-
-    def _fill(self, crop: Crop, row: int, image: Tensor, image_id: int, view: int) -> None:
+    def _draw(self, image: Tensor, image_id: int, view: int) -> _Sample:
         # Keyed by the id that the order asked for: an image standing in for a damaged one, which comes again under its
         # own id, is not cropped and coloured the same way twice in an epoch.
         rng = view_generator(self.seed, self.epoch, image_id, view)
@@ -200,11 +208,12 @@ class CropDataset(Dataset[list[Crop] | PretrainError]):
         height, width = image.shape[1:]
         box = left, top, w, h = draw_box(rng, width, height, spec.scale, spec.ratio)
         flip = rng.random() < spec.flip
-        crop.pixels[row] = cut(image, box, spec, flip)
-        crop.box[row] = torch.tensor([left / width, top / height, (left + w) / width, (top + h) / height])
-        crop.flip[row] = flip
-        if spec.colour:
-            crop.colour[row] = torch.tensor([number for op in spec.colour for number in op.draw(rng)])
+        return _Sample(
+            pixels=cut(image, box, spec, flip),
+            box=(left / width, top / height, (left + w) / width, (top + h) / height),
+            flip=flip,
+            colour=[number for op in spec.colour for number in op.draw(rng)],
+        )
 
     def _decode(self, image_id: int) -> tuple[int, Tensor]:
         """The image, or with `on_damaged="skip"` the next readable one by id (after the last comes the first)."""
