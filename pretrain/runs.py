@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import pickle
 import subprocess
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -204,7 +203,7 @@ def read_checkpoint(path: Path, record: RunRecord) -> dict[str, Any]:
         found = (state["format"], state["recipe_sha256"], state["data_fingerprint"], state["seed"])
     except FileNotFoundError as error:
         raise PretrainError(f"{path} is missing: the run was stopped before its first checkpoint") from error
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except Exception as error:  # the restricted unpickler may raise anything on bytes that are no pickle
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PretrainError(f"{path} is damaged ({reason}): delete the run folder and start again") from error
     if found != (FORMAT, record.recipe_sha256, record.data_fingerprint, record.seed):

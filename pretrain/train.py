@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
@@ -164,7 +165,10 @@ def _parallel(method: Method, place: Place, compile: bool) -> nn.Module:
     if place.world == 1:
         return method
     # Buffers stay each rank's own: queues are equal by construction, batch norm statistics are local as in the papers.
-    return DistributedDataParallel(method, broadcast_buffers=False, gradient_as_bucket_view=True)
+    with warnings.catch_warnings():
+        # PyTorch 2.15 announces another name for `broadcast_buffers`, which the earlier versions do not know.
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(method, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def _step_seed(seed: int, step: int) -> int:

@@ -16,9 +16,9 @@ from pretrain.recipes import CosineSchedule, Recipe, SGDConfig, StepSchedule, fi
 def test_settings_reach_their_fields_with_their_types() -> None:
     changed = override(
         toy_recipe(),
-        ["epochs=7", "method.scale=0.1, 1", "method.limit=5", "optimizer.nesterov=true", "optimizer.lr=1e-3"]
-        + ["schedule.per=step", "precision=bf16", "method.limit=none"],
+        ["epochs=7", "method.scale=0.1, 1", "method.limit=5", "optimizer.nesterov=true", "optimizer.lr=1e-3"],
     )
+    changed = override(changed, ["schedule.per=step", "precision=bf16", "method.limit=none"])
     assert changed == toy_recipe(
         epochs=7,
         method=ToyConfig(scale=(0.1, 1.0), limit=None),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,13 @@ class Toy(Method):
     def after_step(self, step: int, total_steps: int) -> None:
         self.steps.fill_(step)
         self.memory.lerp_(gather(self._seen).mean(0), 0.1)
+
+
+def processes_context() -> ForkServerContext:
+    """Starts processes that have PyTorch imported already; none of its threads was running when they were forked."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pretrain.train"])
+    return context
 
 
 def toy_recipe(**changes: object) -> Recipe:
