@@ -21,8 +21,19 @@ from bench.errors import BenchError
 from bench.metrics.coco_detection import load_ground_truth
 
 
+class _NotEmpty:
+    """Says so when no image is left, where mmengine fails over an empty concatenation."""
+
+    def filter_data(self) -> list[dict[str, Any]]:
+        """The images that `filter_cfg` leaves; raises :class:`BenchError` if there is none."""
+        left: list[dict[str, Any]] = super().filter_data()  # type: ignore[misc]
+        if not left:
+            raise BenchError(f"{self.ann_file}: no image to use; it lists none, or none has an object")  # type: ignore[attr-defined]
+        return left
+
+
 @MMDET_DATASETS.register_module()
-class DenseBenchVOCDetection(VOCDataset):
+class DenseBenchVOCDetection(_NotEmpty, VOCDataset):
     """VOC boxes as detectron2 reads them, which the published figures come from.
 
     Unlike mmdet's class: objects marked difficult are ground truth like any other in training (each instance carries
@@ -101,7 +112,7 @@ class QuietCOCO(COCO):
 
 
 @MMDET_DATASETS.register_module()
-class DenseBenchCoco(CocoDataset):
+class DenseBenchCoco(_NotEmpty, CocoDataset):
     """COCO boxes and masks: mmdet's class, quiet, with labels bound to category names, not to the file's order."""
 
     COCOAPI = QuietCOCO
