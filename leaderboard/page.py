@@ -171,7 +171,7 @@ def _figure(cell: Cell) -> dict[str, Any]:
         "n": len(cell.finished),
         "failed": cell.failed,
         "leads": cell.leads,
-        "ties": cell.ties_best,
+        "ties": cell.ties_best and len(cell.finished) > 1,
     }
 
 

@@ -60,7 +60,7 @@ def _terminal_table(track: Track, room: int) -> Table:
     usual, _ = _usual_seeds(track)
     # Headings are wrapped here, and the names' width is set: rich would give a long heading the room of the names.
     columns = [
-        ["\n".join([*textwrap.wrap(group.label, 10), group.protocol.headline])]
+        ["\n".join([*textwrap.wrap(group.label, 10, break_on_hyphens=False), group.protocol.headline])]
         + [_figure(standing.cells[i], usual) for standing in track.standings]
         for i, group in enumerate(track.current)
     ]

@@ -101,7 +101,7 @@
   document.querySelector(".find").hidden = false;
   input.addEventListener("input", search);
 
-  /* Sorting: missing figures stay at the end, equal ones keep their order. */
+  /* Sorting: figures from the highest, words and ranks from the first; what is missing stays at the end. */
   const valueOf = (row, column, kind) => {
     const cell = row.cells[column];
     if (kind === "text") return (cell.querySelector(".label") || cell).textContent.trim().toLowerCase() || null;
@@ -113,9 +113,8 @@
       const head = button.closest("th");
       const body = head.closest("table").tBodies[0];
       const kind = button.dataset.kind;
-      const small = kind === "text" || head.classList.contains("rank") || head.dataset.small;
       const before = head.getAttribute("aria-sort");
-      const direction = before ? (before === "ascending" ? "descending" : "ascending") : small ? "ascending" : "descending";
+      const direction = before ? (before === "ascending" ? "descending" : "ascending") : kind === "number" ? "descending" : "ascending";
       for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", direction);
       const list = all(":scope > tr.row", body);

@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
@@ -31,6 +31,7 @@ def test_summary_by_hand():
     assert (summary.low, summary.high) == pytest.approx((-0.484138, 4.484138), abs=1e-6)
 
 
+@settings(deadline=None)
 @given(samples)
 def test_interval_is_students(values):
     summary = summarise(values)
@@ -50,6 +51,7 @@ def test_no_seed_is_an_error():
         summarise([])
 
 
+@settings(deadline=None)
 @given(st.lists(samples, min_size=2, max_size=4))
 def test_welch_is_scipys(groups):
     p = welch([summarise(group) for group in groups])
@@ -73,6 +75,7 @@ def test_holm_by_hand():
     assert holm(p) == pytest.approx(np.array([[1, 0.03, 0.06], [0.03, 1, 0.06], [0.06, 0.06, 1]]))
 
 
+@settings(deadline=None)
 @given(st.integers(2, 5).flatmap(lambda k: st.tuples(st.just(k), st.lists(
     st.one_of(st.floats(0, 1), st.just(math.nan)), min_size=k * (k - 1) // 2, max_size=k * (k - 1) // 2))))  # fmt: skip
 def test_holm_is_the_step_down_loop(case):
@@ -98,6 +101,7 @@ def test_ranks_leave_open_what_the_tests_leave_open():
     assert [(r.best, r.worst) for r in rankings] == [(2, 4), (1, 2), (2, 4), (1, 4)]  # the single seed is in no test
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 4), min_size=5, max_size=5), min_size=1, max_size=4))
 def test_mid_ranks_are_scipys(rows):
     values = np.array(rows, np.float64)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fabricate import make_card, make_protocol, make_result
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leaderboard.errors import LeaderboardError
@@ -36,6 +36,7 @@ results = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(results, max_size=5, unique_by=lambda result: result.key))
 def test_what_goes_in_comes_out(added):
     with tempfile.TemporaryDirectory() as folder:

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -13,6 +13,7 @@ from leaderboard.stats import summarise
 nasty = st.text(alphabet="ab \\|`*_[]()<>&:@$~#!\"'=-\n\t./w\u202e{}^%", max_size=20)
 
 
+@settings(deadline=None)
 @given(nasty)
 def test_markdown_shows_the_words_and_nothing_else(words):
     page = f"| a | b |\n|---|---|\n| x{text.markdown(words)}x | y |\n"
@@ -28,6 +29,7 @@ def test_markdown_makes_no_link_or_mention():
     assert not re.search(r"://|www\.|@", escaped)
 
 
+@settings(deadline=None)
 @given(nasty)
 def test_latex_has_no_bare_special(words):
     commands = (
