@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from bench.errors import BenchError
@@ -250,7 +251,7 @@ def submit(
     processes: int | None = None,
     method: str | None = None,
     licence: str | None = None,
-    colour_order: Literal["RGB", "BGR"] = "RGB",
+    colour_order: Literal["RGB", "BGR"] | None = None,
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
     prefix: str | None = None,
@@ -282,26 +283,33 @@ def submit(
     licence
         Licence of the weights.
     colour_order
-        Channel order that the checkpoint expects.
+        Channel order that the checkpoint expects (default: the card's, or RGB).
     mean
-        Channel means that it expects, for pixel values in [0, 1] (default: ImageNet's).
+        Channel means that it expects, for pixel values in [0, 1] (default: the card's, or ImageNet's).
     std
-        Channel standard deviations that it expects (default: ImageNet's).
+        Channel standard deviations that it expects (default: the card's, or ImageNet's).
     prefix
         Choose this key prefix where several backbones are inside.
     """
+    from bench.report import RunReporter, print_submission
     from bench.submit import plan_submission
     from bench.submit import submit as execute
 
-    given = {"method": method, "licence": licence, "mean": mean, "std": std, "prefix": prefix}
-    fields = {key: value for key, value in given.items() if value is not None}
-    if colour_order != "RGB":
-        fields["colour_order"] = colour_order
     plan = plan_submission(
-        checkpoint, name=name, data=data, work=work, track=track, protocols=protocols or (), seeds=seeds, **fields
+        checkpoint,
+        name=name,
+        data=data,
+        work=work,
+        track=track,
+        protocols=protocols or (),
+        seeds=seeds,
+        method=method,
+        licence=licence,
+        colour_order=colour_order,
+        mean=mean,
+        std=std,
+        prefix=prefix,
     )
-    from bench.report import RunReporter, print_submission
-
     submission = execute(plan, processes=processes, finished=RunReporter(plan))
     print_submission(submission, work)
     return 1 if submission.failures else 0
@@ -335,7 +343,9 @@ def generate(root: Path, *, seed: int = 0) -> None:
     """
     from bench.datasets import generate as generate_data
 
-    generate_data(root, seed=seed)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("images")
+        generate_data(root, seed=seed, progress=lambda done, total: bar.update(task, completed=done, total=total))
     print(f"generated: {root}\nnext: densebench data check {root}")
 
 
@@ -366,7 +376,7 @@ def check_data(
         console = Console()
         for report in reports:
             console.print(report.render())
-    return int(any(severity == "error" for report in reports for severity, _ in report.problems))
+    return int(any(report.errors for report in reports))
 
 
 @app.command

@@ -102,8 +102,7 @@ def _dataset(root: Path, dataset: str) -> Finding:
         report = check(root, dataset)
     except BenchError as error:
         return Finding(dataset, "missing", str(error))
-    errors = [message for severity, message in report.problems if severity == "error"]
-    if errors:
-        return Finding(dataset, "missing", f"{errors[0]} (densebench data check {root})")
+    if report.errors:
+        return Finding(dataset, "missing", f"{report.errors[0]} (densebench data check {root})")
     reference = report.reference()
     return Finding(dataset, "ok", f"{reference.train_images} train, {reference.val_images} val images")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from bench.errors import BenchError
@@ -71,7 +71,7 @@ def run_all(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.openmmlab.preload"])
     threads = max(1, available_cores() // processes)
-    waiting, active, outcomes = list(runs), dict[BaseProcess, tuple[Run, float]](), list[Outcome]()
+    waiting, active, outcomes = list(runs), dict[ForkServerProcess, tuple[Run, float]](), list[Outcome]()
     try:
         while waiting or active:
             while waiting and len(active) < processes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.checkpoints import import_checkpoint
 from bench.datasets import check
@@ -48,11 +49,11 @@ def plan_submission(
     track: str = "mini",
     protocols: Sequence[str] = (),
     seeds: int | None = None,
-    **card_fields: object,
+    **card_fields: Any,
 ) -> Plan:
     """Import `checkpoint`, check the data sets, and list the runs of `track` (or of `protocols` alone).
 
-    `seeds` runs the track's first seeds only. Every input is checked before the first run starts.
+    `seeds` runs the track's first seeds only; `card_fields` go to `import_checkpoint`. Every input is checked before the first run starts.
 
     Raises:
         BenchError: the checkpoint, a protocol's name or a data set is not usable.
@@ -60,7 +61,7 @@ def plan_submission(
     chosen, seed_list = _choose(track, protocols, seeds)
     folder = import_checkpoint(checkpoint, name=name, work=work, **card_fields)
     card = Card.model_validate_json((folder / "card.json").read_bytes())
-    datasets = {protocol.dataset: _usable(data, protocol.dataset) for protocol in chosen}
+    datasets = {protocol.dataset: check(data, protocol.dataset).reference() for protocol in chosen}
     store = ResultStore(work / "results")
     finished = {result.key for result in store if result.status == "finished"}
     runs = [
@@ -90,15 +91,6 @@ def _choose(track_id: str, names: Sequence[str], seeds: int | None) -> tuple[lis
     if seeds is not None and not 1 <= seeds <= len(track.seeds):
         raise BenchError(f"track {track.id} has {len(track.seeds)} seeds: --seeds takes 1 to {len(track.seeds)}")
     return [load_protocol(name) for name in names or track.protocols], track.seeds[:seeds]
-
-
-def _usable(data: Path, dataset: str) -> DatasetReference:
-    report = check(data, dataset)
-    errors = [message for severity, message in report.problems if severity == "error"]
-    if errors:
-        more = f" (and {len(errors) - 1} more: densebench data check {data})" if len(errors) > 1 else ""
-        raise BenchError(f"{dataset}: {errors[0]}{more}")
-    return report.reference()
 
 
 def _run(
