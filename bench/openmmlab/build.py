@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
+from bench.checkpoints import read_card
 from bench.errors import BenchError
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.protocols import Protocol
@@ -32,21 +33,19 @@ def read_checkpoint(folder: Path) -> tuple[Card, dict[str, Tensor]]:
     """Card and tensors of a hand-off folder (`card.json`, `backbone.safetensors`).
 
     Raises:
-        BenchError: a file is missing or is not what its name says.
+        BenchError: a file is missing, damaged or not the card's.
     """
+    file = folder / "backbone.safetensors"
+    card = read_card(folder / "card.json")
     try:
-        card = Card.model_validate_json((folder / "card.json").read_bytes())
-        tensors = safetensors.torch.load_file(folder / "backbone.safetensors")
-    except FileNotFoundError as error:
-        raise BenchError(
-            f"{error.filename or folder} is missing: import the checkpoint with `densebench submit`"
-        ) from error
-    except ValidationError as error:
-        raise BenchError(f"{folder / 'card.json'} is not a valid card: {error.errors()[0]['msg']}") from error
+        data = file.read_bytes()
+        tensors = safetensors.torch.load(data)
+    except OSError as error:
+        raise BenchError(f"{file}: cannot be read ({error.strerror}); import the checkpoint again") from error
     except safetensors.SafetensorError as error:
-        raise BenchError(
-            f"{folder / 'backbone.safetensors'} is damaged: {error}; import the checkpoint again"
-        ) from error
+        raise BenchError(f"{file} is damaged ({error}); import the checkpoint again") from error
+    if hashlib.sha256(data).hexdigest() != card.sha256:
+        raise BenchError(f"{file} is not the file that its card describes; import the checkpoint again")
     return card, tensors
 
 
@@ -94,8 +93,8 @@ def resolve(protocol: Protocol, card: Card, data_root: Path, world: int = 1) -> 
     return config
 
 
-def build_model(config: dict[str, Any], tensors: dict[str, Tensor], seed: int) -> nn.Module:
-    """The protocol's model with necks and heads drawn from `seed` and the backbone loaded from `tensors`, proven.
+def build_model(config: dict[str, Any], tensors: dict[str, Tensor], seed: int) -> Any:
+    """The protocol's model (a `torch.nn.Module`): necks and heads drawn from `seed`, the backbone from `tensors`, proven.
 
     Raises:
         BenchError: the backbone does not match the checkpoint exactly.
@@ -108,7 +107,7 @@ def build_model(config: dict[str, Any], tensors: dict[str, Tensor], seed: int) -
     MMLogger.get_current_instance().setLevel(logging.WARNING)  # it would print every parameter's initialisation
     init_default_scope(config["default_scope"])
     torch.manual_seed(seed)
-    model: nn.Module = MODELS.build(ConfigDict(copy.deepcopy(config["model"])))
+    model = MODELS.build(ConfigDict(copy.deepcopy(config["model"])))
     model.init_weights()
     load_backbone(model.backbone, tensors)
     prove_backbone(model.backbone, tensors)

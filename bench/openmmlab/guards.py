@@ -44,7 +44,7 @@ def check_backbone(backbone: nn.Module, card: Card, world: int = 1) -> None:
     still = [name for name, module in norms.items() if not module.training or not module.track_running_stats]
     if still or getattr(backbone, "norm_eval", False):
         raise BenchError(
-            f"batch normalisation {still[0] if still else '(norm_eval)'} of the backbone uses fixed statistics in training"
+            f"batch normalisation of the backbone uses fixed statistics in training ({(still or ['norm_eval'])[0]})"
         )
     single = [name for name, module in norms.items() if world > 1 and not isinstance(module, nn.SyncBatchNorm)]
     if single:
@@ -113,7 +113,8 @@ def check_weight_decay(model: nn.Module, optimizer: torch.optim.Optimizer, plan:
                 raise BenchError(f"{full} is not in the optimizer")
             if isinstance(module, _BatchNorm) and decay[id(parameter)] != plan.norm_weight_decay:
                 raise BenchError(
-                    f"{full} has weight decay {decay[id(parameter)]}, the protocol plans {plan.norm_weight_decay} for norms"
+                    f"the norm parameter {full} has weight decay {decay[id(parameter)]}, "
+                    f"the protocol plans {plan.norm_weight_decay}"
                 )
 
 

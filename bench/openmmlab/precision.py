@@ -56,7 +56,7 @@ def _wrap(module: nn.Module, device_type: str) -> None:
             output = forward(*args, **kwargs)
         return _float32(output)
 
-    module.forward = forward_in_bf16  # type: ignore[method-assign]
+    module.forward = forward_in_bf16
 
 
 def _float32(value: Any) -> Any:

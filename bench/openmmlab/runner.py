@@ -189,9 +189,9 @@ def _runner(
     )
 
 
-def _report(runner: Runner, model: nn.Module, record: Record) -> TrainingReport:
+def _report(runner: Runner, model: Any, record: Record) -> TrainingReport:
     """What was executed, counted on the built model and on the run."""
-    parameters = list(model.parameters())
+    parameters: list[nn.Parameter] = list(model.parameters())
     backbone = sum(p.numel() for p in model.backbone.parameters())
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
     total = sum(p.numel() for p in parameters)

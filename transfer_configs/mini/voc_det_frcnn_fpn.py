@@ -2,8 +2,8 @@
 
 Purpose: does the backbone localise and name objects of several sizes?
 Cost: about 80 s on one CPU core with ResNet-18 (bfloat16).
-Metric: AP (%), VOC's 11-point average precision averaged over IoU .50:.05:.95 as detectron2 computes it; also AP50, AP75
-and pycocotools' AP.
+Metric: AP (%), VOC's 11-point average precision averaged over IoU .50:.05:.95 as detectron2 computes it; also AP50,
+AP75 and pycocotools' AP.
 After the FPN family A of the self-supervised literature (two fully connected layers, no norm in the box head) at a
 small scale: batch normalisation in training mode, no weight decay on norm parameters (as detectron2 does), step
 schedule, objects marked difficult are trained on.

@@ -58,7 +58,7 @@ model = dict(
         num_classes=21,
         norm_cfg=dict(type="run:norm", requires_grad=True),
         align_corners=False,
-        loss_decode=dict(type="CrossEntropyLoss", loss_weight=1.0),
+        loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True),
     ),
     train_cfg=dict(),
     test_cfg=dict(mode="whole"),
