@@ -56,7 +56,7 @@ class Interval:
             if not math.isfinite(loss):
                 raise PretrainError(
                     f"the loss of step {self._step + offset + 1} is {loss}: lower optimizer.lr, lengthen the warm-up "
-                    "or use precision=fp32. The last checkpoint is from before that step"
+                    "or use precision=fp32. No checkpoint was saved after it"
                 )
         seconds = now - self._opened
         steps = len(self._rows)
