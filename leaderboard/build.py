@@ -11,7 +11,7 @@ from rich.text import Text
 from leaderboard import frame, page, tables
 from leaderboard.board import Board, analyse
 from leaderboard.errors import LeaderboardError
-from leaderboard.store import ResultStore, write_atomically
+from leaderboard.store import ResultStore, collection_paused, write_atomically
 
 
 @dataclass
@@ -59,11 +59,27 @@ def build(
     Raises:
         LeaderboardError: the folder is missing, result files are damaged, or a file cannot be written.
     """
-    store = ResultStore(results)
+    with collection_paused():
+        report, targets = _make(ResultStore(results), csv, markdown, latex, site, skip_damaged)
+    for path, text in targets.items():
+        if not check:
+            write_atomically(path, text)
+            report.written.append(path)
+        elif (difference := _difference(path, text)) is None:
+            report.current.append(path)
+        else:
+            report.problems.append(difference)
+    return report
+
+
+def _make(
+    store: ResultStore, csv: Path | None, markdown: Path | None, latex: Path | None, site: Path | None, skip: bool
+) -> tuple[Report, dict[Path, str]]:
+    """The report so far, and what belongs into each named file."""
     if not store.folder.is_dir():
-        raise LeaderboardError(f"{results}: no such folder; results are made by `densebench submit`")
+        raise LeaderboardError(f"{store.folder}: no such folder; results are made by `densebench submit`")
     found, damaged = store.load()
-    if damaged and not skip_damaged:
+    if damaged and not skip:
         raise LeaderboardError(store.describe(damaged))
     board = analyse(found)
     report = Report(board, problems=damaged)
@@ -76,15 +92,7 @@ def build(
         targets[latex] = tables.latex(board)
     if site is not None:
         targets[site / "index.html"] = page.render(board)
-    for path, text in targets.items():
-        if not check:
-            write_atomically(path, text)
-            report.written.append(path)
-        elif (difference := _difference(path, text)) is None:
-            report.current.append(path)
-        else:
-            report.problems.append(difference)
-    return report
+    return report, targets
 
 
 def _markdown(path: Path, table: str) -> str:
