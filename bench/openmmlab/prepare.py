@@ -41,11 +41,28 @@ def prepare_openmmlab() -> None:
         if importlib.util.find_spec("imgaug") is None:
             sys.modules[LINE_MODULE] = _line_detection_stub()
         for package in ("mmdet", "mmseg"):
+            _import_despite_version_ceiling(package)
             for part in ("datasets", "engine", "evaluation", "models", "visualization"):
                 importlib.import_module(f"{package}.{part}")
     importlib.import_module("bench.openmmlab.datasets")
     importlib.import_module("bench.openmmlab.metrics")
     _prepared = True
+
+
+def _import_despite_version_ceiling(package: str) -> None:
+    """Import mmdet or mmseg; the original wheels refuse mmcv from 2.2 on although they run with it."""
+    try:
+        importlib.import_module(package)
+    except AssertionError as error:
+        if "MMCV==" not in str(error):
+            raise
+        mmcv: Any = importlib.import_module("mmcv")
+        version = mmcv.__version__
+        mmcv.__version__ = "2.1.0"
+        try:
+            importlib.import_module(package)
+        finally:
+            mmcv.__version__ = version
 
 
 def _line_detection_stub() -> ModuleType:

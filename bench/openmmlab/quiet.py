@@ -13,6 +13,7 @@ PRINTED = ("Could not import OneDL",)
 WARNED = (
     r"faster_coco_eval is not installed",
     r"``MultiScaleDeformableAttention`` has been moved",
+    r"``build_\w+`` would be deprecated soon",  # mmsegmentation 1.2 about itself
 )
 
 
