@@ -6,9 +6,7 @@ it). A sample that an operation does not touch stays as it was, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import permutations
 from typing import Any
 
@@ -17,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pretrain import colour
 from pretrain.errors import PretrainError
 from pretrain.views import ColourOp, Crop, View, ViewPlan, ViewSpec
 
@@ -66,12 +65,10 @@ class ColorJitter:
 
     def draw(self, rng: np.random.Generator) -> tuple[float, ...]:
         """The parameters of one sample."""
-        u = rng.random(6)
-        factors = (
-            (low := max(0.0, 1 - x)) + (1 + x - low) * v
-            for x, v in zip((self.brightness, self.contrast, self.saturation), u[1:4], strict=True)
-        )
-        return float(u[0] < self.p), *factors, self.hue * (2 * u[4] - 1), float(int(24 * u[5]))
+        applied, *factors, shift, order = rng.random(6).tolist()
+        strengths = (self.brightness, self.contrast, self.saturation)
+        factors = [_uniform(max(0.0, 1 - x), 1 + x, u) for x, u in zip(strengths, factors, strict=True)]
+        return float(applied < self.p), *factors, _uniform(-self.hue, self.hue, shift), float(int(24 * order))
 
     def apply(self, pixels: Tensor, drawn: Tensor) -> Tensor:
         """The jittered batch; shapes as in `ColourOp`."""
@@ -89,12 +86,12 @@ class ColorJitter:
         index = _send(chosen, pixels.device)
         x = pixels.index_select(0, index)
         scratch = x.new_empty(len(x), 1, *x.shape[2:])
-        befores = [int((slot > k).sum()) for k in range(3)]
-        for k, n in enumerate(befores):
+        before_hue = [int((slot > k).sum()) for k in range(3)]
+        for k, n in enumerate(before_hue):
             _blend(x[:n], kinds[:n, k], factors[:n, k], scratch)
         if self.hue:
-            _shift_hue(x, _send(table[chosen, 4], pixels.device))
-        for k, n in enumerate(befores):
+            colour.shift_hue(x, _send(table[chosen, 4], pixels.device))
+        for k, n in enumerate(before_hue):
             _blend(x[n:], kinds[n:, k], factors[n:, k], scratch)
         return pixels.index_copy_(0, index, x)
 
@@ -122,7 +119,7 @@ class Grayscale:
         index = _chosen(drawn, pixels.device)
         if not len(index):
             return pixels
-        luma = _luma(pixels.index_select(0, index))
+        luma = colour.luma(pixels.index_select(0, index))
         return pixels.index_copy_(0, index, luma.expand(-1, 3, -1, -1))
 
 
@@ -155,31 +152,17 @@ class GaussianBlur:
 
     def draw(self, rng: np.random.Generator) -> tuple[float, ...]:
         """The parameter of one sample."""
-        u, v = rng.random(2)
-        return (self.sigma[0] + (self.sigma[1] - self.sigma[0]) * v if u < self.p else 0.0,)
+        applied, u = rng.random(2).tolist()
+        return (_uniform(*self.sigma, u) if applied < self.p else 0.0,)
 
     def apply(self, pixels: Tensor, drawn: Tensor) -> Tensor:
-        """The batch with the chosen samples blurred; shapes as in `ColourOp`.
-
-        The blur is a product with one banded matrix a sample and direction; where the user lets matrix products run
-        in a reduced precision (TF32), its error grows to 5e-4.
-        """
+        """The batch with the chosen samples blurred; shapes as in `ColourOp`."""
         index = _chosen(drawn, pixels.device)
         if not len(index):
             return pixels
         sigma = drawn[drawn != 0].to(pixels.device, pixels.dtype, non_blocking=True)
         x = pixels.index_select(0, index)
-        n, c, height, width = x.shape
-        taps = torch.arange(-self.radius, self.radius + 1, device=x.device, dtype=x.dtype)
-        kernel = torch.softmax(-0.5 * (taps / sigma[:, None]) ** 2, dim=1)
-        across = (kernel @ _taps_to_matrix(width, self.radius, x.device)).view(n, width, width)
-        down = across
-        if height != width:
-            down = (kernel @ _taps_to_matrix(height, self.radius, x.device)).view(n, height, height)
-        rows = torch.bmm(x.view(n, c * height, width), across.transpose(1, 2)).view(n, c, height, width)
-        for channel in range(c):
-            x[:, channel] = torch.bmm(down, rows[:, channel])
-        return pixels.index_copy_(0, index, x)
+        return pixels.index_copy_(0, index, colour.gaussian_blur(x, sigma, self.radius))
 
 
 @dataclass(frozen=True)
@@ -210,41 +193,22 @@ class Solarize:
         return pixels.index_copy_(0, index, torch.where(x >= self.threshold, 1 - x, x))
 
 
-def finish(crop: Crop, spec: ViewSpec, plan: ViewPlan) -> View:
-    """The finished view on the crop's device: float32 in [0, 1], colour operations of `spec`, normalised by `plan`.
-
-    Runs in float32 and without gradients whatever autocast or gradient mode the caller is in.
-    """
-    device = crop.pixels.device
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (plan.mean, plan.std))
-    n, _, height, width = crop.pixels.shape
-    # On a CPU a few samples at a time, so that they stay in its cache from the first operation to the last.
-    part = max(1, _CPU_PIXELS // (height * width)) if device.type == "cpu" else max(1, n)
-    out = torch.empty(crop.pixels.shape, device=device)
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        for start in range(0, n, part):
-            rows = slice(start, start + part)
-            x = out[rows].copy_(crop.pixels[rows]).div_(255)
-            x = apply_all(x, spec.colour, crop.colour[rows])
-            torch.sub(x, mean, out=out[rows]).div_(std)
-    return View(pixels=out, box=crop.box, flip=crop.flip, image_id=crop.image_id)
-
-
-_CPU_PIXELS = 524288
-
-
-def apply_all(pixels: Tensor, ops: Sequence[ColourOp], drawn: Tensor) -> Tensor:
-    """All of `ops` in order, with their drawn parameters side by side in `drawn` (N, sum of parameters)."""
-    first = 0
-    for op in ops:
-        pixels = op.apply(pixels, drawn[:, first : first + op.parameters])
-        first += op.parameters
-    return pixels
-
-
 def _check_probability(op: ColorJitter | Grayscale | GaussianBlur | Solarize) -> None:
     if not 0 <= op.p <= 1:
         raise PretrainError(f"{op}: p must be a probability.")
+
+
+def _uniform(low: float, high: float, u: float) -> float:
+    return low + (high - low) * u
+
+
+def _blend(x: Tensor, kind: npt.NDArray[np.int64], factor: npt.NDArray[np.floating[Any]], scratch: Tensor) -> None:
+    """Brightness, contrast or saturation on each sample of `x`, by `kind` (N,), in place."""
+    if not len(x):
+        return
+    rest = (1 - factor) * np.stack([kind == _CONTRAST, kind == _SATURATION])
+    weights = _send(np.stack([factor, *rest]).astype(np.float32), x.device).view(3, -1, 1, 1, 1)
+    colour.blend(x, weights[0], weights[1], weights[2], scratch)
 
 
 def _send(array: npt.NDArray[Any], device: torch.device) -> Tensor:
@@ -253,66 +217,6 @@ def _send(array: npt.NDArray[Any], device: torch.device) -> Tensor:
 
 def _chosen(drawn: Tensor, device: torch.device) -> Tensor:
     return drawn.cpu()[:, 0].nonzero().flatten().to(device, non_blocking=True)
-
-
-def _luma(x: Tensor, out: Tensor | None = None) -> Tensor:
-    """(N, 1, H, W): the luma of ITU-R 601, with torchvision's digits."""
-    r, g, b = x[:, 0:1], x[:, 1:2], x[:, 2:3]
-    return torch.mul(r, 0.2989, out=out).add_(g, alpha=0.587).add_(b, alpha=0.114)
-
-
-def _blend(x: Tensor, kind: npt.NDArray[np.int64], factor: npt.NDArray[np.float32], scratch: Tensor) -> None:
-    """Brightness, contrast or saturation on each sample of `x`, in place; `scratch` is at least (N, 1, H, W).
-
-    All three are factor * x + (1 - factor) * y, clamped: y is black, the mean luma or the luma of each pixel.
-    """
-    if not len(x):
-        return
-    rest = (1 - factor) * np.stack([kind == _CONTRAST, kind == _SATURATION])
-    f, contrast, saturation = _send(np.stack([factor, *rest]).astype(np.float32), x.device).view(3, -1, 1, 1, 1)
-    luma = _luma(x, out=scratch[: len(x)])
-    mean = luma.mean(dim=(2, 3), keepdim=True)
-    y = torch.addcmul(mean.mul_(contrast), luma, saturation, out=luma)
-    torch.addcmul(y, x, f, out=x).clamp_(0, 1)
-
-
-def _shift_hue(x: Tensor, shift: Tensor) -> None:
-    """Turn the hue of each sample of `x` by `shift` (N,) of the colour circle, in place.
-
-    With the hue h in [0, 6) and chroma = high - low, a colour in HSV is red = low + chroma * t(h - 3),
-    green = high - chroma * t(h - 2), blue = high - chroma * t(h - 4), where t(d) = |d| - 1 clamped to [0, 1].
-    Solved for h, each of the six sectors gives |h| = 2 + (green + blue - red - high) / chroma for h in [-3, 3), with
-    the sign of green - blue.
-    """
-    n, _, height, width = x.shape
-    r, g, b = x.unbind(1)
-    high, low, chroma, h, t = x.new_empty(5, n, height, width)
-    torch.maximum(torch.maximum(r, g, out=high), b, out=high)
-    torch.minimum(torch.minimum(r, g, out=low), b, out=low)
-    torch.sub(high, low, out=chroma)
-    torch.sub(g, r, out=h).add_(torch.sub(b, high, out=t))
-    # Where chroma is 0 the numerator is 0 and the hue does not matter; the division must only stay finite.
-    h.div_(torch.clamp(chroma, min=torch.finfo(x.dtype).tiny, out=t)).add_(2)
-    h.copysign_(torch.sub(g, b, out=t))
-    h.add_(6 * shift.view(-1, 1, 1))
-    h.sub_(torch.mul(h, 1 / 6, out=t).floor_(), alpha=6)
-    for channel, (base, centre, sign) in enumerate(((low, 3, 1), (high, 2, -1), (high, 4, -1))):
-        torch.sub(h, centre, out=t).abs_().sub_(1).clamp_(0, 1)
-        torch.addcmul(base, chroma, t, value=sign, out=x[:, channel])
-
-
-@lru_cache(maxsize=32)
-def _taps_to_matrix(size: int, radius: int, device: torch.device) -> Tensor:
-    """(2 radius + 1, size * size): the banded matrix of a kernel is the kernel times this. Borders are mirrored."""
-    taps = torch.zeros(2 * radius + 1, size, size)
-    centre = torch.arange(size)
-    for tap in range(2 * radius + 1):
-        # Mirroring twice and more, too: an image may be smaller than the kernel.
-        period = max(1, 2 * (size - 1))
-        source = (centre + tap - radius).remainder(period)
-        source = torch.minimum(source, period - source) if size > 1 else torch.zeros_like(source)
-        taps[tap, centre, source] += 1
-    return taps.view(2 * radius + 1, size * size).to(device)
 
 
 # MoCo v1 and v2, facebookresearch/moco `main_moco.py` (without and with --aug-plus).
@@ -341,3 +245,28 @@ BYOL_COLOUR_2: tuple[ColourOp, ...] = (
     GaussianBlur((0.1, 2.0), p=0.1),
     Solarize(0.5, p=0.2),
 )
+
+_CPU_PIXELS = 524288
+"""Pixels that `finish` works on at a time on a CPU, so that they stay in its cache from first to last operation."""
+
+
+def finish(crop: Crop, spec: ViewSpec, plan: ViewPlan) -> View:
+    """The finished view on the crop's device: float32 in [0, 1], colour operations of `spec`, normalised by `plan`.
+
+    Runs in float32 and without gradients whatever autocast or gradient mode the caller is in.
+    """
+    device = crop.pixels.device
+    mean, std = (torch.tensor(values).view(3, 1, 1).to(device, non_blocking=True) for values in (plan.mean, plan.std))
+    n, _, height, width = crop.pixels.shape
+    part = max(1, _CPU_PIXELS // (height * width) if device.type == "cpu" else n)
+    out = torch.empty(crop.pixels.shape, dtype=torch.float32, device=device)
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        for start in range(0, n, part):
+            rows = slice(start, start + part)
+            x = out[rows].copy_(crop.pixels[rows]).div_(255)
+            first = 0
+            for op in spec.colour:
+                x = op.apply(x, crop.colour[rows, first : first + op.parameters])
+                first += op.parameters
+            torch.sub(x, mean, out=out[rows]).div_(std)
+    return View(pixels=out, box=crop.box, flip=crop.flip, image_id=crop.image_id)
