@@ -53,8 +53,8 @@ def plan_submission(
 ) -> Plan:
     """Import `checkpoint`, check the data sets, and list the runs of `track` (or of `protocols` alone).
 
-    `seeds` runs the track's first
-    seeds only; `card_fields` go to `import_checkpoint`. Every input is checked before the first run starts.
+    `seeds` runs the track's first seeds only; `card_fields` go to `import_checkpoint`. Every input is checked
+    before the first run starts.
 
     Raises:
         BenchError: the checkpoint, a protocol's name or a data set is not usable.
