@@ -94,7 +94,7 @@ def resolve(protocol: Protocol, card: Card, data_root: Path, world: int = 1) -> 
 
 
 def build_model(config: dict[str, Any], tensors: dict[str, Tensor], seed: int) -> Any:
-    """The protocol's model (a `torch.nn.Module`): necks and heads drawn from `seed`, the backbone from `tensors`, proven.
+    """The protocol's model, a `torch.nn.Module`: necks and heads drawn from `seed`, backbone from `tensors`, proven.
 
     Raises:
         BenchError: the backbone does not match the checkpoint exactly.

@@ -1,0 +1,33 @@
+"""Tracks: what a table has in common."""
+
+import pytest
+
+from bench.errors import BenchError
+from bench.protocols import load_protocol
+from bench.tracks import TRACKS, Track, find_track
+
+
+@pytest.mark.parametrize("track", TRACKS, ids=lambda track: track.id)
+def test_a_track_is_complete(track: Track) -> None:
+    assert find_track(track.id) is track
+    assert track.purpose.endswith(".")
+    assert all(rule.endswith(".") for rule in track.rules)
+    assert len(set(track.protocols)) == len(track.protocols)
+    assert {load_protocol(protocol_id).track for protocol_id in track.protocols} == {track.id}
+
+
+@pytest.mark.parametrize("track", TRACKS, ids=lambda track: track.id)
+def test_rule_8_three_seeds_at_least(track: Track) -> None:
+    assert len(set(track.seeds)) == len(track.seeds) >= 3
+
+
+@pytest.mark.parametrize("track", TRACKS, ids=lambda track: track.id)
+def test_rule_10_several_dense_tasks(track: Track) -> None:
+    protocols = [load_protocol(protocol_id) for protocol_id in track.protocols]
+    assert {protocol.task for protocol in protocols} == {"detection", "instance segmentation", "semantic segmentation"}
+    assert len({protocol.dataset for protocol in protocols}) >= 3
+
+
+def test_unknown_track_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(BenchError, match="choose one of mini"):
+        find_track("maxi")
