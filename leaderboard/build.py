@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from leaderboard import frame, page, tables
-from leaderboard.board import Board, analyse
+from leaderboard.analysis import analyse
+from leaderboard.board import Board
 from leaderboard.errors import LeaderboardError
 from leaderboard.store import ResultStore, collection_paused, write_atomically
 

@@ -28,14 +28,15 @@ MARK_WIDTH, MARK_HEIGHT, MARK_MARGIN = 132, 18, 6
 
 def render(board: Board) -> str:
     """The page; equal boards give equal bytes."""
-    style, script = _asset("style.css"), _asset("page.js")
+    style, early, script = _asset("style.css"), _asset("early.js"), _asset("page.js")
     return _template().render(
         board=board,
         tracks=[_track(track) for track in board.tracks],
         style=style,
+        early=early,
         script=script,
         style_hash=_policy_hash(style),
-        script_hash=_policy_hash(script),
+        script_hashes=[_policy_hash(early), _policy_hash(script)],
         data=_script_json(_provenance(board)),
     )
 

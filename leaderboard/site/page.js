@@ -13,23 +13,20 @@
   };
 
   /* Theme: the system's until the reader chooses; the choice is kept where the browser allows it. */
-  const recall = (value) => {
-    try {
-      if (value) localStorage.setItem("densebench-theme", value);
-      return localStorage.getItem("densebench-theme");
-    } catch {
-      return null;
-    }
-  };
   const isDark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
   const theme = document.getElementById("theme");
-  const setTheme = (name) => {
-    if (name === "dark" || name === "light") root.dataset.theme = name;
-    theme.setAttribute("aria-label", isDark() ? "Use the light theme" : "Use the dark theme");
-  };
-  setTheme(recall());
+  const label = () => theme.setAttribute("aria-label", isDark() ? "Use the light theme" : "Use the dark theme");
+  label();
   theme.hidden = false;
-  theme.addEventListener("click", () => setTheme(recall(isDark() ? "light" : "dark") || (isDark() ? "light" : "dark")));
+  theme.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    label();
+    try {
+      localStorage.setItem("densebench-theme", root.dataset.theme);
+    } catch {
+      /* It holds until the page is closed. */
+    }
+  });
 
   const tabs = all("[role=tab]");
   if (!tabs.length) return;
@@ -68,7 +65,6 @@
     });
   }
   for (const panel of panels) panel.setAttribute("role", "tabpanel");
-  root.classList.add("tabbed");
   addEventListener("hashchange", () => show(location.hash.slice(1), false));
 
   /* Search: every word must occur in a row's name, method, backbone or data. */

@@ -10,7 +10,7 @@ import pytest
 from fabricate import make_card, make_result, make_results
 
 from leaderboard import frame
-from leaderboard.board import analyse
+from leaderboard.analysis import analyse
 from leaderboard.records import Pretraining
 
 SEG, DET = "mini_voc_seg_fcn", "mini_voc_det_frcnn_fpn"

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from fabricate import make_card, make_protocol, make_result, make_results
 
-from leaderboard.board import analyse
+from leaderboard.analysis import analyse
 from leaderboard.page import render
 from leaderboard.records import Pretraining
 
@@ -82,7 +82,7 @@ def test_tables_are_accessible(page):
 
 
 def test_provenance_is_complete(page):
-    data = json.loads(page.scripts[0])
+    data = json.loads(page.scripts[1])
     results = make_results(VALUES)
     found = {
         run["key"]: (run, sid, gid)
@@ -132,7 +132,7 @@ def test_strangers_words_are_only_text():
     page, clean = Page(text), Page(page_of("word"))
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in clean.elements]
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
-    assert json.loads(page.scripts[0])["cards"].popitem()[1]["method"] == HOSTILE
+    assert json.loads(page.scripts[1])["cards"].popitem()[1]["method"] == HOSTILE
     assert "<img" not in text
     assert "7 * 7" in text
 
@@ -140,9 +140,12 @@ def test_strangers_words_are_only_text():
 def test_the_policy_admits_exactly_the_inlined_code(page):
     policy = page.all("meta")[1]["content"]
     assert "default-src 'none'" in policy
-    for source, kind in ((page.styles[0], "style-src"), (page.scripts[1], "script-src")):
-        digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
-        assert f"{kind} 'sha256-{digest}';" in policy
+    hashes = [
+        f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
+        for code in (page.styles[0], page.scripts[0], page.scripts[2])
+    ]
+    assert f"style-src {hashes[0]};" in policy
+    assert f"script-src {hashes[1]} {hashes[2]};" in policy
     assert not [a for _, a in page.elements if "style" in a]
 
 
@@ -162,7 +165,9 @@ def test_equal_results_give_equal_bytes():
 
 
 def test_the_script_makes_no_html_of_strings(page):
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", page.scripts[1])
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", page.scripts[0] + page.scripts[2]
+    )
 
 
 def test_no_results():

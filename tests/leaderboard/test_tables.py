@@ -7,7 +7,7 @@ from fabricate import make_card, make_protocol, make_result, make_results
 from rich.console import Console
 
 from leaderboard import tables
-from leaderboard.board import analyse
+from leaderboard.analysis import analyse
 
 SEG, DET = "mini_voc_seg_fcn", "mini_voc_det_frcnn_fpn"
 BASIC = {
