@@ -248,3 +248,16 @@ def test_lists_of_different_length_are_refused() -> None:
     one_label: NDArray[np.int64] = np.zeros(1, np.int64)
     with pytest.raises(BenchError, match="ground truth of image 0: 2 boxes, but 1 labels"):
         evaluate_voc([Objects(np.zeros((2, 4)), one_label, np.zeros(1, bool))], [detections([], [])], 1)
+
+
+def test_many_equal_scores_keep_their_order() -> None:
+    # numpy's default sort keeps the order of short arrays only
+    boxes = [FAR] * 150 + [SQUARE] + [FAR] * 150
+    scores = evaluate_voc([objects([SQUARE])], [detections(boxes, [0.5] * 301)], 1)
+    assert scores.ap == pytest.approx(100 / 151)
+
+
+def test_of_two_objects_at_one_place_the_first_is_compared() -> None:
+    both, found = [SQUARE, SQUARE], [detections([SQUARE], [0.9])]
+    assert evaluate_voc([objects(both, difficult=[True, False])], found, 1).ap == 0
+    assert evaluate_voc([objects(both, difficult=[False, True])], found, 1).ap == 100
