@@ -122,15 +122,16 @@ def test_roi_align_and_its_gradient_equal_a_plain_loop(
 
 @torchvision_ops
 @pytest.mark.parametrize("device", DEVICES)
-def test_roi_align_of_bfloat16_features_computes_in_float32(device: str) -> None:
+@pytest.mark.parametrize("box_type", [torch.float32, torch.bfloat16])
+def test_roi_align_of_bfloat16_features_computes_in_float32(box_type: torch.dtype, device: str) -> None:
     features = torch.randn(1, 2, 40, 40, generator=torch.Generator().manual_seed(0)).to(device, torch.bfloat16)
-    rois = torch.tensor([[0, 10.3, 200.7, 301.1, 280.2]], device=device)  # bfloat16 would make this 10.3, 201, 302, 280
+    rois = torch.tensor([[0, 10.3, 200.7, 301.1, 280.2]], dtype=box_type, device=device)
     with torch.autocast(device, torch.bfloat16):
         x = features.clone().requires_grad_()
         y = mmcv.ops.roi_align(x, rois, 7, 0.125, 0, "avg", True)
     y.float().sum().backward()
     x32 = features.float().requires_grad_()
-    y32 = mmcv.ops.roi_align(x32, rois, 7, 0.125, 0, "avg", True)
+    y32 = mmcv.ops.roi_align(x32, rois.float(), 7, 0.125, 0, "avg", True)
     y32.sum().backward()
     assert y.dtype == torch.bfloat16
     assert torch.equal(y, y32.bfloat16())
@@ -233,11 +234,21 @@ def test_batched_nms_suppresses_within_a_class_only(case: Any, threshold: float,
         np.testing.assert_array_equal(found[:, :4].cpu(), boxes[kept.cpu().numpy()])
 
 
+def test_iou_of_exactly_the_threshold_is_kept() -> None:
+    # in float32 3/10 is a little more than the Python float 0.3
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 1.0], [0.0, 0.0, 3.0, 1.0]])
+    assert mmcv.ops.nms(boxes, torch.tensor([0.9, 0.8]), 0.3)[1].tolist() == [0, 1]
+    assert mmcv.ops.nms(boxes, torch.tensor([0.9, 0.8]), 0.29)[1].tolist() == [0]
+
+
 @torchvision_ops
-def test_nms_of_bfloat16_scores_and_float32_boxes() -> None:
-    boxes = torch.tensor([[200.3, 10.0, 260.9, 50.0], [200.9, 10.0, 261.4, 50.0], [300.0, 0.0, 310.0, 9.0]])
-    scores = torch.tensor([0.5, 0.75, 0.25], dtype=torch.bfloat16)
-    _, kept = mmcv.ops.nms(boxes, scores, 0.9)
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("box_type", [torch.float32, torch.bfloat16])
+def test_nms_of_bfloat16(box_type: torch.dtype, device: str) -> None:
+    boxes = torch.tensor([[200, 10, 260, 50], [201, 10, 261, 50], [300, 0, 310, 9]], dtype=box_type, device=device)
+    scores = torch.tensor([0.5, 0.75, 0.25], dtype=torch.bfloat16, device=device)
+    with torch.autocast(device, torch.bfloat16):
+        _, kept = mmcv.ops.nms(boxes, scores, 0.9)
     assert kept.tolist() == [1, 2]
 
 
