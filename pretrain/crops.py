@@ -44,7 +44,7 @@ def draw_box(
 
     The rule of torchvision's `RandomResizedCrop`: the share of the area is uniform in `scale`, the width / height
     log-uniform in `ratio`, the corner uniform; after ten crops that do not fit, the largest centred crop whose ratio
-    is within `ratio`.
+    is within `ratio` (at least one pixel wide and high, where torchvision's may be empty).
     """
     area = width * height
     low, high = math.log(ratio[0]), math.log(ratio[1])
@@ -57,9 +57,9 @@ def draw_box(
             return int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h
     w, h = width, height
     if width / height < ratio[0]:
-        h = round(width / ratio[0])
+        h = max(1, round(width / ratio[0]))
     elif width / height > ratio[1]:
-        w = round(height * ratio[1])
+        w = max(1, round(height * ratio[1]))
     return (width - w) // 2, (height - h) // 2, w, h
 
 

@@ -60,6 +60,7 @@ def decode_bytes(data: npt.NDArray[np.uint8]) -> Tensor:
         elif picture.mode in ("I", "F"):
             raise ValueError(f"{picture.format} with 32 bits a pixel has no defined range")
         else:
+            picture.info.pop("transparency", None)  # Pillow would warn that the conversion loses it.
             pixels = np.array(picture.convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
