@@ -104,10 +104,10 @@ class Run:
                 return False
             if not resume:
                 raise PretrainError(f"{self.folder} holds an unfinished run: add --resume, or choose another --out")
-        elif self.folder.exists() and any(not _left_by_start(path) for path in self.folder.iterdir()):
-            raise PretrainError(f"{self.folder} is not empty and holds no run: choose another --out")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if found is None and not all(_left_by_start(path) for path in self.folder.iterdir()):
+                raise PretrainError(f"{self.folder} is not empty and holds no run: choose another --out")
             self._lock = (self.folder / ".lock").open("w")
         except OSError as error:
             raise PretrainError(f"cannot write into {self.folder}: {error.strerror}; choose another --out") from error

@@ -1,7 +1,8 @@
 """The training loop: images and a recipe in, a finished run folder out.
 
 Under `torchrun` every process takes its share of each batch. Randomness is a function of (seed, step), never a state:
-a run that was killed at any moment and resumed ends with the same weights as one that was not, bit for bit on a CPU.
+a run that was killed at any moment and resumed ends with the same weights as one that was not, bit for bit on a CPU
+with the same number of threads.
 """
 
 from __future__ import annotations
@@ -102,13 +103,15 @@ def train(
             interval.add(scalars, waited)
 
             if step % log_every == 0 or step == total:
-                line = interval.close()  # raises if a loss was not finite, so that no checkpoint follows it
+                measured = interval.close()  # raises if a loss was not finite, so that no checkpoint follows it
                 now = time.perf_counter()
                 reached = Progress(step, progress.seconds + now - opened)
                 log.write(
-                    {"step": step, "epoch": round(step / record.steps_per_epoch, 4), "lr": rate}
-                    | line
-                    | {
+                    {
+                        "step": step,
+                        "epoch": round(step / record.steps_per_epoch, 4),
+                        "lr": rate,
+                        **measured,
                         "seconds": round(reached.seconds, 3),
                         "eta_seconds": round((now - opened) / (step - progress.step) * (total - step), 1),
                     }

@@ -18,6 +18,8 @@ from toy import Toy, processes_context, toy_recipe, write_images
 from pretrain import files, runs
 from pretrain.errors import PretrainError
 from pretrain.images import open_images
+from pretrain.methods import all_recipes
+from pretrain.recipes import find_recipe, override
 from pretrain.train import train
 
 STEPS = 12  # 18 images in batches of 4, 3 epochs
@@ -84,6 +86,28 @@ def test_interrupted_at_every_step(
     torch.manual_seed(step)  # resuming must not lean on the state of the process
     train(toy_recipe(), open_images(images), tmp_path / "run", resume=True, **settings)
     assert_same_end(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("name", ["moco-v2-mini", "densecl-mini"])
+def test_real_methods_resume_exactly(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Queues, momentum networks, shuffles and split batch norm in bf16, interrupted in the second epoch."""
+    small = ["epochs=2", "batch_size=8", "method.view_size=32", "method.queue=32", "method.bn_splits=2"]
+    recipe = override(find_recipe(all_recipes(), name), [*small, "schedule.warmup_epochs=1"])
+    settings: dict[str, Any] = {"workers": 0, "log_every": 1, "checkpoint_seconds": 0}
+    whole = train(recipe, open_images(images), tmp_path / "whole", **settings)
+    method = type(recipe.method.build())
+    after = method.after_step
+
+    def interrupt(self: Any, step: int, total: int) -> None:
+        if step == 4:
+            raise InterruptionError
+        after(self, step, total)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(method, "after_step", interrupt)
+        with pytest.raises(InterruptionError):
+            train(recipe, open_images(images), tmp_path / "run", **settings)
+    assert_same_end(train(recipe, open_images(images), tmp_path / "run", resume=True, **settings), whole)
 
 
 def train_and_die(images: Path, out: Path, workers: int, moment: str, count: int, epochs: int = 3) -> None:

@@ -177,10 +177,11 @@ def test_a_folder_of_something_else_is_refused(source: ImageSource, tmp_path: Pa
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_an_unwritable_folder_is_an_error(source: ImageSource, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["file/run", "file"])
+def test_an_unwritable_folder_is_an_error(source: ImageSource, tmp_path: Path, where: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(PretrainError, match=r"cannot write into .*Not a directory.*--out"):
-        train(toy_recipe(), source, tmp_path / "file" / "run")
+    with pytest.raises(PretrainError, match=r"cannot write into .*(Not a directory|File exists).*--out"):
+        train(toy_recipe(), source, tmp_path / where)
 
 
 def test_the_batch_must_fit_the_data(source: ImageSource, tmp_path: Path) -> None:
@@ -267,6 +268,8 @@ def train_as_rank(rank: int, port: int, recipe: Recipe, images: Path, out: Path)
     with pytest.raises(InterruptionError):
         train(recipe, open_images(images), out, **settings)
     train(recipe, open_images(images), out, resume=True, **settings)
+    with pytest.raises(PretrainError, match="another run: seed 0 -> 1"):  # on both ranks, though rank 0 alone looks
+        train(recipe, open_images(images), out, seed=1, **settings)
     torch.save(final, out.parent / f"rank{rank}.pt")
 
 
