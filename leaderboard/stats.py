@@ -6,8 +6,10 @@ Plain functions of arrays; nothing here knows of files or records. The p-values 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,13 +48,14 @@ def summarise(values: Sequence[float]) -> Summary:
     n = len(values)
     if n == 0:
         raise ValueError("no values to summarise")
-    data = np.asarray(values, np.float64)
+    mean = math.fsum(values) / n
     if n == 1:
-        return Summary(1, float(data[0]), None, None)
-    sd = float(data.std(ddof=1))
-    return Summary(n, float(data.mean()), sd, sd * _student_quantile(n - 1) / n**0.5)
+        return Summary(1, mean, None, None)
+    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    return Summary(n, mean, sd, sd * _student_quantile(n - 1) / n**0.5)
 
 
+@cache
 def _student_quantile(df: int) -> float:
     return float(stdtrit(df, (1 + CONFIDENCE) / 2))
 
@@ -152,5 +155,6 @@ def bootstrap_means(values: Sequence[float], key: int) -> Floats:
 def percentile_interval(draws: Floats) -> tuple[float, float]:
     """The central 95 % of bootstrap draws."""
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(draws, (tail, 1 - tail))
+    places = np.array([tail, 1 - tail]) * (len(draws) - 1)
+    low, high = np.interp(places, np.arange(len(draws)), np.sort(draws))
     return float(low), float(high)

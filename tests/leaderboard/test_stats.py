@@ -124,4 +124,6 @@ def test_bootstrap_is_a_function():
 
 
 def test_percentile_interval():
-    assert percentile_interval(np.arange(1001.0)) == pytest.approx((25.0, 975.0))
+    assert percentile_interval(np.arange(1001.0)[::-1]) == pytest.approx((25.0, 975.0))
+    draws = np.random.default_rng(0).normal(size=97)
+    assert percentile_interval(draws) == pytest.approx(np.quantile(draws, (0.025, 0.975)))
