@@ -42,6 +42,11 @@ class DenseBenchVOCDetection(_NotEmpty, VOCDataset):
     `data_prefix['sub_data_root']`.
     """
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # mmdet notes the year here for its own metric, and VOC 2007 and 2012 then cannot be trained on together
+        del self._metainfo["dataset_type"]
+
     def load_data_list(self) -> list[dict[str, Any]]:
         """Read the id list and all XML files; raises :class:`BenchError` for a missing or unreadable one."""
         if self.bbox_min_size is not None:

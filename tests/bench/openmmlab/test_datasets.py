@@ -113,6 +113,15 @@ def test_voc_subset_of_classes(tmp_path: Path) -> None:
     assert [(i["bbox"], i["bbox_label"]) for i in instances] == [([0, 0, 9, 9], 0)]
 
 
+def test_voc_years_can_be_joined(tmp_path: Path) -> None:
+    root = write_voc(tmp_path, {"a": voc_object("dog", (1, 1, 20, 20))})
+    (root / "VOCdevkit/VOC2007").symlink_to("VOC2012")
+    names = {"VOC2007": "VOC2007/ImageSets/Main/train.txt", "VOC2012": "VOC2012/ImageSets/Main/train.txt"}
+    years = [voc(root, ann_file=file, data_prefix={"sub_data_root": f"{year}/"}) for year, file in names.items()]
+    joined = build(MMDET_DATASETS, {"type": "ConcatDataset", "datasets": years})
+    assert len(joined) == 2 and joined.metainfo["classes"] == years[0].metainfo["classes"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
