@@ -36,7 +36,7 @@ def decode_file(path: Path) -> Tensor:
         reason = "not in a known format" if isinstance(error, UnidentifiedImageError) else _first_line(error)
         raise DamagedImageError(
             f"damaged image {path}: {reason}.\n"
-            'Remove the file, or pass on_damaged="skip" to train on the next readable image in its place.'
+            'Remove the file, or take the next readable image in its place: on_damaged="skip" (--on-damaged skip).'
         ) from error
 
 
