@@ -56,10 +56,12 @@ def check_backbone(backbone: nn.Module, card: Card, world: int = 1) -> None:
         raise BenchError(f"the built backbone strides in {backbone.style} style, the card says {card.stride_style}")
 
 
-def check_no_other_weights(model: nn.Module, config: dict[str, Any]) -> None:
-    """Nothing but the checkpoint's backbone is loaded: no `load_from`, no pretrained neck or head."""
-    if config.get("load_from") or config.get("resume"):
-        raise BenchError("the config loads a whole detector (load_from): only the checkpoint's backbone may be loaded")
+def check_no_other_weights(model: nn.Module, load_from: str | None) -> None:
+    """Nothing but the checkpoint's backbone is loaded: no detector by the runner, no pretrained neck or head."""
+    if load_from:
+        raise BenchError(
+            f"the runner would load {load_from!r} (load_from): only the checkpoint's backbone may be loaded"
+        )
     for name, module in model.named_modules():
         rules = getattr(module, "init_cfg", None) or []
         for rule in [rules] if isinstance(rules, dict) else rules:

@@ -1,0 +1,57 @@
+"""Small inputs for the tests of whole runs: protocols cut to a few iterations, checkpoints, data."""
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.checkpoints import random_backbone, read_card
+from bench.protocols import Plan, Protocol, hash_config, load_protocol
+from leaderboard.records import Card, DatasetReference
+
+IDS = ("mini_voc_det_frcnn_fpn", "mini_voc_seg_fcn", "mini_coco_mrcnn_fpn", "mini_city_seg_fcn")
+SEGMENTATION = ("mini_voc_seg_fcn", "mini_city_seg_fcn")
+DETECTION = ("mini_voc_det_frcnn_fpn", "mini_coco_mrcnn_fpn")
+
+RATE = 0.01
+
+
+def changed(protocol: Protocol, change: Callable[[dict[str, Any]], None]) -> Protocol:
+    """The protocol with a config that `change` has edited in place."""
+    config = copy.deepcopy(dict(protocol.config))
+    change(config)
+    return dataclasses.replace(
+        protocol, config=config, plan=Plan(**config["protocol"]["plan"]), sha256=hash_config(config)
+    )
+
+
+def short(protocol_id: str, iterations: int = 2, rate: float = RATE) -> Protocol:
+    """The protocol with `iterations` iterations of two images at a constant learning rate."""
+
+    def cut(config: dict[str, Any]) -> None:
+        config["protocol"]["plan"] |= {
+            "batch_size": 2,
+            "iterations": iterations,
+            "learning_rate": rate,
+            "final_learning_rate": rate,
+        }
+        config["train_dataloader"]["batch_size"] = 2
+        config["train_cfg"]["max_iters"] = iterations
+        config["optim_wrapper"]["optimizer"]["lr"] = rate
+        config["param_scheduler"] = [{"type": "ConstantLR", "factor": 1.0, "by_epoch": False}]
+
+    return changed(load_protocol(protocol_id), cut)
+
+
+def reference(protocol: Protocol) -> DatasetReference:
+    return DatasetReference(name=protocol.dataset, fingerprint="0" * 64, train_images=8, val_images=4)
+
+
+def checkpoint(work: Path, architecture: str = "resnet18", seed: int = 0, **fields: Any) -> Path:
+    """A random backbone's folder; `fields` change its card."""
+    folder = random_backbone(architecture, seed=seed, name=f"random-{architecture}-{seed}", work=work)
+    if fields:
+        card = Card.model_validate(read_card(folder / "card.json").model_dump() | fields)
+        (folder / "card.json").write_text(card.to_json())
+    return folder

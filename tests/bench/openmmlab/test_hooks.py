@@ -1,0 +1,78 @@
+"""Hooks alone, on a runner that is only as much of one as they read."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from bench.openmmlab import prepare_openmmlab
+
+prepare_openmmlab()
+
+from bench.errors import BenchError  # noqa: E402
+from bench.openmmlab.hooks import DivergedError, GuardHook, ProgressHook, Record, RecordHook  # noqa: E402
+from bench.protocols import load_protocol  # noqa: E402
+
+
+def runner(iterations: int, rate: float = 0.1) -> Any:
+    optimizer = SimpleNamespace(param_groups=[{"lr": rate}])
+    return SimpleNamespace(
+        iter=0, max_iters=iterations, world_size=1, optim_wrapper=SimpleNamespace(optimizer=optimizer)
+    )
+
+
+def train(hooks: list[Any], run: Any, losses: list[float]) -> None:
+    for hook in hooks:
+        hook.before_train(run)
+    for i, loss in enumerate(losses):
+        run.iter = i
+        for hook in hooks:
+            hook.before_train_iter(run, i, {"inputs": [None] * 4})
+        outputs = {"loss": torch.tensor(loss, requires_grad=True), "note": "text"}
+        for hook in hooks:
+            hook.after_train_iter(run, i, {"inputs": [None] * 4}, outputs)
+        run.optim_wrapper.optimizer.param_groups[0]["lr"] /= 2
+
+
+def test_record_keeps_the_rate_that_was_used() -> None:
+    record = Record()
+    train([RecordHook(record)], runner(3, rate=0.4), [3.0, 2.0, 1.0])
+    assert record.rates == [0.4, 0.2, 0.1]
+    assert record.losses == [{"loss": 3.0}, {"loss": 2.0}, {"loss": 1.0}]
+    assert record.images_seen == 12
+    assert record.data_seconds >= 0 and record.step_seconds >= 0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_a_loss_that_is_not_finite_stops_the_run(bad: float) -> None:
+    record = Record()
+    with pytest.raises(DivergedError, match="loss was .* at iteration 2"):
+        train([RecordHook(record)], runner(3), [1.0, bad, 1.0])
+    assert len(record.losses) == 2
+
+
+@pytest.mark.parametrize(("iterations", "lines"), [(7, 7), (10, 10), (25, 10), (130, 10)])
+def test_progress_is_ten_lines_at_most(iterations: int, lines: int, capsys: pytest.CaptureFixture[str]) -> None:
+    record = Record()
+    train([RecordHook(record), ProgressHook(record)], runner(iterations), [1.0] * iterations)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == lines
+    assert printed[-1].startswith(f"iteration {iterations}/{iterations}  loss 1.000  ")
+    assert printed[-1].endswith("0 s left")
+
+
+def test_a_run_that_ends_early_is_no_result() -> None:
+    protocol = load_protocol("mini_voc_seg_fcn")
+    hook = GuardHook(protocol.plan, None, {}, Record(rates=[protocol.plan.learning_rate]))  # type: ignore[arg-type]
+    ended: Any = SimpleNamespace(iter=1)
+    with pytest.raises(BenchError, match="1 iterations were executed"):
+        hook.after_train(ended)
+
+
+def test_guards_run_before_anything_else_and_rates_are_read_before_they_change() -> None:
+    from mmengine.hooks import ParamSchedulerHook
+    from mmengine.runner import get_priority
+
+    first, then, last = (get_priority(hook.priority) for hook in (GuardHook, RecordHook, ParamSchedulerHook))
+    assert first < then < last
