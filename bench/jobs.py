@@ -61,12 +61,12 @@ def run_all(
     *,
     processes: int,
     finished: Callable[[Outcome], None],
-    execute: Callable[[Run, int], None] | None = None,
+    execute: Callable[[Run, int], None],
 ) -> list[Outcome]:
     """Execute `runs` in order on `processes` processes at a time, sharing the cores equally.
 
     `finished` is called after each run. A run that fails is reported and does not stop the others. `execute` does
-    one run with a number of threads, in the run's process (default: fine-tune and store the result).
+    one run with a number of threads, in the run's process.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.openmmlab.preload"])
@@ -76,7 +76,7 @@ def run_all(
         while waiting or active:
             while waiting and len(active) < processes:
                 run = waiting.pop(0)
-                process = context.Process(target=_in_process, args=(execute or fine_tune, run, threads), name=run.key)
+                process = context.Process(target=_in_process, args=(execute, run, threads), name=run.key)
                 process.start()
                 active[process] = (run, time.monotonic())
             wait([process.sentinel for process in active])

@@ -10,7 +10,7 @@ from typing import Any
 from bench.checkpoints import import_checkpoint
 from bench.datasets import check
 from bench.errors import BenchError
-from bench.jobs import Outcome, Run, available_cores, run_all
+from bench.jobs import Outcome, Run, available_cores, fine_tune, run_all
 from bench.protocols import Protocol, load_protocol
 from bench.tracks import find_track
 from leaderboard.records import Card, DatasetReference, Result, result_key
@@ -74,14 +74,17 @@ def plan_submission(
 
 
 def submit(
-    plan: Plan, *, processes: int | None = None, finished: Callable[[Outcome], None] = lambda outcome: None
+    plan: Plan,
+    *,
+    processes: int | None = None,
+    finished: Callable[[Outcome], None] = lambda outcome: None,
+    execute: Callable[[Run, int], None] = fine_tune,
 ) -> Submission:
     """Execute what is left of `plan` on local processes (default: one a core, four at most)."""
-    outcomes = run_all(plan.todo, processes=processes or min(4, available_cores()), finished=finished)
-    keys = {run.key for run in [*plan.done, *plan.todo]}
-    runs = [*plan.done, *plan.todo]
-    results = [r for r in ResultStore(runs[0].results) if r.key in keys] if runs else []
-    return Submission(plan.card, results, outcomes)
+    processes = processes or min(4, available_cores())
+    outcomes = run_all(plan.todo, processes=processes, finished=finished, execute=execute)
+    results = [ResultStore(run.results).find(run.key) for run in (*plan.done, *plan.todo)]
+    return Submission(plan.card, [result for result in results if result is not None], outcomes)
 
 
 def _choose(track_id: str, names: Sequence[str], seeds: int | None) -> tuple[list[Protocol], tuple[int, ...]]:

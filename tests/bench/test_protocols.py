@@ -151,7 +151,7 @@ def test_what_is_no_protocol_is_named(tmp_path: Path, text: str, message: str) -
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="absent.py"):
+    with pytest.raises(BenchError, match=r"absent\.py"):
         read_protocol(tmp_path / "absent.py")
 
 

@@ -1,0 +1,58 @@
+"""Stands in for fine-tuning in the tests of bookkeeping: writes a valid result after a moment."""
+
+import time
+from datetime import UTC, datetime
+
+from bench.checkpoints import read_card
+from bench.jobs import Run
+from bench.protocols import load_protocol
+from leaderboard.records import Environment, Result, TrainingReport
+from leaderboard.store import ResultStore
+
+
+def instant(run: Run, threads: int) -> None:
+    """A run that takes no time; every execution leaves a line in `executions`."""
+    fake(run, threads, seconds=0.0)
+
+
+def slow(run: Run, threads: int) -> None:
+    """A run that takes half a second."""
+    fake(run, threads, seconds=0.5)
+
+
+def fails_on_detection(run: Run, threads: int) -> None:
+    """A run whose process dies if it is a detection protocol."""
+    if "seg" not in run.protocol:
+        raise RuntimeError("out of luck")
+    instant(run, threads)
+
+
+def fake(run: Run, threads: int, *, seconds: float) -> None:
+    with (run.results.parent / "executions").open("a") as lines:
+        lines.write(f"{run.key}\n")
+    time.sleep(seconds)
+    protocol = load_protocol(run.protocol).reference()
+    result = Result(
+        key=run.key,
+        card=read_card(run.checkpoint / "card.json"),
+        protocol=protocol,
+        dataset=run.dataset,
+        seed=run.seed,
+        status="finished",
+        metrics={protocol.headline: 10.0 + run.seed},
+        training=TrainingReport(
+            planned_iterations=1,
+            executed_iterations=1,
+            batch_size=1,
+            learning_rate=0.1,
+            images_seen=1,
+            backbone_tensors=120,
+            trainable_parameters=1,
+            frozen_parameters=0,
+            head_parameters=1,
+        ),
+        environment=Environment(device="CPU", precision="fp32", threads=threads, python="3", packages={}),
+        finished_at=datetime(2026, 1, 1, tzinfo=UTC),
+        wall_seconds=seconds,
+    )
+    ResultStore(run.results).add(result)
