@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the work failed (the message says what to do), 2 the comma
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -126,6 +127,7 @@ def pretrain(
     recipe: str,
     *,
     data: Path,
+    data_name: str | None = None,
     out: Path | None = None,
     work: Work = DEFAULT_WORK,
     seed: int = 0,
@@ -147,6 +149,8 @@ def pretrain(
         A name from `densebench recipes`.
     data
         Folder of images (searched recursively) or a text file with one image path a line.
+    data_name
+        What the card calls these images (default: the folder's name).
     out
         Run folder (default: WORK/pretraining/RECIPE-seedSEED).
     seed
@@ -180,6 +184,7 @@ def pretrain(
         chosen,
         open_images(data),
         out or work / "pretraining" / f"{chosen.name}-seed{seed}",
+        data_name=data_name,
         seed=seed,
         resume=resume,
         workers=workers,
@@ -187,12 +192,17 @@ def pretrain(
         tensorboard=tensorboard,
         compile=compile_backbone,
     )
-    print(f"finished: {folder}\nnext: densebench export {folder}")
+    if os.environ.get("RANK", "0") == "0":  # torchrun starts this verb once a process
+        print(f"finished: {folder}\nnext: densebench export {folder}")
 
 
 @app.command
 def export(
-    run_folder: Annotated[Path, Parameter(name="RUN")], *, out: Path | None = None, name: str | None = None
+    run_folder: Annotated[Path, Parameter(name="RUN")],
+    *,
+    out: Path | None = None,
+    name: str | None = None,
+    unfinished: bool = False,
 ) -> None:
     """Write a finished run's backbone: `backbone.safetensors` (torchvision names) and `card.json`.
 
@@ -206,10 +216,12 @@ def export(
         Target folder (default: RUN/export).
     name
         The name in the card (default: recipe and seed).
+    unfinished
+        Export the newest checkpoint of a run that has not ended; the card says how far it got.
     """
     from pretrain.export import export as export_run
 
-    folder = export_run(run_folder, out, name=name)
+    folder = export_run(run_folder, out, name=name, unfinished=unfinished)
     print(f"exported: {folder}\nnext: densebench submit {folder} --name NAME --data DATA_ROOT")
 
 
