@@ -1,10 +1,11 @@
-"""Cityscapes-format semantic segmentation, FCN at output stride 16, all layers trained; mIoU of 19 classes.
+"""Cityscapes-format semantic segmentation, FCN on three stages, all layers trained; mIoU of 19 classes.
 
-Purpose: does the backbone tell the parts of a street scene apart, thin ones included? The last feature map decides.
+Purpose: does the backbone tell the parts of a street scene apart, thin ones included?
 Cost: about 40 s on one CPU core with ResNet-18 (bfloat16).
 Metric: mIoU (%) from the confusion matrix of the whole val set at the images' own size, 255 ignored.
-After DenseCL's Cityscapes protocol (Wang et al., CVPR 2021) at a small scale: plain 7x7 stem, batch normalisation in
-training mode, weight decay on every parameter (as mmseg does), poly schedule.
+A small sibling of the usual FCN transfer: plain 7x7 stem, batch normalisation in training mode, weight decay on every
+parameter (as mmseg does), poly schedule. One head reads the last three stages, joined at stride 8 as in FCN-8s (Long et
+al., CVPR 2015), so that small inputs still have enough cells; dilation would cost more and show less.
 """
 
 protocol = dict(
@@ -15,10 +16,10 @@ protocol = dict(
     dataset="cityscapes",
     headline="mIoU",
     plan=dict(
-        batch_size=16,
-        iterations=90,
-        learning_rate=0.02,
-        final_learning_rate=0.0002,
+        batch_size=4,
+        iterations=240,
+        learning_rate=0.05,
+        final_learning_rate=0.0005,
         norm_weight_decay=0.0005,
     ),
 )
@@ -39,9 +40,7 @@ model = dict(
     backbone=dict(
         type="ResNet",
         depth="card:depth",
-        strides=(1, 2, 2, 1),
-        dilations=(1, 1, 1, 2),
-        out_indices=(3,),
+        out_indices=(1, 2, 3),
         style="pytorch",
         frozen_stages=-1,
         norm_cfg=dict(type="run:norm", requires_grad=True),
@@ -49,8 +48,9 @@ model = dict(
     ),
     decode_head=dict(
         type="FCNHead",
-        in_channels="card:last_channels",
-        in_index=0,
+        in_channels="card:upper_channels",
+        in_index=(0, 1, 2),
+        input_transform="resize_concat",  # to the size of the first: stride 8
         channels=128,
         num_convs=1,
         concat_input=False,
@@ -65,7 +65,7 @@ model = dict(
 )
 
 train_dataloader = dict(
-    batch_size=16,
+    batch_size=4,
     num_workers=0,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
@@ -100,12 +100,12 @@ test_dataloader = dict(
 )
 test_evaluator = dict(type="SegmentationMetric")
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=90)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=240)
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="SGD", lr=0.02, momentum=0.9, weight_decay=0.0005),
+    optimizer=dict(type="SGD", lr=0.05, momentum=0.9, weight_decay=0.0005),
 )
 param_scheduler = [
-    dict(type="PolyLR", power=0.9, eta_min=0.0002, begin=0, end=90, by_epoch=False),
+    dict(type="PolyLR", power=0.9, eta_min=0.0005, begin=0, end=240, by_epoch=False),
 ]

@@ -297,7 +297,7 @@ def test_rule_6_norm_decay_is_the_planned_one(built: tuple[Protocol, Card, Any])
     decays = {float(group["weight_decay"]) for group in optimizer.param_groups}
     assert protocol.plan.norm_weight_decay == (0 if protocol.id in DETECTION else max(decays))
     other = dataclasses.replace(protocol.plan, norm_weight_decay=0.123)
-    with pytest.raises(BenchError, match="0.123"):
+    with pytest.raises(BenchError, match=r"0\.123"):
         guards.check_weight_decay(model, optimizer, other)
 
 

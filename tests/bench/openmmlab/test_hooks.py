@@ -47,7 +47,7 @@ def test_record_keeps_the_rate_that_was_used() -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_a_loss_that_is_not_finite_stops_the_run(bad: float) -> None:
     record = Record()
-    with pytest.raises(DivergedError, match="loss was .* at iteration 2"):
+    with pytest.raises(DivergedError, match=r"loss was .* at iteration 2"):
         train([RecordHook(record)], runner(3), [1.0, bad, 1.0])
     assert len(record.losses) == 2
 
