@@ -16,8 +16,8 @@ protocol = dict(
     dataset="coco2017",
     headline="bbox_AP",
     plan=dict(
-        batch_size=8,
-        iterations=130,
+        batch_size=4,
+        iterations=240,
         learning_rate=0.02,
         final_learning_rate=0.0002,
         norm_weight_decay=0.0,
@@ -55,15 +55,16 @@ model = dict(
     neck=dict(
         type="FPN",
         in_channels="card:stage_channels",
+        start_level=1,
         out_channels=64,
         norm_cfg=dict(type="run:norm", requires_grad=True),
-        num_outs=4,
+        num_outs=3,
     ),
     rpn_head=dict(
         type="RPNHead",
         in_channels=64,
         feat_channels=64,
-        anchor_generator=dict(type="AnchorGenerator", scales=[4], ratios=[0.5, 1.0, 2.0], strides=[4, 8, 16, 32]),
+        anchor_generator=dict(type="AnchorGenerator", scales=[4], ratios=[0.5, 1.0, 2.0], strides=[8, 16, 32]),
         bbox_coder=dict(type="DeltaXYWHBBoxCoder", target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[1.0, 1.0, 1.0, 1.0]),
         loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
         loss_bbox=dict(type="L1Loss", loss_weight=1.0),
@@ -74,8 +75,8 @@ model = dict(
             type="SingleRoIExtractor",
             roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=2),
             out_channels=64,
-            featmap_strides=[4, 8, 16],
-            finest_scale=28,
+            featmap_strides=[8, 16],
+            finest_scale=48,
         ),
         bbox_head=dict(
             type="Shared2FCBBoxHead",
@@ -86,7 +87,7 @@ model = dict(
             bbox_coder=dict(
                 type="DeltaXYWHBBoxCoder", target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[0.1, 0.1, 0.2, 0.2]
             ),
-            reg_class_agnostic=False,
+            reg_class_agnostic=True,
             loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
             loss_bbox=dict(type="L1Loss", loss_weight=1.0),
         ),
@@ -94,8 +95,8 @@ model = dict(
             type="SingleRoIExtractor",
             roi_layer=dict(type="RoIAlign", output_size=14, sampling_ratio=2),
             out_channels=64,
-            featmap_strides=[4, 8, 16],
-            finest_scale=28,
+            featmap_strides=[8, 16],
+            finest_scale=48,
         ),
         mask_head=dict(
             type="FCNMaskHead",
@@ -103,6 +104,7 @@ model = dict(
             in_channels=64,
             conv_out_channels=64,
             num_classes=80,
+            class_agnostic=True,
             loss_mask=dict(type="CrossEntropyLoss", use_mask=True, loss_weight=1.0),
         ),
     ),
@@ -121,7 +123,7 @@ model = dict(
             assigner=dict(
                 type="MaxIoUAssigner", pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5, match_low_quality=False
             ),
-            sampler=dict(type="RandomSampler", num=32, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True),
+            sampler=dict(type="RandomSampler", num=32, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=True),
             mask_size=28,
             pos_weight=-1,
             debug=False,
@@ -134,7 +136,7 @@ model = dict(
 )
 
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     batch_sampler=dict(type="AspectRatioBatchSampler"),
@@ -179,7 +181,7 @@ test_evaluator = dict(
     iou_types=("bbox", "segm"),
 )
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=130)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=240)
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="OptimWrapper",
@@ -189,5 +191,5 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=20),
-    dict(type="MultiStepLR", milestones=[95, 120], gamma=0.1, by_epoch=False, begin=0, end=130),
+    dict(type="MultiStepLR", milestones=[180, 220], gamma=0.1, by_epoch=False, begin=0, end=240),
 ]

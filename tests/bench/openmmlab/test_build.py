@@ -69,7 +69,7 @@ def test_rule_1_missing_left_over_and_misshapen_tensors_are_refused(work: Path) 
 
 
 def test_rule_1_one_other_bit_is_found(work: Path) -> None:
-    card, tensors = read_checkpoint(checkpoint(work))
+    _, tensors = read_checkpoint(checkpoint(work))
     _, model = build(load_protocol("mini_voc_seg_fcn"), checkpoint(work))
     with torch.no_grad():
         weight = model.backbone.layer3[1].conv2.weight
