@@ -22,6 +22,8 @@ from bench.jobs import available_cores
 
 RECIPES = ("moco-v2-mini", "densecl-mini")
 ARCHITECTURE = "resnet18"
+EPOCHS = 10
+"""Fewer than the recipes' own, so that the whole demo takes minutes."""
 
 
 def run_demo(work: Path, processes: int | None) -> int:
@@ -39,6 +41,7 @@ def run_demo(work: Path, processes: int | None) -> int:
     _together(
         [
             ["pretrain", recipe, "--data", data / "pretrain" / "images", "--work", work, "--threads", threads]
+            + ["--set", f"epochs={EPOCHS}", "--set", "schedule.warmup_epochs=1"]
             + (["--resume"] if run.exists() else [])
             for recipe, run in runs.items()
         ],

@@ -40,7 +40,7 @@ class Scene:
 
 
 def background(rng: np.random.Generator, height: int, width: int) -> Grey:
-    """Two to four regions (3, H, W) with textures of their own and crooked borders."""
+    """Two to four regions (3, H, W) with textures of their own, fainter than the objects', and crooked borders."""
     x, y = grid(height, width)
     count = int(rng.integers(2, 5))
     slope = rng.uniform(-1, 1, (count, 2)) * 2.2 / max(height, width)
@@ -56,7 +56,7 @@ def background(rng: np.random.Generator, height: int, width: int) -> Grey:
         bend = np.float32(rng.uniform(0, 0.5)) * crop_noise(rng, height, width, 1.8)
         shift = rng.uniform(0, 16, 2).astype(np.float32)
         t = sample(name, cos * x - sin * y + bend + shift[0], sin * x + cos * y + bend + shift[1])
-        np.copyto(canvas, mix(t, colours(rng, rng.uniform(0.1, 0.4))), where=region == index)
+        np.copyto(canvas, mix(t, colours(rng, rng.uniform(0.06, 0.24))), where=region == index)
     return canvas
 
 
@@ -86,8 +86,8 @@ def scene(
     size: tuple[int, int],
     kinds: Sequence[str],
     *,
-    objects: tuple[int, int] = (2, 6),
-    scale: tuple[float, float] = (0.12, 0.42),
+    objects: tuple[int, int] = (1, 5),
+    scale: tuple[float, float] = (0.18, 0.45),
     crowd: bool = False,
 ) -> Scene:
     """A scene of `size` (width, height) with `objects` (fewest, most) objects of `kinds`.
@@ -97,7 +97,7 @@ def scene(
     """
     width, height = size
     stage = Stage(background(rng, height, width), rng.uniform(0, 2 * np.pi))
-    clutter(rng, stage, int(rng.integers(2, 7)))
+    clutter(rng, stage, int(rng.integers(1, 4)))
     placed: list[tuple[str, float, bool, bool]] = []
     keep: list[float] = []
 
