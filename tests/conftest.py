@@ -1,8 +1,16 @@
-"""Fixtures shared by all tests."""
+"""Fixtures and settings shared by all tests."""
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Slow machines are no failures, and continuous integration sees the same examples every time.
+settings.register_profile(
+    "suite", deadline=None, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
