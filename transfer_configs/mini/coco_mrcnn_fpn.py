@@ -73,7 +73,7 @@ model = dict(
         type="StandardRoIHead",
         bbox_roi_extractor=dict(
             type="SingleRoIExtractor",
-            roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=2),
+            roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=1),
             out_channels=64,
             featmap_strides=[8, 16],
             finest_scale=48,
@@ -93,7 +93,7 @@ model = dict(
         ),
         mask_roi_extractor=dict(
             type="SingleRoIExtractor",
-            roi_layer=dict(type="RoIAlign", output_size=14, sampling_ratio=2),
+            roi_layer=dict(type="RoIAlign", output_size=14, sampling_ratio=1),
             out_channels=64,
             featmap_strides=[8, 16],
             finest_scale=48,
@@ -131,7 +131,7 @@ model = dict(
     ),
     test_cfg=dict(
         rpn=dict(nms_pre=300, max_per_img=100, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=0),
-        rcnn=dict(score_thr=0.05, nms=dict(type="nms", iou_threshold=0.5), max_per_img=100, mask_thr_binary=0.5),
+        rcnn=dict(score_thr=0.05, nms=dict(type="nms", iou_threshold=0.5), max_per_img=30, mask_thr_binary=0.5),
     ),
 )
 

@@ -18,7 +18,7 @@ protocol = dict(
     headline="AP",
     plan=dict(
         batch_size=4,
-        iterations=240,
+        iterations=260,
         learning_rate=0.02,
         final_learning_rate=0.0002,
         norm_weight_decay=0.0,
@@ -67,7 +67,7 @@ model = dict(
         type="StandardRoIHead",
         bbox_roi_extractor=dict(
             type="SingleRoIExtractor",
-            roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=2),
+            roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=1),
             out_channels=64,
             featmap_strides=[8, 16],
             finest_scale=48,
@@ -155,7 +155,7 @@ test_dataloader = dict(
 )
 test_evaluator = dict(type="VOCDetectionMetric")
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=240)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=260)
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="OptimWrapper",
@@ -165,5 +165,5 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=20),
-    dict(type="MultiStepLR", milestones=[180, 220], gamma=0.1, by_epoch=False, begin=0, end=240),
+    dict(type="MultiStepLR", milestones=[195, 240], gamma=0.1, by_epoch=False, begin=0, end=260),
 ]
