@@ -135,7 +135,7 @@ def test_splits_are_disjoint(generated):
     hashes = tree(generated)
     photographs = ("JPEGImages/", "train2017/", "val2017/", "leftImg8bit/", "pretrain/images/")
     images = [digest for name, digest in hashes.items() if any(folder in name for folder in photographs)]
-    assert len(images) > 40
+    assert len(images) == 2 * 10 + 5 + 5
     assert len(images) == len(set(images))
 
 
