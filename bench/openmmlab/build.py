@@ -55,7 +55,6 @@ def slots(card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
     return {
         "card:depth": int(card.architecture.removeprefix("resnet")),
         "card:stage_channels": list(channels),
-        "card:last_channels": channels[-1],
         "card:upper_channels": list(channels[1:]),
         "card:mean": [255 * value for value in card.mean],
         "card:std": [255 * value for value in card.std],

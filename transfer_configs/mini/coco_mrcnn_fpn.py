@@ -3,7 +3,7 @@
 Purpose: does the backbone localise, name and outline objects of several sizes?
 Cost: about 90 s on one CPU core with ResNet-18 (bfloat16), 170 s with ResNet-50.
 Metric: box AP (%) of pycocotools; also mask AP and both at IoU .50 and .75 and by object size.
-A small sibling of the FPN family A of the self-supervised literature (two fully connected layers, no norm in the heads):
+A small sibling of the FPN family A of the self-supervised literature (two fully connected layers, no norm in heads):
 batch normalisation in training mode, no weight decay on norm parameters (as detectron2 does), step schedule. Smaller
 than the usual: three levels from stride 8, 64 channels, 32 regions an image, box regression and masks shared by the
 classes, four images an iteration, 30 detections an image.
