@@ -31,7 +31,8 @@ def run_demo(work: Path, processes: int | None) -> int:
     console = Console(soft_wrap=True, highlight=False)
     started = time.monotonic()
     data, runs = work / "data", {recipe: work / "pretraining" / f"{recipe}-seed0" for recipe in RECIPES}
-    parallel = [] if processes is None else ["--processes", str(processes)]
+    options = ["--data", data, "--work", work, "--seeds", "1"]
+    options += [] if processes is None else ["--processes", str(processes)]
 
     _step(console, "Generate data: VOC, COCO and Cityscapes format, and unlabelled images")
     _together([["data", "generate", data]])
@@ -51,9 +52,9 @@ def run_demo(work: Path, processes: int | None) -> int:
         _together([["export", run]])
 
     _step(console, "Submit random initialisation and the two backbones: fine-tune on four protocols")
-    _together([["submit", f"random:{ARCHITECTURE}", "--name", "random", "--data", data, "--work", work, *parallel]])
+    _together([["submit", f"random:{ARCHITECTURE}", "--name", "random", *options]])
     for recipe, run in runs.items():
-        _together([["submit", run / "export", "--name", recipe, "--data", data, "--work", work, *parallel]])
+        _together([["submit", run / "export", "--name", recipe, *options]])
 
     _step(console, "Rank them")
     page, csv, markdown = work / "page", work / "leaderboard.csv", work / "leaderboard.md"
