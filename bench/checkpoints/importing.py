@@ -28,7 +28,7 @@ from bench.checkpoints.containers import file_sha256
 from bench.checkpoints.inspection import BACKBONE_FILE, CARD_FILE, Inspection, read_backbone
 from bench.checkpoints.values import convert
 from bench.errors import BenchError
-from leaderboard.records import Card, Pretraining, Source
+from leaderboard.records import RANDOM_METHOD, Card, Pretraining, Source
 from pretrain.backbones import build_backbone
 
 Triple = tuple[float, float, float]
@@ -125,7 +125,7 @@ def random_backbone(architecture_name: str, *, seed: int, name: str, work: Path)
     card = _card(
         {
             "name": name,
-            "method": "random initialisation",
+            "method": RANDOM_METHOD,
             "architecture": expected.name,
             "parameters": expected.parameters,
             "sha256": sha256,

@@ -4,8 +4,8 @@ All figures are in per cent, unrounded, and without a prefix. With `dump`, what 
 figures can be computed again without the model.
 """
 
+import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as run_length
 
 from bench.errors import BenchError
+from bench.files import write_atomically
 from bench.metrics.coco_detection import evaluate_coco, ground_truth_from_objects, load_ground_truth
 from bench.metrics.segmentation import confusion_matrix, segmentation_scores
 from bench.metrics.voc_detection import Detections, Objects, evaluate_voc
@@ -68,7 +69,7 @@ class VOCDetectionMetric(_Metric):
         objects, detections = [o for _, o, _ in results], [d for _, _, d in results]
         scores = evaluate_voc(objects, detections, self.num_classes)
         if self.dump:
-            _write_json(self.dump, _coco_results(names, detections, range(self.num_classes)))
+            write_atomically(self.dump, json.dumps(_coco_results(names, detections, range(self.num_classes))).encode())
         coco = evaluate_coco(
             ground_truth_from_objects(objects, self.num_classes),
             _coco_results(range(len(names)), detections, range(self.num_classes)),
@@ -115,7 +116,7 @@ class CocoDetectionMetric(_Metric):
             masks = [mask for _, _, image_masks in results for mask in image_masks or ()]
             found = [{**detection, "segmentation": mask} for detection, mask in zip(found, masks, strict=True)]
         if self.dump:
-            _write_json(self.dump, found)
+            write_atomically(self.dump, json.dumps(found).encode())
         metrics: dict[str, float] = {}
         for iou_type in self.iou_types:
             # loadRes decides by the first detection's keys what it was given, so boxes travel without masks and vice
@@ -158,10 +159,9 @@ class SegmentationMetric(_Metric):
         matrix = flat.reshape(self.num_classes, self.num_classes)
         scores = segmentation_scores(matrix)
         if self.dump:
-            temporary = self.dump.with_name(f".{self.dump.name}.tmp")
-            with temporary.open("wb") as file:
-                np.save(file, matrix)
-            _publish(temporary, self.dump)
+            content = io.BytesIO()
+            np.save(content, matrix)
+            write_atomically(self.dump, content.getvalue())
         return {"mIoU": scores.miou, "mAcc": scores.mean_accuracy, "aAcc": scores.pixel_accuracy}
 
 
@@ -203,16 +203,3 @@ def _coco_results(
             found.boxes.astype(np.float64).tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
         )
     ]
-
-
-def _write_json(path: Path, content: object) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content))
-    _publish(temporary, path)
-
-
-def _publish(temporary: Path, path: Path) -> None:
-    """Make a finished temporary file the file: after a crash there is all of it or nothing."""
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 
 from bench.environment import describe_environment, peak_memory_mib
 from bench.errors import BenchError
+from bench.files import write_atomically
 from bench.openmmlab.build import build_model, read_checkpoint, resolve
 from bench.openmmlab.precision import use_bf16
 from bench.openmmlab.prepare import prepare_openmmlab
@@ -73,7 +73,7 @@ def run_transfer(
     except DivergedError as error:
         failure = f"diverged: {error}"
     clock.lap("training")
-    _write(folder / "losses.csv", _losses_csv(record).encode())
+    write_atomically(folder / "losses.csv", _losses_csv(record).encode())
     if failure is None:
         store_weights(model, folder / WEIGHTS)
         clock.lap("store")
@@ -132,7 +132,7 @@ def store_weights(model: nn.Module, file: Path) -> None:
             parameter.copy_(half)
             halves[name] = half
     state = {name: halves.get(name, tensor).contiguous().cpu() for name, tensor in model.state_dict().items()}
-    _write(file, safetensors.torch.save(state))
+    write_atomically(file, safetensors.torch.save(state))
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
@@ -157,7 +157,7 @@ def _config(protocol: Protocol, card: Card, data_root: Path, folder: Path) -> di
     config["test_evaluator"]["dump"] = str(folder / dump)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+        write_atomically(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
     except OSError as error:
         raise BenchError(f"{folder} cannot be written: {error.strerror}; choose another --work folder") from error
     return config
@@ -216,16 +216,6 @@ def _losses_csv(record: Record) -> str:
     for i, (rate, losses) in enumerate(zip(record.rates, record.losses, strict=True), start=1):
         writer.writerow({"iteration": i, "learning_rate": f"{rate:.8g}", **{k: f"{v:.6g}" for k, v in losses.items()}})
     return text.getvalue()
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Atomically: after a crash there is all of it or nothing."""
-    temporary = file.with_name(f".{file.name}.tmp")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(file)
 
 
 class _Clock:
