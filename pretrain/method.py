@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from pretrain.images import ImageSource
 from pretrain.views import View, ViewPlan
 
 
@@ -42,6 +44,13 @@ class Method(nn.Module):
     plan: ViewPlan
     backbone: nn.Module
 
+    def prepare(self, source: ImageSource, folder: Path) -> None:
+        """Compute or open what the method needs to know of every image before the first step, e.g. masks.
+
+        Files go to `folder`, the run's own, and are found there again when a run is resumed. With several processes
+        the first calls it alone, the others when its files are there.
+        """
+
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """Named scalars for one batch: `loss` is differentiated, every other entry is detached, for the log.
 
@@ -49,6 +58,9 @@ class Method(nn.Module):
         read but not moved here: that is `after_step`'s part, so that a step that is not taken leaves no trace.
         """
         raise NotImplementedError
+
+    def before_update(self, step: int, total_steps: int) -> None:
+        """Change gradients after the backward pass of step `step` (from 1), e.g. to freeze a layer for a while."""
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Move momentum weights and queues. `step` counts finished optimiser steps, from 1 to `total_steps`."""

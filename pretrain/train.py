@@ -67,6 +67,9 @@ def train(
         if not place.on_main(lambda: run.claim(resume=resume)):
             return out
 
+        place.on_main(lambda: method.prepare(source, out))
+        if not place.main:
+            method.prepare(source, out)
         optimizer = recipe.optimizer.build((n, p) for n, p in method.named_parameters() if p.requires_grad)
         progress = run.load(method, optimizer)
         step, total = progress.step, record.planned_steps
@@ -97,6 +100,7 @@ def train(
                 scalars = model(views)
             optimizer.zero_grad(set_to_none=True)
             scalars["loss"].backward()
+            method.before_update(step + 1, total)
             optimizer.step()
             step += 1
             method.after_step(step, total)
@@ -113,7 +117,7 @@ def train(
                         "lr": rate,
                         **measured,
                         "seconds": round(reached.seconds, 3),
-                        "eta_seconds": round((now - opened) / (step - progress.step) * (total - step), 1),
+                        "eta_seconds": round((now - opened) / (step - progress.step) * (total - step), 3),
                     }
                 )
                 if place.main and (step == total or now - saved >= checkpoint_seconds):

@@ -1,17 +1,21 @@
-"""The methods: one file each, listed here."""
+"""The methods: one file each, named here. A file states its `METHODS` and their `RECIPES`."""
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from pretrain.method import Method
-from pretrain.methods import densecl, moco
 from pretrain.recipes import Recipe
 
-METHODS: tuple[type[Method], ...] = (
-    moco.MoCo,
-    densecl.DenseCL,
+FILES = (
+    "moco",
+    "densecl",
 )
+_MODULES = tuple(import_module(f"{__name__}.{file}") for file in FILES)
+
+METHODS: tuple[type[Method], ...] = tuple(method for module in _MODULES for method in module.METHODS)
 
 
 def all_recipes() -> dict[str, Recipe]:
     """Every recipe of every method by name."""
-    return {recipe.name: recipe for module in (moco, densecl) for recipe in module.RECIPES}
+    return {recipe.name: recipe for module in _MODULES for recipe in module.RECIPES}

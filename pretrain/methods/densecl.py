@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,9 @@ class DenseCLConfig(MoCoConfig):
     """Steps at the start with lambda = 0; the code offers it (1,000 to 10,000) for lambda near 1."""
     grid: int | None = None
     """Side S of the grid of cells, by average pooling of the backbone's map; None keeps the map (7 x 7 at 224)."""
+    dense_negatives: Literal["mean", "cell"] = "mean"
+    """What Q2 receives of a key: the mean over its cells, or one cell, each in its turn. With a handful of cells the
+    mean is told from any single cell by what averages out, so that the dense task is solved without looking."""
 
     def build(self) -> DenseCL:
         """The freshly initialised method."""
@@ -61,8 +64,8 @@ class DenseCL(MoCo):
         l_global = mean over n of InfoNCE(g_q; g_k, Q1)
         L = (1 - lambda) l_global + lambda l_dense
 
-    Q2 receives the mean over cells of the dense key, taken before normalisation and normalised then. Nothing
-    geometric enters: the crops may overlap or not.
+    Q2 receives the mean over cells of the dense key, taken before normalisation and normalised then (or one cell, see
+    `dense_negatives`). Nothing geometric enters: the crops may overlap or not.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -108,6 +111,8 @@ class DenseCL(MoCo):
             d_k = unit(D_k.mean(2))
             D_k = unit(D_k)
             B_k, g_k, D_k, d_k = (unshuffled(x, permutation) for x in (B_k, g_k, D_k, d_k))
+            if self.config.dense_negatives == "cell":
+                d_k = one_cell(D_k, self.steps)
 
             c = correspondence(B_q.flatten(2), B_k.flatten(2))
             D_k = D_k.gather(2, c[:, None].expand_as(D_q))
@@ -158,10 +163,18 @@ def correspondence(B_q: Tensor, B_k: Tensor) -> Tensor:
     return similarity.argmax(2)
 
 
+def one_cell(D: Tensor, step: int) -> Tensor:
+    """One cell of each image, (N, C, P) -> (N, C): cell (n + step) mod P of image n, so that all have their turn."""
+    n = torch.arange(len(D), device=D.device)
+    return D[n, :, (n + step) % D.shape[2]]
+
+
 def rows(D: Tensor) -> Tensor:
     """Cells as rows: (N, C, P) -> (N P, C)."""
     return D.transpose(1, 2).flatten(0, 1)
 
+
+METHODS = (DenseCL,)
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
@@ -198,6 +211,7 @@ RECIPES: tuple[Recipe, ...] = (
             view_size=64,
             blur_sigma=(0.1, 1.0),
             bn_splits=2,
+            dense_negatives="cell",
         ),
         epochs=70,
         batch_size=64,

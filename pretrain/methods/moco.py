@@ -198,6 +198,8 @@ PAPER_SGD = SGDConfig(lr=0.03, momentum=0.9, weight_decay=1e-4)
 COCO_SGD = SGDConfig(lr=0.3, momentum=0.9, weight_decay=1e-4)
 PAPER_COSINE = CosineSchedule(per="epoch")
 
+METHODS = (MoCo,)
+
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name="moco-v2-imagenet-200ep",
