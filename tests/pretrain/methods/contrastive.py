@@ -158,7 +158,12 @@ def plain_curve(start: MoCo, n: int, steps: int, size: int = 16) -> list[float]:
                         config.temperature,
                     )
             loss = (1 - config.dense_weight) * loss + config.dense_weight * total / (n * len(cells))
-            new_keys.append(F.normalize(d_k.mean((2, 3)), dim=1).detach())
+            if config.dense_negatives == "mean":
+                kept = d_k.mean((2, 3))
+            else:
+                turns = [cells[(i + step) % len(cells)] for i in range(n)]
+                kept = torch.stack([d_k[i, :, y, x] for i, (y, x) in enumerate(turns)])
+            new_keys.append(F.normalize(kept, dim=1).detach())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -22,10 +22,12 @@ def small(**changes: object) -> DenseCLConfig:
     return DenseCLConfig(**{**SMALL, **changes})
 
 
-@pytest.mark.parametrize(("bn_splits", "grid", "size"), [(1, None, 8), (2, 2, 12)])
-def test_training_is_the_papers_code(bn_splits: int, grid: int | None, size: int) -> None:
+@pytest.mark.parametrize(
+    ("bn_splits", "grid", "size", "negatives"), [(1, None, 8, "mean"), (2, 2, 12, "mean"), (2, None, 8, "cell")]
+)
+def test_training_is_the_papers_code(bn_splits: int, grid: int | None, size: int, negatives: str) -> None:
     """Cell by cell; with `grid`, 3 x 3 maps are pooled to 2 x 2 before matching and projection."""
-    method = build(small(bn_splits=bn_splits, grid=grid))
+    method = build(small(bn_splits=bn_splits, grid=grid, dense_negatives=negatives))
     steps = 12 if grid else 32
     expected = plain_curve(method, n=4, steps=steps, size=size)
     assert curve(method, n=4, steps=steps, size=size) == pytest.approx(expected, rel=1e-9)
