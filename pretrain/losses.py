@@ -36,27 +36,37 @@ class InfoNCE(NamedTuple):
     accuracy: Tensor
 
 
-def info_nce(queries: Tensor, positives: Tensor, negatives: Tensor, temperature: float) -> InfoNCE:
+def info_nce(
+    queries: Tensor, positives: Tensor, negatives: Tensor, temperature: float, own_negatives: Tensor | None = None
+) -> InfoNCE:
     """L = -1/R sum_r log( exp(q_r.k_r / T) / (exp(q_r.k_r / T) + sum_j exp(q_r.n_j / T)) ).
 
     `queries` (R, C), `positives` (R, C) and `negatives` (K, C) are taken as they come: normalise them first. Only
     `queries` receive a gradient; keys are constants (MoCo, arXiv 1911.05722, equation 1; DenseCL, equations 2 and 3).
+    `own_negatives` (R, M, C) join the sum over j of their row alone; the logged `negative` leaves them out.
 
     Computed in float32 (float64 for float64 input) also under autocast. The R x K logits are never held at once:
     forward takes rows in turns and keeps only the gradient (R, C), which is linear in what the chain rule brings.
     """
     differentiable = queries.requires_grad and torch.is_grad_enabled()
-    return InfoNCE(*_InfoNCE.apply(queries, positives, negatives, temperature, differentiable))
+    own = queries.new_empty(len(queries), 0, queries.shape[1]) if own_negatives is None else own_negatives
+    return InfoNCE(*_InfoNCE.apply(queries, positives, negatives, own, temperature, differentiable))
 
 
 class _InfoNCE(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, queries: Tensor, positives: Tensor, negatives: Tensor, temperature: float, grad: bool
+        ctx: FunctionCtx,
+        queries: Tensor,
+        positives: Tensor,
+        negatives: Tensor,
+        own: Tensor,
+        temperature: float,
+        grad: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         with torch.autocast(queries.device.type, enabled=False):
             q = full_precision(queries)
-            k, n = positives.to(q.dtype), negatives.to(q.dtype)
+            k, n, own = positives.to(q.dtype), negatives.to(q.dtype), own.to(q.dtype)
             rows = max(1, min(len(q), MAX_LOGITS // len(n)))
             gradient = torch.empty_like(q) if grad else q.new_empty(0)
             log_losses, similarities, correct = [], [], []
@@ -65,18 +75,23 @@ class _InfoNCE(torch.autograd.Function):
                 similarity = (q[part] * k[part]).sum(1)
                 positive = similarity / temperature
                 logits = (q[part] / temperature) @ n.T
+                own_logits = (own[part] @ (q[part] / temperature)[:, :, None])[:, :, 0]
                 largest_negative = logits.amax(1)
+                if own.shape[1]:
+                    largest_negative = torch.maximum(largest_negative, own_logits.amax(1))
                 largest = torch.maximum(largest_negative, positive)
                 exp_negative = logits.sub_(largest[:, None]).exp_()
                 exp_positive = (positive - largest).exp()
-                sum_negative = exp_negative.sum(1)
+                exp_own = (own_logits - largest[:, None]).exp()
+                sum_negative = exp_negative.sum(1) + exp_own.sum(1)
                 total = sum_negative + exp_positive
                 log_losses.append(total.log() + largest - positive)
                 similarities.append(similarity)
                 correct.append(positive > largest_negative)
                 if grad:
                     # dL_r/dq_r = sum_j p_rj (n_j - k_r) / T with the softmax p
-                    pull = torch.addcmul(exp_negative @ n, sum_negative[:, None], k[part], value=-1)
+                    pull = exp_negative @ n + (exp_own[:, None] @ own[part])[:, 0]
+                    pull = torch.addcmul(pull, sum_negative[:, None], k[part], value=-1)
                     gradient[part] = pull / (total[:, None] * (temperature * len(q)))
             loss = torch.cat(log_losses).mean()
             positive_mean = torch.cat(similarities).mean()
@@ -91,7 +106,7 @@ class _InfoNCE(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, loss: Tensor, *_: Tensor):  # type: ignore[no-untyped-def]
         (gradient,) = ctx.saved_tensors
-        return (gradient * loss).to(ctx.query_dtype), None, None, None, None
+        return (gradient * loss).to(ctx.query_dtype), None, None, None, None, None
 
 
 @torch.no_grad()

@@ -57,6 +57,25 @@ def test_equals_plain_code_with_gradient_for_any_number_of_rows_at_once(
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("held", [20, 10**6])
+def test_own_negatives_join_the_logits_of_their_row_alone(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "MAX_LOGITS", held)
+    q, k, n = draw(7, 20, 5)
+    own = unit(torch.randn(7 * 3, 5, dtype=torch.float64)).view(7, 3, 5)
+    own[0, 1] = q[0]  # one that beats the positive
+    ours, theirs = q.clone().requires_grad_(), q.clone().requires_grad_()
+    nce = info_nce(ours, k, n, 0.2, own)
+    rows = [plain(theirs[r : r + 1], k[r : r + 1], torch.cat((n, own[r])), 0.2) for r in range(7)]
+    expected = torch.stack(rows).mean()
+    torch.testing.assert_close(nce.loss, expected, rtol=1e-12, atol=1e-12)
+    nce.loss.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-12, atol=1e-12)
+    beaten = [bool((torch.cat((n, own[r])) @ q[r] >= k[r] @ q[r]).any()) for r in range(7)]
+    assert nce.accuracy.item() == pytest.approx(1 - sum(beaten) / 7)
+    assert torch.equal(nce.negative, info_nce(q, k, n, 0.2).negative)
+
+
 def test_gradient_is_the_numerical_one() -> None:
     q, k, n = draw(3, 5, 4)
     assert torch.autograd.gradcheck(lambda q: info_nce(q, k, n, 0.3).loss, (q.requires_grad_(),))
