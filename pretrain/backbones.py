@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.models import resnet
 
+from pretrain.batchnorm import SplitBatchNorm2d
 from pretrain.errors import PretrainError
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101")
@@ -24,44 +23,6 @@ _BUILDERS = {
 }
 STRIDES = (4, 8, 16, 32)
 """Input pixels per cell of C2, C3, C4 and C5."""
-
-
-class SplitBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that treats a batch of N as `splits` batches of N / splits, as that many devices would.
-
-    In training, slice g (images gN/G to (g+1)N/G - 1) is normalised with its own mean and variance, and the running
-    statistics become the mean of those that the slices alone would have given. In evaluation it is plain batch norm.
-
-    Raises `PretrainError` in training if N is not a multiple of `splits`.
-    """
-
-    def __init__(self, num_features: int, *, splits: int) -> None:
-        super().__init__(num_features)
-        self.splits = splits
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise `input` (N, C, H, W)."""
-        if not self.training:
-            return super().forward(input)
-        n = len(input)
-        if n % self.splits:
-            raise PretrainError(
-                f"a batch of {n} images cannot be cut into {self.splits} equal parts for batch norm; "
-                "choose a batch size per process that is a multiple of bn_splits"
-            )
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            raise PretrainError("split batch norm needs running statistics; build it with track_running_stats=True")
-        means = self.running_mean.repeat(self.splits, 1)
-        variances = self.running_var.repeat(self.splits, 1)
-        parts = [
-            F.batch_norm(part, mean, variance, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
-            for part, mean, variance in zip(input.chunk(self.splits), means, variances, strict=True)
-        ]
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.copy_(means.mean(0))
-            self.running_var.copy_(variances.mean(0))
-        return torch.cat(parts)
 
 
 class ResNet(nn.Module):

@@ -6,7 +6,8 @@ from torch import nn
 from torchvision.models import resnet
 from torchvision.models._utils import IntermediateLayerGetter
 
-from pretrain.backbones import ARCHITECTURES, STRIDES, ResNet, SplitBatchNorm2d, build_backbone
+from pretrain.backbones import ARCHITECTURES, STRIDES, ResNet, build_backbone
+from pretrain.batchnorm import SplitBatchNorm2d
 from pretrain.errors import PretrainError
 
 

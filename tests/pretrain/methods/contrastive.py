@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.backbones import SplitBatchNorm2d
+from pretrain.batchnorm import SplitBatchNorm2d
 from pretrain.distributed import batch_permutation, inverse
 from pretrain.methods import moco
 from pretrain.methods.densecl import DenseCL, DenseCLConfig
