@@ -10,6 +10,7 @@ from pretrain.recipes import Recipe
 FILES = (
     "moco",
     "densecl",
+    "regioncl",
 )
 _MODULES = tuple(import_module(f"{__name__}.{file}") for file in FILES)
 

@@ -1,0 +1,95 @@
+"""Training loops as the user of a method writes them, for methods that draw from PyTorch's generators."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gloo
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pretrain.distributed import gather
+from pretrain.views import View
+
+LR, SGD_MOMENTUM = 0.03, 0.9
+Batch = Callable[[int], list[View]]
+
+
+def sgd(modules: Sequence[nn.Module]) -> torch.optim.Optimizer:
+    return torch.optim.SGD([p for m in modules for p in m.parameters() if p.requires_grad], LR, SGD_MOMENTUM)
+
+
+def train(
+    method: Any,
+    batch: Batch,
+    steps: int,
+    *,
+    first: int = 0,
+    total: int = 0,
+    optimizer: torch.optim.Optimizer | None = None,
+    rank: int = 0,
+    world: int = 1,
+) -> list[float]:
+    """Losses of steps `first` to `steps`, generators seeded by the step; loss and gradients averaged over processes."""
+    optimizer = optimizer or sgd([method])
+    losses = []
+    for step in range(first, steps):
+        torch.manual_seed(step)
+        loss = method([part(view, rank, world) for view in batch(step)])["loss"]
+        losses.append(gather(loss.detach()[None]).mean().item())
+        optimizer.zero_grad()
+        loss.backward()
+        if world > 1:
+            for p in method.parameters():
+                if p.grad is not None:
+                    p.grad = gather(p.grad[None]).mean(0)
+        method.before_update(step + 1, total or steps)
+        optimizer.step()
+        method.after_step(step + 1, total or steps)
+    return losses
+
+
+def part(view: View, rank: int, world: int) -> View:
+    return View(*(t.chunk(world)[rank] for t in (view.pixels, view.box, view.flip, view.image_id)))
+
+
+def check_resume(build: Callable[[int], Any], batch: Batch, steps: int = 6, stop: int = 3) -> None:
+    """Uninterrupted training and one taken up from state dicts in a method of another seed: equal bit by bit."""
+    straight = build(0)
+    expected = train(straight, batch, steps)
+    stopped = build(0)
+    optimizer = sgd([stopped])
+    losses = train(stopped, batch, stop, total=steps, optimizer=optimizer)
+    state = copy.deepcopy((stopped.state_dict(), optimizer.state_dict()))
+    resumed = build(1)
+    optimizer = sgd([resumed])
+    resumed.load_state_dict(state[0])
+    optimizer.load_state_dict(state[1])
+    losses += train(resumed, batch, steps, first=stop, optimizer=optimizer)
+    assert losses == expected
+    a, b = straight.state_dict(), resumed.state_dict()
+    assert a.keys() == b.keys()
+    for key, value in a.items():
+        assert torch.equal(value, b[key]), key
+
+
+def check_two_processes(check: Callable[[int, int, Path], None], build: Callable[[], Any], batch: Batch, folder: Path):
+    """`check` saves `result` of each rank; both ranks must be one process with the whole batch."""
+    gloo.run(check, 2, folder)
+    losses, state = result(build(), batch, 0, 1)
+    for rank in range(2):
+        their_losses, theirs = torch.load(folder / f"{rank}.pt", weights_only=True)
+        assert their_losses == pytest.approx(losses, rel=1e-11)
+        for key, value in state.items():
+            # Batch norm of one process with several parts averages its running statistics; those of ranks are theirs.
+            if not key.endswith(("running_mean", "running_var")):
+                torch.testing.assert_close(theirs[key], value, rtol=1e-9, atol=1e-11, msg=key)
+
+
+def result(method: Any, batch: Batch, rank: int, world: int, steps: int = 5) -> tuple[list[float], dict[str, Tensor]]:
+    losses = train(method, batch, steps, rank=rank, world=world)
+    return losses, method.state_dict()
