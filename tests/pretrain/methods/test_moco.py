@@ -12,9 +12,10 @@ from pretrain.augment import ColorJitter, GaussianBlur, Grayscale
 from pretrain.backbones import build_backbone
 from pretrain.errors import PretrainError
 from pretrain.methods import METHODS, all_recipes, moco
-from pretrain.methods.moco import RECIPES, MoCo, MoCoConfig
-from pretrain.recipes import CosineSchedule, SGDConfig
+from pretrain.methods.moco import RECIPES, MoCo, MoCoConfig, MoCoV1, MoCoV1Config
+from pretrain.recipes import CosineSchedule, SGDConfig, StepSchedule
 
+CURVES_OF = Path(__file__).parent / "curves"
 CURVES = json.loads((Path(__file__).parent / "reference_curves.json").read_text())
 
 
@@ -23,9 +24,10 @@ def small(**changes: object) -> MoCoConfig:
 
 
 @pytest.mark.parametrize("bn_splits", [1, 2])
-def test_training_is_the_papers_code(bn_splits: int) -> None:
+@pytest.mark.parametrize("kind", [MoCoConfig, MoCoV1Config])
+def test_training_is_the_papers_code(kind: type[MoCoConfig], bn_splits: int) -> None:
     """Also shows that moving momentum after the step gives the keys of the code, which moves it before the keys."""
-    method = build(small(bn_splits=bn_splits))
+    method = build(kind(**{**SMALL, "bn_splits": bn_splits}))
     expected = plain_curve(method, n=8, steps=32)
     assert curve(method, n=8, steps=32) == pytest.approx(expected, rel=1e-9)
 
@@ -35,6 +37,8 @@ def test_training_gives_the_recorded_losses() -> None:
     got = curve(build(small(bn_splits=2)), n=8, steps=40)
     assert got == pytest.approx(CURVES["moco-v2"], rel=1e-7)
     assert got[-1] < got[8]  # it learns, once the random queue is flushed
+    v1 = curve(build(MoCoV1Config(**{**SMALL, "bn_splits": 2})), n=8, steps=40)
+    assert v1 == pytest.approx(json.loads((CURVES_OF / "moco-v1.json").read_text()), rel=1e-7)
 
 
 def test_nothing_but_backbone_and_head_receives_a_gradient() -> None:
@@ -156,7 +160,8 @@ def test_views_are_the_papers() -> None:
             Grayscale(p=0.2),
             GaussianBlur(sigma=(0.1, 2.0), p=0.5),
         )
-    v1 = MoCoConfig(backbone="resnet18", augmentation="v1", head="linear", temperature=0.07, queue=8).build()
+    v1 = MoCoV1Config(backbone="resnet18", queue=8).build()
+    assert v1.config.temperature == 0.07
     assert v1.plan.specs[0].colour == (Grayscale(p=0.2), ColorJitter(0.4, 0.4, 0.4, 0.4, p=1.0))
     assert sorted(v1.head.state_dict()) == ["bias", "weight"]
 
@@ -196,9 +201,9 @@ def test_recipes_fit_together() -> None:
     assert {recipe.name for recipe in RECIPES} <= set(recipes)
     for recipe in recipes.values():
         config = recipe.method
-        assert isinstance(config, MoCoConfig)
-        assert config.queue % recipe.batch_size == 0, recipe.name
-        assert recipe.batch_size % config.bn_splits == 0, recipe.name
+        if isinstance(config, MoCoConfig):
+            assert config.queue % recipe.batch_size == 0, recipe.name
+            assert recipe.batch_size % config.bn_splits == 0, recipe.name
 
 
 def test_paper_recipes_have_the_papers_settings() -> None:
@@ -220,6 +225,19 @@ def test_paper_recipes_have_the_papers_settings() -> None:
         assert config.momentum_schedule == "constant"
 
 
+def test_v1_has_the_papers_settings() -> None:
+    recipe = all_recipes()["moco-v1-imagenet-200ep"]
+    assert (recipe.epochs, recipe.batch_size) == (200, 256)
+    assert recipe.optimizer == SGDConfig(lr=0.03, momentum=0.9, weight_decay=1e-4, nesterov=False)
+    assert recipe.schedule == StepSchedule(milestones=(120, 160), gamma=0.1, warmup_epochs=0)
+    factors = [recipe.schedule.factor(10 * epoch, 10, 200) for epoch in (0, 119, 120, 159, 160, 199)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    config = recipe.method
+    assert isinstance(config, MoCoV1Config)
+    assert (config.queue, config.temperature, config.momentum, config.dim) == (65536, 0.07, 0.999, 128)
+
+
 def test_registered() -> None:
-    assert MoCo in METHODS
-    assert MoCo.info.id == "moco-v2"
+    assert {MoCo, MoCoV1} <= set(METHODS)
+    assert (MoCo.info.id, MoCoV1.info.id) == ("moco-v2", "moco-v1")
+    assert type(MoCoV1Config(backbone="resnet18", queue=8).build()) is MoCoV1
