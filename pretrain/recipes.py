@@ -6,18 +6,20 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal, Protocol, get_type_hints
 
 from pretrain.errors import PretrainError
 from pretrain.method import Method
-from pretrain.optimizers import OptimizerConfig, SGDConfig
+from pretrain.optimizers import AdamWConfig, LARSConfig, OptimizerConfig, SGDConfig
 from pretrain.schedules import CosineSchedule, Schedule, StepSchedule
-from pretrain.settings import as_text, parse
+from pretrain.settings import PROSE, as_text, parse
 
 __all__ = [
+    "AdamWConfig",
     "CosineSchedule",
+    "LARSConfig",
     "MethodConfig",
     "OptimizerConfig",
     "Recipe",
@@ -27,9 +29,6 @@ __all__ = [
     "find_recipe",
     "override",
 ]
-
-PROSE = {"prose": True}
-"""Marks fields that describe a recipe for people: they are not part of its hash."""
 
 
 class MethodConfig(Protocol):
@@ -153,7 +152,7 @@ def _replaced(part: Any, path: list[str], text: str) -> Any:
 def _plain(value: Any, *, hashed: bool) -> Any:
     """JSON values. For the hash, prose is left out and whole numbers equal floats (`lr=1` is `lr=1.0`)."""
     if is_dataclass(value):
-        kept = [item for item in fields(value) if not (hashed and item.metadata.get("prose"))]
+        kept = [item for item in fields(value) if not (hashed and _unhashed(item, getattr(value, item.name)))]
         return {
             "type": type(value).__name__,
             **{item.name: _plain(getattr(value, item.name), hashed=hashed) for item in kept},
@@ -165,3 +164,7 @@ def _plain(value: Any, *, hashed: bool) -> Any:
     if value is None or isinstance(value, str | int | float):
         return value
     raise TypeError(f"a recipe holds only dataclasses, tuples, numbers, text and None, not {type(value).__name__}")
+
+
+def _unhashed(item: Field[Any], value: Any) -> bool:
+    return bool(item.metadata.get("prose") or (item.metadata.get("added") and value == item.default))

@@ -1,10 +1,16 @@
-"""Reading a value from text by its type annotation."""
+"""Settings: reading a value from text by its type annotation, and the marks of fields that a hash treats apart."""
 
 from __future__ import annotations
 
 import math
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
+
+PROSE = {"prose": True}
+"""Marks fields that describe a recipe for people: they are not part of its hash."""
+ADDED = {"added": True}
+"""Marks fields that a published dataclass got later: at their default they are not part of a recipe's hash, so that
+earlier runs are still known as runs of the same recipe."""
 
 WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 

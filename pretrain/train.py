@@ -93,14 +93,14 @@ def train(
         interval = Interval(place, batch_size=recipe.batch_size, step=step)
         for views, waited in views_of_steps:
             torch.manual_seed(_step_seed(seed, step))
-            rate = recipe.optimizer.lr * recipe.schedule.factor(step, record.steps_per_epoch, recipe.epochs)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            factor = recipe.schedule.factor(step, record.steps_per_epoch, recipe.epochs)
+            rate = recipe.optimizer.set_step(optimizer, factor, step / total)
             with torch.autocast(place.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
                 scalars = model(views)
             optimizer.zero_grad(set_to_none=True)
             scalars["loss"].backward()
             method.before_update(step + 1, total)
+            recipe.optimizer.clip(optimizer)
             optimizer.step()
             step += 1
             method.after_step(step, total)

@@ -61,6 +61,18 @@ def test_the_hash_follows_every_setting_and_no_prose() -> None:
     assert len(hashes) == len(settings) + 2
 
 
+def test_a_field_added_later_counts_once_it_is_used() -> None:
+    """Hashes written into run folders and cards stay those of their recipes."""
+    base = toy_recipe()
+    for setting in ("optimizer.clip_norm=1", "optimizer.fixed_lr=head.,backbone.", "schedule.warmup_start=0.1"):
+        changed = override(base, [setting])
+        assert changed.sha256 != base.sha256
+    assert changed.schedule.factor(0, 1, 1) == 1
+    assert override(base, ["optimizer.fixed_lr=head.,backbone."]).optimizer.fixed_lr == ("head.", "backbone.")
+    mini = all_recipes()["moco-v2-mini"]
+    assert mini.sha256 == "fa26eb5a0701d750769a411409b7ddc017071630a75ad7f1b58f24c46f3839b0"
+
+
 def test_a_recipe_is_plain_json() -> None:
     values = toy_recipe().to_dict()
     assert json.loads(json.dumps(values)) == values
@@ -70,6 +82,10 @@ def test_a_recipe_is_plain_json() -> None:
         "momentum": 0.9,
         "weight_decay": 1e-4,
         "nesterov": False,
+        "exclude_norm_bias": False,
+        "clip_norm": None,
+        "clip_each": False,
+        "fixed_lr": [],
     }
     assert {item.name for item in fields(Recipe)} | {"type"} == values.keys()
 

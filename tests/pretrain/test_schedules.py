@@ -33,6 +33,15 @@ def test_cosine_per_step_with_warm_up() -> None:
     assert factors[-1] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 39 / 40)))
 
 
+def test_a_warm_up_may_start_above_zero() -> None:
+    """SwAV's from .3 to 4.8, then down to .0048."""
+    schedule = CosineSchedule(warmup_epochs=2, warmup_start=0.3 / 4.8, final=1e-3)
+    rates = [4.8 * schedule.factor(step, 5, 10) for step in range(50)]
+    assert rates[:11] == pytest.approx([0.3 + 4.5 * step / 10 for step in range(11)])
+    assert StepSchedule((1,), warmup_epochs=1, warmup_start=0.01).factor(5, 10, 2) == pytest.approx(0.505)
+    assert {CosineSchedule(final=1).factor(step, 5, 2) for step in range(10)} == {1.0}
+
+
 def test_steps_fall_at_the_start_of_their_epoch() -> None:
     schedule = StepSchedule(milestones=(160, 120), gamma=0.1, warmup_epochs=1)
     rates = {epoch: schedule.factor(epoch * 3, 3, 200) for epoch in (0, 1, 119, 120, 159, 160, 199)}
