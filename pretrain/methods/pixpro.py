@@ -1,0 +1,292 @@
+"""PixPro: each cell, smoothed with the cells that are like it, predicts the other view's cell at the same place.
+
+Xie et al., Propagate Yourself: Exploring Pixel-Level Consistency for Unsupervised Visual Representation Learning,
+CVPR 2021, arXiv 2011.10043.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from pretrain.augment import BYOL_COLOUR_1, BYOL_COLOUR_2, GaussianBlur
+from pretrain.backbones import build_backbone
+from pretrain.batchnorm import synchronised
+from pretrain.errors import PretrainError
+from pretrain.geometry import Placed, cell_diagonals, cell_distances
+from pretrain.losses import embedding_std, full_precision, unit
+from pretrain.method import Method, MethodInfo
+from pretrain.momentum import momentum_at, momentum_copy, momentum_update
+from pretrain.optimizers import LARSConfig, SGDConfig
+from pretrain.recipes import CosineSchedule, Recipe
+from pretrain.views import IMAGENET_STD, View, ViewPlan, ViewSpec
+
+Backbone = TypeVar("Backbone", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class PixProConfig:
+    """PixPro as published, without the instance branch (`instance_weight=1` adds it)."""
+
+    backbone: str = "resnet50"
+    hidden: int = 4096
+    """Width of the heads' hidden layer."""
+    dim: int = 256
+    """Width C of a cell's embedding."""
+    sharpness: float = 2.0
+    """gamma, the exponent of the similarities by which cells are averaged; at least 1."""
+    positive_distance: float = 0.7
+    """T, the largest distance of two cells that are a positive pair, in diagonals of the larger cell."""
+    instance_weight: float = 0.0
+    """Weight of BYOL's loss on the pooled maps, with a projection and a prediction of its own; 1 in the paper."""
+    momentum: float = 0.99
+    """Of the target network at the start; it rises to 1 along a cosine."""
+    view_size: int = 224
+    """Side of a view in pixels."""
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Range of a crop's share of the image area."""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Range of the blur's standard deviation in pixels of the view."""
+
+    def __post_init__(self) -> None:
+        if self.sharpness < 1:
+            raise PretrainError(f"sharpness {self.sharpness} must be at least 1: below, its gradient is infinite at 0")
+
+    def build(self) -> PixPro:
+        """The freshly initialised method."""
+        return PixPro(self)
+
+
+class PixPro(Method):
+    """The two views of an image are compared cell by cell where they show the same place.
+
+    x_i are the cells of the trained network's projected map, x'_j those of its momentum copy for the other view, all
+    of one image. The pixel propagation module averages the cells of a map by their likeness,
+
+        y_i = unit( sum_j max(cos(x_i, x_j), 0)^gamma unit(g(x_j)) ),   g a 1 x 1 convolution,
+
+    and (i, j) is a positive pair if the centres of the two cells in the original image are nearer than T times the
+    diagonal of the larger cell. With m(y, x') the mean of cos(y_i, x'_j) over an image's positive pairs, 0 without any,
+
+        L = -2 mean_n m(y^1, x'^2) - 2 mean_n m(y^2, x'^1),   in [-4, 4].
+
+    There are no negatives. Momentum moves after the optimiser's step, by the amount with which the authors' code moves
+    it before the next forward pass: the targets are the same.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        id="pixpro",
+        name="PixPro",
+        unit="cell",
+        partner="the other view's cells at the same place",
+        loss="cosine to smoothed cells",
+        second_network="momentum",
+        negatives="none",
+        paper="arXiv 2011.10043",
+        fidelity="code",
+        uncertain=(
+            "coordinates are shares of the image; in the code shares of its side less one pixel",
+            "the weight 1 of the instance branch is remembered from the paper; the authors' scripts leave it out",
+            "the blur is a Gaussian, where the code calls Pillow, which approximates one by box filters",
+        ),
+    )
+
+    def __init__(self, config: PixProConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.plan = byol_views(config.view_size, config.crop_scale, config.blur_sigma)
+        self.backbone = synchronised(zero_init_residual(build_backbone(config.backbone)))
+        width = int(self.backbone.width)
+        self.projector = synchronised(pixel_head(width, config.hidden, config.dim))
+        self.value = nn.Conv2d(config.dim, config.dim, 1)
+        self.momentum_backbone = momentum_copy(self.backbone)
+        self.momentum_projector = momentum_copy(self.projector)
+        self.instance = InstanceBranch(width, config.hidden, config.dim) if config.instance_weight > 0 else None
+
+    def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
+        """`loss`, with an instance branch its parts, and for the log, of the first view's cells against the second's:
+
+        `positive` and `negative`, the mean similarity over positive and over all other pairs; `accuracy`, the share of
+        the cells with a positive pair whose most similar cell is positive; `matched`, the share of images with any
+        positive pair; and `std`, the spread of the projected cells.
+        """
+        maps = [self.backbone(view.pixels) for view in views]
+        x = [self.projector(B) for B in maps]
+        y = [propagate(x_v, self.value(x_v), self.config.sharpness) for x_v in x]
+        with torch.no_grad():
+            target_maps = [self.momentum_backbone(view.pixels) for view in views]
+            targets = [self.momentum_projector(B) for B in target_maps]
+
+        pairs = positive_pairs(views[0], views[1], maps[0].shape[-1], self.config.positive_distance)
+        first, second = cosines(y[0], targets[1]), cosines(y[1], targets[0])
+        loss = -2 * masked_mean(first, pairs).mean() - 2 * masked_mean(second, pairs.transpose(1, 2)).mean()
+        cells = x[0].detach().flatten(2).transpose(1, 2).flatten(0, 1)
+        log = {**pair_statistics(first.detach(), pairs), "std": embedding_std(unit(cells))}
+        if self.instance is None:
+            return {"loss": loss, **log}
+        loss_instance = self.instance(maps, target_maps)
+        total = loss + self.config.instance_weight * loss_instance
+        return {"loss": total, "loss_pixel": loss.detach(), "loss_instance": loss_instance.detach(), **log}
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Move the momentum network."""
+        m = momentum_at(step + 1, total_steps, self.config.momentum, "cosine")
+        momentum_update(self.momentum_backbone, self.backbone, m)
+        momentum_update(self.momentum_projector, self.projector, m)
+        if self.instance is not None:
+            momentum_update(self.instance.momentum_projector, self.instance.projector, m)
+
+
+class InstanceBranch(nn.Module):
+    """BYOL on the same maps: its own projection of every cell, a prediction, and only then the mean over the cells."""
+
+    def __init__(self, width: int, hidden: int, dim: int) -> None:
+        super().__init__()
+        self.projector = synchronised(pixel_head(width, hidden, dim))
+        self.predictor = synchronised(pixel_head(dim, hidden, dim))
+        self.momentum_projector = momentum_copy(self.projector)
+
+    def forward(self, maps: Sequence[Tensor], target_maps: Sequence[Tensor]) -> Tensor:
+        """-2 times the mean cosine of prediction and target in both directions, in [-4, 4]."""
+        predictions = [unit(full_precision(self.predictor(self.projector(B))).mean((2, 3))) for B in maps]
+        with torch.no_grad():
+            targets = [unit(full_precision(self.momentum_projector(B)).mean((2, 3))) for B in target_maps]
+        both = [(p * t).sum(1).mean() for p, t in zip(predictions, reversed(targets), strict=True)]
+        return -2 * both[0] - 2 * both[1]
+
+
+def propagate(x: Tensor, value: Tensor, sharpness: float) -> Tensor:
+    """The pixel propagation module: y (N, C, H, W) before its normalisation, from x and g(x), both (N, C, H, W)."""
+    with torch.autocast(x.device.type, enabled=False):
+        cells, values = unit(x.flatten(2)), unit(value.flatten(2))
+        likeness = (cells.transpose(1, 2) @ cells).clamp(min=0) ** sharpness
+        return (values @ likeness).view_as(x)  # `likeness` is symmetric
+
+
+def positive_pairs(a: Placed, b: Placed, size: int, threshold: float) -> Tensor:
+    """Which cells of `a` and of `b`, on maps of `size` x `size`, show the same place: bool (N, size^2, size^2)."""
+    diagonal = torch.maximum(cell_diagonals(a, size), cell_diagonals(b, size))
+    return cell_distances(a, b, size) < threshold * diagonal[:, None, None]
+
+
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine of each cell of `a` with each of `b` of the same image: maps (N, C, H, W) -> (N, HW, HW)."""
+    with torch.autocast(a.device.type, enabled=False):
+        return unit(a.flatten(2)).transpose(1, 2) @ unit(b.flatten(2))
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `values` (N, P, Q) where `mask` holds, image by image, and 0 for an image where it nowhere does: (N,)."""
+    return (values * mask).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
+
+
+def pair_statistics(similarity: Tensor, pairs: Tensor) -> dict[str, Tensor]:
+    """Scalars for the log from similarities and positive pairs, both (N, P, Q)."""
+    found = pairs.gather(2, similarity.argmax(2, keepdim=True))[..., 0]
+    possible = pairs.any(2)
+    return {
+        "positive": (similarity * pairs).sum() / pairs.sum().clamp(min=1),
+        "negative": (similarity * ~pairs).sum() / (~pairs).sum().clamp(min=1),
+        "accuracy": (found & possible).sum() / possible.sum().clamp(min=1),
+        "matched": possible.any(1).float().mean(),
+    }
+
+
+def pixel_head(width: int, hidden: int, dim: int) -> nn.Sequential:
+    """Maps (N, width, H, W) -> (N, dim, H, W): 1 x 1 convolutions with biases; batch norm and ReLU between them."""
+    return nn.Sequential(
+        nn.Conv2d(width, hidden, 1), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True), nn.Conv2d(hidden, dim, 1)
+    )
+
+
+def zero_init_residual(backbone: Backbone) -> Backbone:
+    """`backbone` with the last batch norm of every ResNet block at scale 0, so that a block starts as the identity."""
+    for module in backbone.modules():
+        if isinstance(module, Bottleneck | BasicBlock):
+            norm = module.bn3 if isinstance(module, Bottleneck) else module.bn2
+            nn.init.zeros_(norm.weight)
+    return backbone
+
+
+def byol_views(
+    size: int,
+    scale: tuple[float, float],
+    blur_sigma: tuple[float, float],
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+    std: tuple[float, float, float] = IMAGENET_STD,
+) -> ViewPlan:
+    """BYOL's two views: the first always blurred, the second seldom, but solarized at times."""
+    colours = [
+        tuple(replace(op, sigma=blur_sigma) if isinstance(op, GaussianBlur) else op for op in colour)
+        for colour in (BYOL_COLOUR_1, BYOL_COLOUR_2)
+    ]
+    return ViewPlan(
+        tuple(
+            ViewSpec(name, size, scale, interpolation=interpolation, flip=0.5, colour=colour)
+            for name, colour in zip(("first", "second"), colours, strict=True)
+        ),
+        std=std,
+    )
+
+
+PAPER_LARS = LARSConfig(lr=4.0, momentum=0.9, weight_decay=1e-5)
+"""The base rate 1 a batch of 256; vectors neither decayed nor adapted."""
+PAPER_COSINE = CosineSchedule(per="step", warmup_epochs=5, warmup_start=0.01, final=2.5e-7)
+"""From a hundredth of the rate up, then down to 1e-6."""
+
+METHODS = (PixPro,)
+
+RECIPES: tuple[Recipe, ...] = (
+    Recipe(
+        name="pixpro-imagenet-100ep",
+        method=PixProConfig(),
+        epochs=100,
+        batch_size=1024,
+        optimizer=PAPER_LARS,
+        schedule=PAPER_COSINE,
+        data="ImageNet-1k train, 1.28 M images",
+        paper="arXiv 2011.10043; code zdaxie/PixPro",
+        expected="VOC07+12 Faster R-CNN C4 AP 58.8; COCO 1x FPN (4conv-1fc) 40.8 / 36.8, C4 40.0 / 34.8 box / mask",
+        cost="8 GPUs with 128 images each, mixed precision; hours not published",
+    ),
+    Recipe(
+        name="pixpro-imagenet-400ep",
+        method=PixProConfig(),
+        epochs=400,
+        batch_size=1024,
+        optimizer=PAPER_LARS,
+        schedule=PAPER_COSINE,
+        data="ImageNet-1k train, 1.28 M images",
+        paper="arXiv 2011.10043; code zdaxie/PixPro",
+        expected="VOC07+12 Faster R-CNN C4 AP 60.2, AP50 83.8, AP75 67.7; COCO Mask R-CNN 1x C4 40.5 / 35.3 box / mask",
+        cost="8 GPUs with 128 images each, mixed precision; hours not published",
+    ),
+    Recipe(
+        name="pixpro-imagenet-400ep-instance",
+        method=PixProConfig(instance_weight=1.0),
+        epochs=400,
+        batch_size=1024,
+        optimizer=PAPER_LARS,
+        schedule=PAPER_COSINE,
+        data="ImageNet-1k train, 1.28 M images",
+        paper="arXiv 2011.10043; code zdaxie/PixPro",
+        expected="COCO Mask R-CNN 1x FPN (4conv-1fc) 41.4 / 37.4 box / mask (41.3 / 37.1 after 100 epochs)",
+        cost="8 GPUs with 128 images each, mixed precision; hours not published",
+    ),
+    Recipe(
+        name="pixpro-mini",
+        method=PixProConfig(backbone="resnet18", hidden=512, view_size=96, blur_sigma=(0.1, 1.0)),
+        epochs=70,
+        batch_size=64,
+        optimizer=SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4),
+        schedule=CosineSchedule(per="step", warmup_epochs=2),
+        precision="bf16",
+        data="a few thousand small images",
+        paper="arXiv 2011.10043, reduced to a processor; views of 96 pixels, so that a map has 3 x 3 cells",
+    ),
+)
