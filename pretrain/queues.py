@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.errors import PretrainError
+from pretrain.losses import MAX_LOGITS, full_precision
 
 
 class Queue(nn.Module):
@@ -41,3 +42,16 @@ class Queue(nn.Module):
         rows = (self.pointer + torch.arange(n, device=self.keys.device)) % size
         self.keys.index_copy_(0, rows, keys.to(self.keys.dtype))
         self.pointer.add_(n).remainder_(size)
+
+
+@torch.no_grad()
+def nearest(queries: Tensor, keys: Tensor, count: int) -> Tensor:
+    """Rows of `keys` (K, C) with the largest dot products, the largest first: int64 (R, count) for `queries` (R, C).
+
+    In full precision also under autocast. The R x K products are never held at once: queries come in turns.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        q = full_precision(queries)
+        k = keys.to(q.dtype)
+        parts = torch.split(q, max(1, MAX_LOGITS // len(k)))
+        return torch.cat([(part @ k.T).topk(count, dim=1).indices for part in parts])

@@ -9,6 +9,7 @@ from pretrain.recipes import Recipe
 
 FILES = (
     "moco",
+    "mochi",
     "densecl",
     "regioncl",
 )

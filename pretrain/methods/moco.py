@@ -18,7 +18,7 @@ from pretrain.backbones import ResNet, build_backbone
 from pretrain.distributed import batch_permutation, gather, inverse, reorder, world_size
 from pretrain.errors import PretrainError
 from pretrain.heads import init_openselfsup, mlp_head
-from pretrain.losses import embedding_std, info_nce, unit
+from pretrain.losses import InfoNCE, embedding_std, info_nce, unit
 from pretrain.method import Method, MethodInfo
 from pretrain.momentum import MomentumSchedule, momentum_at, momentum_copy, momentum_update
 from pretrain.queues import Queue
@@ -143,8 +143,8 @@ class MoCo(Method):
             permutation = self.shuffle_permutation(len(x_k))
             k = self.momentum_head(self.momentum_backbone(shuffled(x_k, permutation)).mean((2, 3)))
             k = unshuffled(unit(k), permutation)
-        nce = info_nce(q, k, self.queue.keys, self.config.temperature)
-        self._keys = k
+        nce = self.contrast(q, k)
+        self._keys, self.embeddings = k, q.detach()
         return {
             "loss": nce.loss,
             "positive": nce.positive,
@@ -152,6 +152,10 @@ class MoCo(Method):
             "accuracy": nce.accuracy,
             "std": embedding_std(q),
         }
+
+    def contrast(self, q: Tensor, k: Tensor) -> InfoNCE:
+        """The loss of unit queries (N, C) and their keys (N, C) against the queue as it stands."""
+        return info_nce(q, k, self.queue.keys, self.config.temperature)
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Move the momentum network, then replace the oldest keys by this step's of all processes."""
