@@ -1,4 +1,4 @@
-"""InfoNCE of queries against one positive key each and a queue of negatives."""
+"""InfoNCE of queries against one positive key each and a queue of negatives, and what tells collapse from learning."""
 
 from __future__ import annotations
 
@@ -116,3 +116,17 @@ def embedding_std(embeddings: Tensor) -> Tensor:
     About 1 if directions are uniform on the sphere, 0 if all collapsed to one point.
     """
     return full_precision(embeddings).std(0, correction=0).mean() * embeddings.shape[1] ** 0.5
+
+
+@torch.no_grad()
+def effective_rank(embeddings: Tensor) -> Tensor:
+    """How many dimensions vectors (N, C) use: exp of the entropy of their singular values, scaled to sum to 1.
+
+    From 1 (all on one line through the origin) to min(N, C) (all directions alike); 0 if all vectors are zero, and not
+    a number if one is not finite. Roy and Vetterli, The effective rank, EUSIPCO 2007.
+    """
+    if not embeddings.isfinite().all():
+        return embeddings.new_full((), float("nan"))
+    values = torch.linalg.svdvals(full_precision(embeddings))
+    total = values.sum()
+    return torch.special.entr(values / total.clamp_min(torch.finfo(total.dtype).tiny)).sum().exp() * (total > 0)

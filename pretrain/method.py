@@ -43,6 +43,8 @@ class Method(nn.Module):
     info: ClassVar[MethodInfo]
     plan: ViewPlan
     backbone: nn.Module
+    embeddings: Tensor | None = None
+    """Of the last forward pass, those (N, C) whose effective rank the loop logs now and then; set where `std` is."""
 
     def prepare(self, source: ImageSource, folder: Path) -> None:
         """Compute or open what the method needs to know of every image before the first step, e.g. masks.

@@ -43,13 +43,16 @@ class Interval:
         self._rows.append(torch.stack([value.detach().float() for value in scalars.values()]))
         self._waited += waited
 
-    def close(self) -> dict[str, Any]:
+    def close(self, **last: Tensor) -> dict[str, Any]:
         """Averages since the last call, over steps and ranks; all ranks must call it at the same step.
+
+        `last` are named scalars of the last step alone, averaged over ranks.
 
         Raises:
             PretrainError: the loss of a step was not finite; the message names the step.
         """
         table = self._place.mean(torch.stack(self._rows)).cpu()
+        measured_last = self._place.mean(torch.stack([x.float() for x in last.values()])).tolist() if last else []
         now = time.perf_counter()
         losses = table[:, self._names.index("loss")]
         for offset, loss in enumerate(losses.tolist()):
@@ -61,6 +64,7 @@ class Interval:
         seconds = now - self._opened
         steps = len(self._rows)
         values = dict(zip(self._names, table.double().mean(0).tolist(), strict=True))
+        values |= zip(last, measured_last, strict=True)
         line = {
             "scalars": {name: value if math.isfinite(value) else None for name, value in values.items()},
             "images_per_second": round(steps * self._batch_size / seconds, 2),

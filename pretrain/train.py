@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from pretrain.errors import PretrainError
 from pretrain.feed import feed
 from pretrain.images import ImageSource, steps_per_epoch
+from pretrain.losses import effective_rank
 from pretrain.method import Method
 from pretrain.processes import Place, joined
 from pretrain.recipes import Recipe
@@ -107,7 +108,8 @@ def train(
             interval.add(scalars, waited)
 
             if step % log_every == 0 or step == total:
-                measured = interval.close()  # raises if a loss was not finite, so that no checkpoint follows it
+                rank = {} if method.embeddings is None else {"rank": effective_rank(method.embeddings.detach())}
+                measured = interval.close(**rank)  # raises if a loss was not finite, so that no checkpoint follows it
                 now = time.perf_counter()
                 reached = Progress(step, progress.seconds + now - opened)
                 log.write(

@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from pretrain.backbones import build_backbone
-from pretrain.heads import dense_head, init_openselfsup, mlp_head
+from pretrain.heads import dense_head, init_openselfsup, mlp_head, norm_head
 
 
 def test_dense_head_is_the_mlp_at_every_cell() -> None:
@@ -35,3 +35,34 @@ def test_openselfsup_init_is_kaiming_fan_in() -> None:
     assert not head[0].bias.any()
     assert not head[2].bias.any()
     assert all(torch.equal(a, b) for a, b in zip(before, dense.parameters(), strict=True))
+
+
+def layers(head: nn.Sequential) -> list[str]:
+    """Each layer in short: its type, and `+b` for a trained bias or shift."""
+    trained = [{name for name, p in layer.named_parameters() if p.requires_grad} for layer in head]
+    return [
+        type(layer).__name__ + "".join(f"+{n[0]}" for n in sorted(names))
+        for layer, names in zip(head, trained, strict=True)
+    ]
+
+
+def test_heads_of_the_papers() -> None:
+    norm = "BatchNorm1d+b+w"
+    byol = norm_head(6, 8, 4, bias=True)
+    assert layers(byol) == ["Linear+b+w", norm, "ReLU", "Linear+w"]
+    simclr = norm_head(6, 6, 4, last_norm="scale")
+    assert layers(simclr) == ["Linear+w", norm, "ReLU", "Linear+w", "BatchNorm1d+w"]
+    simsiam = norm_head(6, 8, 8, 8, last_norm="plain")
+    assert layers(simsiam) == ["Linear+w", norm, "ReLU", "Linear+w", norm, "ReLU", "Linear+w", "BatchNorm1d"]
+    assert layers(norm_head(8, 3, 8, last_bias=True)) == ["Linear+w", norm, "ReLU", "Linear+b+w"]
+    assert layers(norm_head(6, 8, 4, bias=True, last_bias=True)) == ["Linear+b+w", norm, "ReLU", "Linear+b+w"]
+    assert simclr(torch.randn(5, 6)).shape == byol(torch.randn(5, 6)).shape == (5, 4)
+
+
+def test_a_dense_norm_head_is_the_perceptron_at_every_cell() -> None:
+    torch.manual_seed(0)
+    vectors, maps = norm_head(6, 8, 4, bias=True), norm_head(6, 8, 4, bias=True, dense=True)
+    for name, value in vectors.state_dict().items():
+        maps.state_dict()[name].copy_(value.view(maps.state_dict()[name].shape))
+    x = torch.randn(3, 6, 2, 5)
+    torch.testing.assert_close(maps(x).movedim(1, -1).flatten(0, 2), vectors(x.movedim(1, -1).flatten(0, 2)))

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pretrain import losses
-from pretrain.losses import embedding_std, info_nce, unit
+from pretrain.losses import effective_rank, embedding_std, info_nce, unit
 
 
 def loops(q: Tensor, k: Tensor, n: Tensor, temperature: float) -> float:
@@ -145,3 +145,16 @@ def test_embedding_std() -> None:
     torch.manual_seed(0)
     assert embedding_std(unit(torch.randn(4000, 64))).item() == pytest.approx(1, abs=0.02)
     assert embedding_std(unit(torch.ones(10, 64))).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_effective_rank() -> None:
+    """Equal singular values count fully; one direction is 1; otherwise the written-out entropy."""
+    assert effective_rank(torch.eye(5)).item() == pytest.approx(5)
+    assert effective_rank(torch.ones(6, 4)).item() == pytest.approx(1, abs=1e-4)
+    assert effective_rank(torch.zeros(6, 4)).item() == 0
+    assert effective_rank(torch.full((6, 4), math.inf)).isnan()
+    shares = [0.5, 0.3, 0.2]
+    expected = math.exp(-sum(p * math.log(p) for p in shares))
+    rotation = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))).Q
+    rows = torch.cat([torch.diag(torch.tensor(shares, dtype=torch.float64)) * 7, torch.zeros(2, 3)]) @ rotation
+    assert effective_rank(rows).item() == pytest.approx(expected, rel=1e-9)

@@ -44,8 +44,8 @@ def test_an_interval_averages_and_starts_anew() -> None:
         interval.add({"loss": torch.tensor(value), "std": torch.tensor(float("inf"))}, waited=0.0)
     assert interval.close()["scalars"] == {"loss": 3.0, "std": None}
     interval.add({"loss": torch.tensor(5, dtype=torch.bfloat16, requires_grad=True)}, waited=0.0)
-    line = interval.close()
-    assert line["scalars"] == {"loss": 5.0} and line["data_wait"] == 0
+    line = interval.close(rank=torch.tensor(2.5))
+    assert line["scalars"] == {"loss": 5.0, "rank": 2.5} and line["data_wait"] == 0
 
 
 def test_the_first_step_without_a_finite_loss_is_named() -> None:

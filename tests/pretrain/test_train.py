@@ -80,6 +80,8 @@ def test_the_log_averages_over_intervals(source: ImageSource, tmp_path: Path) ->
         for name in ("loss", "spread"):
             mean = sum(one["scalars"][name] for one in steps) / len(steps)
             assert line["scalars"][name] == pytest.approx(mean, rel=1e-5)
+        assert 1 <= line["scalars"]["rank"] <= 3
+        assert line["scalars"]["rank"] == steps[-1]["scalars"]["rank"]
         assert line["lr"] == steps[-1]["lr"]
         assert line["images_per_second"] > 0 and 0 <= line["data_wait"] <= 1 and line["peak_memory_mib"] > 10
     assert lines[-1]["eta_seconds"] == 0 < lines[0]["eta_seconds"]

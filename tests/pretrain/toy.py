@@ -62,7 +62,7 @@ class Toy(Method):
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         first, second = (self.head(self.dropout(self.backbone(v.pixels).mean((2, 3)))) for v in views)
         self.seen_dtype = first.dtype
-        self._seen = first.detach().float()
+        self._seen = self.embeddings = first.detach().float()
         loss = F.mse_loss(first.float(), second.float().detach() + self.memory)
         if self.config.poison_at and int(self.steps) + 1 == self.config.poison_at:
             loss = loss * float("nan")
