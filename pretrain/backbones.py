@@ -70,3 +70,11 @@ def build_backbone(name: str, *, bn_splits: int = 1) -> ResNet:
     Raises `PretrainError` for a name outside `ARCHITECTURES`.
     """
     return ResNet(name, bn_splits=bn_splits)
+
+
+def zero_init_residual(backbone: nn.Module) -> None:
+    """Start every residual block as the identity: the scale of its last batch norm becomes zero."""
+    for module in backbone.modules():
+        if isinstance(module, resnet.BasicBlock | resnet.Bottleneck):
+            last = module.bn3 if isinstance(module, resnet.Bottleneck) else module.bn2
+            nn.init.zeros_(last.weight)

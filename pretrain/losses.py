@@ -130,3 +130,20 @@ def effective_rank(embeddings: Tensor) -> Tensor:
     values = torch.linalg.svdvals(full_precision(embeddings))
     total = values.sum()
     return torch.special.entr(values / total.clamp_min(torch.finfo(total.dtype).tiny)).sum().exp() * (total > 0)
+
+
+@torch.no_grad()
+def matching(first: Tensor, second: Tensor) -> dict[str, Tensor]:
+    """Scalars for the log of a method without negatives: how well rows of `first` find their own in `second`.
+
+    Both are unit vectors (N, C) of the same N images. `positive` is the mean similarity of own pairs, `negative` that
+    of all others, `accuracy` the share of rows whose own partner is the most similar one; chance is 1 / N.
+    """
+    n = len(first)
+    similarity = full_precision(first) @ full_precision(second).T
+    own = similarity.diagonal()
+    return {
+        "positive": own.mean(),
+        "negative": (similarity.sum() - own.sum()) / max(1, n * (n - 1)),
+        "accuracy": (own >= similarity.amax(1)).to(own.dtype).mean(),
+    }

@@ -1,0 +1,277 @@
+"""BYOL: a trained network predicts what its own moving average makes of another view; there are no negatives.
+
+Grill et al., Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning, NeurIPS 2020, arXiv 2006.07733.
+The variant trained by SGD: Li et al., Revisiting the Critical Factors of Augmentation-Invariant Representation
+Learning, ECCV 2022, arXiv 2208.00275.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from pretrain.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale, Solarize
+from pretrain.backbones import build_backbone, zero_init_residual
+from pretrain.batchnorm import synchronised
+from pretrain.heads import norm_head
+from pretrain.losses import embedding_std, matching, unit
+from pretrain.method import Method, MethodInfo
+from pretrain.momentum import MomentumSchedule, momentum_at, momentum_copy, momentum_update
+from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig
+from pretrain.views import View, ViewPlan, ViewSpec
+
+
+@dataclass(frozen=True)
+class BYOLConfig:
+    """BYOL as published, for 1,000 epochs on ImageNet."""
+
+    backbone: str = "resnet50"
+    hidden: int = 4096
+    """Width of the hidden layer of projector and predictor."""
+    dim: int = 256
+    """Width C of a projection."""
+    last_bias: bool = False
+    """Whether the last layer of projector and predictor has a bias."""
+    momentum: float = 0.996
+    momentum_schedule: MomentumSchedule = "cosine"
+    view_size: int = 224
+    """Side of a view in pixels."""
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Range of a crop's share of the image area."""
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Range of the blur's standard deviation in pixels of the view."""
+    blur: tuple[float, float] = (1.0, 0.1)
+    """Probability of the blur in the first and in the second view."""
+    solarize: tuple[float, float] = (0.0, 0.2)
+    """Probability of solarisation in the first and in the second view."""
+    zero_init_residual: bool = False
+    """Start residual blocks as identities; the code's README calls it more stable and neutral for a ResNet-50."""
+
+    def build(self) -> BYOL:
+        """The freshly initialised method."""
+        return BYOL(self)
+
+
+def byol_views(config: BYOLConfig) -> ViewPlan:
+    """Two views that differ in how often they are blurred and solarised."""
+
+    def colour(blur: float, solarize: float) -> tuple[ColourOp, ...]:
+        return (
+            ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8),
+            Grayscale(p=0.2),
+            GaussianBlur(sigma=config.blur_sigma, p=blur),
+            Solarize(threshold=0.5, p=solarize),
+        )
+
+    return ViewPlan(
+        tuple(
+            ViewSpec(
+                name=name,
+                size=config.view_size,
+                scale=config.crop_scale,
+                interpolation=config.interpolation,
+                colour=colour(blur, solarize),
+            )
+            for name, blur, solarize in zip(("first", "second"), config.blur, config.solarize, strict=True)
+        )
+    )
+
+
+class BYOL(Method):
+    """Bootstrap your own latent.
+
+    g is the projector on the averaged map of the backbone f, q the predictor, theta the trained weights and xi their
+    moving average. For two views v, v' of an image
+
+        L = |q(g_theta(f_theta(v)))^ - g_xi(f_xi(v'))^|^2 + |q(g_theta(f_theta(v')))^ - g_xi(f_xi(v))^|^2,
+
+    averaged over images, with ^ for vectors of length 1; between 0 and 8. After the optimiser's step xi becomes
+    m xi + (1 - m) theta. Batch norm takes its statistics from the whole batch, of one view at a time; that of the
+    momentum network works in training mode on its own inputs.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        id="byol",
+        name="BYOL",
+        unit="image",
+        partner="the other view",
+        loss="squared distance of unit vectors",
+        second_network="momentum",
+        negatives="none",
+        paper="arXiv 2006.07733",
+        fidelity="code",
+        uncertain=(
+            "brightness is multiplied, where the code adds to it",
+            "weights start as PyTorch's, and the momentum network as a copy, where the code draws both anew (Haiku)",
+            "strided convolutions and pooling pad evenly, where the code pads as TensorFlow does",
+        ),
+    )
+
+    def __init__(self, config: BYOLConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.plan = byol_views(config)
+        self.backbone = synchronised(build_backbone(config.backbone))
+        if config.zero_init_residual:
+            zero_init_residual(self.backbone)
+        width, hidden, dim = self.backbone.width, config.hidden, config.dim
+        self.projector = synchronised(norm_head(width, hidden, dim, bias=True, last_bias=config.last_bias))
+        self.predictor = synchronised(norm_head(dim, hidden, dim, bias=True, last_bias=config.last_bias))
+        self.momentum_backbone = momentum_copy(self.backbone)
+        self.momentum_projector = momentum_copy(self.projector)
+
+    def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
+        """`loss`; for the log `positive`, `negative` and `accuracy` of matching predictions with targets, and `std`."""
+        x_1, x_2 = (view.pixels for view in views)
+        online = self.backbone(x_1), self.backbone(x_2)
+        with torch.no_grad():
+            target = self.momentum_backbone(x_1), self.momentum_backbone(x_2)
+        return self.image_loss(online, target)
+
+    def image_loss(self, online: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """What `forward` returns, from the maps (N, width, H, W) of both views by backbone and momentum backbone."""
+        z_1, z_2 = (self.projector(B.mean((2, 3))) for B in online)
+        p_1, p_2 = self.predictor(z_1), self.predictor(z_2)
+        with torch.no_grad():
+            t_1, t_2 = (self.momentum_projector(B.mean((2, 3))) for B in target)
+        self.embeddings = unit(z_1.detach())
+        return {
+            "loss": regression_loss(p_1, t_2) + regression_loss(p_2, t_1),
+            **matching(unit(p_1), unit(t_2)),
+            "std": embedding_std(self.embeddings),
+        }
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Move the momentum network."""
+        m = self.momentum_after(step, total_steps)
+        momentum_update(self.momentum_backbone, self.backbone, m)
+        momentum_update(self.momentum_projector, self.projector, m)
+
+    def momentum_after(self, step: int, total_steps: int) -> float:
+        """m of the update after step `step` (from 1)."""
+        return momentum_at(step, total_steps, self.config.momentum, self.config.momentum_schedule)
+
+
+def regression_loss(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Mean over rows of |p^ - t^|^2 = 2 - 2 cos(p, t), between 0 and 4, for vectors (R, C) of any length.
+
+    Gradients reach the predictions alone. In full precision also under autocast.
+    """
+    return (unit(predictions) - unit(targets.detach())).square().sum(1).mean()
+
+
+@dataclass(frozen=True)
+class BYOLSGDConfig(BYOLConfig):
+    """BYOL on the same footing as MoCo v2+: its heads, optimiser and momentum, for 200 epochs."""
+
+    last_bias: bool = True
+    momentum: float = 0.99
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+    def build(self) -> BYOLSGD:
+        """The freshly initialised method."""
+        return BYOLSGD(self)
+
+
+class BYOLSGD(BYOL):
+    """BYOL trained by SGD, so that its weights are as long as those of networks that are fine-tuned by SGD.
+
+    Everything is BYOL's, except that all layers of the heads have biases and momentum counts steps from 1.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        id="byol-sgd",
+        name="BYOL-SGD",
+        unit="image",
+        partner="the other view",
+        loss="squared distance of unit vectors",
+        second_network="momentum",
+        negatives="none",
+        paper="arXiv 2208.00275",
+        fidelity="code",
+        uncertain=(
+            "the grey conversion comes before the blur, which differs from the code's order by rounding alone",
+            "the blur is a Gaussian, where the code calls Pillow, which approximates one by box filters",
+        ),
+    )
+
+    def momentum_after(self, step: int, total_steps: int) -> float:
+        """m of the update after step `step`, which reaches 1 at the last."""
+        return momentum_at(step + 1, total_steps, self.config.momentum, self.config.momentum_schedule)
+
+
+def _imagenet(epochs: int, lr: float, weight_decay: float, momentum: float, *, expected: str, cost: str) -> Recipe:
+    """The paper's recipe; `lr` is its base rate, for 256 images a step."""
+    return Recipe(
+        name=f"byol-imagenet-{epochs}ep",
+        method=BYOLConfig(momentum=momentum),
+        epochs=epochs,
+        batch_size=4096,
+        optimizer=LARSConfig(lr=lr * 16, momentum=0.9, weight_decay=weight_decay, variant="byol"),
+        schedule=CosineSchedule(per="step", warmup_epochs=10),
+        data="ImageNet-1k train, 1.28 M images",
+        paper="arXiv 2006.07733; code google-deepmind/deepmind-research",
+        expected=expected,
+        cost=cost,
+    )
+
+
+_MINI = Recipe(
+    name="byol-mini",
+    method=BYOLConfig(backbone="resnet18", hidden=512, dim=128, momentum=0.99, view_size=64, blur_sigma=(0.1, 1.0)),
+    epochs=70,
+    batch_size=64,
+    optimizer=SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4),
+    schedule=CosineSchedule(per="step", warmup_epochs=2),
+    precision="bf16",
+    data="a few thousand small images",
+    paper="arXiv 2006.07733, reduced to a processor and, for its small batches, trained by SGD",
+    cost="one CPU core with AVX512-BF16: about 55 images/s, an hour for 3,000 images",
+)
+
+METHODS = (BYOL, BYOLSGD)
+
+RECIPES: tuple[Recipe, ...] = (
+    _imagenet(
+        300,
+        0.3,
+        1e-6,
+        0.99,
+        expected="ImageNet linear 72.5",
+        cost="512 TPU v3: about 2.5 hours (the paper's 8 hours for 1,000 epochs, in proportion)",
+    ),
+    _imagenet(
+        1000,
+        0.2,
+        1.5e-6,
+        0.996,
+        expected="ImageNet linear 74.3; VOC07 Faster R-CNN C4 AP50 77.5; VOC12 FCN mIoU 76.3",
+        cost="512 TPU v3: about 8 hours",
+    ),
+    Recipe(
+        name="byol-sgd-imagenet-200ep",
+        method=BYOLSGDConfig(),
+        epochs=200,
+        batch_size=256,
+        optimizer=SGDConfig(lr=0.03, momentum=0.9, weight_decay=1e-4),
+        schedule=CosineSchedule(per="step", warmup_epochs=10, warmup_start=1e-6 / 0.03),
+        data="ImageNet-1k train, 1.28 M images",
+        paper="arXiv 2208.00275; code megvii-research/revisitAIRL",
+        expected="ImageNet linear 72.1 (code's README)",
+        cost="not published",
+    ),
+    _MINI,
+    replace(
+        _MINI,
+        name="byol-sgd-mini",
+        method=BYOLSGDConfig(
+            backbone="resnet18", hidden=512, dim=128, momentum=0.99, view_size=64, blur_sigma=(0.1, 1.0)
+        ),
+        paper="arXiv 2208.00275, reduced to a processor",
+    ),
+)
