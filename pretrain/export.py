@@ -19,6 +19,8 @@ from pretrain.runs import Run, RunRecord, read_checkpoint, read_record
 
 PREFIX = "backbone."
 """Where a method keeps the network that is exported."""
+HEAD_PREFIX = "decode_head."
+"""Where a method keeps the segmentation head that it trains, if it does."""
 
 
 def export(run: Path, out: Path | None = None, *, name: str | None = None, unfinished: bool = False) -> Path:
@@ -26,7 +28,8 @@ def export(run: Path, out: Path | None = None, *, name: str | None = None, unfin
 
     The tensors are float32 under torchvision's names (batch norm's counters int64), sorted, so that equal weights
     give equal bytes. `name` is the submission's name in the card (default: recipe and seed). With `unfinished`, the
-    newest checkpoint of a run that has not ended is exported; the card then states the epochs really done.
+    newest checkpoint of a run that has not ended is exported; the card then states the epochs really done. A method
+    that trains a segmentation head leaves it beside the backbone in `head.safetensors`, in the same form.
 
     Raises:
         PretrainError: `run` is no run, is not finished, or its checkpoint does not hold a complete backbone; the name
@@ -38,6 +41,7 @@ def export(run: Path, out: Path | None = None, *, name: str | None = None, unfin
         raise PretrainError(f"{run} is not finished: continue it with --resume, then export it")
     state = read_checkpoint(opened.checkpoint, record)
     tensors, parameters = _backbone(state["method"], record, opened.checkpoint)
+    head = _checked(_under(HEAD_PREFIX, state["method"]), opened.checkpoint)
     data = save(tensors, metadata={"format": "pt"})
     card = _card(record, state["step"], name, parameters, hashlib.sha256(data).hexdigest(), opened.checkpoint)
     folder = out or run / "export"
@@ -45,8 +49,11 @@ def export(run: Path, out: Path | None = None, *, name: str | None = None, unfin
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PretrainError(f"cannot make the folder {folder}: {error.strerror}; choose another --out") from error
-    (folder / "card.json").unlink(missing_ok=True)  # a card never stands beside other weights than its own
+    for stale in ("card.json", "head.safetensors"):  # a card never stands beside other weights than its own
+        (folder / stale).unlink(missing_ok=True)
     write_atomic(folder / "backbone.safetensors", lambda file: file.write(data))
+    if head:
+        write_atomic(folder / "head.safetensors", lambda file: file.write(save(head, metadata={"format": "pt"})))
     write_text(folder / "card.json", card.to_json())
     return folder
 
@@ -54,16 +61,24 @@ def export(run: Path, out: Path | None = None, *, name: str | None = None, unfin
 def _backbone(method: dict[str, Any], record: RunRecord, checkpoint: Path) -> tuple[dict[str, Tensor], int]:
     """The backbone's tensors in order of their names, and its number of parameters; proven to fill the architecture."""
     backbone = build_backbone(record.architecture)
-    found = {key.removeprefix(PREFIX): value for key, value in method.items() if key.startswith(PREFIX)}
     try:
-        backbone.load_state_dict(found)
+        backbone.load_state_dict(_under(PREFIX, method))
     except RuntimeError as error:
         raise PretrainError(f"{checkpoint} does not hold a complete {record.architecture}: {error}") from error
-    tensors = {key: value.contiguous() for key, value in sorted(backbone.state_dict().items())}
+    return _checked(backbone.state_dict(), checkpoint), sum(p.numel() for p in backbone.parameters())
+
+
+def _under(prefix: str, method: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors whose names start with `prefix`, without it."""
+    return {key.removeprefix(prefix): value for key, value in method.items() if key.startswith(prefix)}
+
+
+def _checked(tensors: dict[str, Tensor], checkpoint: Path) -> dict[str, Tensor]:
+    """The tensors in order of their names, contiguous and proven to be finite."""
     broken = [key for key, value in tensors.items() if not value.isfinite().all()]
     if broken:
         raise PretrainError(f"{checkpoint}: {broken[0]} holds values that are not finite: the run has diverged")
-    return tensors, sum(p.numel() for p in backbone.parameters())
+    return {key: value.contiguous() for key, value in sorted(tensors.items())}
 
 
 def _card(record: RunRecord, steps: int, name: str | None, parameters: int, sha256: str, checkpoint: Path) -> Card:
@@ -78,7 +93,7 @@ def _card(record: RunRecord, steps: int, name: str | None, parameters: int, sha2
             parameters=parameters,
             sha256=sha256,
             pretraining=Pretraining(
-                recipe=f"{record.recipe['name']} (settings {record.recipe_sha256[:12]})",
+                recipe=_recipe(record),
                 data=record.data_name,
                 data_fingerprint=record.data_fingerprint,
                 images=record.images,
@@ -99,6 +114,13 @@ def _card(record: RunRecord, steps: int, name: str | None, parameters: int, sha2
         detail = error.errors()[0]
         where = ".".join(map(str, detail["loc"]))
         raise PretrainError(f"the card of {checkpoint.parent} is not valid: {where}: {detail['msg']}") from error
+
+
+def _recipe(record: RunRecord) -> str:
+    """Its name and the hash of its settings, and of the backbone that it started from where it did."""
+    settings = f"settings {record.recipe_sha256[:12]}"
+    start = record.recipe["method"].get("init_sha256")
+    return f"{record.recipe['name']} ({settings}{f', from backbone {start[:12]}' if start else ''})"
 
 
 def _crops(views: list[dict[str, Any]]) -> str:
