@@ -156,7 +156,9 @@ def prepare_masks(source: ImageSource, folder: Path, segmenter: Segmenter, *, si
             _write(partial, _Segmented(source, segmenter, side))
             partial.replace(path)
         except OSError as error:
-            raise PretrainError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from error
+            raise PretrainError(
+                f"cannot write {path}: {error.strerror}; free space or choose another folder"
+            ) from error
     return Masks(path)
 
 

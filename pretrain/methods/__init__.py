@@ -11,7 +11,11 @@ FILES = (
     "moco",
     "mochi",
     "densecl",
+    "swav",
+    "dino",
     "regioncl",
+    "pixpro",
+    "cp2",
 )
 _MODULES = tuple(import_module(f"{__name__}.{file}") for file in FILES)
 
