@@ -9,12 +9,17 @@ from pretrain.recipes import Recipe
 
 FILES = (
     "moco",
+    "byol",
     "mochi",
+    "moco_multicrop",
     "densecl",
     "swav",
     "dino",
+    "detcon",
     "regioncl",
     "pixpro",
+    "vicregl",
+    "slotcon",
     "cp2",
 )
 _MODULES = tuple(import_module(f"{__name__}.{file}") for file in FILES)

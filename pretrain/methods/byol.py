@@ -1,7 +1,7 @@
 """BYOL: a trained network predicts what its own moving average makes of another view; there are no negatives.
 
 Grill et al., Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning, NeurIPS 2020, arXiv 2006.07733.
-The variant trained by SGD: Li et al., Revisiting the Critical Factors of Augmentation-Invariant Representation
+The variant trained by SGD: Huang et al., Revisiting the Critical Factors of Augmentation-Invariant Representation
 Learning, ECCV 2022, arXiv 2208.00275.
 """
 
