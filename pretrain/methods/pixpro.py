@@ -7,26 +7,24 @@ CVPR 2021, arXiv 2011.10043.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, TypeVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from pretrain.augment import BYOL_COLOUR_1, BYOL_COLOUR_2, GaussianBlur
-from pretrain.backbones import build_backbone
+from pretrain.backbones import build_backbone, zero_init_residual
 from pretrain.batchnorm import synchronised
 from pretrain.errors import PretrainError
 from pretrain.geometry import Placed, cell_diagonals, cell_distances
+from pretrain.heads import norm_head
 from pretrain.losses import embedding_std, full_precision, unit
 from pretrain.method import Method, MethodInfo
+from pretrain.methods.byol import BYOLConfig, byol_views
 from pretrain.momentum import momentum_at, momentum_copy, momentum_update
 from pretrain.optimizers import LARSConfig, SGDConfig
 from pretrain.recipes import CosineSchedule, Recipe
-from pretrain.views import IMAGENET_STD, View, ViewPlan, ViewSpec
-
-Backbone = TypeVar("Backbone", bound=nn.Module)
+from pretrain.views import View
 
 
 @dataclass(frozen=True)
@@ -99,10 +97,18 @@ class PixPro(Method):
     def __init__(self, config: PixProConfig) -> None:
         super().__init__()
         self.config = config
-        self.plan = byol_views(config.view_size, config.crop_scale, config.blur_sigma)
-        self.backbone = synchronised(zero_init_residual(build_backbone(config.backbone)))
+        self.plan = byol_views(
+            BYOLConfig(
+                view_size=config.view_size,
+                crop_scale=config.crop_scale,
+                blur_sigma=config.blur_sigma,
+                interpolation="bilinear",
+            )
+        )
+        self.backbone = synchronised(build_backbone(config.backbone))
+        zero_init_residual(self.backbone)
         width = int(self.backbone.width)
-        self.projector = synchronised(pixel_head(width, config.hidden, config.dim))
+        self.projector = synchronised(cell_head(width, config.hidden, config.dim))
         self.value = nn.Conv2d(config.dim, config.dim, 1)
         self.momentum_backbone = momentum_copy(self.backbone)
         self.momentum_projector = momentum_copy(self.projector)
@@ -125,8 +131,8 @@ class PixPro(Method):
         pairs = positive_pairs(views[0], views[1], maps[0].shape[-1], self.config.positive_distance)
         first, second = cosines(y[0], targets[1]), cosines(y[1], targets[0])
         loss = -2 * masked_mean(first, pairs).mean() - 2 * masked_mean(second, pairs.transpose(1, 2)).mean()
-        cells = x[0].detach().flatten(2).transpose(1, 2).flatten(0, 1)
-        log = {**pair_statistics(first.detach(), pairs), "std": embedding_std(unit(cells))}
+        self.embeddings = unit(x[0].detach().transpose(0, 1).flatten(1).T)
+        log = {**pair_statistics(first.detach(), pairs), "std": embedding_std(self.embeddings)}
         if self.instance is None:
             return {"loss": loss, **log}
         loss_instance = self.instance(maps, target_maps)
@@ -147,8 +153,8 @@ class InstanceBranch(nn.Module):
 
     def __init__(self, width: int, hidden: int, dim: int) -> None:
         super().__init__()
-        self.projector = synchronised(pixel_head(width, hidden, dim))
-        self.predictor = synchronised(pixel_head(dim, hidden, dim))
+        self.projector = synchronised(cell_head(width, hidden, dim))
+        self.predictor = synchronised(cell_head(dim, hidden, dim))
         self.momentum_projector = momentum_copy(self.projector)
 
     def forward(self, maps: Sequence[Tensor], target_maps: Sequence[Tensor]) -> Tensor:
@@ -197,41 +203,9 @@ def pair_statistics(similarity: Tensor, pairs: Tensor) -> dict[str, Tensor]:
     }
 
 
-def pixel_head(width: int, hidden: int, dim: int) -> nn.Sequential:
-    """Maps (N, width, H, W) -> (N, dim, H, W): 1 x 1 convolutions with biases; batch norm and ReLU between them."""
-    return nn.Sequential(
-        nn.Conv2d(width, hidden, 1), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True), nn.Conv2d(hidden, dim, 1)
-    )
-
-
-def zero_init_residual(backbone: Backbone) -> Backbone:
-    """`backbone` with the last batch norm of every ResNet block at scale 0, so that a block starts as the identity."""
-    for module in backbone.modules():
-        if isinstance(module, Bottleneck | BasicBlock):
-            norm = module.bn3 if isinstance(module, Bottleneck) else module.bn2
-            nn.init.zeros_(norm.weight)
-    return backbone
-
-
-def byol_views(
-    size: int,
-    scale: tuple[float, float],
-    blur_sigma: tuple[float, float],
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
-    std: tuple[float, float, float] = IMAGENET_STD,
-) -> ViewPlan:
-    """BYOL's two views: the first always blurred, the second seldom, but solarized at times."""
-    colours = [
-        tuple(replace(op, sigma=blur_sigma) if isinstance(op, GaussianBlur) else op for op in colour)
-        for colour in (BYOL_COLOUR_1, BYOL_COLOUR_2)
-    ]
-    return ViewPlan(
-        tuple(
-            ViewSpec(name, size, scale, interpolation=interpolation, flip=0.5, colour=colour)
-            for name, colour in zip(("first", "second"), colours, strict=True)
-        ),
-        std=std,
-    )
+def cell_head(width: int, hidden: int, dim: int) -> nn.Sequential:
+    """Maps (N, width, H, W) -> (N, dim, H, W): BYOL's perceptron at every cell, with all biases."""
+    return norm_head(width, hidden, dim, bias=True, last_bias=True, dense=True)
 
 
 PAPER_LARS = LARSConfig(lr=4.0, momentum=0.9, weight_decay=1e-5)
