@@ -1,0 +1,351 @@
+"""SlotCon: cells are grouped by prototypes into slots, and each slot is told from all others of the batch.
+
+Wen et al., Self-Supervised Visual Representation Learning with Semantic Grouping, NeurIPS 2022, arXiv 2205.15288.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from pretrain.backbones import build_backbone, zero_init_residual
+from pretrain.batchnorm import synchronised
+from pretrain.distributed import gather, rank, world_size
+from pretrain.geometry import Placed, align, overlap
+from pretrain.losses import MAX_LOGITS, embedding_std, full_precision, unit
+from pretrain.method import Method, MethodInfo
+from pretrain.methods.byol import BYOLConfig, byol_views
+from pretrain.momentum import momentum_at, momentum_copy, momentum_update
+from pretrain.optimizers import LARSConfig, SGDConfig
+from pretrain.recipes import CosineSchedule, Recipe
+from pretrain.views import View, ViewPlan
+
+
+@dataclass(frozen=True)
+class SlotConConfig:
+    """SlotCon as published for COCO; on ImageNet it has 2048 prototypes."""
+
+    backbone: str = "resnet50"
+    hidden: int = 4096
+    """Width of the heads' two hidden layers."""
+    dim: int = 256
+    """Width D of a projected cell, a prototype and a slot."""
+    prototypes: int = 256
+    """Number K of prototypes."""
+    student_temperature: float = 0.1
+    teacher_temperature: float = 0.07
+    """Of the teacher's assignments, and of both networks' when cells are gathered into slots."""
+    contrast_temperature: float = 0.2
+    """tau, of the contrast between slots."""
+    grouping_weight: float = 0.5
+    """Weight of the grouping loss in [0, 1]; the slots' contrast has the rest."""
+    centre_momentum: float = 0.9
+    momentum: float = 0.99
+    """Of the teacher at the start; it rises to 1 along a cosine."""
+    view_size: int = 224
+    """Side of a view in pixels."""
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Range of a crop's share of the image area."""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Range of the blur's standard deviation in pixels of the view."""
+
+    def build(self) -> SlotCon:
+        """The freshly initialised method."""
+        return SlotCon(self)
+
+
+def overlapping_views(config: SlotConConfig) -> ViewPlan:
+    """BYOL's two views, the second drawn so that at least a hundredth of it lies in the first (if ten draws allow)."""
+    plan = byol_views(
+        BYOLConfig(view_size=config.view_size, crop_scale=config.crop_scale, blur_sigma=config.blur_sigma)
+    )
+    first, second = plan.specs
+    return replace(plan, specs=(first, replace(second, overlap=(first.name, 0.01))))
+
+
+class Grouped(NamedTuple):
+    """One view's map seen through the prototypes."""
+
+    scores: Tensor
+    """Cosines of prototypes and cells (N, K, H, W)."""
+    slots: Tensor
+    """The mean of the cells, each weighted by its share in the slot (N, K, D)."""
+
+    @property
+    def present(self) -> Tensor:
+        """Which slots are the first choice of at least one cell: bool (N, K)."""
+        first = self.scores.flatten(2).argmax(1)
+        return torch.zeros_like(self.slots[..., 0], dtype=torch.bool).scatter_(1, first, True)
+
+
+class SlotCon(Method):
+    """Student and teacher (its momentum copy) project the cells x of each view and share them out among K prototypes.
+
+    With the cosines d_k of a cell and the prototypes and a_k = softmax_k(d / 0.07) + 1e-6, slot k of an image is the
+    mean of its cells weighted by a_k. Two losses, each summed over both directions between the views:
+
+        grouping   the teacher's softmax((d' - centre) / 0.07) is to be predicted by the student's softmax(d / 0.1), by
+                   cross entropy, at H x W places of what both views show, where the maps d and d' are sampled;
+        slots      2 tau times InfoNCE with temperature tau: the predicted student slot against the teacher's slot of
+                   the same image and prototype in the other view, among all the teacher's slots of the batch.
+
+    A slot is a query where it is the first choice of a cell in both views, and a key where it is in the teacher's. The
+    centre follows the teacher's mean cosines. The teacher is what is exported, as it is what the authors transfer.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        id="slotcon",
+        name="SlotCon",
+        unit="group of cells",
+        partner="the other view: cells at the same place, slots of the same prototype",
+        loss="cross entropy of assignments, InfoNCE of slots",
+        second_network="momentum",
+        negatives="other slots of the batch",
+        paper="arXiv 2205.15288",
+        fidelity="code",
+        uncertain=(
+            "an image whose views share nothing is left out of the grouping loss; the code samples an inverted box",
+            "the slots' loss is the mean over the slots of all processes; in the code over each process's own first",
+            "the blur is a Gaussian, where the code calls Pillow, which approximates one by box filters",
+        ),
+    )
+
+    def __init__(self, config: SlotConConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.plan = overlapping_views(config)
+        self.student_backbone = synchronised(build_backbone(config.backbone))
+        zero_init_residual(self.student_backbone)
+        width = int(self.student_backbone.width)
+        self.projector = synchronised(slot_head(width, config.hidden, config.dim, dense=True))
+        self.prototypes = nn.Embedding(config.prototypes, config.dim)
+        self.predictor = synchronised(slot_head(config.dim, config.hidden, config.dim))
+        self.backbone = momentum_copy(self.student_backbone)
+        """The teacher's."""
+        self.teacher_projector = momentum_copy(self.projector)
+        self.teacher_prototypes = momentum_copy(self.prototypes)
+        self.centre: Tensor
+        self.register_buffer("centre", torch.zeros(config.prototypes))
+        self._mean_scores: Tensor | None = None
+
+    def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
+        """`loss`, its parts `loss_grouping` and `loss_slots`, and for the log:
+
+        of the slots' contrast `positive`, `negative` and `accuracy`, as InfoNCE's; `slots`, the mean number of slots
+        that an image's cells choose first, and `prototypes`, the share of all prototypes that the batch uses; `std`,
+        the spread of the predicted slots.
+        """
+        student = [self.grouped(self.projector(self.student_backbone(v.pixels)), self.prototypes.weight) for v in views]
+        with torch.no_grad():
+            teacher = [
+                self.grouped(self.teacher_projector(self.backbone(v.pixels)), self.teacher_prototypes.weight)
+                for v in views
+            ]
+            self._mean_scores = torch.stack([group.scores.mean((0, 2, 3)) for group in teacher]).mean(0)
+
+        size = teacher[0].scores.shape[-1]
+        shared, exists = shared_region(views[0], views[1])
+        s, t = (
+            [align(group.scores, view, shared, size)[0] for group, view in zip(groups, views, strict=True)]
+            for groups in (student, teacher)
+        )
+        grouping = self.grouping(s[0], t[1], exists) + self.grouping(s[1], t[0], exists)
+        there, back = self.contrast(student[0], teacher[1]), self.contrast(student[1], teacher[0])
+        slots = there.loss + back.loss
+        present = torch.stack([group.present for group in student])
+        self.embeddings = there.queries.detach()
+        weight = self.config.grouping_weight
+        return {
+            "loss": weight * grouping + (1 - weight) * slots,
+            "loss_grouping": grouping.detach(),
+            "loss_slots": slots.detach(),
+            "positive": (there.positive + back.positive) / 2,
+            "negative": (there.negative + back.negative) / 2,
+            "accuracy": (there.accuracy + back.accuracy) / 2,
+            "slots": present.sum(2).float().mean(),
+            "prototypes": present.flatten(0, 1).any(0).float().mean(),
+            "std": embedding_std(there.queries),
+        }
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Move the teacher and its centre."""
+        m = momentum_at(step + 1, total_steps, self.config.momentum, "cosine")
+        momentum_update(self.backbone, self.student_backbone, m)
+        momentum_update(self.teacher_projector, self.projector, m)
+        momentum_update(self.teacher_prototypes, self.prototypes, m)
+        if self._mean_scores is not None:
+            self.centre.lerp_(gather(self._mean_scores[None]).mean(0).to(self.centre), 1 - self.config.centre_momentum)
+            self._mean_scores = None
+
+    def grouped(self, x: Tensor, prototypes: Tensor) -> Grouped:
+        """Cosines and slots of projected maps (N, D, H, W) for prototypes (K, D)."""
+        with torch.autocast(x.device.type, enabled=False):
+            cells = full_precision(x).flatten(2)
+            scores = unit(prototypes) @ unit(cells)
+            share = (scores / self.config.teacher_temperature).softmax(1) + 1e-6
+            slots = (share / share.sum(2, keepdim=True)) @ cells.transpose(1, 2)
+        return Grouped(scores.unflatten(2, x.shape[2:]), slots)  # type: ignore[no-untyped-call]
+
+    def grouping(self, student: Tensor, teacher: Tensor, exists: Tensor) -> Tensor:
+        """Cross entropy of assignments from aligned cosines (N, K, H, W), over the images of which `exists` holds."""
+        wanted = ((teacher - self.centre[:, None, None]) / self.config.teacher_temperature).softmax(1)
+        predicted = (student / self.config.student_temperature).log_softmax(1)
+        each = -(wanted * predicted).sum(1).mean((1, 2))
+        return global_mean((each * exists).sum(), exists.sum())
+
+    def contrast(self, student: Grouped, teacher: Grouped) -> Contrast:
+        """Predicted student slots against the teacher's of the global batch."""
+        common = student.present & teacher.present
+        queries, labels = student.slots[common], (teacher.present.flatten().cumsum(0) - 1)[common.flatten()]
+        counts = gather(torch.tensor([len(queries)], device=queries.device))
+        if int(counts.min()) == 0 or int(counts.sum()) == 1:
+            # Nothing to normalise over in some process; rare with more than a handful of images.
+            nothing = queries.sum() * 0 + sum(p.sum() * 0 for p in self.predictor.parameters())
+            zero = nothing.detach()
+            return Contrast(nothing, zero, zero, zero, queries.new_zeros(1, self.config.dim))
+        queries = unit(self.predictor(queries))
+        keys, first = gather_rows(unit(teacher.slots[teacher.present]))
+        tau = self.config.contrast_temperature
+        with torch.autocast(queries.device.type, enabled=False):
+            loss, correct = cross_entropy_sums(queries, keys, labels + first, tau)
+        positive = (queries * keys[labels + first]).sum().detach()
+        everything = (queries.sum(0) * keys.sum(0)).sum().detach()
+        n = len(queries)
+        return Contrast(
+            2 * tau * global_mean(loss, counts.new_tensor(n)),
+            positive / n,
+            (everything - positive) / max(1, n * (len(keys) - 1)),
+            correct / n,
+            queries,
+        )
+
+
+class Contrast(NamedTuple):
+    """One direction of the slots' loss; detached, the scalars of `pretrain.losses.InfoNCE`; and the predictions."""
+
+    loss: Tensor
+    positive: Tensor
+    negative: Tensor
+    accuracy: Tensor
+    queries: Tensor
+
+
+class Region(NamedTuple):
+    """A box of the original image, not flipped."""
+
+    box: Tensor
+    flip: Tensor
+
+
+def shared_region(a: Placed, b: Placed) -> tuple[Region, Tensor]:
+    """What both views show, upright, and of which images there is any: bool (N,)."""
+    box, exists = overlap(a, b)
+    return Region(box, torch.zeros_like(exists)), exists
+
+
+def global_mean(total: Tensor, count: Tensor) -> Tensor:
+    """This process's part of the mean over all processes' items: their mean is the whole, for gradients likewise."""
+    return total * world_size() / gather(count[None]).sum().clamp(min=1)
+
+
+@torch.no_grad()
+def gather_rows(x: Tensor) -> tuple[Tensor, int]:
+    """Rows (n, ...) of all processes, whose n may differ, in the order of ranks; and where this process's begin."""
+    if world_size() == 1:
+        return x.detach(), 0
+    counts = gather(torch.tensor([len(x)], device=x.device)).tolist()
+    padded = gather(torch.cat([x, x.new_zeros(max(counts) - len(x), *x.shape[1:])])[None])
+    return torch.cat([rows[:n] for rows, n in zip(padded, counts, strict=True)]), sum(counts[: rank()])
+
+
+def cross_entropy_sums(queries: Tensor, keys: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Sums over queries (R, D) of the cross entropy with the keys (M, D) that `labels` name, and of correct choices.
+
+    At most `MAX_LOGITS` of the R x M logits are held at once; of more, each part is computed again for its gradient.
+    """
+
+    def part(q: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        logits = q @ keys.T / temperature
+        return F.cross_entropy(logits, label, reduction="sum"), (logits.detach().argmax(1) == label).sum()
+
+    rows = max(1, MAX_LOGITS // len(keys))
+    if len(queries) <= rows:
+        return part(queries, labels)
+    parts = [
+        checkpoint(part, q, label, use_reentrant=False)
+        for q, label in zip(torch.split(queries, rows), torch.split(labels, rows), strict=True)
+    ]
+    losses, correct = zip(*parts, strict=True)
+    return torch.stack(losses).sum(), torch.stack(correct).sum()
+
+
+def slot_head(width: int, hidden: int, dim: int, *, dense: bool = False) -> nn.Sequential:
+    """DINO's head without its last layer: rows (N, width) -> (N, dim), or with `dense` the same at every cell of maps.
+
+    Three layers with biases, batch norm and GELU between them; weights start truncated normal (0.02), biases at zero.
+    """
+    layers: list[nn.Module] = []
+    for inputs, outputs in ((width, hidden), (hidden, hidden), (hidden, dim)):
+        linear = nn.Conv2d(inputs, outputs, 1) if dense else nn.Linear(inputs, outputs)
+        nn.init.trunc_normal_(linear.weight, std=0.02)
+        nn.init.zeros_(linear.get_parameter("bias"))
+        layers += [linear, nn.BatchNorm2d(outputs) if dense else nn.BatchNorm1d(outputs), nn.GELU()]
+    return nn.Sequential(*layers[:-2])
+
+
+PAPER_LARS = LARSConfig(lr=2.0, momentum=0.9, weight_decay=1e-5)
+"""The base rate 1 a batch of 256; vectors neither decayed nor adapted."""
+PAPER_COSINE = CosineSchedule(per="step", warmup_epochs=5, warmup_start=0.01, final=5e-7)
+"""From a hundredth of the rate up, then down to 1e-6."""
+PAPER_COST = "8 GPUs with 64 images each, mixed precision; hours not published"
+
+METHODS = (SlotCon,)
+
+RECIPES: tuple[Recipe, ...] = (
+    *(
+        Recipe(
+            name=f"slotcon-imagenet-{epochs}ep",
+            method=SlotConConfig(prototypes=2048),
+            epochs=epochs,
+            batch_size=512,
+            optimizer=PAPER_LARS,
+            schedule=PAPER_COSINE,
+            data="ImageNet-1k train, 1.28 M images",
+            paper="arXiv 2205.15288; code CVMI-Lab/SlotCon",
+            expected=f"COCO Mask R-CNN FPN (4conv-1fc) 1x box AP {box}, mask AP {mask}",
+            cost=PAPER_COST,
+        )
+        for epochs, box, mask in ((100, 41.4, 37.2), (200, 41.8, 37.8))
+    ),
+    Recipe(
+        name="slotcon-coco-800ep",
+        method=SlotConConfig(),
+        epochs=800,
+        batch_size=512,
+        optimizer=PAPER_LARS,
+        schedule=PAPER_COSINE,
+        data="COCO train2017, 118 k images",
+        paper="arXiv 2205.15288; code CVMI-Lab/SlotCon",
+        expected="COCO Mask R-CNN FPN (4conv-1fc) 1x box AP 41.0, mask AP 37.0",
+        cost=PAPER_COST,
+    ),
+    Recipe(
+        name="slotcon-mini",
+        method=SlotConConfig(
+            backbone="resnet18", hidden=512, dim=128, prototypes=64, view_size=96, blur_sigma=(0.1, 1.0)
+        ),
+        epochs=70,
+        batch_size=64,
+        optimizer=SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4),
+        schedule=CosineSchedule(per="step", warmup_epochs=2),
+        precision="bf16",
+        data="a few thousand small images",
+        paper="arXiv 2205.15288, reduced to a processor; views of 96 pixels, so that a map has 3 x 3 cells",
+    ),
+)
