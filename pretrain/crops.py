@@ -46,13 +46,8 @@ def draw_box(
     log-uniform in `ratio`, the corner uniform; after ten crops that do not fit, the largest centred crop whose ratio
     is within `ratio` (at least one pixel wide and high, where torchvision's may be empty).
     """
-    area = width * height
-    low, high = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):
-        target = area * (scale[0] + (scale[1] - scale[0]) * rng.random())
-        aspect = math.exp(low + (high - low) * rng.random())
-        w = round(math.sqrt(target * aspect))
-        h = round(math.sqrt(target / aspect))
+        _, w, h = _draw_size(rng, width * height, scale, ratio)
         if 0 < w <= width and 0 < h <= height:
             return int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h
     w, h = width, height
@@ -61,6 +56,46 @@ def draw_box(
     elif width / height > ratio[1]:
         w = max(1, round(height * ratio[1]))
     return (width - w) // 2, (height - h) // 2, w, h
+
+
+def draw_overlapping_box(
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    other: tuple[int, int, int, int],
+    share: float,
+) -> tuple[int, int, int, int]:
+    """As `draw_box`, but a crop that has less than `share` of its area in the crop `other` is drawn again.
+
+    Of its area before rounding to pixels, as in the code of Van Gansbeke et al. (NeurIPS 2021, arXiv 2106.05967). After
+    ten crops that do not fit or do not overlap, one is drawn by `draw_box`, wherever it falls.
+    """
+    for _ in range(10):
+        target, w, h = _draw_size(rng, width * height, scale, ratio)
+        if 0 < w <= width and 0 < h <= height:
+            box = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h
+            if common_area(box, other) >= share * target:
+                return box
+    return draw_box(rng, width, height, scale, ratio)
+
+
+def common_area(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
+    """Pixels that lie in both boxes (left, top, width, height)."""
+    across = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    down = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    return max(0, across) * max(0, down)
+
+
+def _draw_size(
+    rng: np.random.Generator, area: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[float, int, int]:
+    """The area aimed at, and the width and height that it gives after rounding."""
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    target = area * (scale[0] + (scale[1] - scale[0]) * rng.random())
+    aspect = math.exp(low + (high - low) * rng.random())
+    return target, round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
 
 
 def cut(image: Tensor, box: tuple[int, int, int, int], spec: ViewSpec, flip: bool) -> Tensor:

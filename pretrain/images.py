@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pretrain.crops import cut, draw_box, epoch_order, view_generator
+from pretrain.crops import cut, draw_box, draw_overlapping_box, epoch_order, view_generator
 from pretrain.decode import DamagedImageError, decode_file
 from pretrain.errors import PretrainError
 from pretrain.views import Crop, ViewPlan
@@ -196,17 +196,24 @@ class CropDataset(Dataset[list[Crop] | PretrainError]):
             except PretrainError as error:
                 return error
             used.append(found)
+            boxes: dict[str, tuple[int, int, int, int]] = {}
             for view, samples in enumerate(drawn):
-                samples.append(self._draw(image, image_id, view))
+                samples.append(self._draw(image, image_id, view, boxes))
         return [_batch(samples, used) for samples in drawn]
 
-    def _draw(self, image: Tensor, image_id: int, view: int) -> _Sample:
+    def _draw(self, image: Tensor, image_id: int, view: int, boxes: dict[str, tuple[int, int, int, int]]) -> _Sample:
+        """One view. `boxes` holds those of the image's earlier views by name, and gets this one's."""
         # Keyed by the id that the order asked for: an image standing in for a damaged one, which comes again under its
         # own id, is not cropped and coloured the same way twice in an epoch.
         rng = view_generator(self.seed, self.epoch, image_id, view)
         spec = self.plan.specs[view]
         height, width = image.shape[1:]
-        box = left, top, w, h = draw_box(rng, width, height, spec.scale, spec.ratio)
+        if spec.overlap is None:
+            box = draw_box(rng, width, height, spec.scale, spec.ratio)
+        else:
+            name, share = spec.overlap
+            box = draw_overlapping_box(rng, width, height, spec.scale, spec.ratio, boxes[name], share)
+        left, top, w, h = boxes[spec.name] = box
         flip = rng.random() < spec.flip
         return _Sample(
             pixels=cut(image, box, spec, flip),

@@ -37,20 +37,27 @@ class InfoNCE(NamedTuple):
 
 
 def info_nce(
-    queries: Tensor, positives: Tensor, negatives: Tensor, temperature: float, own_negatives: Tensor | None = None
+    queries: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    temperature: float,
+    own_negatives: Tensor | None = None,
+    *,
+    decoupled: bool = False,
 ) -> InfoNCE:
     """L = -1/R sum_r log( exp(q_r.k_r / T) / (exp(q_r.k_r / T) + sum_j exp(q_r.n_j / T)) ).
 
     `queries` (R, C), `positives` (R, C) and `negatives` (K, C) are taken as they come: normalise them first. Only
     `queries` receive a gradient; keys are constants (MoCo, arXiv 1911.05722, equation 1; DenseCL, equations 2 and 3).
     `own_negatives` (R, M, C) join the sum over j of their row alone; the logged `negative` leaves them out.
+    `decoupled` leaves the positive out of the denominator (as decoupled contrastive learning does, arXiv 2110.06848).
 
     Computed in float32 (float64 for float64 input) also under autocast. The R x K logits are never held at once:
     forward takes rows in turns and keeps only the gradient (R, C), which is linear in what the chain rule brings.
     """
     differentiable = queries.requires_grad and torch.is_grad_enabled()
     own = queries.new_empty(len(queries), 0, queries.shape[1]) if own_negatives is None else own_negatives
-    return InfoNCE(*_InfoNCE.apply(queries, positives, negatives, own, temperature, differentiable))
+    return InfoNCE(*_InfoNCE.apply(queries, positives, negatives, own, temperature, decoupled, differentiable))
 
 
 class _InfoNCE(torch.autograd.Function):
@@ -62,6 +69,7 @@ class _InfoNCE(torch.autograd.Function):
         negatives: Tensor,
         own: Tensor,
         temperature: float,
+        decoupled: bool,
         grad: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         with torch.autocast(queries.device.type, enabled=False):
@@ -79,12 +87,11 @@ class _InfoNCE(torch.autograd.Function):
                 largest_negative = logits.amax(1)
                 if own.shape[1]:
                     largest_negative = torch.maximum(largest_negative, own_logits.amax(1))
-                largest = torch.maximum(largest_negative, positive)
+                largest = largest_negative if decoupled else torch.maximum(largest_negative, positive)
                 exp_negative = logits.sub_(largest[:, None]).exp_()
-                exp_positive = (positive - largest).exp()
                 exp_own = (own_logits - largest[:, None]).exp()
                 sum_negative = exp_negative.sum(1) + exp_own.sum(1)
-                total = sum_negative + exp_positive
+                total = sum_negative if decoupled else sum_negative + (positive - largest).exp()
                 log_losses.append(total.log() + largest - positive)
                 similarities.append(similarity)
                 correct.append(positive > largest_negative)
@@ -106,7 +113,7 @@ class _InfoNCE(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, loss: Tensor, *_: Tensor):  # type: ignore[no-untyped-def]
         (gradient,) = ctx.saved_tensors
-        return (gradient * loss).to(ctx.query_dtype), None, None, None, None, None
+        return (gradient * loss).to(ctx.query_dtype), None, None, None, None, None, None
 
 
 @torch.no_grad()

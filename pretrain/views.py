@@ -47,6 +47,9 @@ class ViewSpec:
     `scale` is the range of the crop's share of the image area and `ratio` the range of its width / height, both as
     in torchvision's `RandomResizedCrop`; `flip` is the probability of a horizontal flip after the crop. The resize
     is antialiased. Values out of range raise PretrainError.
+
+    `overlap` names an earlier view of the plan and a share in [0, 1]: crops are redrawn until at least this share of
+    their area lies inside that view's crop, up to ten times (constrained multi-crop, `draw_overlapping_box`).
     """
 
     name: str
@@ -56,6 +59,7 @@ class ViewSpec:
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     flip: float = 0.5
     colour: tuple[ColourOp, ...] = ()
+    overlap: tuple[str, float] | None = None
 
     def __post_init__(self) -> None:
         wrong = (
@@ -63,6 +67,10 @@ class ViewSpec:
             (not 0 < self.scale[0] <= self.scale[1] <= 1, f"scale {self.scale} must satisfy 0 < low <= high <= 1"),
             (not 0 < self.ratio[0] <= self.ratio[1], f"ratio {self.ratio} must satisfy 0 < low <= high"),
             (not 0 <= self.flip <= 1, f"flip {self.flip} must be a probability"),
+            (
+                self.overlap is not None and not 0 <= self.overlap[1] <= 1,
+                f"the share of overlap {self.overlap} must be in [0, 1]",
+            ),
             (self.interpolation not in ("bilinear", "bicubic"), f"unknown interpolation {self.interpolation!r}"),
         )
         for bad, message in wrong:
@@ -81,6 +89,9 @@ class ViewPlan:
     def __post_init__(self) -> None:
         if not self.specs:
             raise PretrainError("a view plan needs at least one view.")
+        for i, spec in enumerate(self.specs):
+            if spec.overlap is not None and spec.overlap[0] not in [earlier.name for earlier in self.specs[:i]]:
+                raise PretrainError(f"view {spec.name!r}: there is no earlier view {spec.overlap[0]!r} to overlap.")
         if min(self.std) <= 0:
             raise PretrainError(f"the standard deviations {self.std} must be above 0.")
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pretrain.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale
-from pretrain.backbones import ResNet, build_backbone
+from pretrain.backbones import Backbone, build_backbone
 from pretrain.distributed import batch_permutation, gather, inverse, reorder, world_size
 from pretrain.errors import PretrainError
 from pretrain.heads import init_openselfsup, mlp_head
@@ -70,17 +70,17 @@ class MoCoV1Config(MoCoConfig):
         return MoCoV1(self)
 
 
+V1_COLOUR: tuple[ColourOp, ...] = (Grayscale(p=0.2), ColorJitter(0.4, 0.4, 0.4, 0.4, p=1.0))
+
+
+def v2_colour(blur_sigma: tuple[float, float]) -> tuple[ColourOp, ...]:
+    """The colour operations of MoCo v2 with a blur of this range of standard deviations."""
+    return ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8), Grayscale(p=0.2), GaussianBlur(sigma=blur_sigma, p=0.5)
+
+
 def moco_views(config: MoCoConfig) -> ViewPlan:
     """Two views drawn alike: the query's and the key's."""
-    colour: tuple[ColourOp, ...]
-    if config.augmentation == "v1":
-        colour = (Grayscale(p=0.2), ColorJitter(0.4, 0.4, 0.4, 0.4, p=1.0))
-    else:
-        colour = (
-            ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8),
-            Grayscale(p=0.2),
-            GaussianBlur(sigma=config.blur_sigma, p=0.5),
-        )
+    colour = V1_COLOUR if config.augmentation == "v1" else v2_colour(config.blur_sigma)
     return ViewPlan(
         tuple(
             ViewSpec(name=name, size=config.view_size, scale=config.crop_scale, flip=0.5, colour=colour)
@@ -119,7 +119,7 @@ class MoCo(Method):
         self.config = config
         self.plan = moco_views(config)
         self.bn_splits = splits_per_process(config.bn_splits)
-        self.backbone: ResNet = build_backbone(config.backbone, bn_splits=self.bn_splits)
+        self.backbone: Backbone = build_backbone(config.backbone, bn_splits=self.bn_splits)
         width = self.backbone.width
         self.head: nn.Module = (
             nn.Linear(width, config.dim) if config.head == "linear" else mlp_head(width, config.hidden, config.dim)
@@ -138,11 +138,16 @@ class MoCo(Method):
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss`, and for the log `positive`, `negative`, `accuracy` (see `InfoNCE`) and `std` of the queries."""
         x_q, x_k = (view.pixels for view in views)
-        q = unit(self.head(self.backbone(x_q).mean((2, 3))))
+        maps = self.backbone(x_q)
         with torch.no_grad():
             permutation = self.shuffle_permutation(len(x_k))
             k = self.momentum_head(self.momentum_backbone(shuffled(x_k, permutation)).mean((2, 3)))
             k = unshuffled(unit(k), permutation)
+        return self.image_loss(maps, k)
+
+    def image_loss(self, maps: Tensor, k: Tensor) -> dict[str, Tensor]:
+        """What `forward` returns, from the maps (N, width, H, W) of the queries and the unit keys (N, C)."""
+        q = unit(self.head(maps.mean((2, 3))))
         nce = self.contrast(q, k)
         self._keys, self.embeddings = k, q.detach()
         return {

@@ -11,7 +11,7 @@ from scipy import stats
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
-from pretrain.crops import cut, draw_box, epoch_order, view_generator
+from pretrain.crops import common_area, cut, draw_box, draw_overlapping_box, epoch_order, view_generator
 from pretrain.views import ViewSpec
 
 SIDES = st.integers(1, 300)
@@ -78,6 +78,50 @@ def test_distribution_is_torchvisions() -> None:
     aspect = np.log(small[:, 2] / small[:, 3]) / math.log(4 / 3)
     assert stats.kstest(area, stats.uniform(0.2, 0.3).cdf).pvalue > 1e-3
     assert stats.kstest(aspect, stats.uniform(-1, 2).cdf).pvalue > 1e-3
+
+
+@given(SIDES, SIDES, SCALES, RATIOS, st.floats(0, 1), st.integers(0, 2**63))
+@settings(max_examples=300, deadline=None)
+def test_overlapping_boxes_lie_in_the_image_and_overlap_unless_ten_did_not(
+    width: int, height: int, scale: tuple[float, float], ratio: tuple[float, float], share: float, seed: int
+) -> None:
+    other = draw_box(np.random.default_rng([seed, 1]), width, height, (0.2, 1.0), (3 / 4, 4 / 3))
+    box = draw_overlapping_box(np.random.default_rng(seed), width, height, scale, ratio, other, share)
+    x, y, w, h = box
+    assert min(x, y) >= 0 and x + w <= width and y + h <= height and min(w, h) >= 1
+    rng, area = np.random.default_rng(seed), width * height
+    for _ in range(10):  # the rule, try by try, with the same numbers
+        target = area * (scale[0] + (scale[1] - scale[0]) * rng.random())
+        aspect = math.exp(math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * rng.random())
+        w, h = round((target * aspect) ** 0.5), round((target / aspect) ** 0.5)
+        if not (1 <= w <= width and 1 <= h <= height):
+            continue
+        tried = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h
+        if pixels_in_both(tried, other) >= share * target:
+            assert box == tried
+            return
+    assert box == draw_box(rng, width, height, scale, ratio)
+
+
+def pixels_in_both(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
+    """Counted in a mask."""
+    mask = np.zeros((2, 300, 300), dtype=bool)
+    for plane, (x, y, w, h) in zip(mask, (a, b), strict=True):
+        plane[y : y + h, x : x + w] = True
+    return int(mask.all(0).sum())
+
+
+def test_small_crops_nearly_always_overlap_the_key() -> None:
+    """At the published settings, over 1000 draws; and without the rule often not."""
+    scale, ratio, free, bound = (0.05, 0.14), (3 / 4, 4 / 3), [], []
+    for image in range(1000):
+        key = draw_box(view_generator(0, 0, image, 0), 200, 150, (0.2, 1.0), ratio)
+        for boxes, box in (
+            (free, draw_box(view_generator(0, 0, image, 1), 200, 150, scale, ratio)),
+            (bound, draw_overlapping_box(view_generator(0, 0, image, 1), 200, 150, scale, ratio, key, 0.1)),
+        ):
+            boxes.append(common_area(box, key) >= 0.09 * box[2] * box[3])
+    assert np.mean(bound) > 0.99 > 0.9 > np.mean(free)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +222,27 @@ def test_every_part_of_the_key_changes_the_draws(folder: Path) -> None:
     a, b = next(crop_batches(source, twice, batch_size=COUNT, seed=7, epoch=0, workers=0))
     assert (a.box != b.box).any(dim=1).all()
     assert (a.colour != b.colour).any(dim=1).all()
+
+
+def test_a_view_bound_to_another_moves_towards_it_and_leaves_the_others_as_they_were(folder: Path) -> None:
+    source = open_images(folder)
+    small = ViewSpec("small", 8, (0.05, 0.14))
+    key = replace(PLAN.specs[1], scale=(0.2, 0.3))
+    free, bound = (
+        next(crop_batches(source, ViewPlan((PLAN.specs[0], key, s)), batch_size=COUNT, seed=7, epoch=0, workers=0))
+        for s in (small, replace(small, overlap=("key", 0.5)))
+    )
+    assert same(free[:2], bound[:2])
+
+    def shares(crops: list[Crop]) -> torch.Tensor:
+        key, small = crops[1].box, crops[2].box
+        sides = (torch.minimum(key[:, 2:], small[:, 2:]) - torch.maximum(key[:, :2], small[:, :2])).clamp_min(0)
+        return sides.prod(1) / (small[:, 2:] - small[:, :2]).prod(1)
+
+    enough = shares(free) >= 0.6  # well above the share, whatever rounding to pixels does
+    assert 0 < enough.sum() < COUNT
+    assert torch.equal(free[2].box[enough], bound[2].box[enough])
+    assert (shares(bound) >= 0.4).float().mean() > max(0.8, (shares(free) >= 0.4).float().mean())
 
 
 def test_too_few_images_for_a_batch(folder: Path) -> None:

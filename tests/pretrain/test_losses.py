@@ -76,6 +76,20 @@ def test_own_negatives_join_the_logits_of_their_row_alone(held: int, monkeypatch
     assert torch.equal(nce.negative, info_nce(q, k, n, 0.2).negative)
 
 
+@pytest.mark.parametrize("held", [20, 10**6])
+def test_decoupled_leaves_the_positive_out_of_the_denominator(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "MAX_LOGITS", held)
+    q, k, n = draw(7, 20, 5)
+    k = 300 * q  # far above every negative: nothing may overflow
+    ours, theirs = q.clone().requires_grad_(), q.clone().requires_grad_()
+    loss = info_nce(ours, k, n, 0.2, decoupled=True).loss
+    expected = (torch.logsumexp(theirs @ n.T / 0.2, dim=1) - (theirs * k).sum(1) / 0.2).mean()
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-12, atol=1e-12)
+
+
 def test_gradient_is_the_numerical_one() -> None:
     q, k, n = draw(3, 5, 4)
     assert torch.autograd.gradcheck(lambda q: info_nce(q, k, n, 0.3).loss, (q.requires_grad_(),))

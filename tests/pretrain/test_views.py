@@ -21,6 +21,7 @@ from pretrain.views import Crop, View, ViewPlan, ViewSpec
         {"ratio": (2.0, 1.0)},
         {"flip": 1.5},
         {"interpolation": "nearest"},
+        {"overlap": ("key", 1.5)},
     ],
     ids=str,
 )
@@ -34,6 +35,10 @@ def test_impossible_plans_are_refused() -> None:
         ViewPlan(())
     with pytest.raises(PretrainError, match="above 0"):
         ViewPlan((ViewSpec("v", 8, (0.2, 1.0)),), std=(1.0, 0.0, 1.0))
+    key = ViewSpec("key", 8, (0.2, 1.0))
+    for other in ("small", "query"):  # itself, and one that does not exist
+        with pytest.raises(PretrainError, match=f"no earlier view '{other}'"):
+            ViewPlan((key, ViewSpec("small", 8, (0.2, 1.0), overlap=(other, 0.1))))
 
 
 def test_annotations_resolve_at_run_time() -> None:

@@ -1,4 +1,4 @@
-# ruff: noqa: N803, N806 - the paper's symbols
+
 
 import copy
 import json
