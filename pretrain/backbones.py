@@ -1,7 +1,8 @@
-"""Backbones: ResNets in torchvision's layout, without the classifier, with the map of every stage.
+"""Backbones: ResNets in torchvision's layout, without the classifier, with the map of every stage; and ViTs.
 
-The blocks are torchvision's own, so a state dict has torchvision's names (`conv1.weight`, `layer1.0.bn1.weight`, ...)
-less `fc.*`, and weights go both ways without a converter.
+The blocks of a ResNet are torchvision's own, so a state dict has torchvision's names (`conv1.weight`,
+`layer1.0.bn1.weight`, ...) less `fc.*`, and weights go both ways without a converter. ViTs, in timm's layout, are those
+of `pretrain.vit`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from functools import partial
 from torch import Tensor, nn
 from torchvision.models import resnet
 
+from pretrain import vit
 from pretrain.batchnorm import SplitBatchNorm2d
 from pretrain.errors import PretrainError
 
-ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101")
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+ARCHITECTURES = (*RESNETS, *vit.SIZES)
 _BUILDERS = {
     "resnet18": resnet.resnet18,
     "resnet34": resnet.resnet34,
@@ -63,13 +66,16 @@ class ResNet(nn.Module):
         return self.features(x)[-1]
 
 
-def build_backbone(name: str, *, bn_splits: int = 1) -> ResNet:
+Backbone = ResNet | vit.VisionTransformer
+
+
+def build_backbone(name: str, *, bn_splits: int = 1) -> Backbone:
     """A freshly initialised backbone, drawn from PyTorch's global generator.
 
-    `bn_splits` > 1 emulates the batch norm of that many devices on one (see `SplitBatchNorm2d`).
+    `bn_splits` > 1 emulates the batch norm of that many devices on one (see `SplitBatchNorm2d`); a ViT has none.
     Raises `PretrainError` for a name outside `ARCHITECTURES`.
     """
-    return ResNet(name, bn_splits=bn_splits)
+    return vit.VisionTransformer(name) if name in vit.SIZES else ResNet(name, bn_splits=bn_splits)
 
 
 def zero_init_residual(backbone: nn.Module) -> None:

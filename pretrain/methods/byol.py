@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pretrain.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale, Solarize
-from pretrain.backbones import build_backbone, zero_init_residual
+from pretrain.backbones import Backbone, build_backbone, zero_init_residual
 from pretrain.batchnorm import synchronised
 from pretrain.heads import norm_head
 from pretrain.losses import embedding_std, matching, unit
@@ -116,7 +116,7 @@ class BYOL(Method):
         super().__init__()
         self.config = config
         self.plan = byol_views(config)
-        self.backbone = synchronised(build_backbone(config.backbone))
+        self.backbone: Backbone = synchronised(build_backbone(config.backbone))
         if config.zero_init_residual:
             zero_init_residual(self.backbone)
         width, hidden, dim = self.backbone.width, config.hidden, config.dim

@@ -6,13 +6,13 @@ from torch import nn
 from torchvision.models import resnet
 from torchvision.models._utils import IntermediateLayerGetter
 
-from pretrain.backbones import ARCHITECTURES, STRIDES, ResNet, build_backbone
+from pretrain.backbones import RESNETS, STRIDES, ResNet, build_backbone
 from pretrain.batchnorm import SplitBatchNorm2d
 from pretrain.errors import PretrainError
 
 
 @pytest.mark.parametrize("splits", [1, 4])
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", RESNETS)
 def test_state_dict_is_torchvisions_without_fc(name: str, splits: int) -> None:
     with torch.device("meta"):
         ours = build_backbone(name, bn_splits=splits)
