@@ -55,6 +55,16 @@ class _Gather(torch.autograd.Function):
         return gradient.chunk(world_size())[rank()]
 
 
+def mean_where(values: Tensor, where: Tensor) -> Tensor:
+    """Mean of `values` (n,) over the rows of all processes for which `where` (n,) holds; 0 if there are none.
+
+    It is the mean once losses and gradients are averaged over processes: what one process returns is its own sum over
+    the mean number of such rows.
+    """
+    count = gather(where.sum()[None]).sum() / world_size()
+    return (values * where).sum() / torch.where(count > 0, count, 1)
+
+
 def batch_permutation(n: int, seed: int, step: int) -> Tensor:
     """A permutation of a global batch of n, the same on every process and for a resumed run: int64 (n,), on the CPU."""
     return torch.from_numpy(np.random.default_rng((seed, step)).permutation(n))

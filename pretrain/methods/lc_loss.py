@@ -1,0 +1,283 @@
+"""LC-loss: a contrastive loss between corresponding cells of two views, added to an image-level method.
+
+Islam et al., Self-supervised Learning with Local Contrastive Loss for Detection and Semantic Segmentation, WACV 2023,
+arXiv 2207.04398. No code was published: what the paper's first pages do not say is our reading.
+"""
+
+# ruff: noqa: N803, N806 - the paper's symbols
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pretrain.batchnorm import synchronised
+from pretrain.distributed import mean_where
+from pretrain.geometry import Placed, align, between, inside, view_centres
+from pretrain.heads import norm_head
+from pretrain.images import ImageSource
+from pretrain.losses import full_precision, unit
+from pretrain.method import Method, MethodInfo
+from pretrain.methods.byol import BYOL, BYOLConfig
+from pretrain.methods.moco import PAPER_COSINE, PAPER_SGD, MoCo, MoCoConfig, shuffled, unshuffled
+from pretrain.momentum import momentum_at, momentum_copy, momentum_update
+from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig
+from pretrain.views import View
+
+
+@dataclass(frozen=True)
+class LCLossConfig:
+    """The local loss on BYOL, as in the paper, or on MoCo v2; everything but the base is our reading."""
+
+    base: BYOLConfig | MoCoConfig = field(default_factory=BYOLConfig)
+    """The method that the local loss is added to."""
+    local_weight: float = 0.1
+    """alpha, the weight of the local loss; the published value is unknown."""
+    local_hidden: int = 2048
+    local_dim: int = 256
+    """Width C of a cell's embedding."""
+    local_temperature: float = 0.1
+    local_predictor: bool = False
+    """A predictor of the same form on the trained side."""
+    match: Literal["bilinear", "nearest"] = "bilinear"
+    """The positive: the target map interpolated at the mapped point, or its cell there."""
+
+    @property
+    def backbone(self) -> str:
+        """Architecture of the base's backbone."""
+        return self.base.backbone
+
+    def build(self) -> LCLoss:
+        """The freshly initialised method."""
+        return LCLoss(self)
+
+
+class LCLoss(Method):
+    """Every cell must find the place of the other view that shows the same pixels, among the other cells there.
+
+    F is the local projection of a view's last map by the trained network, T that of the other view by the momentum
+    network; cells of both have length 1. A cell s whose centre lies in the other view, at the point x(s) of it, is in
+    V; y(s) is T there. Omega(s) are the cells of the same image's T, less those whose centre is within one cell's
+    width of x(s).
+
+        L_LC = -1/|V| sum over s in V of log( e^{F_s.y(s)/T} / (e^{F_s.y(s)/T} + sum over t in Omega(s) e^{F_s.T_t/T}) )
+        L = L_base + alpha L_LC
+
+    averaged over the images with cells in V. On BYOL, the mean over both directions; on MoCo v2, from query to key.
+    Targets carry no gradient.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        id="lc-loss",
+        name="LC-loss",
+        unit="image and cell",
+        partner="the other view; the same place in it",
+        loss="the base's; InfoNCE over the cells of an image",
+        second_network="momentum",
+        negatives="the base's; other cells of the image",
+        paper="arXiv 2207.04398",
+        fidelity="reconstruction",
+        uncertain=(
+            "known from the paper: a local contrast between corresponding pixels of two views, added to BYOL",
+            "weight, temperature, head, negatives and the rule that leaves out near cells are our reading",
+            "whether the local branch has a predictor: `local_predictor`",
+            "the positive is interpolated before it is normalised",
+            "the form on MoCo v2 is ours",
+        ),
+    )
+
+    def __init__(self, config: LCLossConfig) -> None:
+        super().__init__()
+        self.config = config
+        base = config.base.build()
+        self.backbone = base.backbone
+        self.base = base
+        self.plan = base.plan
+        self.info = replace(type(self).info, name=f"{base.info.name} + LC-loss")  # type: ignore[misc]
+        width: int = base.backbone.width
+        self.local_head = synchronised(
+            norm_head(width, config.local_hidden, config.local_dim, last_bias=True, dense=True)
+        )
+        self.momentum_local_head = momentum_copy(self.local_head)
+        predictor = norm_head(config.local_dim, config.local_hidden, config.local_dim, last_bias=True, dense=True)
+        self.local_predictor: nn.Module = synchronised(predictor) if config.local_predictor else nn.Identity()
+
+    def prepare(self, source: ImageSource, folder: Path) -> None:
+        """What the base prepares."""
+        self.base.prepare(source, folder)
+
+    def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
+        """What the base returns, with `loss_base`, `loss_local` and the local `positive` and `accuracy`.
+
+        `local_valid` is the share of cells with a partner.
+        """
+        if isinstance(self.base, BYOL):
+            out, pairs = self.byol(self.base, views)
+        else:
+            out, pairs = self.moco(self.base, views)
+        local = [self.local_loss(*pair) for pair in pairs]
+        self.embeddings = self.base.embeddings
+        loss_local = torch.stack([part.loss for part in local]).mean()
+        return {
+            **out,
+            "loss": out["loss"] + self.config.local_weight * loss_local,
+            "loss_base": out["loss"].detach(),
+            "loss_local": loss_local.detach(),
+            "local_positive": torch.stack([part.positive for part in local]).mean(),
+            "local_accuracy": torch.stack([part.accuracy for part in local]).mean(),
+            "local_valid": torch.stack([part.valid for part in local]).mean(),
+        }
+
+    def byol(self, base: BYOL, views: Sequence[View]) -> tuple[dict[str, Tensor], list[Pair]]:
+        """BYOL's loss, and its maps in both directions."""
+        first, second = views
+        online = base.backbone(first.pixels), base.backbone(second.pixels)
+        with torch.no_grad():
+            target = base.momentum_backbone(first.pixels), base.momentum_backbone(second.pixels)
+        out = base.image_loss(online, target)
+        return out, [(online[0], target[1], first, second), (online[1], target[0], second, first)]
+
+    def moco(self, base: MoCo, views: Sequence[View]) -> tuple[dict[str, Tensor], list[Pair]]:
+        """MoCo's loss, and its maps of query and key."""
+        query, key = views
+        maps = base.backbone(query.pixels)
+        with torch.no_grad():
+            permutation = base.shuffle_permutation(len(key.pixels))
+            targets = base.momentum_backbone(shuffled(key.pixels, permutation))
+            k = unshuffled(unit(base.momentum_head(targets.mean((2, 3)))), permutation)
+            targets = unshuffled(targets, permutation)
+        return base.image_loss(maps, k), [(maps, targets, query, key)]
+
+    def local_loss(self, online: Tensor, target: Tensor, view: View, other: View) -> Local:
+        """L_LC from the maps (N, width, S, S) of `view` by the backbone and of `other` by the momentum backbone."""
+        F = unit(self.local_predictor(self.local_head(online)))
+        with torch.no_grad():
+            T = full_precision(self.momentum_local_head(target))
+            x = mapped_centres(view, other, F.shape[2])
+            if self.config.match == "bilinear":
+                y, _ = align(T, other, view, F.shape[2])
+            else:
+                y = at_cells(T, x)
+        return local_contrast(F, unit(T), unit(y), x.to(F.dtype), self.config.local_temperature)
+
+    def before_update(self, step: int, total_steps: int) -> None:
+        """What the base changes."""
+        self.base.before_update(step, total_steps)
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """What the base moves, and the momentum local head with its momentum."""
+        if isinstance(self.base, BYOL):
+            m = self.base.momentum_after(step, total_steps)
+        else:
+            m = momentum_at(step, total_steps, self.base.config.momentum, self.base.config.momentum_schedule)
+        self.base.after_step(step, total_steps)
+        momentum_update(self.momentum_local_head, self.local_head, m)
+
+
+Pair = tuple[Tensor, Tensor, View, View]
+"""Map of a view by the trained backbone, map of the other by the momentum backbone, and where both views lie."""
+
+
+class Local(NamedTuple):
+    """L_LC, and for the log the mean similarity of positives, their top-1 and the share of cells with a partner."""
+
+    loss: Tensor
+    positive: Tensor
+    accuracy: Tensor
+    valid: Tensor
+
+
+def mapped_centres(view: Placed, other: Placed, size: int) -> Tensor:
+    """x(s): the centres of the cells of `view` in coordinates of `other`, (N, size, size, 2)."""
+    return between(view_centres(size, view.box).expand(len(view.box), -1, -1, -1), view, other)
+
+
+def at_cells(T: Tensor, x: Tensor) -> Tensor:
+    """The cells of maps (N, C, S, S) in which points (N, R, R, 2) fall, the nearest outside: (N, C, R, R)."""
+    size = T.shape[2]
+    column, row = (x * size).long().clamp_(0, size - 1).unbind(-1)
+    index = (row * size + column).flatten(1)
+    return T.flatten(2).gather(2, index[:, None].expand(-1, T.shape[1], -1)).view(*T.shape[:2], *x.shape[1:3])
+
+
+def local_contrast(F: Tensor, T: Tensor, y: Tensor, x: Tensor, temperature: float) -> Local:
+    """L_LC of unit maps F, T and y (N, C, S, S) and mapped centres x (N, S, S, 2) in view coordinates.
+
+    In full precision also under autocast. Without any valid cell the loss is 0. Over several processes the mean is
+    that over all their images, once gradients and losses are averaged over processes.
+    """
+    size = F.shape[2]
+    valid = inside(x).flatten(1)
+    centres = view_centres(size, x).flatten(0, 1)
+    near = torch.cdist(x.flatten(1, 2), centres.expand(len(x), -1, -1), compute_mode="donot_use_mm_for_euclid_dist")
+    with torch.autocast(F.device.type, enabled=False):
+        F, T, y = (full_precision(maps).flatten(2) for maps in (F, T, y))
+        positive = (F * y).sum(1)
+        negatives = (F.transpose(1, 2) @ T).masked_fill(near * size < 1, -torch.inf)
+        logits = torch.cat((positive[:, :, None], negatives), dim=2) / temperature
+        loss = torch.where(valid, logits.logsumexp(2) - logits[:, :, 0], 0.0).sum(1)
+        cells = valid.sum(1)
+        loss = mean_where(loss / cells.clamp(min=1), cells > 0)
+        found = valid & (positive.detach() > negatives.detach().amax(2))
+    return Local(
+        loss=loss,
+        positive=(positive.detach() * valid).sum() / cells.sum().clamp(min=1),
+        accuracy=found.sum() / cells.sum().clamp(min=1),
+        valid=valid.to(F.dtype).mean(),
+    )
+
+
+METHODS = (LCLoss,)
+
+_BYOL_MINI = BYOLConfig(
+    backbone="resnet18", hidden=512, dim=128, momentum=0.99, view_size=96, crop_scale=(0.2, 1.0), blur_sigma=(0.1, 1.0)
+)
+_MOCO_MINI = MoCoConfig(
+    backbone="resnet18", hidden=512, queue=1024, momentum=0.99, view_size=96, blur_sigma=(0.1, 1.0), bn_splits=2
+)
+
+
+def _mini(name: str, base: BYOLConfig | MoCoConfig) -> Recipe:
+    return Recipe(
+        name=name,
+        method=LCLossConfig(base=base, local_hidden=512, local_dim=128),
+        epochs=70,
+        batch_size=64,
+        optimizer=SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4),
+        schedule=CosineSchedule(per="step", warmup_epochs=2),
+        precision="bf16",
+        data="a few thousand small images",
+        paper="arXiv 2207.04398, reduced to a processor; views of 96 pixels, so that a map has cells to tell apart",
+    )
+
+
+RECIPES: tuple[Recipe, ...] = (
+    Recipe(
+        name="lc-loss-imagenet-200ep",
+        method=LCLossConfig(),
+        epochs=200,
+        batch_size=4096,
+        optimizer=LARSConfig(lr=3.2, momentum=0.9, weight_decay=1.5e-6, variant="byol"),
+        schedule=CosineSchedule(per="step", warmup_epochs=10),
+        data="ImageNet-1k train, 1.28 M images",
+        paper="arXiv 2207.04398; the optimiser is that of BYOL with 200 epochs in the DenseCL code",
+        expected="COCO box AP 40.6, VOC box AP 60.1, VOC mIoU 72.1, Cityscapes mIoU 77.8 (paper; settings unknown)",
+    ),
+    Recipe(
+        name="lc-loss-moco-v2-imagenet-200ep",
+        method=LCLossConfig(base=MoCoConfig()),
+        epochs=200,
+        batch_size=256,
+        optimizer=PAPER_SGD,
+        schedule=PAPER_COSINE,
+        data="ImageNet-1k train, 1.28 M images",
+        paper="the loss of arXiv 2207.04398 on MoCo v2, arXiv 2003.04297",
+    ),
+    _mini("lc-loss-mini", _BYOL_MINI),
+    _mini("lc-loss-moco-v2-mini", _MOCO_MINI),
+)
