@@ -140,6 +140,7 @@ class DINO(Method):
         self._outputs_mean = g_t.mean(0)
         entropy, mean = torch.special.entr(p_t).sum(2).mean(), p_t.mean((0, 1))
         z = z_s.detach().view(V, n, -1)
+        self.embeddings = z[0]
         return {
             "loss": loss,
             "positive": (z[0] * z[1]).sum(1).mean(),
@@ -148,7 +149,7 @@ class DINO(Method):
             "entropy": entropy,
             "kl": loss.detach() - entropy,
             "usage": torch.special.entr(mean).sum().exp() / len(mean),
-            "std": embedding_std(z[0]),
+            "std": embedding_std(self.embeddings),
         }
 
     def teacher_temperature(self) -> float:

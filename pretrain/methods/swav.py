@@ -20,6 +20,7 @@ from pretrain.augment import ColorJitter, GaussianBlur, Grayscale
 from pretrain.backbones import build_backbone
 from pretrain.batchnorm import synchronised
 from pretrain.distributed import gather, rank, world_size
+from pretrain.heads import norm_head
 from pretrain.losses import embedding_std, full_precision, unit
 from pretrain.method import Method, MethodInfo
 from pretrain.multicrop import by_size
@@ -107,12 +108,7 @@ class SwAV(Method):
         self.plan = swav_views(config)
         self.backbone = synchronised(build_backbone(config.backbone))
         self.head: nn.Module = synchronised(
-            nn.Sequential(
-                nn.Linear(self.backbone.width, config.hidden),
-                nn.BatchNorm1d(config.hidden),
-                nn.ReLU(inplace=True),
-                nn.Linear(config.hidden, config.dim),
-            )
+            norm_head(self.backbone.width, config.hidden, config.dim, bias=True, last_bias=True)
         )
         self.prototypes = nn.Linear(config.dim, config.prototypes, bias=False)
         self._normalise_prototypes()
@@ -136,6 +132,7 @@ class SwAV(Method):
             all_views = log_p.sum(0)
             terms = [-(q * (all_views - log_p[i])).sum(1).mean() / (V - 1) for i, q in enumerate(codes)]
         self._embeddings = z_large
+        self.embeddings = z_large[0]
         best = S[:2].detach().argmax(2)
         agrees = torch.stack([best[0] == codes[1].argmax(1), best[1] == codes[0].argmax(1)])
         p = log_p.detach().exp().mean((0, 1))
@@ -145,7 +142,7 @@ class SwAV(Method):
             "negative": z_large[0].mean(0) @ z_large[1].mean(0),
             "accuracy": agrees.to(z.dtype).mean(),
             "usage": torch.special.entr(p).sum().exp() / len(p),
-            "std": embedding_std(z_large[0]),
+            "std": embedding_std(self.embeddings),
         }
 
     def embed(self, x: Tensor) -> Tensor:

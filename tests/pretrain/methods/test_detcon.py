@@ -1,0 +1,227 @@
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import gloo
+import numpy as np
+import pytest
+import torch
+from looping import check_resume, result, sgd, train
+from multicrops import batch, build
+from torch import Tensor
+from torch.nn import functional as F
+
+from pretrain.errors import PretrainError
+from pretrain.methods import METHODS, all_recipes, byol, detcon
+from pretrain.methods.detcon import RECIPES, DetCon, DetConConfig, draw_regions, region_loss
+from pretrain.views import View
+
+CURVE = Path(__file__).parent / "curves" / "detcon.json"
+N, R, C = 4, 6, 5
+SMALL: dict[str, Any] = {"backbone": "toy", "hidden": 10, "dim": C, "regions": R, "momentum": 0.9, "view_size": 16}
+PAIRS = (("momentum_backbone", "backbone"), ("momentum_projector", "projector"))
+
+
+class ToyMasks:
+    """Four vertical stripes of the whole image; image 1 has one region alone."""
+
+    def cells(self, view: View, size: int) -> Tensor:
+        centres = (torch.arange(size) + 0.5) / size
+        x = view.box[:, :1] + (view.box[:, 2:3] - view.box[:, :1]) * centres
+        stripes = (4 * x).long().clamp(0, 3)
+        stripes = torch.where(view.flip[:, None], stripes.flip(1), stripes) * (view.image_id[:, None] != 1) + 7
+        return stripes[:, None].expand(-1, size, -1).contiguous()
+
+
+def small(seed: int = 0, **changes: object) -> DetCon:
+    method: DetCon = build(DetConConfig(**{**SMALL, **changes}), byol, PAIRS, seed=seed)
+    method.masks = ToyMasks()
+    return method
+
+
+def batches(step: int) -> list[View]:
+    views = batch(N, step % 4, small=0)
+    rng = np.random.default_rng([3, step % 4])
+    for view in views:
+        low = rng.uniform(0, 0.6, (N, 1))
+        high = rng.uniform(low + 0.2, 1)
+        view.box = torch.from_numpy(np.concatenate([low, low * 0, high, high * 0 + 1], 1)).float()
+        view.flip = torch.from_numpy(rng.random(N) < 0.5)
+    return views
+
+
+def plain_loss(p: list[Tensor], t: list[Tensor], ids: list[list[list[int]]], tau: float) -> Tensor:
+    """Both directions, region by region; p and t (n, R, C) of each view, of unit length."""
+    n, regions = p[0].shape[:2]
+    total = torch.zeros(()).to(p[0])
+    for v, w in ((0, 1), (1, 0)):
+        for a in range(n):
+            for b in range(regions):
+                mine = ids[v][a][b]
+                positives = [(a, c) for c in range(regions) if ids[w][a][c] == mine]
+                if not positives:
+                    continue
+                cross = {(u, c): p[v][a, b] @ t[w][u, c] / tau for u in range(n) for c in range(regions)}
+                same = [
+                    p[v][a, b] @ t[v][u, c] / tau
+                    for u in range(n)
+                    for c in range(regions)
+                    if not (u == a and ids[v][u][c] == mine)
+                ]
+                log_sum = torch.stack([*cross.values(), *same]).logsumexp(0)
+                row = sum(log_sum - cross[key] for key in positives) / len(positives)
+                total = total + row / ids[v][a].count(mine) / (n * regions)
+    return total
+
+
+def plain_curve(start: DetCon, steps: int) -> list[float]:
+    net = copy.deepcopy(start)
+    config, trained = start.config, [net.backbone, net.projector, net.predictor]
+    optimizer = sgd(trained)
+    losses = []
+    for step in range(steps):
+        torch.manual_seed(step)
+        p, t, ids = [], [], []
+        for view in batches(step):
+            features, momentum_features = net.backbone(view.pixels), net.momentum_backbone(view.pixels)
+            cells = ToyMasks().cells(view, features.shape[-1])
+            u = torch.rand(N, R)
+            present = [sorted(set(cells[a].flatten().tolist())) for a in range(N)]
+            drawn = [[present[a][int(u[a, b] * len(present[a]))] for b in range(R)] for a in range(N)]
+            pooled = [
+                torch.stack([f[a][:, cells[a] == drawn[a][b]].mean(1) for a in range(N) for b in range(R)])
+                for f in (features, momentum_features)
+            ]
+            p.append(F.normalize(net.predictor(net.projector(pooled[0])), dim=1).view(N, R, -1))
+            t.append(F.normalize(net.momentum_projector(pooled[1]), dim=1).view(N, R, -1).detach())
+            ids.append(drawn)
+        loss = plain_loss(p, t, ids, config.temperature)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        m = 1 - (1 - config.momentum) * (1 + math.cos(math.pi * step / steps)) / 2
+        for target, source in PAIRS:
+            pairs = zip(net.get_submodule(target).parameters(), net.get_submodule(source).parameters(), strict=True)
+            for xi, theta in pairs:
+                xi.data = m * xi.data + (1 - m) * theta.data
+        losses.append(loss.item())
+    return losses
+
+
+def unit_rows(*shape: int, seed: int = 0) -> Tensor:
+    return F.normalize(torch.randn(*shape, generator=torch.manual_seed(seed)).double(), dim=-1)
+
+
+def test_training_is_the_papers_code_and_gives_the_recorded_losses() -> None:
+    got = train(small(), batches, 32)
+    assert got == pytest.approx(plain_curve(small(), 32), rel=1e-9)
+    assert got == pytest.approx(json.loads(CURVE.read_text()), rel=1e-7)
+    assert sum(got[-4:]) < sum(got[:4])
+
+
+@pytest.mark.parametrize("most", [1 << 24, 1])
+def test_loss_is_the_plain_loop_also_in_parts(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detcon, "MAX_LOGITS", most)
+    p = [unit_rows(3, 4, C, seed=i).requires_grad_() for i in (0, 1)]
+    t = [unit_rows(3, 4, C, seed=i) for i in (2, 3)]
+    labels = [[[0, 0, 1, 2], [3, 3, 3, 3], [1, 2, 3, 4]], [[0, 1, 1, 5], [4, 4, 4, 4], [4, 3, 2, 1]]]
+    ids = [torch.tensor(view) for view in labels]
+    outs = [region_loss(p[v], t[1 - v], t[v], ids[v], ids[1 - v], 0.1) for v in (0, 1)]
+    loss = outs[0]["loss"] + outs[1]["loss"]
+    expected = plain_loss(p, t, labels, 0.1)
+    torch.testing.assert_close(loss, expected)
+    for a, b in zip(torch.autograd.grad(loss, p), torch.autograd.grad(expected, p), strict=True):
+        torch.testing.assert_close(a, b)
+        assert not b[1].any()  # nothing of image 1 is in both views
+    assert outs[0]["shared"] == 7 / 12
+
+
+def test_permuting_regions_or_images_changes_nothing() -> None:
+    p, other, same = unit_rows(3, 4, C), unit_rows(3, 4, C, seed=1), unit_rows(3, 4, C, seed=2)
+    ids, other_ids = torch.randint(0, 3, (3, 4)), torch.randint(0, 3, (3, 4))
+    loss = region_loss(p, other, same, ids, other_ids, 0.1)["loss"]
+    k = torch.randperm(4)
+    torch.testing.assert_close(region_loss(p[:, k], other, same[:, k], ids[:, k], other_ids, 0.1)["loss"], loss)
+    torch.testing.assert_close(region_loss(p, other[:, k], same, ids, other_ids[:, k], 0.1)["loss"], loss)
+    k = torch.randperm(3)
+    torch.testing.assert_close(region_loss(*(x[k] for x in (p, other, same, ids, other_ids)), 0.1)["loss"], loss)
+
+
+def test_perfect_embeddings_cost_the_log_of_how_often_the_positive_was_drawn() -> None:
+    vectors = torch.eye(8).double()
+    ids, other_ids = torch.tensor([[0, 1]]), torch.tensor([[0, 0]])
+    out = region_loss(vectors[ids], vectors[other_ids], vectors[ids], ids, other_ids, 0.01)
+    assert out["loss"].item() == pytest.approx(math.log(2) / 2, rel=1e-9)  # one row of two has a positive, twice
+    assert out["accuracy"] == 1
+    assert out["positive"] == 1
+
+
+def test_regions_that_share_nothing_cost_nothing() -> None:
+    p = unit_rows(2, 3, C).requires_grad_()
+    ids, other_ids = torch.zeros(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.long)
+    loss = region_loss(p, unit_rows(2, 3, C, seed=1), unit_rows(2, 3, C, seed=2), ids, other_ids, 0.1)["loss"]
+    assert loss == 0
+    assert not torch.autograd.grad(loss, p)[0].any()
+
+
+def test_regions_are_drawn_uniformly_among_those_present() -> None:
+    torch.manual_seed(0)
+    cells = torch.tensor([[[3, 3], [3, 9]], [[5, 5], [5, 5]]])
+    drawn, count = draw_regions(cells, 4000)
+    assert count.tolist() == [2, 1]
+    assert set(drawn[0].tolist()) == {3, 9}
+    assert (drawn[0] == 3).double().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert (drawn[1] == 5).all()
+
+
+def test_gradients_reach_the_trained_network_alone() -> None:
+    method = small()
+    method(batches(0))["loss"].backward()
+    for name, parameter in method.named_parameters():
+        assert (parameter.grad is not None) == (not name.startswith("momentum_")), name
+
+
+def test_masks_must_be_prepared(tmp_path: Path) -> None:
+    method = small()
+    method.masks = None
+    with pytest.raises(PretrainError, match=r"call prepare\(source, folder\)"):
+        method(batches(0))
+
+
+def test_resume_is_exact() -> None:
+    check_resume(small, batches)
+
+
+def check(rank: int, world: int, folder: Path) -> None:
+    torch.save(result(small(), batches, rank, world, steps=4), folder / f"{rank}.pt")
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    gloo.run(check, 2, tmp_path)
+    losses, state = result(small(), batches, 0, 1, steps=4)
+    for rank in range(2):
+        theirs, their_state = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert theirs == pytest.approx(losses, rel=1e-11)
+        torch.testing.assert_close(their_state, state, rtol=1e-9, atol=1e-11)
+
+
+def test_a_real_backbone_trains_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    method = DetConConfig(backbone="resnet18", hidden=16, dim=8, regions=3).build()
+    method.masks = ToyMasks()
+    views = batches(0)
+    for view in views:
+        view.pixels = F.interpolate(view.pixels.float(), 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = method(views)
+    out["loss"].backward()
+    assert out["loss"].dtype == torch.float32
+    assert out["loss"].isfinite()
+
+
+def test_registered() -> None:
+    assert DetCon in METHODS
+    assert {recipe.name for recipe in RECIPES} <= set(all_recipes())
