@@ -69,11 +69,14 @@ class Card(Record):
     """The submission's name, unique within one leaderboard (`densecl-mini`)."""
     method: str
     """The method's name as the field writes it (`DenseCL`, `random initialisation`)."""
-    architecture: Literal["resnet18", "resnet34", "resnet50", "resnet101"]
-    stem: Literal["7x7"] = "7x7"
+    architecture: Literal[
+        "resnet18", "resnet34", "resnet50", "resnet101", "vit_tiny_patch16", "vit_small_patch16", "vit_base_patch16"
+    ]
+    stem: Literal["7x7", "16x16"] = "7x7"
+    """The first convolution: a ResNet's, or the patches of a ViT."""
     stride_style: Literal["pytorch"] = "pytorch"
     """`pytorch`: a bottleneck's stride sits on its 3x3 convolution (torchvision's layout)."""
-    norm: Literal["BN"] = "BN"
+    norm: Literal["BN", "LN"] = "BN"
     colour_order: Literal["RGB", "BGR"] = "RGB"
     mean: Triple = (0.485, 0.456, 0.406)
     """Per channel, in `colour_order`, for pixel values in [0, 1]."""

@@ -17,7 +17,8 @@ from pretrain.batchnorm import SplitBatchNorm2d
 from pretrain.errors import PretrainError
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
-ARCHITECTURES = (*RESNETS, *vit.SIZES)
+VITS = tuple(vit.SIZES)
+ARCHITECTURES = (*RESNETS, *VITS)
 _BUILDERS = {
     "resnet18": resnet.resnet18,
     "resnet34": resnet.resnet34,
@@ -75,7 +76,7 @@ def build_backbone(name: str, *, bn_splits: int = 1) -> Backbone:
     `bn_splits` > 1 emulates the batch norm of that many devices on one (see `SplitBatchNorm2d`); a ViT has none.
     Raises `PretrainError` for a name outside `ARCHITECTURES`.
     """
-    return vit.VisionTransformer(name) if name in vit.SIZES else ResNet(name, bn_splits=bn_splits)
+    return vit.VisionTransformer(name) if name in VITS else ResNet(name, bn_splits=bn_splits)
 
 
 def zero_init_residual(backbone: nn.Module) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from leaderboard.records import Card, Pretraining, Source
-from pretrain.backbones import build_backbone
+from pretrain.backbones import VITS, build_backbone
 from pretrain.errors import PretrainError
 from pretrain.files import file_sha256, write_atomic, write_text
 from pretrain.runs import Run, RunRecord, read_checkpoint, read_record
@@ -26,8 +26,8 @@ HEAD_PREFIX = "decode_head."
 def export(run: Path, out: Path | None = None, *, name: str | None = None, unfinished: bool = False) -> Path:
     """Write the backbone of the run folder `run` and its card, and return their folder (default: `run`/export).
 
-    The tensors are float32 under torchvision's names (batch norm's counters int64), sorted, so that equal weights
-    give equal bytes. `name` is the submission's name in the card (default: recipe and seed). With `unfinished`, the
+    The tensors are float32 under torchvision's or, of a ViT, timm's names (batch norm's counters int64), sorted, so
+    that equal weights give equal bytes. `name` is the submission's name in the card (default: recipe and seed). With `unfinished`, the
     newest checkpoint of a run that has not ended is exported; the card then states the epochs really done. A method
     that trains a segmentation head leaves it beside the backbone in `head.safetensors`, in the same form.
 
@@ -88,6 +88,8 @@ def _card(record: RunRecord, steps: int, name: str | None, parameters: int, sha2
             name=name or f"{record.recipe['name']}-seed{record.seed}",
             method=record.method,
             architecture=record.architecture,  # type: ignore[arg-type]  # pydantic checks it
+            stem="16x16" if record.architecture in VITS else "7x7",
+            norm="LN" if record.architecture in VITS else "BN",
             mean=tuple(record.mean),  # type: ignore[arg-type]
             std=tuple(record.std),  # type: ignore[arg-type]
             parameters=parameters,

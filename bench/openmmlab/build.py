@@ -50,7 +50,16 @@ def read_checkpoint(folder: Path) -> tuple[Card, dict[str, Tensor]]:
 
 
 def slots(card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
-    """The value of every slot that a config may hold: facts of the card (`card:...`) and of the run (`run:...`)."""
+    """The value of every slot that a config may hold: facts of the card (`card:...`) and of the run (`run:...`).
+
+    Raises:
+        BenchError: the card is not that of a ResNet.
+    """
+    if card.architecture not in STAGE_CHANNELS:
+        raise BenchError(
+            f"{card.name} is a {card.architecture}, but the transfer protocols read ResNets; "
+            f"submit one of {', '.join(STAGE_CHANNELS)}"
+        )
     channels = STAGE_CHANNELS[card.architecture]
     return {
         "card:depth": int(card.architecture.removeprefix("resnet")),

@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 from torchvision.models import resnet18
 from toy import Toy, ToyConfig, toy_recipe, write_images
 
+from bench.checkpoints import inspect_checkpoint
 from leaderboard.records import Card
+from pretrain.backbones import build_backbone
 from pretrain.errors import PretrainError
 from pretrain.export import export
 from pretrain.images import open_images
@@ -153,3 +155,15 @@ def test_wrong_folders_and_names_are_explained(run: Path, tmp_path: Path) -> Non
     (tmp_path / "run.json").write_text('{"format": 1}')
     with pytest.raises(PretrainError, match="another version of densebench"):
         export(tmp_path)
+
+
+def test_a_vit_and_what_the_bench_says_to_it(tmp_path: Path) -> None:
+    """Its card names its patches and norm; it is no input of the transfer protocols, which read ResNets."""
+    recipe = toy_recipe(method=ToyConfig(real=True, backbone="vit_tiny_patch16"), epochs=1, batch_size=2)
+    run = train(recipe, open_images(write_images(tmp_path / "pictures", 2)), tmp_path / "run", workers=0)
+    folder = export(run)
+    card = card_of(folder)
+    assert (card.architecture, card.stem, card.norm) == ("vit_tiny_patch16", "16x16", "LN")
+    assert set(load_file(folder / "backbone.safetensors")) == set(build_backbone("vit_tiny_patch16").state_dict())
+    inspection = inspect_checkpoint(folder)
+    assert "Vision Transformer" in inspection.problems[0] and "only plain ResNets" in inspection.problems[0]

@@ -51,7 +51,7 @@ class Toy(Method):
         norm = nn.BatchNorm2d(4) if config.norm else nn.Identity()
         small = nn.Sequential(nn.Conv2d(3, 4, 3, 2), norm, nn.ReLU())
         self.backbone = build_backbone(config.backbone) if config.real else small
-        self.head = nn.Linear(512 if config.real else 4, 3)
+        self.head = nn.Linear(self.backbone.width if config.real else 4, 3)  # type: ignore[arg-type]
         self.dropout = nn.Dropout(config.dropout)
         self.register_buffer("memory", torch.randn(3))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
