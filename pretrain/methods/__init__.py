@@ -12,6 +12,7 @@ FILES = (
     "byol",
     "mochi",
     "moco_multicrop",
+    "moco_plus",
     "densecl",
     "swav",
     "dino",
