@@ -226,6 +226,55 @@ def export(
 
 
 @app.command
+def norm_rescale(
+    checkpoint: Path,
+    reference: Path,
+    *,
+    data: Path | None = None,
+    out: Path | None = None,
+    name: str | None = None,
+    literal: bool = False,
+    workers: int = 1,
+) -> None:
+    """Give a backbone the weight norms of another (NormRescale) and estimate its batch norm anew.
+
+    For a backbone whose norms do not fit the learning rates of fine-tuning, e.g. one trained with LARS.
+
+    Example: densebench norm-rescale byol/export moco-v2/export --data images/
+
+    Parameters
+    ----------
+    checkpoint
+        A folder written by `export` or in WORK/checkpoints.
+    reference
+        The like, of the same architecture: the one with the norms.
+    data
+        Folder (or .txt list) of images on which batch norm's running statistics are estimated.
+    out
+        Target folder (default: CHECKPOINT-rescaled).
+    name
+        The name in the new card (default: the old with -rescaled).
+    literal
+        Rescale running statistics like weights, as the authors' script does; reads no images.
+    workers
+        Data loading processes.
+    """
+    from pretrain.images import open_images
+    from pretrain.norm_rescale import norm_rescale as rescale
+
+    folder = rescale(
+        checkpoint,
+        reference,
+        out or checkpoint.resolve().with_name(f"{checkpoint.resolve().name}-rescaled"),
+        images=None if data is None else open_images(data),
+        literal=literal,
+        name=name,
+        workers=workers,
+    )
+    print(f"rescaled: {folder}\nnext: densebench submit {folder} --name NAME --data DATA_ROOT")
+
+
+@app.command
 def inspect(checkpoint: Path, *, prefix: str | None = None, verbose: bool = False, as_json: AsJson = False) -> int:
     """Show what a checkpoint is: format, architecture, and which backbone tensors it fills. Writes nothing.
 

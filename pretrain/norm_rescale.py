@@ -1,0 +1,183 @@
+"""NormRescale: give a backbone the weight norms of another, so that it fine-tunes as that one does.
+
+Weights trained with LARS grow to other norms than those trained with SGD, and the usual learning rates of fine-tuning
+then fit badly. Huang et al., Revisiting the Critical Factors of Augmentation-Invariant Representation Learning, ECCV
+2022, arXiv 2208.00275; code megvii-research/revisitAIRL, `norm_rescale.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from leaderboard.records import Card, Source
+from pretrain.augment import finish
+from pretrain.backbones import build_backbone
+from pretrain.errors import PretrainError
+from pretrain.files import write_atomic, write_text
+from pretrain.images import ImageSource, crop_batches, steps_per_epoch
+from pretrain.runs import code_commit
+from pretrain.views import Crop, ViewPlan, ViewSpec
+
+WEIGHTS, CARD = "backbone.safetensors", "card.json"
+BATCH, MAX_BATCHES = 64, 200
+
+
+def norm_rescale(
+    checkpoint: Path,
+    reference: Path,
+    out: Path,
+    *,
+    images: ImageSource | None = None,
+    literal: bool = False,
+    name: str | None = None,
+    workers: int = 1,
+) -> Path:
+    """Write the backbone of `checkpoint` with the norms of `reference` into the folder `out`, and return that.
+
+    Both are folders with `backbone.safetensors` and `card.json`, of one architecture. Every learnable tensor W (weights
+    of convolutions, scales and shifts of batch norm) becomes W |R| / |W| with the reference's tensor R and Frobenius
+    norms. Running statistics no longer fit then (a variance scales with the square), so they are estimated anew on
+    `images`: the mean over at most 200 batches of 64 random crops at the resolution of the card. `literal` does what
+    the authors' script does instead: running statistics are rescaled like weights, and no image is read.
+
+    The new card is the old one with another name (default: the old with `-rescaled`) and method; its source says what
+    was done, with the hash of the weights that went in.
+
+    Raises:
+        PretrainError: a folder holds no backbone with its card, the architectures differ, there are no images, the name
+            is not valid, or `out` is one of the two folders or cannot be written.
+    """
+    if out.resolve() in (checkpoint.resolve(), reference.resolve()):
+        raise PretrainError(f"{out} holds what is to be read; choose another --out")
+    if (images is None) != literal:
+        raise PretrainError("give images to estimate batch norm on, or ask for the literal script, which reads none")
+    (card, weights), (model, norms) = read_export(checkpoint), read_export(reference)
+    if card.architecture != model.architecture:
+        raise PretrainError(
+            f"{checkpoint} is a {card.architecture}, but the reference {reference} a {model.architecture}"
+        )
+    backbone = build_backbone(card.architecture)
+    learnable = {key for key, _ in backbone.named_parameters()}
+    backbone.load_state_dict(rescaled(weights, norms, None if literal else learnable))
+    done = f"densebench norm-rescale: norms of {model.name} ({model.sha256[:12]})"
+    if images is None:
+        done += ", running statistics like weights"
+    else:
+        seen = estimate_batch_norm(backbone, _batches(images, card, workers))
+        data = f"{images.root.resolve().name} ({images.fingerprint()[:12]})"
+        done += f", batch norm estimated on {seen} crops of {data}"
+    tensors = {key: value.contiguous() for key, value in sorted(backbone.state_dict().items())}
+    broken = [key for key, value in tensors.items() if not value.isfinite().all()]
+    if broken:
+        raise PretrainError(
+            f"{broken[0]} would hold values that are not finite; is {reference} or {checkpoint} damaged?"
+        )
+    data_out = save(tensors, metadata={"format": "pt"})
+    changed = {
+        "name": name or f"{card.name}-rescaled",
+        "method": f"{card.method} + NormRescale",
+        "sha256": hashlib.sha256(data_out).hexdigest(),
+        "source": Source(format=done, file=WEIGHTS, sha256=card.sha256),
+        "code_commit": code_commit(),
+    }
+    try:
+        new_card = Card.model_validate(card.model_dump() | changed)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        raise PretrainError(f"the card is not valid: {detail['loc'][0]}: {detail['msg']}; choose a --name") from error
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PretrainError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from error
+    (out / CARD).unlink(missing_ok=True)  # a card never stands beside other weights than its own
+    write_atomic(out / WEIGHTS, lambda file: file.write(data_out))
+    write_text(out / CARD, new_card.to_json())
+    return out
+
+
+def rescaled(
+    weights: Mapping[str, Tensor], reference: Mapping[str, Tensor], names: set[str] | None = None
+) -> dict[str, Tensor]:
+    """`weights` with the norm of each tensor made that of the reference's; the directions stay.
+
+    Only the tensors in `names`, or with None all that hold fractions. A tensor of zeros has no direction and stays.
+    """
+
+    def scaled(key: str, w: Tensor) -> Tensor:
+        if not w.is_floating_point() or (names is not None and key not in names):
+            return w
+        norm = w.double().norm()
+        return w if norm == 0 else (w.double() * (reference[key].double().norm() / norm)).to(w.dtype)
+
+    return {key: scaled(key, w) for key, w in weights.items()}
+
+
+@torch.no_grad()
+def estimate_batch_norm(backbone: nn.Module, batches: Iterable[Tensor]) -> int:
+    """Set the running statistics of `backbone` to their mean over `batches` (N, 3, S, S); returns the images seen."""
+    norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+    backbone.train()
+    seen = 0
+    for pixels in batches:
+        backbone(pixels)
+        seen += len(pixels)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return seen
+
+
+def read_export(folder: Path) -> tuple[Card, dict[str, Tensor]]:
+    """The card and the tensors of a folder that `export` or an import wrote.
+
+    Raises:
+        PretrainError: a file is missing, damaged or not the one that the card describes, or does not fill the
+            architecture.
+    """
+    try:
+        card = Card.model_validate_json((folder / CARD).read_bytes())
+        data = (folder / WEIGHTS).read_bytes()
+    except OSError as error:
+        raise PretrainError(
+            f"{error.filename}: {error.strerror}; give a folder that `densebench export` or an import wrote"
+        ) from error
+    except ValidationError as error:
+        raise PretrainError(f"{folder / CARD} is no valid card: {error.errors()[0]['msg']}") from error
+    if hashlib.sha256(data).hexdigest() != card.sha256:
+        raise PretrainError(f"{folder / WEIGHTS} is not the file that its {CARD} describes; export it again")
+    try:
+        tensors = load(data)
+        build_backbone(card.architecture).load_state_dict(tensors)
+    except (SafetensorError, RuntimeError) as error:
+        raise PretrainError(f"{folder / WEIGHTS} is no complete {card.architecture}: {error}") from error
+    return card, tensors
+
+
+def _batches(images: ImageSource, card: Card, workers: int) -> Iterable[Tensor]:
+    """Random crops of the images, without colour operations, normalised and ordered as the backbone expects."""
+    spec = ViewSpec("crop", size=card.pretraining.resolution or 224, scale=(0.2, 1.0))
+    backwards = card.colour_order == "BGR"
+    mean, std = (tuple(reversed(x)) if backwards else x for x in (card.mean, card.std))
+    plan = ViewPlan((spec,), mean=mean, std=std)  # type: ignore[arg-type]  # reversed, it still has three entries
+    size = min(BATCH, len(images))
+    steps = min(MAX_BATCHES, steps_per_epoch(len(images), size))
+
+    def pixels(crop: Crop) -> Tensor:
+        x = finish(crop, spec, plan).pixels
+        return x.flip(1) if backwards else x
+
+    crops = crop_batches(images, plan, batch_size=size, seed=0, epoch=0, workers=workers)
+    return (pixels(crop) for (crop,) in islice(crops, steps))
