@@ -14,7 +14,6 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pretrain.augment import ColorJitter, GaussianBlur, Grayscale
 from pretrain.backbones import ResNet, build_backbone
 from pretrain.distributed import gather, rank, reorder, world_size
 from pretrain.errors import PretrainError
@@ -22,7 +21,7 @@ from pretrain.heads import dense_head
 from pretrain.initial_weights import load_weights, weights_sha256
 from pretrain.losses import embedding_std, full_precision, info_nce, unit
 from pretrain.method import Method, MethodInfo
-from pretrain.methods.moco import PAPER_COSINE, shuffled, splits_per_process, unshuffled
+from pretrain.methods.moco import PAPER_COSINE, shuffled, splits_per_process, unshuffled, v2_colour
 from pretrain.momentum import momentum_copy, momentum_update
 from pretrain.queues import Queue
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig
@@ -76,14 +75,12 @@ class CP2Config:
 
 def cp2_views(config: CP2Config) -> ViewPlan:
     """The two foregrounds of an image, and the backgrounds that it lends to other images."""
-    colour = (
-        ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8),
-        Grayscale(p=0.2),
-        GaussianBlur(sigma=config.blur_sigma, p=0.5),
-    )
     names = ("query", "key", "query background", "key background")
     return ViewPlan(
-        tuple(ViewSpec(name, config.view_size, scale=config.crop_scale, flip=0.5, colour=colour) for name in names)
+        tuple(
+            ViewSpec(name, config.view_size, scale=config.crop_scale, flip=0.5, colour=v2_colour(config.blur_sigma))
+            for name in names
+        )
     )
 
 
@@ -126,14 +123,15 @@ class CP2(Method):
         self.config = config
         self.plan = cp2_views(config)
         splits = splits_per_process(config.bn_splits)
-        self.backbone: ResNet = build_backbone(config.backbone, bn_splits=splits)
+        self.backbone = build_backbone(config.backbone, bn_splits=splits)
         if config.init_from is not None:
             if config.init_sha256 is None:
                 raise PretrainError(
                     "this recipe tunes a trained backbone: name its export folder, method.init_from=..."
                 )
             load_weights(self.backbone, config.init_from, config.init_sha256)
-        output_stride_16(self.backbone)
+        if isinstance(self.backbone, ResNet):
+            output_stride_16(self.backbone)  # a ViT has it already
         width, channels = self.backbone.width, config.channels
         self.decode_head: nn.Module = (
             ASPPHead(width, channels, config.dilations, bn_splits=splits)
@@ -179,7 +177,7 @@ class CP2(Method):
             S = F_q.transpose(1, 2) @ F_k
             dense = dense_loss(S / config.dense_temperature, M_q, M_k, config.dense_softmax_axis)
         instance = info_nce(q, k, self.queue.keys, config.temperature)
-        self._keys = k
+        self._keys, self.embeddings = k, q.detach()
         return {
             "loss": instance.loss + config.dense_weight * dense,
             "loss_instance": instance.loss.detach(),

@@ -115,6 +115,7 @@ class RegionCL(Method):
         config = self.config
         region = draw_region(self.side, config.region_cells, config.stride, legacy=config.legacy_offset)
         out = self.base(views)
+        self.embeddings = self.base.embeddings
 
         x = views[0].pixels
         partner = partners(len(x), self.base.bn_splits).to(x.device, non_blocking=True)

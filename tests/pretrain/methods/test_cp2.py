@@ -61,7 +61,6 @@ def build(*, norm: bool = True, seed: int = 0, **changes: Any) -> CP2:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cp2, "build_backbone", toy)
-        patch.setattr(cp2, "output_stride_16", lambda backbone: None)
         method = CP2Config(**{**SMALL, **changes}).build().double()
     rng = np.random.default_rng(seed)
     for target, source in pairs(method):
