@@ -22,6 +22,8 @@ FILES = (
     "vicregl",
     "slotcon",
     "cp2",
+    "lc_loss",
+    "densesiam",
 )
 _MODULES = tuple(import_module(f"{__name__}.{file}") for file in FILES)
 
