@@ -22,8 +22,9 @@ from bench.jobs import available_cores
 
 RECIPES = ("moco-v2-mini", "densecl-mini")
 ARCHITECTURE = "resnet18"
-EPOCHS = 10
-"""Fewer than the recipes' own, so that the whole demo takes minutes."""
+SHORT = ("epochs=13", "schedule.warmup_epochs=1", "method.queue=128")
+"""Fewer epochs than the recipes' own, so that the whole demo takes minutes. In so short a run the network changes
+quickly, and older keys would be told from new ones by their age alone: hence the short queue."""
 
 
 def run_demo(work: Path, processes: int | None) -> int:
@@ -42,7 +43,7 @@ def run_demo(work: Path, processes: int | None) -> int:
     _together(
         [
             ["pretrain", recipe, "--data", data / "pretrain" / "images", "--work", work, "--threads", threads]
-            + ["--set", f"epochs={EPOCHS}", "--set", "schedule.warmup_epochs=1"]
+            + [word for setting in SHORT for word in ("--set", setting)]
             + (["--resume"] if run.exists() else [])
             for recipe, run in runs.items()
         ],
