@@ -9,6 +9,8 @@ from pretrain.recipes import Recipe
 
 FILES = (
     "moco",
+    "simclr",
+    "simsiam",
     "byol",
     "mochi",
     "moco_multicrop",
@@ -17,6 +19,7 @@ FILES = (
     "swav",
     "dino",
     "detcon",
+    "relicv2",
     "regioncl",
     "pixpro",
     "vicregl",

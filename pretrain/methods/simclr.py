@@ -1,0 +1,198 @@
+"""SimCLR: each view of a large batch must find the other view of its image among all views.
+
+Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020, arXiv 2002.05709.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pretrain.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale
+from pretrain.backbones import Backbone, build_backbone, zero_init_residual
+from pretrain.batchnorm import synchronised
+from pretrain.distributed import gather_with_grad, rank
+from pretrain.heads import norm_head
+from pretrain.losses import InfoNCE, embedding_std, full_precision, unit
+from pretrain.method import Method, MethodInfo
+from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig
+from pretrain.views import View, ViewPlan, ViewSpec
+
+
+@dataclass(frozen=True)
+class SimCLRConfig:
+    """SimCLR as published (its first version, with a head of two layers)."""
+
+    backbone: str = "resnet50"
+    hidden: int = 2048
+    """Width of the head's hidden layer."""
+    dim: int = 128
+    """Width C of an embedding."""
+    temperature: float = 0.1
+    jitter: float = 1.0
+    """Strength s of the colour jitter (0.8 s, 0.8 s, 0.8 s, 0.2 s)."""
+    view_size: int = 224
+    """Side of a view in pixels."""
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Range of a crop's share of the image area."""
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Range of the blur's standard deviation in pixels of the view."""
+    zero_init_residual: bool = True
+    """Start residual blocks as identities."""
+
+    def build(self) -> SimCLR:
+        """The freshly initialised method."""
+        return SimCLR(self)
+
+
+def simclr_views(config: SimCLRConfig) -> ViewPlan:
+    """Two views drawn alike. Pixels stay in [0, 1]: they are not normalised."""
+    s = config.jitter
+    colour: tuple[ColourOp, ...] = (
+        ColorJitter(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s, p=0.8),
+        Grayscale(p=0.2),
+        GaussianBlur(sigma=config.blur_sigma, p=0.5),
+    )
+    return ViewPlan(
+        tuple(
+            ViewSpec(
+                name=name,
+                size=config.view_size,
+                scale=config.crop_scale,
+                interpolation=config.interpolation,
+                colour=colour,
+            )
+            for name in ("first", "second")
+        ),
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+    )
+
+
+class SimCLR(Method):
+    """Contrast within the batch.
+
+    z = head(mean(backbone(x))), scaled to length 1, for both views of the B images of the batch over all processes. For
+    each of the 2 B embeddings, with j its other view,
+
+        L = mean over i of -log( exp(z_i.z_j / T) / sum over k != i of exp(z_i.z_k / T) ).
+
+    Gradients reach all embeddings, positives and negatives alike, whichever process made them. Batch norm takes its
+    statistics from the whole batch, of one view at a time: with those of a part, images would be told apart by their
+    part.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        id="simclr",
+        name="SimCLR",
+        unit="image",
+        partner="the other view",
+        loss="InfoNCE",
+        second_network="siamese",
+        negatives="batch",
+        paper="arXiv 2002.05709",
+        fidelity="code",
+        uncertain=(
+            "the loss is the paper's mean; the code's sum of two means is twice as large, which LARS does not see",
+            "convolutions start as PyTorch's, where the code scales by fan-in",
+            "the blur is cut at 4 sigma, where the code takes a tenth of the view's side as the kernel's size",
+        ),
+    )
+
+    def __init__(self, config: SimCLRConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.plan = simclr_views(config)
+        self.backbone: Backbone = synchronised(build_backbone(config.backbone))
+        if config.zero_init_residual:
+            zero_init_residual(self.backbone)
+        self.head = synchronised(norm_head(self.backbone.width, config.hidden, config.dim, last_norm="scale"))
+        for layer in self.head:
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.01)
+
+    def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
+        """`loss`, and for the log `positive`, `negative`, `accuracy` (see `InfoNCE`) and `std` of the embeddings."""
+        z_1, z_2 = (unit(self.head(self.backbone(view.pixels).mean((2, 3)))) for view in views)
+        nce = nt_xent(z_1, z_2, self.config.temperature)
+        self.embeddings = z_1.detach()
+        return {**nce._asdict(), "std": embedding_std(self.embeddings)}
+
+
+def nt_xent(z_1: Tensor, z_2: Tensor, temperature: float) -> InfoNCE:
+    """The normalised temperature-scaled cross entropy of unit vectors z_1, z_2 (n, C): two views of n images.
+
+    The batch is that of all processes. The loss is this process's mean over its 2 n anchors; with equal n, the mean
+    over processes is the paper's loss, and the gradients of weights averaged over processes are its gradients.
+    """
+    n = len(z_1)
+    with torch.autocast(z_1.device.type, enabled=False):
+        anchors = torch.cat([full_precision(z_1), full_precision(z_2)])
+        others = torch.cat([gather_with_grad(full_precision(z_1)), gather_with_grad(full_precision(z_2))])
+        batch = len(others) // 2
+        own = rank() * n + torch.arange(n, device=z_1.device)
+        itself, partner = torch.cat([own, batch + own]), torch.cat([batch + own, own])
+        similarity = anchors @ others.T
+        logits = (similarity / temperature).scatter(1, itself[:, None], float("-inf"))
+        loss = nn.functional.cross_entropy(logits, partner)
+    with torch.no_grad():
+        positive = similarity.gather(1, partner[:, None])
+        same = positive.sum() + similarity.gather(1, itself[:, None]).sum()
+        negative = (similarity.sum() - same) / (2 * n * max(1, 2 * batch - 2))
+        accuracy = (logits.argmax(1) == partner).to(loss.dtype).mean()
+    return InfoNCE(loss, positive.mean().detach(), negative, accuracy)
+
+
+METHODS = (SimCLR,)
+
+RECIPES: tuple[Recipe, ...] = (
+    Recipe(
+        name="simclr-imagenet-100ep",
+        method=SimCLRConfig(),
+        epochs=100,
+        batch_size=4096,
+        optimizer=LARSConfig(lr=4.8, momentum=0.9, weight_decay=1e-6, variant="simclr"),
+        schedule=CosineSchedule(per="step", warmup_epochs=10),
+        data="ImageNet-1k train, 1.28 M images",
+        paper="arXiv 2002.05709; code google-research/simclr",
+        expected="ImageNet linear 64.4 (VISSL's reproduction)",
+        cost="128 TPU v3: 1.5 hours (paper)",
+    ),
+    Recipe(
+        name="simclr-imagenet-1000ep",
+        method=SimCLRConfig(),
+        epochs=1000,
+        batch_size=4096,
+        optimizer=LARSConfig(lr=4.8, momentum=0.9, weight_decay=1e-6, variant="simclr"),
+        schedule=CosineSchedule(per="step", warmup_epochs=10),
+        data="ImageNet-1k train, 1.28 M images",
+        paper="arXiv 2002.05709; code google-research/simclr",
+        expected="ImageNet linear 69.1 (code's README)",
+        cost="128 TPU v3: 15 hours (ten times the 100 epochs)",
+    ),
+    Recipe(
+        name="simclr-mini",
+        method=SimCLRConfig(
+            backbone="resnet18",
+            hidden=512,
+            temperature=0.2,
+            jitter=0.5,
+            view_size=64,
+            crop_scale=(0.2, 1.0),
+            blur_sigma=(0.1, 1.0),
+        ),
+        epochs=70,
+        batch_size=64,
+        optimizer=SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4),
+        schedule=CosineSchedule(per="step", warmup_epochs=2),
+        precision="bf16",
+        data="a few thousand small images",
+        paper="arXiv 2002.05709, reduced to a processor and, for its small batches, trained by SGD",
+        cost="one CPU core with AVX512-BF16: about 60 images/s, an hour for 3,000 images",
+    ),
+)

@@ -1,0 +1,148 @@
+"""SimSiam: one network on two views, a predictor on one side and a stopped gradient on the other.
+
+Chen and He, Exploring Simple Siamese Representation Learning, CVPR 2021, arXiv 2011.10566.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from pretrain.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale
+from pretrain.backbones import Backbone, build_backbone, zero_init_residual
+from pretrain.batchnorm import synchronised
+from pretrain.heads import norm_head
+from pretrain.losses import embedding_std, matching, unit
+from pretrain.method import Method, MethodInfo
+from pretrain.recipes import CosineSchedule, Recipe, SGDConfig
+from pretrain.views import View, ViewPlan, ViewSpec
+
+
+@dataclass(frozen=True)
+class SimSiamConfig:
+    """SimSiam as published."""
+
+    backbone: str = "resnet50"
+    dim: int = 2048
+    """Width of all layers of the projector."""
+    hidden: int = 512
+    """Width of the predictor's hidden layer."""
+    view_size: int = 224
+    """Side of a view in pixels."""
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    """Range of a crop's share of the image area."""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Range of the blur's standard deviation in pixels of the view."""
+    zero_init_residual: bool = True
+    """Start residual blocks as identities."""
+
+    def build(self) -> SimSiam:
+        """The freshly initialised method."""
+        return SimSiam(self)
+
+
+def simsiam_views(config: SimSiamConfig) -> ViewPlan:
+    """Two views drawn alike, as those of MoCo v2."""
+    colour: tuple[ColourOp, ...] = (
+        ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8),
+        Grayscale(p=0.2),
+        GaussianBlur(sigma=config.blur_sigma, p=0.5),
+    )
+    return ViewPlan(
+        tuple(
+            ViewSpec(name=name, size=config.view_size, scale=config.crop_scale, colour=colour)
+            for name in ("first", "second")
+        )
+    )
+
+
+class SimSiam(Method):
+    """Simple siamese learning.
+
+    z = projector(mean(backbone(x))) and p = predictor(z) of both views of an image:
+
+        L = -(cos(p_1, sg z_2) + cos(p_2, sg z_1)) / 2,
+
+    averaged over images, where sg stops the gradient; between -1 and 1. Without sg the network collapses. Batch norm
+    takes its statistics from the whole batch, of one view at a time.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        id="simsiam",
+        name="SimSiam",
+        unit="image",
+        partner="the other view",
+        loss="cosine",
+        second_network="siamese",
+        negatives="none",
+        paper="arXiv 2011.10566",
+        fidelity="code",
+        uncertain=("the blur is a Gaussian, where the code calls Pillow, which approximates one by box filters",),
+    )
+
+    def __init__(self, config: SimSiamConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.plan = simsiam_views(config)
+        self.backbone: Backbone = synchronised(build_backbone(config.backbone))
+        if config.zero_init_residual:
+            zero_init_residual(self.backbone)
+        width, dim = self.backbone.width, config.dim
+        self.projector = synchronised(norm_head(width, dim, dim, dim, last_norm="plain"))
+        self.predictor = synchronised(norm_head(dim, config.hidden, dim, last_bias=True))
+
+    def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
+        """`loss`; for the log `positive`, `negative` and `accuracy` of matching predictions and projections, `std`."""
+        z_1, z_2 = (self.projector(self.backbone(view.pixels).mean((2, 3))) for view in views)
+        return self.image_loss(z_1, z_2)
+
+    def image_loss(self, z_1: Tensor, z_2: Tensor) -> dict[str, Tensor]:
+        """What `forward` returns, from the projections (N, dim) of both views."""
+        p_1, p_2 = self.predictor(z_1), self.predictor(z_2)
+        self.embeddings = unit(z_1.detach())
+        return {
+            "loss": (negative_cosine(p_1, z_2) + negative_cosine(p_2, z_1)) / 2,
+            **matching(unit(p_1), unit(z_2)),
+            "std": embedding_std(self.embeddings),
+        }
+
+
+def negative_cosine(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Mean over rows of -cos(p, t) for vectors (R, C) of any length. Gradients reach the predictions alone.
+
+    In full precision also under autocast.
+    """
+    return -(unit(predictions) * unit(targets.detach())).sum(1).mean()
+
+
+METHODS = (SimSiam,)
+
+RECIPES: tuple[Recipe, ...] = (
+    Recipe(
+        name="simsiam-imagenet-100ep",
+        method=SimSiamConfig(),
+        epochs=100,
+        batch_size=512,
+        optimizer=SGDConfig(lr=0.1, momentum=0.9, weight_decay=1e-4, fixed_lr=("predictor.",)),
+        schedule=CosineSchedule(per="epoch"),
+        data="ImageNet-1k train, 1.28 M images",
+        paper="arXiv 2011.10566; code facebookresearch/simsiam",
+        expected="ImageNet linear 68.1 to 68.3 (code's README)",
+        cost="not published",
+    ),
+    Recipe(
+        name="simsiam-mini",
+        method=SimSiamConfig(backbone="resnet18", dim=512, hidden=128, view_size=64, blur_sigma=(0.1, 1.0)),
+        epochs=70,
+        batch_size=64,
+        optimizer=SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4, fixed_lr=("predictor.",)),
+        schedule=CosineSchedule(per="step", warmup_epochs=2),
+        precision="bf16",
+        data="a few thousand small images",
+        paper="arXiv 2011.10566, reduced to a processor",
+        cost="one CPU core with AVX512-BF16: about 60 images/s, an hour for 3,000 images",
+    ),
+)
