@@ -7,6 +7,7 @@ flip, so that one region can be found again in every view that shows it.
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 from dataclasses import dataclass
@@ -196,19 +197,17 @@ class _Segmented(Dataset[npt.NDArray[np.uint8]]):
 def _write(path: Path, segmented: _Segmented) -> None:
     """Write an .npy file of all maps, continuing one that was begun."""
     side, images = segmented.side, len(segmented)
-    with path.open("ab+") as file:
-        if file.tell() < 128:
+    header = io.BytesIO()
+    layout = {"descr": "|u1", "fortran_order": False, "shape": (images, side, side)}
+    np.lib.format.write_array_header_1_0(header, layout)  # type: ignore[no-untyped-call]
+    start = len(header.getvalue())
+    with path.open("ab") as file:
+        done = max(0, file.tell() - start) // side**2
+        if file.tell() < start:
             file.truncate(0)
-            np.lib.format.write_array_header_1_0(
-                file, {"descr": "|u1", "fortran_order": False, "shape": (images, side, side)}
-            )
+            file.write(header.getvalue())
             file.flush()
-        file.seek(0)
-        np.lib.format.read_magic(file)
-        np.lib.format.read_array_header_1_0(file)
-        header = file.tell()
-        done = max(0, file.seek(0, os.SEEK_END) - header) // side**2
-        file.truncate(header + done * side**2)
+        file.truncate(start + done * side**2)
         if images - done > _IMAGES_PER_WORKER:
             log.info("finding regions in %d images", images - done)
         workers = min(len(os.sched_getaffinity(0)), (images - done) // _IMAGES_PER_WORKER)
@@ -226,5 +225,5 @@ def _write(path: Path, segmented: _Segmented) -> None:
         os.fsync(file.fileno())
 
 
-def _as_is(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _as_is(labels: Any) -> Any:
     return labels

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from pretrain.augment import BYOL_COLOUR_1, BYOL_COLOUR_2
 from pretrain.methods import METHODS, all_recipes, dino
-from pretrain.methods.dino import DINO, RECIPES, DINOConfig, NormalisedLinear
+from pretrain.methods.dino import DINO, RECIPES, DINOConfig, NormalisedLinear, embed
 
 CURVE = Path(__file__).parent / "curves" / "dino.json"
 N = 8
@@ -190,6 +190,18 @@ def test_a_real_backbone_trains_in_bfloat16() -> None:
     assert out["loss"].dtype == torch.float32
     assert out["loss"].isfinite()
     assert torch.equal(method.backbone.conv1.weight, method.student_backbone.conv1.weight)
+
+
+def test_a_transformer_is_seen_by_its_class_token() -> None:
+    torch.manual_seed(0)
+    method = DINOConfig(backbone="vit_tiny_patch16", hidden=16, bottleneck=8, outputs=12).build()
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(embed(method.backbone, x), method.backbone.tokens(x)[:, 0])
+    views = batch(2, 0, small=1)
+    for view in views:
+        view.pixels = F.interpolate(view.pixels.float(), 2 * view.pixels.shape[-1])
+    method(views)["loss"].backward()
+    assert all(p.grad is not None for p in method.student_backbone.parameters())
 
 
 def test_views_are_the_papers() -> None:

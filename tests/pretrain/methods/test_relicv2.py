@@ -63,7 +63,8 @@ def plain_curve(start: ReLICv2, steps: int) -> list[float]:
     """Training image by image and pair of views by pair of views."""
     net, config = copy.deepcopy(start), start.config
     optimizer = sgd([net.backbone, net.projector, net.predictor])
-    grey = (0.5 - torch.tensor(net.plan.mean).double()) / torch.tensor(net.plan.std).double()
+    mean, std = (torch.tensor(values, dtype=torch.float64) for values in (net.plan.mean, net.plan.std))
+    grey = (0.5 - mean) / std
     losses = []
     for step in range(steps):
         torch.manual_seed(step)
