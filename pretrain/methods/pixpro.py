@@ -262,5 +262,6 @@ RECIPES: tuple[Recipe, ...] = (
         precision="bf16",
         data="a few thousand small images",
         paper="arXiv 2011.10043, reduced to a processor; views of 96 pixels, so that a map has 3 x 3 cells",
+        cost="one CPU core with AVX512-BF16: about 27 images/s, two hours and a quarter for 3,000 images",
     ),
 )

@@ -271,5 +271,6 @@ RECIPES: tuple[Recipe, ...] = (
         precision="bf16",
         data="a few thousand small images",
         paper="arXiv 2210.01571, reduced to a processor; views of 96 pixels, so that a map has 3 x 3 cells",
+        cost="one CPU core with AVX512-BF16: about 35 images/s, an hour and three quarters for 3,000 images",
     ),
 )

@@ -96,7 +96,7 @@ def plain_curve(start: VICRegL, n: int, steps: int) -> list[float]:
 
 def test_training_is_the_papers_code() -> None:
     """Match by match and coordinate by coordinate, with an image whose views share nothing."""
-    assert train(make(), 4, 3) == pytest.approx(plain_curve(make(), 4, 3), rel=1e-9)
+    assert train(make(), 3, 2) == pytest.approx(plain_curve(make(), 3, 2), rel=1e-9)
 
 
 def test_training_gives_the_recorded_losses() -> None:
