@@ -107,7 +107,7 @@ class PixPro(Method):
         )
         self.backbone = synchronised(build_backbone(config.backbone))
         zero_init_residual(self.backbone)
-        width = int(self.backbone.width)
+        width = self.backbone.width
         self.projector = synchronised(cell_head(width, config.hidden, config.dim))
         self.value = nn.Conv2d(config.dim, config.dim, 1)
         self.momentum_backbone = momentum_copy(self.backbone)

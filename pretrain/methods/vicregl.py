@@ -103,7 +103,7 @@ class VICRegL(Method):
         self.plan = replace(byol_views(views), std=(0.228, 0.224, 0.225))
         self.backbone = synchronised(build_backbone(config.backbone))
         zero_init_residual(self.backbone)
-        width = int(self.backbone.width)
+        width = self.backbone.width
         self.expander = synchronised(norm_head(width, *3 * (config.expander,), bias=True))
         self.local_expander = synchronised(norm_head(width, *3 * (config.local_expander,), bias=True))
 
