@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from contrastive import SMALL, ToyBackbone, batch, fill
+from geometric import draw
 from looping import check_resume, check_two_processes, result, sgd, train
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 from pretrain.backbones import SplitBatchNorm2d
 from pretrain.distributed import batch_permutation, inverse
 from pretrain.errors import PretrainError
-from pretrain.methods import moco
+from pretrain.methods import moco, simsiam
 from pretrain.methods.densecl import DenseCLConfig
 from pretrain.methods.moco import MoCoConfig
 from pretrain.methods.regioncl import (
@@ -32,24 +33,33 @@ from pretrain.methods.regioncl import (
     draw_region,
     partners,
 )
+from pretrain.methods.simsiam import SimSiamConfig
 from pretrain.recipes import CosineSchedule, SGDConfig, override
 
+ON_SIMSIAM = SimSiamConfig(backbone="toy", dim=7, hidden=5, view_size=16)
 CURVE = Path(__file__).parent / "curves" / "regioncl.json"
 STEPS = 32
 
 
-def build(base: MoCoConfig | None = None, *, norm: bool = True, seed: int = 0, **changes: Any) -> RegionCL:
+def build(
+    base: MoCoConfig | SimSiamConfig | None = None, *, norm: bool = True, seed: int = 0, **changes: Any
+) -> RegionCL:
     """On a toy backbone with cells of 4 pixels, in float64, with every number drawn from `seed`."""
 
-    def toy(name: str, *, bn_splits: int) -> ToyBackbone:
+    def toy(name: str, *, bn_splits: int = 1) -> ToyBackbone:
         return ToyBackbone(SplitBatchNorm2d(6, splits=bn_splits) if norm else nn.Identity())
 
     base = base or MoCoConfig(**{**SMALL, "bn_splits": 2})
+    settings = {"region_cells": (1, 3), "stride": 4, "swap_parts": 2, **changes}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(moco, "build_backbone", toy)
-        method = RegionCLConfig(base, **{"region_cells": (1, 3), "stride": 4, **changes}).build().double()
-    method.base.seed = 7 + seed
-    fill(method.base, seed)
+        for module in (moco, simsiam):
+            patch.setattr(module, "build_backbone", toy)
+        method = RegionCLConfig(base, **settings).build().double()
+    if isinstance(base, SimSiamConfig):
+        draw(method, seed)
+    else:
+        method.base.seed = 7 + seed
+        fill(method.base, seed)
     return method
 
 
@@ -160,7 +170,47 @@ def test_on_densecl_the_region_term_joins_densecls_loss(legacy: bool) -> None:
     assert method.base.steps == 1
 
 
+def test_on_simsiam_regions_predict_the_projection_of_their_own_image() -> None:
+    method = build(ON_SIMSIAM)
+    plain = copy.deepcopy(method.base)
+    views = data(0)
+    torch.manual_seed(0)
+    out = method(views)
+    torch.manual_seed(0)
+    region = draw_region(4, (1, 3), 4)
+    expected = copy.deepcopy(plain)(views)["loss"]
+    mixed = plain.backbone(composite(views[0].pixels, partners(8, 2), region))
+    left, top, right, bottom = region.cells
+    inside = [(r, c) for r in range(4) for c in range(4) if top <= r < bottom and left <= c < right]
+    outside = [(r, c) for r in range(4) for c in range(4) if (r, c) not in inside]
+    means = [
+        torch.stack([torch.stack([mixed[i, :, r, c] for r, c in cells]).mean(0) for i in range(8)])
+        for cells in (outside, inside)
+    ]
+    h = plain.predictor(plain.projector(torch.cat(means)))
+    z = plain.projector(plain.backbone(views[1].pixels).mean((2, 3)))
+    terms = [-F.cosine_similarity(h[i], z[i], dim=0) for i in range(8)]
+    terms += [-F.cosine_similarity(h[8 + i], z[[3, 2, 1, 0, 7, 6, 5, 4][i]], dim=0) for i in range(8)]
+    torch.testing.assert_close(out["loss_region"], torch.stack(terms).mean().detach())
+    torch.testing.assert_close(out["loss"].detach(), expected.detach() + out["loss_region"])
+    assert method.info.name == "RegionCL-S"
+
+
+def test_on_simsiam_training_and_gradients() -> None:
+    method = build(ON_SIMSIAM)
+    out = method(data(0))
+    out["loss"].backward()
+    assert all(p.grad is not None and p.grad.any() for p in method.parameters())
+    assert [name for name, value in out.items() if value.requires_grad] == ["loss"]
+    losses = train(build(ON_SIMSIAM), data, 12)
+    assert losses[-1] < losses[0]
+    check_resume(lambda seed: build(ON_SIMSIAM, seed=seed), data)
+
+
 def test_without_the_region_term_it_is_the_base() -> None:
+    for base in (None, ON_SIMSIAM):
+        siamese, plain_siamese = build(base, region_weight=0.0, norm=False), build(base, norm=False).base
+        assert train(siamese, data, 2)[0] == train(plain_siamese, data, 2)[0]
     method, plain = build(region_weight=0.0, norm=False), build(norm=False).base
     assert train(method, data, 6) == train(plain, data, 6)
     for key, value in plain.state_dict().items():
@@ -268,6 +318,8 @@ def test_regions_that_do_not_fit_are_refused() -> None:
     for changes in ({"region_cells": (1, 4)}, {"region_cells": (0, 2)}, {"region_cells": (3, 2)}, {"stride": 3}):
         with pytest.raises(PretrainError, match="do not fit into views of 16 pixels"):
             build(**changes)
+    with pytest.raises(PretrainError, match="cannot be cut into 3 equal parts that swap"):
+        partners(8, 3)
     with pytest.raises(PretrainError, match="maps of"):
         build(stride=8, region_cells=(1, 1))(data(0))
 
