@@ -10,20 +10,27 @@ import gloo
 import pytest
 import torch
 from contrastive import SMALL, batch, build, sgd
+from multicrops import batch as crops
 from torch import nn
 
 from pretrain.distributed import gather
 from pretrain.methods.densecl import DenseCLConfig
+from pretrain.methods.mochi import MoCHiConfig
 from pretrain.methods.moco import MoCo, MoCoConfig
+from pretrain.methods.moco_multicrop import MoCoMultiCropConfig
 from pretrain.views import View
 
 STEPS, N = 6, 8
 SPLIT = {**SMALL, "bn_splits": 2}
-CASES = [
+MIXED = {"hardest": 6, "mixed": 4, "mixed_with_query": 3, "warmup": 0.5}
+CROPS = {"small_crops": 2, "small_size": 8, "neighbours": 5, "neighbour_warmup": 0.5}
+CASES: list[tuple[str, MoCoConfig, bool]] = [
     ("moco without batch norm", MoCoConfig(**SMALL), False),
     ("densecl without batch norm", DenseCLConfig(**SMALL), False),
     ("moco", MoCoConfig(**SPLIT), True),
     ("densecl", DenseCLConfig(**SPLIT), True),
+    ("mochi", MoCHiConfig(**SPLIT, **MIXED), True),
+    ("moco with small crops and neighbours", MoCoMultiCropConfig(**SPLIT, **CROPS), True),
 ]
 
 
@@ -31,12 +38,20 @@ def part(view: View, rank: int, world: int) -> View:
     return View(*(t.chunk(world)[rank] for t in (view.pixels, view.box, view.flip, view.image_id)))
 
 
+def made(config: MoCoConfig, norm: bool) -> MoCo:
+    torch.manual_seed(0)  # of the queue of features
+    return build(config, norm=norm)
+
+
 def train(method: MoCo, rank: int, world: int) -> tuple[list[float], list[torch.Tensor], nn.Module]:
     """Losses and last gradients, both averaged over processes, and the method."""
     optimizer = sgd([method])
     losses = []
+    small = len(method.plan.specs) - 2
     for step in range(1, STEPS + 1):
-        loss = method([part(view, rank, world) for view in batch(N, step)])["loss"]
+        torch.manual_seed(step)  # as the training loop does
+        views = crops(N, step, small=small) if small else batch(N, step)
+        loss = method([part(view, rank, world) for view in views])["loss"]
         losses.append(gather(loss.detach()[None]).mean().item())
         optimizer.zero_grad()
         loss.backward()
@@ -50,7 +65,7 @@ def train(method: MoCo, rank: int, world: int) -> tuple[list[float], list[torch.
 
 def check(rank: int, world: int, folder: Path) -> None:
     for name, config, norm in CASES:
-        losses, gradients, method = train(build(config, norm=norm), rank, world)
+        losses, gradients, method = train(made(config, norm), rank, world)
         queues = {key: value for key, value in method.state_dict().items() if "queue" in key}
         torch.save((losses, gradients, queues, dict(method.named_parameters())), folder / f"{name}-{rank}.pt")
 
@@ -59,7 +74,7 @@ def check(rank: int, world: int, folder: Path) -> None:
 def test_two_gloo_processes_train_as_one(tmp_path: Path) -> None:
     gloo.run(check, 2, tmp_path)
     for name, config, norm in CASES:
-        losses, gradients, method = train(build(config, norm=norm), 0, 1)
+        losses, gradients, method = train(made(config, norm), 0, 1)
         results = [torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=True) for rank in range(2)]
         for their_losses, their_gradients, queues, parameters in results:
             assert their_losses == pytest.approx(losses, rel=1e-12), name
