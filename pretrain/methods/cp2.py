@@ -303,6 +303,7 @@ def _imagenet(name: str, config: CP2Config, epochs: int, expected: str) -> Recip
         data="ImageNet-1k train, 1.28 M images",
         paper="arXiv 2203.11709; code wangf3014/CP2",
         expected=expected,
+        cost="not published",
     )
 
 

@@ -229,6 +229,7 @@ RECIPES: tuple[Recipe, ...] = (
         data="ImageNet-1k train, 1.28 M images",
         paper="arXiv 2203.11075; our reading, with the optimiser of SimSiam",
         expected="COCO Mask R-CNN 1x mask AP 36.8 (code's README); box AP 40.8, Cityscapes mIoU 77.0 (third parties)",
+        cost="not published",
     ),
     Recipe(
         name="densesiam-mini",

@@ -267,6 +267,7 @@ RECIPES: tuple[Recipe, ...] = (
         data="ImageNet-1k train, 1.28 M images",
         paper="arXiv 2207.04398; the optimiser is that of BYOL with 200 epochs in the DenseCL code",
         expected="COCO box AP 40.6, VOC box AP 60.1, VOC mIoU 72.1, Cityscapes mIoU 77.8 (paper; settings unknown)",
+        cost="not published",
     ),
     Recipe(
         name="lc-loss-moco-v2-imagenet-200ep",
@@ -277,6 +278,7 @@ RECIPES: tuple[Recipe, ...] = (
         schedule=PAPER_COSINE,
         data="ImageNet-1k train, 1.28 M images",
         paper="the loss of arXiv 2207.04398 on MoCo v2, arXiv 2003.04297",
+        cost="not published",
     ),
     _mini("lc-loss-mini", _BYOL_MINI),
     _mini("lc-loss-moco-v2-mini", _MOCO_MINI),

@@ -311,6 +311,7 @@ RECIPES: tuple[Recipe, ...] = (
         data="ImageNet-1k train, 1.28 M images",
         paper="arXiv 2111.12309; the optimiser is that of the form on MoCo v2",
         expected="ImageNet linear 68.5; COCO Mask R-CNN FPN 1x 40.4 box, 36.7 mask; C4 1x 40.3, 35.2 (code's README)",
+        cost="not published",
     ),
     Recipe(
         name="regioncl-s-imagenet-200ep",
@@ -322,6 +323,7 @@ RECIPES: tuple[Recipe, ...] = (
         data="ImageNet-1k train, 1.28 M images",
         paper="arXiv 2111.12309; the optimiser is SimSiam's, the number of epochs that of the form on MoCo v2",
         expected="ImageNet linear 71.3; COCO Mask R-CNN FPN 1x 38.8 box, 35.2 mask; C4 1x 38.7, 33.7 (code's README)",
+        cost="not published",
     ),
     _mini("regioncl-mini", MINI_MOCO),
     _mini("regioncl-d-mini", MINI_DENSECL),
