@@ -263,7 +263,6 @@ RECIPES: tuple[Recipe, ...] = (
         data="ImageNet-1k train, 1.28 M images",
         paper="arXiv 2208.00275; code megvii-research/revisitAIRL",
         expected="ImageNet linear 72.1 (code's README)",
-        cost="not published",
     ),
     _MINI,
     replace(

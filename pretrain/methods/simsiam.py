@@ -131,7 +131,6 @@ RECIPES: tuple[Recipe, ...] = (
         data="ImageNet-1k train, 1.28 M images",
         paper="arXiv 2011.10566; code facebookresearch/simsiam",
         expected="ImageNet linear 68.1 to 68.3 (code's README)",
-        cost="not published",
     ),
     Recipe(
         name="simsiam-mini",
