@@ -98,18 +98,19 @@ class MoCoPlus(Method):
             "first", size=config.view_size, scale=config.crop_scale, flip=0.5, colour=v2_colour(config.blur_sigma)
         )
         self.plan = ViewPlan((query, replace(query, name="second")))
-        self.backbone = synchronised(build_backbone(config.backbone))
-        self.head, self.predictor = (synchronised(part) for part in self.heads())
+        backbone = build_backbone(config.backbone)
+        self.backbone = synchronised(backbone)
+        self.head, self.predictor = (synchronised(part) for part in self.heads(backbone.width))
         self.momentum_backbone = momentum_copy(self.backbone)
         self.momentum_head = momentum_copy(self.head)
         self.queue = Queue(config.queue, config.dim)
         self._keys: tuple[Tensor, Tensor] | None = None
 
-    def heads(self) -> tuple[nn.Module, nn.Module]:
-        """Projector and predictor; every linear layer has a bias."""
+    def heads(self, width: int) -> tuple[nn.Module, nn.Module]:
+        """Projector of features (N, width) and predictor; every linear layer has a bias."""
         c = self.config
         return (
-            norm_head(self.backbone.width, c.hidden, c.dim, bias=True, last_bias=True),
+            norm_head(width, c.hidden, c.dim, bias=True, last_bias=True),
             norm_head(c.dim, c.hidden, c.dim, bias=True, last_bias=True),
         )
 
@@ -149,10 +150,10 @@ class SMoCoPlus(MoCoPlus):
 
     info: ClassVar[MethodInfo] = replace(MoCoPlus.info, id="s-moco-v2-plus", name="S-MoCo v2+")
 
-    def heads(self) -> tuple[nn.Module, nn.Module]:
+    def heads(self, width: int) -> tuple[nn.Module, nn.Module]:
         """The head of four linear layers, and nothing."""
         c = self.config
-        halves = (norm_head(width, c.hidden, c.dim, bias=True) for width in (self.backbone.width, c.dim))
+        halves = (norm_head(inputs, c.hidden, c.dim, bias=True) for inputs in (width, c.dim))
         return nn.Sequential(*(layer for half in halves for layer in half)), nn.Identity()
 
 
