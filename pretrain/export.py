@@ -27,9 +27,10 @@ def export(run: Path, out: Path | None = None, *, name: str | None = None, unfin
     """Write the backbone of the run folder `run` and its card, and return their folder (default: `run`/export).
 
     The tensors are float32 under torchvision's or, of a ViT, timm's names (batch norm's counters int64), sorted, so
-    that equal weights give equal bytes. `name` is the submission's name in the card (default: recipe and seed). With `unfinished`, the
-    newest checkpoint of a run that has not ended is exported; the card then states the epochs really done. A method
-    that trains a segmentation head leaves it beside the backbone in `head.safetensors`, in the same form.
+    that equal weights give equal bytes. `name` is the submission's name in the card (default: recipe and seed). With
+    `unfinished`, the newest checkpoint of a run that has not ended is exported; the card then states the epochs really
+    done. A method that trains a segmentation head leaves it beside the backbone in `head.safetensors`, in the same
+    form.
 
     Raises:
         PretrainError: `run` is no run, is not finished, or its checkpoint does not hold a complete backbone; the name

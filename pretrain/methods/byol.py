@@ -231,7 +231,7 @@ _MINI = Recipe(
     precision="bf16",
     data="a few thousand small images",
     paper="arXiv 2006.07733, reduced to a processor and, for its small batches, trained by SGD",
-    cost="one CPU core with AVX512-BF16: about 55 images/s, an hour for 3,000 images",
+    cost="one CPU core with AVX512-BF16: about 40 images/s, reckoned from MoCo v2, 90 minutes for 3,000 images",
 )
 
 METHODS = (BYOL, BYOLSGD)
