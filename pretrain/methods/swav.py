@@ -273,6 +273,6 @@ RECIPES: tuple[Recipe, ...] = (
         precision="bf16",
         data="a few thousand small images",
         paper="arXiv 2006.09882, reduced to a processor",
-        cost="",
+        cost="one CPU core with AVX512-BF16: about 50 images/s, 70 minutes for 3,000 images",
     ),
 )
