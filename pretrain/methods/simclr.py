@@ -44,6 +44,9 @@ class SimCLRConfig:
     """Range of the blur's standard deviation in pixels of the view."""
     zero_init_residual: bool = True
     """Start residual blocks as identities."""
+    head_std: float | None = 0.01
+    """Standard deviation of the head's first weights; None draws them as PyTorch does. Batch norm follows, so that
+    short weights turn far at each step of SGD, while LARS moves them in proportion."""
 
     def build(self) -> SimCLR:
         """The freshly initialised method."""
@@ -113,8 +116,8 @@ class SimCLR(Method):
             zero_init_residual(self.backbone)
         self.head = synchronised(norm_head(self.backbone.width, config.hidden, config.dim, last_norm="scale"))
         for layer in self.head:
-            if isinstance(layer, nn.Linear):
-                nn.init.normal_(layer.weight, std=0.01)
+            if isinstance(layer, nn.Linear) and config.head_std is not None:
+                nn.init.normal_(layer.weight, std=config.head_std)
 
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss`, and for the log `positive`, `negative`, `accuracy` (see `InfoNCE`) and `std` of the embeddings."""
@@ -185,10 +188,11 @@ RECIPES: tuple[Recipe, ...] = (
             view_size=64,
             crop_scale=(0.2, 1.0),
             blur_sigma=(0.1, 1.0),
+            head_std=None,
         ),
         epochs=70,
         batch_size=64,
-        optimizer=SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4),
+        optimizer=SGDConfig(lr=0.03, momentum=0.9, weight_decay=5e-4),
         schedule=CosineSchedule(per="step", warmup_epochs=2),
         precision="bf16",
         data="a few thousand small images",
