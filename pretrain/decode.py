@@ -10,6 +10,7 @@ and masks made for the stored pixels stay right.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +31,17 @@ class DamagedImageError(PretrainError):
 
 def decode_file(path: Path) -> Tensor:
     """The picture in `path` as uint8 (3, H, W); raises DamagedImageError, which names the file and the remedies."""
+    return decode_read(lambda: np.fromfile(path, dtype=np.uint8), lambda: str(path))
+
+
+def decode_read(read: Callable[[], npt.NDArray[np.uint8]], where: Callable[[], str]) -> Tensor:
+    """The picture in the bytes that `read` returns, as `decode_file`; `where` says for the message whose they are."""
     try:
-        return decode_bytes(np.fromfile(path, dtype=np.uint8))
+        return decode_bytes(read())
     except Exception as error:  # Damaged data makes decoders raise nearly anything; the file is at fault here.
         reason = "not in a known format" if isinstance(error, UnidentifiedImageError) else _first_line(error)
         raise DamagedImageError(
-            f"damaged image {path}: {reason}.\n"
+            f"damaged image {where()}: {reason}.\n"
             'Remove the file, or take the next readable image in its place: on_damaged="skip" (--on-damaged skip).'
         ) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterator
@@ -16,106 +15,56 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pretrain.crops import cut, draw_box, draw_overlapping_box, epoch_order, view_generator
-from pretrain.decode import DamagedImageError, decode_file
+from pretrain.decode import DamagedImageError
 from pretrain.errors import PretrainError
+from pretrain.shards import ShardSource, expand_shards, is_shard, refuse_compressed
+from pretrain.sources import SUFFIXES, ImageSource, find_files, is_image, read_list
 from pretrain.views import Crop, ViewPlan
+
+__all__ = ["SUFFIXES", "CropBatches", "CropDataset", "ImageSource", "crop_batches", "open_images", "steps_per_epoch"]
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 OnDamaged = Literal["error", "skip"]
 
 
-class ImageSource:
-    """Images in files, in a fixed order. An image id is a position in that order.
-
-    `names` are paths relative to `root` and are sorted here, so that ids do not depend on how the names were found.
-    """
-
-    def __init__(self, root: Path, names: list[str]):
-        self.root = root
-        # One block of bytes instead of a million strings: forked workers then share the memory for good.
-        encoded = sorted(os.fsencode(name) for name in names)
-        self._ends = np.cumsum([len(name) for name in encoded])
-        self._block = b"".join(encoded)
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def name(self, index: int) -> str:
-        """The path of image `index` relative to `root`."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        start = int(self._ends[index - 1]) if index else 0
-        return os.fsdecode(self._block[start : int(self._ends[index])])
-
-    def decode(self, index: int) -> Tensor:
-        """Image `index` as uint8 RGB (3, H, W); raises DamagedImageError (a PretrainError) naming the file."""
-        return decode_file(self.root / self.name(index))
-
-    def fingerprint(self) -> str:
-        """Identifies the set of images: sha256 over one line `name NUL size LF` a file, names sorted as bytes.
-
-        Sizes are in bytes of the file. Contents are not read, so that a million images take seconds.
-        """
-        digest = hashlib.sha256()
-        for index in range(len(self)):
-            name = self.name(index)
-            try:
-                size = (self.root / name).stat().st_size
-            except OSError as error:
-                raise PretrainError(f"cannot read image {self.root / name}: {error.strerror}.") from error
-            digest.update(b"%s\0%d\n" % (os.fsencode(name), size))
-        return digest.hexdigest()
-
-
 def open_images(path: Path) -> ImageSource:
-    """The images under a folder, or those that a text file lists.
+    """The images in a folder, those that a text file lists, or those in tar shards.
 
-    A folder is searched recursively, through symbolic links too, for the suffixes in `SUFFIXES` (in any case);
-    hidden files and folders are left out. A `.txt` file lists one image a line, relative to its own folder or
-    absolute. Raises PretrainError if there is no image.
+    A folder (of ImageNet or COCO, say) is searched recursively, through symbolic links too, for the suffixes in
+    `SUFFIXES` (in any case); hidden files and folders are left out. One without images may hold `.tar` files instead:
+    they are its shards. A `.txt` file lists one image a line, relative to its own folder or absolute. A single `.tar`
+    file, or a pattern of them as in `expand_shards`, is opened as shards too (see `pretrain.shards`). Raises
+    PretrainError if there is no image.
     """
     if path.is_dir():
-        names = sorted(_find_images(path))
-        if not names:
-            raise PretrainError(
-                f"no images in {path} or the folders below it.\nLooked for files ending in {' '.join(SUFFIXES)}."
-            )
-        return ImageSource(path, names)
+        return _open_folder(path)
     if path.is_file() and path.suffix.lower() == ".txt":
-        return ImageSource(path.parent, _read_list(path))
+        return ImageSource(path.parent, read_list(path))
+    if path.is_file() and is_shard(path.name):
+        return ShardSource(path, [path])
+    kinds = "a folder of images or of .tar shards, a .tar file, a pattern of them, or a .txt list of image files"
     if path.exists():
-        raise PretrainError(f"{path} is neither a folder of images nor a .txt list of image files.")
-    raise PretrainError(f"{path} does not exist; give a folder of images or a .txt list of image files.")
+        refuse_compressed([path])
+        raise PretrainError(f"{path} is of no known kind; give {kinds}.")
+    if set(str(path)) & set("{*?["):
+        shards = expand_shards(str(path))
+        return ShardSource(Path(os.path.commonpath([shard.parent for shard in shards])), shards)
+    raise PretrainError(f"{path} does not exist; give {kinds}.")
 
 
-def _find_images(root: Path) -> Iterator[str]:
-    seen = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        here = Path(folder)
-        status = here.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            # A symbolic link to a folder already visited, perhaps to one above: its images would count twice.
-            subfolders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in files:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield (here / name).relative_to(root).as_posix()
-
-
-def _read_list(path: Path) -> list[str]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
-    names = [line for line in lines if line]
-    if not names:
-        raise PretrainError(f"{path} lists no images; write one image path a line, relative to the file's folder.")
-    if len(set(names)) < len(names):
-        seen: set[str] = set()
-        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise PretrainError(f"{path} lists {twice} more than once; remove the repeated lines.")
-    return names
+def _open_folder(root: Path) -> ImageSource:
+    names = list(find_files(root))
+    images = [name for name in names if is_image(name)]
+    if images:
+        return ImageSource(root, images)
+    shards = [root / name for name in names if is_shard(name)]
+    if shards:
+        return ShardSource(root, shards)
+    refuse_compressed(root / name for name in names)
+    raise PretrainError(
+        f"no images in {root} or the folders below it.\nLooked for files ending in {' '.join(SUFFIXES)}, or .tar."
+    )
 
 
 def steps_per_epoch(source_len: int, global_batch: int) -> int:
@@ -271,7 +220,7 @@ class CropBatches(Iterator[list[Crop]]):
         wanted = self.dataset.ids(self._step)
         for image_id in wanted[wanted != used].tolist():
             self.skipped += 1
-            log.warning("skipped damaged image %s", self.dataset.source.root / self.dataset.source.name(image_id))
+            log.warning("skipped damaged image %s", self.dataset.source.where(image_id))
 
 
 def _as_is(item: list[Crop] | PretrainError) -> list[Crop] | PretrainError:
