@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import struct
 import subprocess
+import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +25,8 @@ from pretrain.errors import PretrainError
 from pretrain.files import write_atomic, write_text
 
 FORMAT = 1
+_FLOCK = "hhqqi4x"
+"""Linux's `struct flock`: type, whence, start, length, process."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +195,22 @@ def read_record(folder: Path) -> RunRecord:
         raise PretrainError(f"{folder} is not a pretraining run: it has no run.json") from error
     except (OSError, ValueError, AttributeError) as error:
         raise PretrainError(f"{path} cannot be read: {error}") from error
+
+
+def in_training(folder: Path) -> bool:
+    """Whether a process holds the run in `folder`; on systems other than Linux True, because it cannot be told.
+
+    Asks who has the lock. Trying to take it could make a run fail that starts at this very moment.
+    """
+    if sys.platform != "linux":
+        return True
+    try:
+        with (folder / ".lock").open("rb") as lock:
+            question = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+            answer = struct.unpack(_FLOCK, fcntl.fcntl(lock, fcntl.F_GETLK, question))
+    except FileNotFoundError:
+        return False
+    return bool(answer[0] != fcntl.F_UNLCK)
 
 
 def read_checkpoint(path: Path, record: RunRecord) -> dict[str, Any]:
