@@ -89,10 +89,15 @@ def demo(*, work: Work = Path("demo-work"), processes: int | None = None) -> int
 
 
 @app.command
-def methods(*, as_json: AsJson = False) -> None:
+def methods(*, as_json: AsJson = False, markdown: bool = False) -> None:
     """List the methods that can be pretrained.
 
     Example: densebench methods --json
+
+    Parameters
+    ----------
+    markdown
+        Print a Markdown table (that of the README).
     """
     from dataclasses import asdict
 
@@ -102,7 +107,10 @@ def methods(*, as_json: AsJson = False) -> None:
     if as_json:
         return _print_json(infos)
     keys = ["id", "unit", "partner", "loss", "second_network", "negatives", "fidelity", "paper"]
-    _print_table("Methods", [k.replace("_", " ") for k in keys], [[str(info[k]) for k in keys] for info in infos])
+    columns, rows = [k.replace("_", " ") for k in keys], [[str(info[k]) for k in keys] for info in infos]
+    if markdown:
+        return print(*(f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(keys), *rows)), sep="\n")
+    _print_table("Methods", columns, rows)
 
 
 @app.command
@@ -139,7 +147,7 @@ def pretrain(
     tensorboard: bool = False,
     compile_backbone: Annotated[bool, Parameter(name="--compile")] = False,
 ) -> None:
-    """Pretrain a backbone with a recipe on a folder (or a .txt list) of images; under `torchrun` on many GPUs.
+    """Pretrain a backbone with a recipe on a folder, list or tar shards of images; under `torchrun` on many GPUs.
 
     Example: densebench pretrain densecl-mini --data images/ --set epochs=50 --set optimizer.lr=0.1
 
@@ -148,7 +156,8 @@ def pretrain(
     recipe
         A name from `densebench recipes`.
     data
-        Folder of images (searched recursively) or a text file with one image path a line.
+        Folder of images (searched recursively), text file with one image path a line, or tar shards: a folder of
+        them or a pattern such as "train-{000..146}.tar".
     data_name
         What the card calls these images (default: the folder's name).
     out
@@ -194,6 +203,36 @@ def pretrain(
     )
     if os.environ.get("RANK", "0") == "0":  # torchrun starts this verb once a process
         print(f"finished: {folder}\nnext: densebench export {folder}")
+
+
+@app.command
+def watch(
+    runs: Annotated[list[Path], Parameter(name="RUN", negative="")],
+    *,
+    page: Path | None = None,
+    once: bool = False,
+) -> int:
+    """Show the newest line of pretraining runs and follow them while they train; plot all that they logged.
+
+    Exit code 1 if the runs end and one is not finished.
+
+    Example: densebench watch densebench-work/pretraining/densecl-mini-seed0 --page run.html
+
+    Parameters
+    ----------
+    runs
+        One or several run folders.
+    page
+        Write an HTML page with a plot of every logged scalar over the steps.
+    once
+        Show (and write) the present state only.
+    """
+    from pretrain.watch import watch as watch_runs
+
+    finished = watch_runs(runs, page=page, once=once)
+    if page is not None:
+        print(f"page: {page}")
+    return 0 if once or finished else 1
 
 
 @app.command
