@@ -10,7 +10,7 @@ decay lam and trust eta:
     airl      r = eta |w| / (|g| + lam |w|),   v <- mu v + lr r (g + lam w),   w <- w - v
     larc      r = eta |w| / (|g| + lam |w| + 1e-8),   v <- mu v + r (g + lam w),   w <- w - lr v
 
-`byol` is also the algebra of Barlow Twins and VICReg, `larc` that of SwAV and PixPro, `airl` that of MoCo v2+. Where a
+`byol` is also the algebra of Barlow Twins, VICReg and PixPro, `larc` that of SwAV, `airl` that of MoCo v2+. Where a
 norm is zero r is 1, except that `larc` does not move a tensor whose gradient is zero. A tensor of a group with
 `excluded` has r = 1 and lam = 0. With a constant rate, a rate inside and one outside of v are the same.
 """
