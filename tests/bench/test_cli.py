@@ -13,6 +13,7 @@ VERBS = [
     "methods",
     "recipes",
     "pretrain",
+    "watch",
     "export",
     "norm-rescale",
     "inspect",
@@ -37,7 +38,7 @@ def test_every_verb_shows_an_example(verb: str, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize(
-    "line", ["nonsense", "submit", "pretrain densecl-mini --data x --seed many", "inspect a --unknown-option"]
+    "line", ["nonsense", "submit", "watch", "pretrain densecl-mini --data x --seed many", "inspect a --unknown-option"]
 )
 def test_a_wrong_command_is_exit_code_2(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(line.split()) == 2
@@ -49,6 +50,7 @@ def test_a_wrong_command_is_exit_code_2(line: str, capsys: pytest.CaptureFixture
     [
         ("pretrain densecl-mni --data .", "did you mean densecl-mini"),
         ("pretrain densecl-mini --data missing-folder", "missing-folder"),
+        ("watch missing-run", "missing-run is not a pretraining run"),
         ("export missing-run", "missing-run"),
         ("norm-rescale missing-export other --literal", "missing-export"),
         ("norm-rescale missing-export other", "give images"),

@@ -109,6 +109,7 @@ def test_shards_are_the_folder_that_was_packed(folder: Path, packed: Path) -> No
             shards.name(outside)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_batches_are_the_folders_bit_for_bit_with_any_number_of_workers(
     folder: Path, packed: Path, workers: int
