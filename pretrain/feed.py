@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Literal
 
 import torch
@@ -29,7 +29,7 @@ def feed(
     seed: int,
     workers: int,
     on_damaged: Literal["error", "skip"],
-) -> Iterator[tuple[list[View], float]]:
+) -> Generator[tuple[list[View], float], None, None]:
     """This process's views of every step from `first_step` to the end of the last epoch, each with the seconds waited.
 
     `batch_size` is global. Views lie on the place's device, channels last. The seconds are those for which the loop

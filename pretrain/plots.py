@@ -71,7 +71,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
 """Title, and the words of which a scalar's name has one; the first group that fits takes it."""
 NOTES = {
     "loss": "what is minimised",
-    "std": "of the embeddings: 1 spread over the sphere, 0 collapsed",
+    "std": "1: spread over the sphere, 0: collapsed",
     "rank": "effective rank of the embeddings of one batch",
     "positive": "similarity to the positive",
     "negative": "mean similarity to negatives",

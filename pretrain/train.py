@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pretrain.errors import PretrainError
@@ -27,6 +28,7 @@ from pretrain.processes import Place, joined
 from pretrain.recipes import Recipe
 from pretrain.runlog import Interval, RunLog, require_tensorboard
 from pretrain.runs import Progress, Run, RunRecord, code_commit
+from pretrain.views import View
 
 
 def train(
@@ -93,18 +95,10 @@ def train(
         opened = saved = time.perf_counter()
         interval = Interval(place, batch_size=recipe.batch_size, step=step)
         for views, waited in views_of_steps:
-            torch.manual_seed(_step_seed(seed, step))
-            factor = recipe.schedule.factor(step, record.steps_per_epoch, recipe.epochs)
-            rate = recipe.optimizer.set_step(optimizer, factor, step / total)
-            with torch.autocast(place.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                scalars = model(views)
-            optimizer.zero_grad(set_to_none=True)
-            scalars["loss"].backward()
-            method.before_update(step + 1, total)
-            recipe.optimizer.clip(optimizer)
-            optimizer.step()
+            scalars, rate = take_step(
+                model, method, optimizer, recipe, views, seed=seed, step=step, steps_per_epoch=record.steps_per_epoch
+            )
             step += 1
-            method.after_step(step, total)
             interval.add(scalars, waited)
 
             if step % log_every == 0 or step == total:
@@ -127,6 +121,36 @@ def train(
                     saved = time.perf_counter()
         place.on_main(lambda: run.finish(Progress(step, progress.seconds + time.perf_counter() - opened)))
     return out
+
+
+def take_step(
+    model: nn.Module,
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    views: Sequence[View],
+    *,
+    seed: int,
+    step: int,
+    steps_per_epoch: int,
+) -> tuple[dict[str, Tensor], float]:
+    """One optimiser step on a batch of views, after `step` finished ones: the named scalars and the learning rate.
+
+    `model` is `method`, or wraps it for several processes.
+    """
+    total = steps_per_epoch * recipe.epochs
+    torch.manual_seed(_step_seed(seed, step))
+    factor = recipe.schedule.factor(step, steps_per_epoch, recipe.epochs)
+    rate = recipe.optimizer.set_step(optimizer, factor, step / total)
+    with torch.autocast(views[0].pixels.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+        scalars: dict[str, Tensor] = model(views)
+    optimizer.zero_grad(set_to_none=True)
+    scalars["loss"].backward()  # type: ignore[no-untyped-call]
+    method.before_update(step + 1, total)
+    recipe.optimizer.clip(optimizer)
+    optimizer.step()
+    method.after_step(step + 1, total)
+    return scalars, rate
 
 
 def _record(

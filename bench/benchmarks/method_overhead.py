@@ -1,0 +1,259 @@
+"""Step time and memory of each method over MoCo v2, everything else equal.
+
+    python -m bench.benchmarks.method_overhead --view-size 96 --batch-size 128
+
+All methods have the same backbone, view size, batch and precision, and take steps on finished views of synthetic
+images that lie on the device. Views besides two, and small crops of multi-crop, are a method's own and stay: the
+table says which views each method has. Rounds are interleaved; times are compared round by round.
+
+Memory is the peak of a process of its own that takes a few steps: allocated on a GPU, resident on a CPU, where it
+contains some hundred MiB of libraries.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import statistics
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from cyclopts import Parameter, run
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from bench.benchmarks.rounds import Contestant, Step, compare, endless, in_words, machine, measure, start
+from bench.benchmarks.trainee import Trainee
+from bench.environment import peak_memory_mib
+from bench.errors import BenchError
+from pretrain.augment import finish
+from pretrain.images import ImageSource, crop_batches
+from pretrain.methods import METHODS, all_recipes
+from pretrain.processes import joined
+from pretrain.recipes import Recipe, find_recipe
+from pretrain.views import View
+
+BASE = "moco-v2-mini"
+BATCHES = 2
+"""Batches on the device that are taken in turns."""
+MEMORY_STEPS = 3
+
+
+class SyntheticImages(ImageSource):
+    """Coloured clouds, each a function of its id; no file lies behind them."""
+
+    def __init__(self, count: int, side: int) -> None:
+        super().__init__(Path("synthetic"), [f"{k:06d}" for k in range(count)])
+        self.side = side
+
+    def decode(self, index: int) -> Tensor:
+        """Image `index` as uint8 (3, side, side)."""
+        cells = np.random.default_rng(index).random((1, 3, 6, 6), dtype=np.float32)
+        clouds = interpolate(torch.from_numpy(cells), size=(self.side, self.side), mode="bicubic")[0]
+        return clouds.mul(255).clamp(0, 255).to(torch.uint8)
+
+    def size(self, index: int) -> int:
+        """Bytes of the decoded image."""
+        return 3 * self.side**2
+
+
+def equalised(recipe: Recipe, *, backbone: str, view_size: int, batch_size: int, precision: str) -> Recipe:
+    """The recipe with these settings, wherever in its method's config a backbone or a view size stands."""
+    method = _with(_with(recipe.method, "backbone", backbone), "view_size", view_size)
+    return replace(recipe, method=method, batch_size=batch_size, precision=precision)  # type: ignore[arg-type]
+
+
+def synthetic_views(trainee: Trainee, source: ImageSource) -> list[list[View]]:
+    """Finished views of `BATCHES` batches on the device, cut from the synthetic images as from any others."""
+    plan, place = trainee.method.plan, trainee.place
+    made = []
+    for epoch in range(BATCHES):
+        drawn = crop_batches(source, plan, batch_size=trainee.recipe.batch_size, seed=0, epoch=epoch, workers=0)
+        views = [finish(c.to(place.device), spec, plan) for c, spec in zip(next(drawn), plan.specs, strict=True)]
+        for view in views:
+            view.pixels = view.pixels.contiguous(memory_format=torch.channels_last)
+        made.append(views)
+    return made
+
+
+def overhead(
+    recipes: list[Recipe], device: torch.device, *, rounds: int, warmup: int, steps: int, memory: bool
+) -> list[dict[str, Any]]:
+    """For each recipe its step time, and its time and memory over those of the first."""
+    source = _source(recipes[0])
+    with tempfile.TemporaryDirectory() as folder:
+        contestants = []
+        for recipe in recipes:
+            (Path(folder) / recipe.name).mkdir()
+            trainee = Trainee(recipe, source, device, Path(folder) / recipe.name)
+            contestants.append(Contestant(recipe.name, _Steps(trainee, source)))
+        seconds = measure(contestants, device, rounds=rounds, warmup=warmup, steps=steps)
+    peaks = [_peak_in_own_process(recipe, str(device)) if memory else None for recipe in recipes]
+    base = seconds[recipes[0].name]
+    return [
+        {
+            "recipe": recipe.name,
+            "views": views_in_words(recipe),
+            "seconds": seconds[recipe.name],
+            "median_seconds": statistics.median(seconds[recipe.name]),
+            "time_over_base": asdict(compare(seconds[recipe.name], base)),
+            "peak_memory_mib": peak,
+            "memory_over_base": peak / peaks[0] if peak and peaks[0] else None,
+        }
+        for recipe, peak in zip(recipes, peaks, strict=True)
+    ]
+
+
+def views_in_words(recipe: Recipe) -> str:
+    """How many views of which size a method wants: `2 x 96 + 6 x 32`."""
+    sizes = Counter(spec.size for spec in recipe.method.build().plan.specs)
+    return " + ".join(f"{count} x {size}" for size, count in sizes.items())
+
+
+def peak_memory(recipe: Recipe, device: str) -> float:
+    """Peak memory of this process in MiB after a few steps of the recipe."""
+    source = _source(recipe)
+    with tempfile.TemporaryDirectory() as folder:
+        trainee = Trainee(recipe, source, torch.device(device), Path(folder))
+        views = synthetic_views(trainee, source)
+        for k in range(MEMORY_STEPS):
+            trainee.take(views[k % BATCHES])
+    return peak_memory_mib(torch.device(device))
+
+
+class _Steps:
+    """Steps on views that are made once and stay on the device."""
+
+    def __init__(self, trainee: Trainee, source: ImageSource) -> None:
+        self._trainee, self._views = trainee, synthetic_views(trainee, source)
+
+    @contextmanager
+    def __call__(self) -> Iterator[Step]:
+        turn = endless(BATCHES)
+        yield lambda: self._trainee.take(self._views[next(turn)])
+
+
+def _source(recipe: Recipe) -> SyntheticImages:
+    largest = max(spec.size for spec in recipe.method.build().plan.specs)
+    return SyntheticImages(recipe.batch_size, largest * 3 // 2)
+
+
+def _peak_in_own_process(recipe: Recipe, device: str) -> float:
+    # Another process for each: a peak counts everything that the process ever held.
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_in_own_process, (recipe, device, torch.get_num_threads()))
+
+
+def _in_own_process(recipe: Recipe, device: str, threads: int) -> float:
+    torch.set_num_threads(threads)
+    return peak_memory(recipe, device)
+
+
+def _with(part: Any, name: str, value: object) -> Any:
+    """A copy of a config in which every field called `name`, at any depth, is `value`."""
+    changes: dict[str, object] = {}
+    for item in fields(part):
+        inner = getattr(part, item.name)
+        if item.name == name:
+            changes[name] = value
+        elif is_dataclass(inner):
+            changes[item.name] = _with(inner, name, value)
+    return replace(part, **changes)
+
+
+def _chosen(names: list[str] | None) -> list[Recipe]:
+    known = all_recipes()
+    listed = names or [f"{method.info.id}-mini" for method in METHODS if f"{method.info.id}-mini" in known]
+    return [find_recipe(known, name) for name in dict.fromkeys([BASE if names is None else names[0], *listed])]
+
+
+def main(
+    *,
+    recipes: Annotated[list[str] | None, Parameter(name="--recipe", negative="")] = None,
+    backbone: str = "resnet18",
+    view_size: int = 96,
+    batch_size: int = 64,
+    precision: Literal["fp32", "bf16"] = "bf16",
+    threads: int | None = None,
+    device: str | None = None,
+    rounds: int = 5,
+    warmup: int = 2,
+    steps: int = 10,
+    memory: bool = True,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Measure the step time and memory of methods over MoCo v2 at equal settings.
+
+    Example: python -m bench.benchmarks.method_overhead --view-size 96 --batch-size 128
+
+    Parameters
+    ----------
+    recipes
+        Recipes to compare, the first with all others (default: moco-v2-mini with the mini recipe of every method).
+    backbone
+        Backbone of all.
+    view_size
+        Side of their large views in pixels.
+    batch_size
+        Images of a step.
+    precision
+        Of the forward pass.
+    threads
+        CPU threads (default: all cores).
+    device
+        cuda or cpu (default: cuda where there is one).
+    rounds
+        How often each method has its turn.
+    warmup
+        Steps of a turn before the clock runs.
+    steps
+        Steps of a turn that count.
+    memory
+        Also measure memory, in a process for each method.
+    as_json
+        Print JSON.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    settings: dict[str, Any] = {"backbone": backbone, "view_size": view_size, "batch_size": batch_size}
+    equal = [equalised(recipe, **settings, precision=precision) for recipe in _chosen(recipes)]
+    if len(equal) < 2:
+        raise BenchError("there is nothing to compare: name at least two recipes")
+    with joined(device) as place:
+        about = machine(place.device, precision)
+        options = {"rounds": rounds, "warmup": warmup, "steps": steps}
+        rows = overhead(equal, place.device, **options, memory=memory)
+    if as_json:
+        print(json.dumps({"machine": about, **settings, **options, "methods": rows}, indent=2))
+        return
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(in_words(about), markup=False)
+    console.print(f"{backbone}, batch {batch_size}, {rounds} rounds of {steps} steps")
+    base = equal[0].name
+    columns = ("", "views", "ms a step", f"time / {base}", "lowest", "highest", "MiB", "memory / it")
+    table = Table(*columns, show_edge=False, pad_edge=False)
+    for row in rows:
+        ratio, peak = row["time_over_base"], row["peak_memory_mib"]
+        table.add_row(
+            row["recipe"],
+            row["views"],
+            f"{1000 * row['median_seconds']:.1f}",
+            *[f"{ratio[key]:.3f}" for key in ("median", "low", "high")],
+            "" if peak is None else f"{peak:.0f}",
+            "" if peak is None else f"{row['memory_over_base']:.2f}",
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    start(lambda: run(main))

@@ -1,0 +1,204 @@
+"""Images a second of pretraining, end to end, beside what it is compared with.
+
+    python -m bench.benchmarks.pretrain_throughput --data images/ --recipe moco-v2-mini --set batch_size=128
+
+ours       the training loop: decoding, crops and colours of our pipeline, step and log
+device     the same step on finished views that lie on the device already: what a perfect pipeline would reach
+pillow     the same step behind the usual pipeline: Pillow, torchvision's transforms, a data loader
+lightly    lightly's MoCo v2 or DenseCL, with its own transform, at the same settings (where it is installed)
+
+Rounds are interleaved, every pipeline starts anew in each, and all have the same number of loading processes.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from cyclopts import Parameter, run
+from rich.console import Console
+from rich.table import Table
+
+from bench.benchmarks import lightly_step
+from bench.benchmarks.pil_pipeline import PillowDataset, ViewTransforms, as_views, batches
+from bench.benchmarks.rounds import Contestant, Step, compare, endless, in_words, machine, measure, start
+from bench.benchmarks.trainee import Trainee
+from pretrain.feed import feed
+from pretrain.images import ImageSource, open_images, steps_per_epoch
+from pretrain.methods import all_recipes
+from pretrain.processes import joined
+from pretrain.recipes import Recipe, find_recipe, override
+from pretrain.views import View
+
+ON_DEVICE = 4
+"""Batches that lie on the device and are taken in turns."""
+AIMS = {
+    "device": "at least 0.90",
+    "pillow": "at least 3 on a GPU with 16 cores",
+    "lightly": "at least 3 on a GPU with 16 cores, 1.5 on two CPU cores",
+}
+"""What images a second of ours over those of another should be."""
+
+
+def throughput(
+    recipe: Recipe,
+    source: ImageSource,
+    device: torch.device,
+    *,
+    workers: int,
+    rounds: int,
+    warmup: int,
+    steps: int,
+) -> dict[str, Any]:
+    """Images a second of all contestants in all rounds, and ours over each of the others'."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainee = Trainee(recipe, source, device, Path(folder))
+        contestants = [
+            Contestant("ours", lambda: _ours(trainee, source, workers)),
+            Contestant("device", _Device(trainee, source)),
+            Contestant("pillow", lambda: _pillow(trainee, source, workers)),
+        ]
+        reason = lightly_step.unavailable(recipe)
+        if reason is None:
+            theirs = lightly_step.LightlyStep(recipe, device)
+            contestants.append(Contestant("lightly", lambda: _lightly(theirs, trainee, source, workers)))
+        seconds = measure(contestants, device, rounds=rounds, warmup=warmup, steps=steps)
+    speeds = {name: [recipe.batch_size / s for s in values] for name, values in seconds.items()}
+    return {
+        "images_per_second": speeds,
+        "median": {name: statistics.median(values) for name, values in speeds.items()},
+        "ours_over": {
+            name: asdict(compare(speeds["ours"], values)) for name, values in speeds.items() if name != "ours"
+        },
+        "left_out": {} if reason is None else {"lightly": reason},
+    }
+
+
+@contextmanager
+def _ours(trainee: Trainee, source: ImageSource, workers: int) -> Iterator[Step]:
+    with closing(_fed(trainee, source, workers)) as fed:
+        yield lambda: trainee.take(*next(fed))
+
+
+def _fed(trainee: Trainee, source: ImageSource, workers: int) -> Generator[tuple[list[View], float], None, None]:
+    per_epoch = steps_per_epoch(len(source), trainee.recipe.batch_size)
+    return feed(
+        source,
+        trainee.method.plan,
+        trainee.place,
+        batch_size=trainee.recipe.batch_size,
+        epochs=2**31,
+        steps_per_epoch=per_epoch,
+        first_step=trainee.step,
+        seed=0,
+        workers=workers,
+        on_damaged="error",
+    )
+
+
+class _Device:
+    """Opens the pipeline that is none: views are made once and stay."""
+
+    def __init__(self, trainee: Trainee, source: ImageSource) -> None:
+        with closing(_fed(trainee, source, 0)) as fed:
+            self._views = [views for _, (views, _) in zip(range(ON_DEVICE), fed, strict=False)]
+        self._trainee = trainee
+
+    @contextmanager
+    def __call__(self) -> Iterator[Step]:
+        turn = endless(len(self._views))
+        yield lambda: self._trainee.take(self._views[next(turn)])
+
+
+@contextmanager
+def _pillow(trainee: Trainee, source: ImageSource, workers: int) -> Iterator[Step]:
+    dataset = PillowDataset(source, ViewTransforms(trainee.method.plan))
+    size, device = trainee.recipe.batch_size, trainee.place.device
+    with closing(batches(dataset, len(source), batch_size=size, workers=workers, device=device)) as loaded:
+        yield lambda: trainee.take(as_views(next(loaded)))
+
+
+@contextmanager
+def _lightly(theirs: lightly_step.LightlyStep, trainee: Trainee, source: ImageSource, workers: int) -> Iterator[Step]:
+    both = lightly_step.transform(trainee.method.plan, trainee.recipe.method)
+    dataset = PillowDataset(source, both)
+    size, device = trainee.recipe.batch_size, trainee.place.device
+    with closing(batches(dataset, len(source), batch_size=size, workers=workers, device=device)) as loaded:
+        yield lambda: theirs.take(next(loaded))
+
+
+def main(
+    *,
+    data: Path,
+    recipe: str = "moco-v2-mini",
+    settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    workers: int = 1,
+    threads: int | None = None,
+    device: str | None = None,
+    rounds: int = 5,
+    warmup: int = 3,
+    steps: int = 20,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Measure images a second of pretraining against the step alone, Pillow and torchvision, and lightly.
+
+    Example: python -m bench.benchmarks.pretrain_throughput --data images/ --recipe moco-v2-mini --set batch_size=128
+
+    Parameters
+    ----------
+    data
+        Folder (or .txt list) of images.
+    recipe
+        A name from `densebench recipes`.
+    settings
+        Change one setting of the recipe, `key.sub=value`; may be repeated.
+    workers
+        Loading processes of each pipeline.
+    threads
+        CPU threads of the training process (default: all cores).
+    device
+        cuda or cpu (default: cuda where there is one).
+    rounds
+        How often each contestant has its turn.
+    warmup
+        Steps of a turn before the clock runs.
+    steps
+        Steps of a turn that count.
+    as_json
+        Print JSON.
+    """
+    chosen = override(find_recipe(all_recipes(), recipe), settings or [])
+    if threads is not None:
+        torch.set_num_threads(threads)
+    source = open_images(data)
+    with joined(device) as place:
+        about = machine(place.device, chosen.precision)
+        options = {"workers": workers, "rounds": rounds, "warmup": warmup, "steps": steps}
+        found = throughput(chosen, source, place.device, **options)
+    report = {"machine": about, "recipe": chosen.to_dict(), "images": len(source), **options, **found}
+    if as_json:
+        print(json.dumps(report, indent=2))
+        return
+    sizes = " + ".join(str(spec.size) for spec in chosen.method.build().plan.specs)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(in_words(about), markup=False)
+    console.print(f"{chosen.name}, {chosen.backbone}, batch {chosen.batch_size}, views {sizes} px, {workers} workers")
+    table = Table("", "images/s", "ours / it", "lowest", "highest", "aim", show_edge=False, pad_edge=False)
+    for name, speed in found["median"].items():
+        ratio = found["ours_over"].get(name)
+        figures = [f"{ratio[key]:.2f}" for key in ("median", "low", "high")] if ratio else ["", "", ""]
+        table.add_row(name, f"{speed:.1f}", *figures, AIMS.get(name, ""))
+    console.print(table)
+    for name, reason in found["left_out"].items():
+        console.print(f"{name}: not compared: {reason}", markup=False)
+
+
+if __name__ == "__main__":
+    start(lambda: run(main))
