@@ -11,6 +11,7 @@ Everything is batched: row n of a tensor belongs to sample n of the views. Views
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -136,7 +137,7 @@ def warp_labels(maps: Tensor, view: Placed, size: int) -> Tensor:
     column = (centres[..., 0] * width).long().clamp_(0, width - 1)
     row = (centres[..., 1] * height).long().clamp_(0, height - 1)
     index = (row * width + column).flatten(1)
-    flat = maps.reshape(len(maps), -1, height * width)
+    flat = maps.reshape(len(maps), math.prod(maps.shape[1:-2]), height * width)  # explicit: N may be 0
     picked = flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1))
     return picked.view(*maps.shape[:-2], size, size)
 

@@ -226,6 +226,13 @@ def test_labels_take_the_pixel_in_which_the_centre_falls(view: Views, size: int,
             assert column - 1e-9 <= x * width <= column + 1 + 1e-9
 
 
+def test_no_image_at_all_is_a_batch_too() -> None:
+    """A step may draw nothing to be masked."""
+    nothing = Views(torch.zeros(0, 4), torch.zeros(0, dtype=torch.bool))
+    assert warp_labels(torch.zeros(0, 20, 30, dtype=torch.uint8), nothing, 7).shape == (0, 7, 7)
+    assert warp_labels(torch.zeros(0, 2, 20, 30), nothing, 7).shape == (0, 2, 7, 7)
+
+
 def test_masks_keep_their_leading_dimensions_and_their_partition() -> None:
     view = some(3, 5)
     labels = torch.randint(0, 4, (3, 20, 30))
