@@ -26,12 +26,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from cyclopts import Parameter, run
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bench.benchmarks.rounds import Contestant, Step, compare, endless, in_words, machine, measure, start
+from bench.benchmarks.rounds import Contestant, Step, compare, endless, in_words, machine, measure, output, start
 from bench.benchmarks.trainee import Trainee
 from bench.environment import peak_memory_mib
 from bench.errors import BenchError
@@ -89,6 +88,7 @@ def overhead(
     recipes: list[Recipe], device: torch.device, *, rounds: int, warmup: int, steps: int, memory: bool
 ) -> list[dict[str, Any]]:
     """For each recipe its step time, and its time and memory over those of the first."""
+    peaks = [_peak_in_own_process(recipe, str(device)) if memory else None for recipe in recipes]
     source = _source(recipes[0])
     with tempfile.TemporaryDirectory() as folder:
         contestants = []
@@ -97,7 +97,6 @@ def overhead(
             trainee = Trainee(recipe, source, device, Path(folder) / recipe.name)
             contestants.append(Contestant(recipe.name, _Steps(trainee, source)))
         seconds = measure(contestants, device, rounds=rounds, warmup=warmup, steps=steps)
-    peaks = [_peak_in_own_process(recipe, str(device)) if memory else None for recipe in recipes]
     base = seconds[recipes[0].name]
     return [
         {
@@ -236,7 +235,7 @@ def main(
     if as_json:
         print(json.dumps({"machine": about, **settings, **options, "methods": rows}, indent=2))
         return
-    console = Console(soft_wrap=True, highlight=False)
+    console = output()
     console.print(in_words(about), markup=False)
     console.print(f"{backbone}, batch {batch_size}, {rounds} rounds of {steps} steps")
     base = equal[0].name

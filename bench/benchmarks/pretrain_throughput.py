@@ -23,12 +23,11 @@ from typing import Annotated, Any
 
 import torch
 from cyclopts import Parameter, run
-from rich.console import Console
 from rich.table import Table
 
 from bench.benchmarks import lightly_step
 from bench.benchmarks.pil_pipeline import PillowDataset, ViewTransforms, as_views, batches
-from bench.benchmarks.rounds import Contestant, Step, compare, endless, in_words, machine, measure, start
+from bench.benchmarks.rounds import Contestant, Step, compare, endless, in_words, machine, measure, output, start
 from bench.benchmarks.trainee import Trainee
 from pretrain.feed import feed
 from pretrain.images import ImageSource, open_images, steps_per_epoch
@@ -187,7 +186,7 @@ def main(
         print(json.dumps(report, indent=2))
         return
     sizes = " + ".join(str(spec.size) for spec in chosen.method.build().plan.specs)
-    console = Console(soft_wrap=True, highlight=False)
+    console = output()
     console.print(in_words(about), markup=False)
     console.print(f"{chosen.name}, {chosen.backbone}, batch {chosen.batch_size}, views {sizes} px, {workers} workers")
     table = Table("", "images/s", "ours / it", "lowest", "highest", "aim", show_edge=False, pad_edge=False)

@@ -99,6 +99,12 @@ def in_words(found: Mapping[str, Any]) -> str:
     )
 
 
+def output() -> Console:
+    """Where reports go: tables keep their lines whole in a file or a pipe."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=140)
+
+
 def start(command: Callable[[], None]) -> None:
     """Run a benchmark's command and exit: expected errors end it in one or two lines, as in the command line."""
     try:
