@@ -1,0 +1,37 @@
+"""What all verbs share: the application, options that several have, and how they print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.table import Table
+
+app = App(
+    name="densebench",
+    help="Which pretrained backbone is best for dense prediction? Pretrain, submit, compare.",
+    version_flags=["--version"],
+)
+data_app = App(name="data", help="Generate or check a data root (VOC, COCO, Cityscapes folders).")
+app.command(data_app)
+
+Work = Annotated[Path, Parameter(name="--work", help="Folder in which all work lives.")]
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+DEFAULT_WORK = Path("densebench-work")
+
+
+def print_json(value: Any) -> None:
+    """Print `value` for a program to read."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table: as wide as the terminal, or in a log with whole lines."""
+    table = Table(*columns, title=title, title_justify="left", show_edge=False, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 160).print(table)

@@ -1,0 +1,216 @@
+"""Verbs of evaluation: the demo, checkpoints, protocols, data, and what is missing to run them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.progress import Progress
+
+from bench.cli.common import DEFAULT_WORK, AsJson, Work, app, data_app, print_json, print_table
+
+
+@app.command
+def demo(*, work: Work = Path("demo-work"), processes: int | None = None) -> int:
+    """Run the whole job on generated data: pretrain two methods, submit, fine-tune, rank. On a CPU, in minutes.
+
+    Example: densebench demo
+
+    Parameters
+    ----------
+    processes
+        How many fine-tuning runs at a time (default: one a core, four at most).
+    """
+    from bench.demo import run_demo
+
+    return run_demo(work, processes)
+
+
+@app.command
+def inspect(checkpoint: Path, *, prefix: str | None = None, verbose: bool = False, as_json: AsJson = False) -> int:
+    """Show what a checkpoint is: format, architecture, and which backbone tensors it fills. Writes nothing.
+
+    Example: densebench inspect moco_v2_800ep_pretrain.pth.tar
+
+    Parameters
+    ----------
+    checkpoint
+        A .safetensors or PyTorch file, or a folder written by `export`.
+    prefix
+        Choose this key prefix where several backbones are inside.
+    verbose
+        List every tensor.
+    """
+    from bench.checkpoints import inspect_checkpoint
+
+    inspection = inspect_checkpoint(checkpoint, prefix=prefix)
+    if as_json:
+        print_json(inspection.to_dict())
+    else:
+        Console().print(inspection.render(verbose=verbose))
+    return 1 if inspection.problems else 0
+
+
+@app.command
+def submit(
+    checkpoint: str,
+    *,
+    name: str,
+    data: Path,
+    track: str = "mini",
+    protocols: Annotated[list[str] | None, Parameter(name="--protocol", negative="")] = None,
+    seeds: int | None = None,
+    work: Work = DEFAULT_WORK,
+    processes: int | None = None,
+    method: str | None = None,
+    licence: str | None = None,
+    colour_order: Literal["RGB", "BGR"] | None = None,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    prefix: str | None = None,
+) -> int:
+    """Import a checkpoint with proof, run the protocols of a track, and write one result file a run.
+
+    Repeating the command continues interrupted work; no finished run is done twice.
+
+    Example: densebench submit moco_v2_800ep_pretrain.pth.tar --name moco-v2-800ep --data data/ --seeds 3
+
+    Parameters
+    ----------
+    checkpoint
+        A checkpoint file, a folder written by `export`, or `random:resnet18` for random initialisation.
+    name
+        The submission's name on the leaderboard.
+    data
+        Data root with VOCdevkit/, coco/ and cityscapes/.
+    track
+        A list of protocols, seeds and rules.
+    protocols
+        Run only this protocol; may be repeated.
+    seeds
+        Run only the track's first seeds.
+    processes
+        How many runs at a time (default: one a core, four at most).
+    method
+        The method's name as the field writes it.
+    licence
+        Licence of the weights.
+    colour_order
+        Channel order that the checkpoint expects (default: the card's, or RGB).
+    mean
+        Channel means that it expects, for pixel values in [0, 1] (default: the card's, or ImageNet's).
+    std
+        Channel standard deviations that it expects (default: the card's, or ImageNet's).
+    prefix
+        Choose this key prefix where several backbones are inside.
+    """
+    from bench.report import RunReporter, print_submission
+    from bench.submit import plan_submission
+    from bench.submit import submit as execute
+
+    plan = plan_submission(
+        checkpoint,
+        name=name,
+        data=data,
+        work=work,
+        track=track,
+        protocols=protocols or (),
+        seeds=seeds,
+        method=method,
+        licence=licence,
+        colour_order=colour_order,
+        mean=mean,
+        std=std,
+        prefix=prefix,
+    )
+    submission = execute(plan, processes=processes, finished=RunReporter(plan))
+    print_submission(submission, work)
+    return 1 if submission.failures else 0
+
+
+@app.command
+def protocols(*, as_json: AsJson = False) -> None:
+    """List the transfer protocols and the tracks that they belong to.
+
+    Example: densebench protocols
+    """
+    from bench.protocols import all_protocols
+
+    listed = all_protocols()
+    if as_json:
+        return print_json([p.reference().model_dump(mode="json") for p in listed])
+    rows = [[p.id, str(p.version), p.track, p.task, p.dataset, p.headline, p.sha256[:12]] for p in listed]
+    print_table("Protocols", ["protocol", "version", "track", "task", "data set", "headline", "sha256"], rows)
+
+
+@data_app.command
+def generate(root: Path, *, seed: int = 0) -> None:
+    """Generate VOC-, COCO- and Cityscapes-format data and unlabelled images, the same bytes for the same seed.
+
+    Example: densebench data generate demo-data
+
+    Parameters
+    ----------
+    root
+        The data root to create.
+    """
+    from bench.datasets import generate as generate_data
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("images")
+        generate_data(root, seed=seed, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    print(f"generated: {root}\nnext: densebench data check {root}")
+
+
+@data_app.command(name="check")
+def check_data(
+    root: Path,
+    *,
+    datasets: Annotated[list[str] | None, Parameter(name="--dataset", negative="")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check a data root: counts, label ids, sizes, boxes, missing files; prints each data set's fingerprint.
+
+    Example: densebench data check data/ --dataset voc2012_seg
+
+    Parameters
+    ----------
+    root
+        Data root with VOCdevkit/, coco/ and cityscapes/.
+    datasets
+        Check only this data set; may be repeated.
+    """
+    from bench.datasets import DATASETS, check
+
+    reports = [check(root, dataset) for dataset in datasets or DATASETS]
+    if as_json:
+        print_json([report.to_dict() for report in reports])
+    else:
+        console = Console()
+        for report in reports:
+            console.print(report.render())
+    return int(any(report.errors for report in reports))
+
+
+@app.command
+def doctor(*, data: Path | None = None, work: Work = DEFAULT_WORK, as_json: AsJson = False) -> int:
+    """Say what this machine can run and what is missing: packages, operators, device, memory, disk, data.
+
+    Example: densebench doctor --data data/
+
+    Parameters
+    ----------
+    data
+        Also check this data root.
+    """
+    from bench.doctor import diagnose
+
+    findings = diagnose(work, data)
+    if as_json:
+        print_json([finding.to_dict() for finding in findings])
+    else:
+        marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "missing": "[red]missing[/]"}
+        print_table("", ["", "what", "finding"], [[marks[f.state], f.what, f.finding] for f in findings])
+    return int(any(finding.state == "missing" for finding in findings))

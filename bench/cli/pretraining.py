@@ -1,0 +1,236 @@
+"""Verbs of pretraining: what there is, run, watch, export."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from bench.cli.common import DEFAULT_WORK, AsJson, Work, app, print_json, print_table
+
+
+@app.command
+def methods(*, as_json: AsJson = False, markdown: bool = False) -> None:
+    """List the methods that can be pretrained.
+
+    Example: densebench methods --json
+
+    Parameters
+    ----------
+    markdown
+        Print a Markdown table (that of the README).
+    """
+    from dataclasses import asdict
+
+    from pretrain.methods import METHODS
+
+    infos = [asdict(method.info) for method in METHODS]
+    if as_json:
+        return print_json(infos)
+    keys = ["id", "unit", "partner", "loss", "second_network", "negatives", "fidelity", "paper"]
+    columns, rows = [k.replace("_", " ") for k in keys], [[str(info[k]) for k in keys] for info in infos]
+    if markdown:
+        return print(*(f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(keys), *rows)), sep="\n")
+    print_table("Methods", columns, rows)
+
+
+@app.command
+def recipes(*, as_json: AsJson = False) -> None:
+    """List the recipes: a method with data, backbone, schedule and the paper's figure.
+
+    Example: densebench recipes
+    """
+    from pretrain.methods import all_recipes
+
+    listed = all_recipes().values()
+    if as_json:
+        return print_json([recipe.to_dict() for recipe in listed])
+    rows = [
+        [r.name, r.backbone, str(r.epochs), str(r.batch_size), r.precision, r.data, r.expected, r.cost] for r in listed
+    ]
+    print_table("Recipes", ["recipe", "backbone", "epochs", "batch", "precision", "data", "expected", "cost"], rows)
+
+
+@app.command
+def pretrain(
+    recipe: str,
+    *,
+    data: Path,
+    data_name: str | None = None,
+    out: Path | None = None,
+    work: Work = DEFAULT_WORK,
+    seed: int = 0,
+    resume: bool = False,
+    settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    workers: int = 1,
+    threads: int | None = None,
+    on_damaged: Literal["error", "skip"] = "error",
+    tensorboard: bool = False,
+    compile_backbone: Annotated[bool, Parameter(name="--compile")] = False,
+) -> None:
+    """Pretrain a backbone with a recipe on a folder, list or tar shards of images; under `torchrun` on many GPUs.
+
+    Example: densebench pretrain densecl-mini --data images/ --set epochs=50 --set optimizer.lr=0.1
+
+    Parameters
+    ----------
+    recipe
+        A name from `densebench recipes`.
+    data
+        Folder of images (searched recursively), text file with one image path a line, or tar shards: a folder of
+        them or a pattern such as "train-{000..146}.tar".
+    data_name
+        What the card calls these images (default: the folder's name).
+    out
+        Run folder (default: WORK/pretraining/RECIPE-seedSEED).
+    seed
+        Every random draw is a function of it.
+    resume
+        Continue an interrupted run exactly where its last checkpoint stands.
+    settings
+        Change one setting of the recipe, `key.sub=value`; may be repeated.
+    workers
+        Data loading processes.
+    threads
+        CPU threads of the training process (default: all cores).
+    on_damaged
+        What a damaged image does: stop with its name, or be replaced by the next readable one and counted.
+    tensorboard
+        Also write TensorBoard files (needs `pip install densebench[tensorboard]`).
+    compile_backbone
+        Compile the backbone with torch.compile (needs a compiler on a CPU).
+    """
+    import torch
+
+    from pretrain.images import open_images
+    from pretrain.methods import all_recipes
+    from pretrain.recipes import find_recipe, override
+    from pretrain.train import train
+
+    chosen = override(find_recipe(all_recipes(), recipe), settings or [])
+    if threads is not None:
+        torch.set_num_threads(threads)
+    folder = train(
+        chosen,
+        open_images(data),
+        out or work / "pretraining" / f"{chosen.name}-seed{seed}",
+        data_name=data_name,
+        seed=seed,
+        resume=resume,
+        workers=workers,
+        on_damaged=on_damaged,
+        tensorboard=tensorboard,
+        compile=compile_backbone,
+    )
+    if os.environ.get("RANK", "0") == "0":  # torchrun starts this verb once a process
+        print(f"finished: {folder}\nnext: densebench export {folder}")
+
+
+@app.command
+def watch(
+    runs: Annotated[list[Path], Parameter(name="RUN", negative="")],
+    *,
+    page: Path | None = None,
+    once: bool = False,
+) -> int:
+    """Show the newest line of pretraining runs and follow them while they train; plot all that they logged.
+
+    Exit code 1 if the runs end and one is not finished.
+
+    Example: densebench watch densebench-work/pretraining/densecl-mini-seed0 --page run.html
+
+    Parameters
+    ----------
+    runs
+        One or several run folders.
+    page
+        Write an HTML page with a plot of every logged scalar over the steps.
+    once
+        Show (and write) the present state only.
+    """
+    from pretrain.watch import watch as watch_runs
+
+    finished = watch_runs(runs, page=page, once=once)
+    if page is not None:
+        print(f"page: {page}")
+    return 0 if once or finished else 1
+
+
+@app.command
+def export(
+    run_folder: Annotated[Path, Parameter(name="RUN")],
+    *,
+    out: Path | None = None,
+    name: str | None = None,
+    unfinished: bool = False,
+) -> None:
+    """Write a finished run's backbone: `backbone.safetensors` (torchvision names) and `card.json`.
+
+    Example: densebench export densebench-work/pretraining/densecl-mini-seed0
+
+    Parameters
+    ----------
+    run_folder
+        The folder of a finished pretraining run.
+    out
+        Target folder (default: RUN/export).
+    name
+        The name in the card (default: recipe and seed).
+    unfinished
+        Export the newest checkpoint of a run that has not ended; the card says how far it got.
+    """
+    from pretrain.export import export as export_run
+
+    folder = export_run(run_folder, out, name=name, unfinished=unfinished)
+    print(f"exported: {folder}\nnext: densebench submit {folder} --name NAME --data DATA_ROOT")
+
+
+@app.command
+def norm_rescale(
+    checkpoint: Path,
+    reference: Path,
+    *,
+    data: Path | None = None,
+    out: Path | None = None,
+    name: str | None = None,
+    literal: bool = False,
+    workers: int = 1,
+) -> None:
+    """Give a backbone the weight norms of another (NormRescale) and estimate its batch norm anew.
+
+    For a backbone whose norms do not fit the learning rates of fine-tuning, e.g. one trained with LARS.
+
+    Example: densebench norm-rescale byol/export moco-v2/export --data images/
+
+    Parameters
+    ----------
+    checkpoint
+        A folder written by `export` or in WORK/checkpoints.
+    reference
+        The like, of the same architecture: the one with the norms.
+    data
+        Folder (or .txt list) of images on which batch norm's running statistics are estimated.
+    out
+        Target folder (default: CHECKPOINT-rescaled).
+    name
+        The name in the new card (default: the old with -rescaled).
+    literal
+        Rescale running statistics like weights, as the authors' script does; reads no images.
+    workers
+        Data loading processes.
+    """
+    from pretrain.images import open_images
+    from pretrain.norm_rescale import norm_rescale as rescale
+
+    folder = rescale(
+        checkpoint,
+        reference,
+        out or checkpoint.resolve().with_name(f"{checkpoint.resolve().name}-rescaled"),
+        images=None if data is None else open_images(data),
+        literal=literal,
+        name=name,
+        workers=workers,
+    )
+    print(f"rescaled: {folder}\nnext: densebench submit {folder} --name NAME --data DATA_ROOT")

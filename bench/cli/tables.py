@@ -1,0 +1,46 @@
+"""The verb that makes tables and page from result files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.cli.common import DEFAULT_WORK, Work, app
+
+
+@app.command(name="leaderboard")
+def make_leaderboard(
+    *,
+    results: Path | None = None,
+    csv: Path | None = None,
+    markdown: Path | None = None,
+    latex: Path | None = None,
+    site: Path | None = None,
+    check: bool = False,
+    work: Work = DEFAULT_WORK,
+) -> int:
+    """Regenerate tables and page from result files: the same bytes every time.
+
+    Example: densebench leaderboard --results densebench-work/results --csv leaderboard.csv --site page/
+
+    Parameters
+    ----------
+    results
+        Folder of result files (default: WORK/results).
+    csv
+        Write the table as CSV.
+    markdown
+        Write it as Markdown.
+    latex
+        Write it as LaTeX.
+    site
+        Write the page into this folder.
+    check
+        Write nothing; exit with 1 if a named file differs from what the results give.
+    """
+    from leaderboard.build import build
+
+    report = build(results or work / "results", csv=csv, markdown=markdown, latex=latex, site=site, check=check)
+    Console().print(report.render())
+    return int(bool(report.problems))
