@@ -18,6 +18,7 @@ import statistics
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
@@ -149,8 +150,8 @@ def _source(recipe: Recipe) -> SyntheticImages:
 def _peak_in_own_process(recipe: Recipe, device: str) -> float:
     # Another process for each: a peak counts everything that the process ever held.
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_in_own_process, (recipe, device, torch.get_num_threads()))
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_in_own_process, recipe, device, torch.get_num_threads()).result()
 
 
 def _in_own_process(recipe: Recipe, device: str, threads: int) -> float:
