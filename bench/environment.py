@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-import resource
 import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -39,20 +37,6 @@ def describe_environment(device: torch.device, precision: Literal["fp32", "bf16"
         packages=versions,
         code_commit=_commit(),
     )
-
-
-def peak_memory_mib(device: torch.device) -> float:
-    """Peak memory of this process in MiB: allocated on a GPU, resident on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    status = Path("/proc/self/status")
-    if status.is_file():
-        # The kernel's own figure. That of getrusage survives exec, so that a process may report its parent's memory.
-        peak_kib = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
-        if peak_kib:
-            return int(peak_kib[1]) / 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _processor() -> str:

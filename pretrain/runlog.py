@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 import time
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from pretrain.errors import PretrainError
 from pretrain.files import write_text
+from pretrain.memory import peak_memory_mib
 from pretrain.processes import Place
 
 PLAIN_SECONDS = 10.0
@@ -69,7 +69,7 @@ class Interval:
             "scalars": {name: value if math.isfinite(value) else None for name, value in values.items()},
             "images_per_second": round(steps * self._batch_size / seconds, 2),
             "data_wait": round(self._waited / seconds, 4),
-            "peak_memory_mib": _peak_memory_mib(self._place.device),
+            "peak_memory_mib": round(peak_memory_mib(self._place.device), 1),
         }
         self._step += steps
         self._rows, self._waited, self._opened = [], 0.0, now
@@ -207,13 +207,6 @@ def _truncate(path: Path, last_step: int) -> None:
             break
         kept.append(line + "\n")
     write_text(path, "".join(kept))
-
-
-def _peak_memory_mib(device: torch.device) -> float:
-    """Peak memory of the training process: GPU memory on a GPU, resident memory on a CPU."""
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)  # KiB on Linux
 
 
 def require_tensorboard() -> None:

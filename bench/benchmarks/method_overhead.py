@@ -33,10 +33,10 @@ from torch.nn.functional import interpolate
 
 from bench.benchmarks.rounds import Contestant, Step, compare, endless, in_words, machine, measure, output, start
 from bench.benchmarks.trainee import Trainee
-from bench.environment import peak_memory_mib
 from bench.errors import BenchError
 from pretrain.augment import finish
 from pretrain.images import ImageSource, crop_batches
+from pretrain.memory import peak_memory_mib
 from pretrain.methods import METHODS, all_recipes
 from pretrain.processes import joined
 from pretrain.recipes import Recipe, find_recipe

@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from bench.environment import describe_environment, peak_memory_mib
+from bench.environment import describe_environment
 from bench.errors import BenchError
 from bench.files import write_atomically
 from bench.openmmlab.build import build_model, read_checkpoint, resolve
@@ -32,6 +32,7 @@ from bench.openmmlab.precision import use_bf16
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.protocols import Protocol
 from leaderboard.records import Card, DatasetReference, Result, TrainingReport, result_key
+from pretrain.memory import peak_memory_mib
 
 if TYPE_CHECKING:
     from mmengine.runner import Runner

@@ -17,10 +17,10 @@ from bench.benchmarks.method_overhead import SyntheticImages, equalised, synthet
 from bench.benchmarks.pil_pipeline import PillowDataset, Shuffled, ViewTransforms, as_views, batches
 from bench.benchmarks.rounds import Contestant, Step, compare, machine, measure, start
 from bench.benchmarks.trainee import Trainee
-from bench.environment import peak_memory_mib
 from bench.errors import BenchError
 from pretrain.augment import BYOL_COLOUR_2, MOCO_V2_COLOUR
 from pretrain.images import open_images
+from pretrain.memory import peak_memory_mib
 from pretrain.methods import all_recipes
 from pretrain.recipes import Recipe, override
 from pretrain.shards import ShardSource

@@ -1,0 +1,24 @@
+"""The memory that a process has taken at most."""
+
+from __future__ import annotations
+
+import re
+import resource
+import sys
+from pathlib import Path
+
+import torch
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Peak memory of this process in MiB: allocated on a GPU, resident on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # The kernel's own figure. That of getrusage survives exec, so that a process may report its parent's memory.
+        peak_kib = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
+        if peak_kib:
+            return int(peak_kib[1]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
