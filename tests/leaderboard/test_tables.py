@@ -67,6 +67,17 @@ def test_strangers_words_cannot_break_the_tables():
     assert all(line.count(" & ") == 5 for line in latex.splitlines() if line.endswith("\\\\"))
 
 
+def test_a_terminal_shows_the_best_and_counts_the_rest():
+    board = board_of({f"s{i:02}": {SEG: [float(i)]} for i in range(tables.MOST_SHOWN + 7)})
+    text = terminal(board, 120)
+    assert "s56" in text
+    assert "s07" in text
+    assert "s06" not in text
+    assert " ".join(text.split()).endswith("And 7 more submissions, in the files that the verb writes.")
+    assert "| s00 |" in tables.markdown(board)
+    assert "more submissions" not in terminal(board_of(BASIC), 120)
+
+
 def test_latex_by_hand():
     lines = tables.latex(board_of(BASIC)).splitlines()
     assert lines[0].startswith("% Track mini. ")
