@@ -30,7 +30,10 @@ __all__ = [
     "GaussianBlur",
     "Grayscale",
     "Solarize",
+    "byol_colours",
     "finish",
+    "moco_v2_colour",
+    "simclr_colour",
 ]
 
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
@@ -219,32 +222,35 @@ def _chosen(drawn: Tensor, device: torch.device) -> Tensor:
     return drawn.cpu()[:, 0].nonzero().flatten().to(device, non_blocking=True)
 
 
-# MoCo v1 and v2, facebookresearch/moco `main_moco.py` (without and with --aug-plus).
+# MoCo v1, facebookresearch/moco `main_moco.py` (without --aug-plus).
 MOCO_V1_COLOUR: tuple[ColourOp, ...] = (Grayscale(0.2), ColorJitter(0.4, 0.4, 0.4, 0.4))
-MOCO_V2_COLOUR: tuple[ColourOp, ...] = (
-    ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8),
-    Grayscale(0.2),
-    GaussianBlur((0.1, 2.0), p=0.5),
-)
-# SimCLR, google-research/simclr (version 2: multiplicative brightness), strength 1; its inputs are not normalised.
-SIMCLR_COLOUR: tuple[ColourOp, ...] = (
-    ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.8),
-    Grayscale(0.2),
-    GaussianBlur((0.1, 2.0), p=0.5),
-)
-# BYOL, views 1 and 2, deepmind-research/byol; its brightness is additive, here multiplicative as in PixPro's and
-# every other PyTorch version.
-BYOL_COLOUR_1: tuple[ColourOp, ...] = (
-    ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8),
-    Grayscale(0.2),
-    GaussianBlur((0.1, 2.0), p=1.0),
-)
-BYOL_COLOUR_2: tuple[ColourOp, ...] = (
-    ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8),
-    Grayscale(0.2),
-    GaussianBlur((0.1, 2.0), p=0.1),
-    Solarize(0.5, p=0.2),
-)
+
+
+def moco_v2_colour(blur_sigma: tuple[float, float]) -> tuple[ColourOp, ...]:
+    """MoCo v2, facebookresearch/moco `main_moco.py` (with --aug-plus), with a blur of this range of deviations."""
+    return ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8), Grayscale(0.2), GaussianBlur(blur_sigma, p=0.5)
+
+
+def simclr_colour(blur_sigma: tuple[float, float], strength: float = 1.0) -> tuple[ColourOp, ...]:
+    """SimCLR, google-research/simclr (version 2: multiplicative brightness); its inputs are not normalised."""
+    s = strength
+    return ColorJitter(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s, p=0.8), Grayscale(0.2), GaussianBlur(blur_sigma, p=0.5)
+
+
+def byol_colours(blur_sigma: tuple[float, float]) -> tuple[tuple[ColourOp, ...], tuple[ColourOp, ...]]:
+    """BYOL, views 1 and 2, deepmind-research/byol.
+
+    Its brightness is additive, here multiplicative as in PixPro's and every other PyTorch version.
+    """
+    common: tuple[ColourOp, ...] = (ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8), Grayscale(0.2))
+    first = (*common, GaussianBlur(blur_sigma, p=1.0))
+    return first, (*common, GaussianBlur(blur_sigma, p=0.1), Solarize(0.5, p=0.2))
+
+
+# As published, for views of 224 pixels.
+MOCO_V2_COLOUR = moco_v2_colour((0.1, 2.0))
+SIMCLR_COLOUR = simclr_colour((0.1, 2.0))
+BYOL_COLOUR_1, BYOL_COLOUR_2 = byol_colours((0.1, 2.0))
 
 _CPU_PIXELS = 524288
 """Pixels that `finish` works on at a time on a CPU, so that they stay in its cache from first to last operation."""

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from pretrain.augment import moco_v2_colour
 from pretrain.backbones import ResNet, build_backbone
 from pretrain.distributed import gather, rank, reorder, world_size
 from pretrain.errors import PretrainError
@@ -21,7 +22,7 @@ from pretrain.heads import dense_head
 from pretrain.initial_weights import load_weights, weights_sha256
 from pretrain.losses import embedding_std, full_precision, info_nce, unit
 from pretrain.method import Method, MethodInfo
-from pretrain.methods.moco import PAPER_COSINE, shuffled, splits_per_process, unshuffled, v2_colour
+from pretrain.methods.moco import PAPER_COSINE, shuffled, splits_per_process, unshuffled
 from pretrain.momentum import momentum_copy, momentum_update
 from pretrain.queues import Queue
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig
@@ -78,7 +79,9 @@ def cp2_views(config: CP2Config) -> ViewPlan:
     names = ("query", "key", "query background", "key background")
     return ViewPlan(
         tuple(
-            ViewSpec(name, config.view_size, scale=config.crop_scale, flip=0.5, colour=v2_colour(config.blur_sigma))
+            ViewSpec(
+                name, config.view_size, scale=config.crop_scale, flip=0.5, colour=moco_v2_colour(config.blur_sigma)
+            )
             for name in names
         )
     )

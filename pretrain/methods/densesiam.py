@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pretrain.augment import moco_v2_colour
 from pretrain.backbones import build_backbone
 from pretrain.batchnorm import synchronised
 from pretrain.distributed import mean_where
@@ -20,7 +21,6 @@ from pretrain.geometry import align, overlap
 from pretrain.heads import norm_head
 from pretrain.losses import embedding_std, full_precision, matching, unit
 from pretrain.method import Method, MethodInfo
-from pretrain.methods.moco import v2_colour
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig
 from pretrain.views import View, ViewPlan, ViewSpec
 
@@ -58,7 +58,9 @@ def densesiam_views(config: DenseSiamConfig) -> ViewPlan:
     """Two views drawn alike, with the augmentation of MoCo v2 and SimSiam."""
     return ViewPlan(
         tuple(
-            ViewSpec(name, config.view_size, scale=config.crop_scale, flip=0.5, colour=v2_colour(config.blur_sigma))
+            ViewSpec(
+                name, config.view_size, scale=config.crop_scale, flip=0.5, colour=moco_v2_colour(config.blur_sigma)
+            )
             for name in ("first", "second")
         )
     )

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pretrain.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale
+from pretrain.augment import MOCO_V1_COLOUR, moco_v2_colour
 from pretrain.backbones import Backbone, build_backbone
 from pretrain.distributed import batch_permutation, gather, inverse, reorder, world_size
 from pretrain.errors import PretrainError
@@ -70,17 +70,9 @@ class MoCoV1Config(MoCoConfig):
         return MoCoV1(self)
 
 
-V1_COLOUR: tuple[ColourOp, ...] = (Grayscale(p=0.2), ColorJitter(0.4, 0.4, 0.4, 0.4, p=1.0))
-
-
-def v2_colour(blur_sigma: tuple[float, float]) -> tuple[ColourOp, ...]:
-    """The colour operations of MoCo v2 with a blur of this range of standard deviations."""
-    return ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8), Grayscale(p=0.2), GaussianBlur(sigma=blur_sigma, p=0.5)
-
-
 def moco_views(config: MoCoConfig) -> ViewPlan:
     """Two views drawn alike: the query's and the key's."""
-    colour = V1_COLOUR if config.augmentation == "v1" else v2_colour(config.blur_sigma)
+    colour = MOCO_V1_COLOUR if config.augmentation == "v1" else moco_v2_colour(config.blur_sigma)
     return ViewPlan(
         tuple(
             ViewSpec(name=name, size=config.view_size, scale=config.crop_scale, flip=0.5, colour=colour)

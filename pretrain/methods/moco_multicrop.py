@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from pretrain.augment import ColourOp
+from pretrain.augment import ColourOp, moco_v2_colour
 from pretrain.autoaugment import AutoAugment, Either
 from pretrain.distributed import gather
 from pretrain.losses import embedding_std, info_nce, unit
 from pretrain.method import MethodInfo
-from pretrain.methods.moco import COCO_SGD, PAPER_COSINE, MoCo, MoCoConfig, shuffled, unshuffled, v2_colour
+from pretrain.methods.moco import COCO_SGD, PAPER_COSINE, MoCo, MoCoConfig, shuffled, unshuffled
 from pretrain.queues import Queue, nearest
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig
 from pretrain.views import View, ViewPlan, ViewSpec
@@ -55,7 +55,7 @@ class MoCoMultiCropConfig(MoCoConfig):
 
 def multi_crop_views(config: MoCoMultiCropConfig) -> ViewPlan:
     """The large query, the key, then the small queries."""
-    mild = v2_colour(config.blur_sigma)
+    mild = moco_v2_colour(config.blur_sigma)
     strong: tuple[ColourOp, ...] = mild
     if config.autoaugment:
         strong = (Either((AutoAugment(),), mild, config.autoaugment),)

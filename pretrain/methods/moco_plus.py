@@ -13,13 +13,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from pretrain.augment import moco_v2_colour
 from pretrain.backbones import build_backbone
 from pretrain.batchnorm import synchronised
 from pretrain.distributed import gather
 from pretrain.heads import norm_head
 from pretrain.losses import embedding_std, info_nce, unit
 from pretrain.method import Method, MethodInfo
-from pretrain.methods.moco import MoCo, v2_colour
+from pretrain.methods.moco import MoCo
 from pretrain.momentum import MomentumSchedule, momentum_at, momentum_copy, momentum_update
 from pretrain.queues import Queue
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig
@@ -95,7 +96,7 @@ class MoCoPlus(Method):
         super().__init__()
         self.config = config
         query = ViewSpec(
-            "first", size=config.view_size, scale=config.crop_scale, flip=0.5, colour=v2_colour(config.blur_sigma)
+            "first", size=config.view_size, scale=config.crop_scale, flip=0.5, colour=moco_v2_colour(config.blur_sigma)
         )
         self.plan = ViewPlan((query, replace(query, name="second")))
         backbone = build_backbone(config.backbone)

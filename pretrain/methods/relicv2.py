@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pretrain.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale, Solarize
+from pretrain.augment import byol_colours
 from pretrain.backbones import build_backbone
 from pretrain.batchnorm import synchronised
 from pretrain.distributed import gather, rank, world_size
@@ -71,11 +71,7 @@ class ReLICv2Config:
 
 def relicv2_views(config: ReLICv2Config) -> ViewPlan:
     """Large crops, then small ones; BYOL's two kinds of colour in turns."""
-    common: tuple[ColourOp, ...] = (ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8), Grayscale(0.2))
-    colours = (
-        (*common, GaussianBlur(config.blur_sigma, p=1.0)),
-        (*common, GaussianBlur(config.blur_sigma, p=0.1), Solarize(0.5, p=0.2)),
-    )
+    colours = byol_colours(config.blur_sigma)
     crops = [("large", config.view_size, config.crop_scale)] * config.large_crops
     crops += [("small", config.small_size, config.small_scale)] * config.small_crops
     return ViewPlan(

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pretrain.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale
+from pretrain.augment import simclr_colour
 from pretrain.backbones import Backbone, build_backbone, zero_init_residual
 from pretrain.batchnorm import synchronised
 from pretrain.distributed import gather_with_grad, rank
@@ -55,12 +55,7 @@ class SimCLRConfig:
 
 def simclr_views(config: SimCLRConfig) -> ViewPlan:
     """Two views drawn alike. Pixels stay in [0, 1]: they are not normalised."""
-    s = config.jitter
-    colour: tuple[ColourOp, ...] = (
-        ColorJitter(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s, p=0.8),
-        Grayscale(p=0.2),
-        GaussianBlur(sigma=config.blur_sigma, p=0.5),
-    )
+    colour = simclr_colour(config.blur_sigma, config.jitter)
     return ViewPlan(
         tuple(
             ViewSpec(

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from pretrain.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale
+from pretrain.augment import moco_v2_colour
 from pretrain.backbones import Backbone, build_backbone, zero_init_residual
 from pretrain.batchnorm import synchronised
 from pretrain.heads import norm_head
@@ -46,11 +46,7 @@ class SimSiamConfig:
 
 def simsiam_views(config: SimSiamConfig) -> ViewPlan:
     """Two views drawn alike, as those of MoCo v2."""
-    colour: tuple[ColourOp, ...] = (
-        ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8),
-        Grayscale(p=0.2),
-        GaussianBlur(sigma=config.blur_sigma, p=0.5),
-    )
+    colour = moco_v2_colour(config.blur_sigma)
     return ViewPlan(
         tuple(
             ViewSpec(name=name, size=config.view_size, scale=config.crop_scale, colour=colour)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.augment import ColorJitter, GaussianBlur, Grayscale
+from pretrain.augment import simclr_colour
 from pretrain.backbones import build_backbone
 from pretrain.batchnorm import synchronised
 from pretrain.distributed import gather, rank, world_size
@@ -67,7 +67,7 @@ class SwAVConfig:
 
 def swav_views(config: SwAVConfig) -> ViewPlan:
     """Two large crops, then the small ones, all coloured alike."""
-    colour = (ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.8), Grayscale(0.2), GaussianBlur(config.blur_sigma, p=0.5))
+    colour = simclr_colour(config.blur_sigma)
     large = ViewSpec("large", config.view_size, config.crop_scale, colour=colour)
     small = ViewSpec("small", config.small_size, config.small_scale, colour=colour)
     # 0.228 for red, where everybody else writes 0.229, is the published code's and that of its checkpoints.
