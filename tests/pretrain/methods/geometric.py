@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from contrastive import ToyBackbone, sgd
+from looping import part
 from torch import Tensor, nn
 
 from pretrain.distributed import gather
@@ -29,7 +30,7 @@ APART = ([0.0, 0.1, 0.4, 0.5], [0.6, 0.5, 1.0, 0.9])
 
 
 def build(
-    config: Any, module: ModuleType, pairs: Sequence[tuple[str, str]], *, norm: bool = True, seed: int = 0
+    config: Any, module: ModuleType, pairs: Sequence[tuple[str, str]] = (), *, norm: bool = True, seed: int = 0
 ) -> Any:
     """The method on a toy backbone, in float64, every number drawn from `seed`.
 
@@ -73,11 +74,6 @@ def batch(n: int, seed: int, size: int = 4 * SIDE) -> list[View]:
     return views
 
 
-def half(views: Sequence[View], rank: int, world: int) -> list[View]:
-    """One process's part of a batch."""
-    return [View(*(t.chunk(world)[rank] for t in (v.pixels, v.box, v.flip, v.image_id))) for v in views]
-
-
 def train(
     method: Method, n: int, steps: int, *, first: int = 1, total: int | None = None, optimizer: Any = None
 ) -> list[float]:
@@ -86,7 +82,7 @@ def train(
     optimizer = optimizer or sgd([method])
     losses = []
     for step in range(first, first + steps):
-        loss = method(half(batch(n, step % 8), rank, world))["loss"]
+        loss = method([part(view, rank, world) for view in batch(n, step % 8)])["loss"]
         losses.append(gather(loss.detach()[None]).mean().item())
         optimizer.zero_grad()
         loss.backward()

@@ -1,32 +1,11 @@
-"""Batches of large and small views, and methods on a toy backbone, for the methods that take more than two views."""
+"""Batches of large and small views, for the methods that take more than two views."""
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Any
-
 import numpy as np
-import pytest
 import torch
-from contrastive import ToyBackbone
-from geometric import draw
-from torch import nn
 
 from pretrain.views import View
-
-
-def build(config: Any, module: ModuleType, pairs: tuple[tuple[str, str], ...] = (), seed: int = 0) -> Any:
-    """The method on a toy backbone, in float64, every number drawn from `seed`.
-
-    `module` is the method's, in which `build_backbone` is replaced; `pairs` names each momentum copy and its source.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "build_backbone", lambda name: ToyBackbone(nn.BatchNorm2d(6)))
-        method = config.build().double()
-    draw(method, seed)
-    for target, source in pairs:
-        method.get_submodule(target).load_state_dict(method.get_submodule(source).state_dict())
-    return method
 
 
 def batch(n: int, seed: int, large: int = 2, small: int = 3) -> list[View]:

@@ -4,12 +4,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-import gloo
 import numpy as np
 import pytest
 import torch
-from looping import check_resume, result, sgd, train
-from multicrops import batch, build
+from geometric import build
+from looping import check_resume, check_two_processes, result, sgd, train
+from multicrops import batch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -200,12 +200,7 @@ def check(rank: int, world: int, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    gloo.run(check, 2, tmp_path)
-    losses, state = result(small(), batches, 0, 1, steps=3)
-    for rank in range(2):
-        theirs, their_state = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert theirs == pytest.approx(losses, rel=1e-11)
-        torch.testing.assert_close(their_state, state, rtol=1e-9, atol=1e-11)
+    check_two_processes(check, small, batches, tmp_path, steps=3, statistics=True)
 
 
 def test_a_real_backbone_trains_in_bfloat16() -> None:

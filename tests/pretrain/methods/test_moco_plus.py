@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from contrastive import cross_entropy, sgd
+from geometric import build as build_on_toy
 from multicrops import batch as crops
-from multicrops import build as build_on_toy
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,7 +27,7 @@ N = 8
 
 def build(config: MoCoPlusConfig, seed: int = 0) -> MoCoPlus:
     pairs = (("momentum_backbone", "backbone"), ("momentum_head", "head"))
-    method = build_on_toy(config, moco_plus, pairs, seed)
+    method = build_on_toy(config, moco_plus, pairs, seed=seed)
     keys = np.random.default_rng([seed, 1000]).standard_normal((config.queue, config.dim))
     method.queue.keys = F.normalize(torch.from_numpy(keys), dim=1)
     return method
