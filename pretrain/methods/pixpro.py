@@ -50,6 +50,8 @@ class PixProConfig:
     """Range of a crop's share of the image area."""
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     """Range of the blur's standard deviation in pixels of the view."""
+    zero_init_residual: bool = True
+    """Start residual blocks as identities."""
 
     def __post_init__(self) -> None:
         if self.sharpness < 1:
@@ -106,7 +108,8 @@ class PixPro(Method):
             )
         )
         self.backbone = synchronised(build_backbone(config.backbone))
-        zero_init_residual(self.backbone)
+        if config.zero_init_residual:
+            zero_init_residual(self.backbone)
         width = self.backbone.width
         self.projector = synchronised(cell_head(width, config.hidden, config.dim))
         self.value = nn.Conv2d(config.dim, config.dim, 1)

@@ -54,6 +54,8 @@ class SlotConConfig:
     """Range of a crop's share of the image area."""
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     """Range of the blur's standard deviation in pixels of the view."""
+    zero_init_residual: bool = True
+    """Start residual blocks as identities."""
 
     def build(self) -> SlotCon:
         """The freshly initialised method."""
@@ -121,7 +123,8 @@ class SlotCon(Method):
         self.config = config
         self.plan = overlapping_views(config)
         self.student_backbone = synchronised(build_backbone(config.backbone))
-        zero_init_residual(self.student_backbone)
+        if config.zero_init_residual:
+            zero_init_residual(self.student_backbone)
         width = self.student_backbone.width
         self.projector = synchronised(slot_head(width, config.hidden, config.dim, dense=True))
         self.prototypes = nn.Embedding(config.prototypes, config.dim)

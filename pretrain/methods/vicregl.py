@@ -55,6 +55,8 @@ class VICRegLConfig:
     """Range of a crop's share of the image area."""
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     """Range of the blur's standard deviation in pixels of the view."""
+    zero_init_residual: bool = True
+    """Start residual blocks as identities."""
 
     def build(self) -> VICRegL:
         """The freshly initialised method."""
@@ -102,7 +104,8 @@ class VICRegL(Method):
         views = BYOLConfig(view_size=config.view_size, crop_scale=config.crop_scale, blur_sigma=config.blur_sigma)
         self.plan = replace(byol_views(views), std=(0.228, 0.224, 0.225))
         self.backbone = synchronised(build_backbone(config.backbone))
-        zero_init_residual(self.backbone)
+        if config.zero_init_residual:
+            zero_init_residual(self.backbone)
         width = self.backbone.width
         self.expander = synchronised(norm_head(width, *3 * (config.expander,), bias=True))
         self.local_expander = synchronised(norm_head(width, *3 * (config.local_expander,), bias=True))
