@@ -93,6 +93,38 @@ class Recipe:
         return _plain(self, hashed=False)
 
 
+SMALL_SGD = SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4)
+
+
+def small_recipe(
+    name: str,
+    method: MethodConfig,
+    *,
+    epochs: int,
+    paper: str,
+    cost: str = "",
+    batch_size: int = 64,
+    warmup_epochs: int = 1,
+    optimizer: OptimizerConfig = SMALL_SGD,
+) -> Recipe:
+    """A method reduced to one CPU core and a few thousand small images, for trying it out in minutes.
+
+    More epochs give better features: what is here is enough to see that a method learns.
+    """
+    return Recipe(
+        name=name,
+        method=method,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        schedule=CosineSchedule(per="step", warmup_epochs=warmup_epochs),
+        precision="bf16",
+        data="a few thousand small images",
+        paper=f"reduced from {paper}",
+        cost=cost,
+    )
+
+
 def find_recipe(recipes: Mapping[str, Recipe], name: str) -> Recipe:
     """The recipe called `name`.
 

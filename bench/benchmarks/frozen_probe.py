@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -53,6 +53,8 @@ PROBED = ("voc2012_seg", "cityscapes")
 """Data sets with a mask for every image."""
 DRAWS = 1000
 
+Precision = Literal["fp32", "bf16"]
+
 
 class Labelled(NamedTuple):
     """A split in memory."""
@@ -62,6 +64,15 @@ class Labelled(NamedTuple):
     """uint8 (N, 3, H, W)."""
     labels: Tensor
     """uint8 (N, H, W); 255 does not count."""
+
+
+class Loaded(NamedTuple):
+    """A backbone in evaluation mode, and what it expects its input to be normalised by."""
+
+    architecture: str
+    backbone: ResNet
+    mean: Tensor
+    std: Tensor
 
 
 class Probe(NamedTuple):
@@ -100,12 +111,14 @@ def read_splits(root: Path, dataset: str) -> dict[str, Labelled]:
 
 
 @torch.no_grad()
-def cell_features(backbone: ResNet, pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """C4 and C5 side by side, float32 (N, C, H / 16, W / 16), of uint8 images (N, 3, H, W), on their device."""
+def cell_features(network: Loaded, pixels: Tensor, precision: Precision = "fp32") -> Tensor:
+    """C4 and C5 side by side, float32 (N, C, H / 16, W / 16), of uint8 images (N, 3, H, W), on the network's device."""
+    mean, std = network.mean[:, None, None], network.std[:, None, None]
     parts = []
     for chunk in torch.split(pixels, CHUNK):
-        x = (chunk.to(mean.device).float() / 255 - mean[:, None, None]) / std[:, None, None]
-        *_, c4, c5 = backbone.features(x)
+        x = (chunk.to(mean.device).float() / 255 - mean) / std
+        with torch.autocast(mean.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            c4, c5 = (c.float() for c in network.backbone.features(x)[2:])
         parts.append(torch.cat([c4, interpolate(c5, c4.shape[2:], mode="bilinear")], 1))
     return torch.cat(parts)
 
@@ -126,19 +139,19 @@ def fit(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     return weight.detach(), bias.detach()
 
 
-def probe(backbone: ResNet, splits: Mapping[str, Labelled], mean: Tensor, std: Tensor) -> Probe:
-    """Fit the classifier on the training cells of a backbone in evaluation mode and score the validation images."""
+def probe(network: Loaded, splits: Mapping[str, Labelled], precision: Precision = "fp32") -> Probe:
+    """Fit the classifier on the training cells and score the validation images."""
     began = time.perf_counter()
     train, val = splits["train"], splits["val"]
     classes = 1 + int(train.labels[train.labels != VOID].max())
-    x = cell_features(backbone, train.pixels, mean, std)
+    x = cell_features(network, train.pixels, precision)
     centre, spread = x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True).clamp(min=1e-6)
     rows = ((x - centre) / spread).permute(0, 2, 3, 1).flatten(0, 2)
     y = train.labels[:, STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE].flatten().long().to(rows.device)
     weight, bias = fit(rows[y != VOID], y[y != VOID], classes)
 
     counts = []
-    x = (cell_features(backbone, val.pixels, mean, std) - centre) / spread
+    x = (cell_features(network, val.pixels, precision) - centre) / spread
     for name, cells, label in zip(val.names, x, val.labels, strict=True):
         logits = torch.einsum("chw,kc->khw", cells, weight) + bias[:, None, None]
         chosen = interpolate(logits[None], SIZE, mode="bilinear")[0].argmax(0)
@@ -159,15 +172,6 @@ def difference(found: Probe, random: list[Probe], seed: int = 0) -> tuple[float,
     return found.miou - float(np.mean([one.miou for one in random])), float(low), float(high)
 
 
-class Loaded(NamedTuple):
-    """A backbone in evaluation mode, and what it expects its input to be normalised by."""
-
-    architecture: str
-    backbone: ResNet
-    mean: Tensor
-    std: Tensor
-
-
 def load(checkpoint: str, device: torch.device) -> Loaded:
     """Import a checkpoint as `densebench submit` does, with its proof, into a folder of its own."""
     with tempfile.TemporaryDirectory() as work:
@@ -182,13 +186,13 @@ def load(checkpoint: str, device: torch.device) -> Loaded:
 
 
 def probe_all(
-    checkpoints: Sequence[str], root: Path, datasets: Sequence[str], device: torch.device
+    checkpoints: Sequence[str], root: Path, datasets: Sequence[str], device: torch.device, precision: Precision
 ) -> list[dict[str, Any]]:
     """A row for each checkpoint and, before them, for the random networks of their architectures."""
     splits = {dataset: read_splits(root, dataset) for dataset in datasets}
 
     def outcome(loaded: Loaded) -> dict[str, Probe]:
-        return {key: probe(loaded.backbone, split, loaded.mean, loaded.std) for key, split in splits.items()}
+        return {key: probe(loaded, split, precision) for key, split in splits.items()}
 
     random: dict[str, list[dict[str, Probe]]] = {}
     rows = []
@@ -214,6 +218,7 @@ def main(
     *,
     data: Path,
     dataset: Annotated[list[str] | None, Parameter(negative="")] = None,
+    precision: Precision = "fp32",
     threads: int | None = None,
     device: str | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
@@ -230,6 +235,8 @@ def main(
         The data root.
     dataset
         voc2012_seg or cityscapes; may be repeated (default: those that lie in the data root).
+    precision
+        Of the forward pass; the classifier is solved in fp32.
     threads
         CPU threads (default: all cores).
     device
@@ -245,8 +252,8 @@ def main(
         what = f"{unknown[0]} cannot be probed" if unknown else f"{data} holds no data set to probe"
         raise BenchError(f"{what}: the probe reads {' and '.join(PROBED)}")
     with joined(device) as place:
-        about = machine(place.device, "fp32")
-        rows = probe_all(checkpoints, data, chosen, place.device)
+        about = machine(place.device, precision)
+        rows = probe_all(checkpoints, data, chosen, place.device, precision)
     if as_json:
         print(json.dumps({"machine": about, "data": {key: list(SIZE) for key in chosen}, "rows": rows}, indent=2))
         return

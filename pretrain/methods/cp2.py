@@ -25,7 +25,7 @@ from pretrain.method import Method, MethodInfo
 from pretrain.methods.moco import PAPER_COSINE, shuffled, splits_per_process, unshuffled
 from pretrain.momentum import momentum_copy, momentum_update
 from pretrain.queues import Queue
-from pretrain.recipes import CosineSchedule, Recipe, SGDConfig
+from pretrain.recipes import Recipe, SGDConfig, small_recipe
 from pretrain.segmentation_heads import ASPPHead, FCNHead
 from pretrain.settings import PROSE
 from pretrain.views import View, ViewPlan, ViewSpec
@@ -287,7 +287,7 @@ MINI = CP2Config(
     backbone="resnet18",
     channels=128,
     dilations=(1, 2, 3),
-    queue=1024,
+    queue=256,
     momentum=0.99,
     view_size=64,
     blur_sigma=(0.1, 1.0),
@@ -310,20 +310,6 @@ def _imagenet(name: str, config: CP2Config, epochs: int, expected: str) -> Recip
     )
 
 
-def _mini(name: str, config: CP2Config, epochs: int, paper: str) -> Recipe:
-    return Recipe(
-        name=name,
-        method=config,
-        epochs=epochs,
-        batch_size=64,
-        optimizer=SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4),
-        schedule=CosineSchedule(per="step", warmup_epochs=2),
-        precision="bf16",
-        data="a few thousand small images",
-        paper=paper,
-    )
-
-
 RECIPES: tuple[Recipe, ...] = (
     _imagenet("cp2-imagenet-200ep", CP2Config(), 200, ""),
     _imagenet("cp2-imagenet-600ep", CP2Config(), 600, ""),
@@ -333,8 +319,6 @@ RECIPES: tuple[Recipe, ...] = (
         20,
         "VOC12 mIoU 78.6 from MoCo v2 of 800 epochs (abstract; taken to be this recipe)",
     ),
-    _mini("cp2-mini", MINI, 70, "arXiv 2203.11709, reduced to a processor"),
-    _mini(
-        "cp2-quick-mini", replace(MINI, init_from=""), 10, "quick tuning of arXiv 2203.11709, reduced to a processor"
-    ),
+    small_recipe("cp2-mini", MINI, epochs=10, paper="arXiv 2203.11709"),
+    small_recipe("cp2-quick-mini", replace(MINI, init_from=""), epochs=5, paper="arXiv 2203.11709, its quick tuning"),
 )

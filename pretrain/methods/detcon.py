@@ -20,7 +20,7 @@ from pretrain.images import ImageSource
 from pretrain.losses import MAX_LOGITS, embedding_std, unit
 from pretrain.method import MethodInfo
 from pretrain.methods.byol import BYOL, BYOLConfig
-from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig
+from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, small_recipe
 from pretrain.regions import LABELS, Felzenszwalb, Masks, pool, prepare_masks
 from pretrain.views import View
 
@@ -215,9 +215,9 @@ RECIPES: tuple[Recipe, ...] = (
         expected="COCO Mask R-CNN box AP 42.7, mask AP 38.2",
         cost="",
     ),
-    Recipe(
-        name="detcon-mini",
-        method=DetConConfig(
+    small_recipe(
+        "detcon-mini",
+        DetConConfig(
             backbone="resnet18",
             hidden=512,
             dim=128,
@@ -228,13 +228,8 @@ RECIPES: tuple[Recipe, ...] = (
             view_size=96,
             blur_sigma=(0.1, 1.0),
         ),
-        epochs=40,
-        batch_size=64,
-        optimizer=SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4),
-        schedule=CosineSchedule(per="step", warmup_epochs=2),
-        precision="bf16",
-        data="a few thousand small images",
-        paper="arXiv 2103.10957, reduced to a processor; 96 pixels make a map of 3 x 3 cells",
+        epochs=6,
+        paper="arXiv 2103.10957; 96 pixels make a map of 3 x 3 cells",
         cost="",
     ),
 )

@@ -26,7 +26,7 @@ from pretrain.method import Method, MethodInfo
 from pretrain.methods.byol import BYOL, BYOLConfig
 from pretrain.methods.moco import PAPER_COSINE, PAPER_SGD, MoCo, MoCoConfig, shuffled, unshuffled
 from pretrain.momentum import momentum_at, momentum_copy, momentum_update
-from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig
+from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, small_recipe
 from pretrain.views import View
 
 
@@ -235,24 +235,19 @@ def local_contrast(F: Tensor, T: Tensor, y: Tensor, x: Tensor, temperature: floa
 METHODS = (LCLoss,)
 
 _BYOL_MINI = BYOLConfig(
-    backbone="resnet18", hidden=512, dim=128, momentum=0.99, view_size=96, crop_scale=(0.2, 1.0), blur_sigma=(0.1, 1.0)
+    backbone="resnet18", hidden=512, dim=128, momentum=0.98, view_size=96, crop_scale=(0.2, 1.0), blur_sigma=(0.1, 1.0)
 )
 _MOCO_MINI = MoCoConfig(
-    backbone="resnet18", hidden=512, queue=1024, momentum=0.99, view_size=96, blur_sigma=(0.1, 1.0), bn_splits=2
+    backbone="resnet18", hidden=512, queue=256, momentum=0.99, view_size=96, blur_sigma=(0.1, 1.0), bn_splits=2
 )
 
 
 def _mini(name: str, base: BYOLConfig | MoCoConfig) -> Recipe:
-    return Recipe(
-        name=name,
-        method=LCLossConfig(base=base, local_hidden=512, local_dim=128),
-        epochs=70,
-        batch_size=64,
-        optimizer=SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4),
-        schedule=CosineSchedule(per="step", warmup_epochs=2),
-        precision="bf16",
-        data="a few thousand small images",
-        paper="arXiv 2207.04398, reduced to a processor; views of 96 pixels, so that a map has cells to tell apart",
+    return small_recipe(
+        name,
+        LCLossConfig(base=base, local_hidden=512, local_dim=128),
+        epochs=6,
+        paper="arXiv 2207.04398; views of 96 pixels, so that a map has cells to tell apart",
     )
 
 

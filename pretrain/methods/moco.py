@@ -22,7 +22,7 @@ from pretrain.losses import InfoNCE, embedding_std, info_nce, unit
 from pretrain.method import Method, MethodInfo
 from pretrain.momentum import MomentumSchedule, momentum_at, momentum_copy, momentum_update
 from pretrain.queues import Queue
-from pretrain.recipes import CosineSchedule, Recipe, SGDConfig, StepSchedule
+from pretrain.recipes import CosineSchedule, Recipe, SGDConfig, StepSchedule, small_recipe
 from pretrain.views import View, ViewPlan, ViewSpec
 
 
@@ -235,23 +235,14 @@ RECIPES: tuple[Recipe, ...] = (
         expected="ImageNet linear 60.6; VOC07+12 Faster R-CNN C4 AP 55.9, AP50 81.5, AP75 62.6",
         cost="8 V100: 53 hours (paper)",
     ),
-    Recipe(
-        name="moco-v1-mini",
-        method=MoCoV1Config(
-            backbone="resnet18",
-            queue=1024,
-            momentum=0.99,
-            view_size=64,
-            bn_splits=2,
+    replace(
+        small_recipe(
+            "moco-v1-mini",
+            MoCoV1Config(backbone="resnet18", queue=256, momentum=0.99, view_size=64, bn_splits=2),
+            epochs=14,
+            paper="arXiv 1911.05722",
         ),
-        epochs=70,
-        batch_size=64,
-        optimizer=SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4),
-        schedule=StepSchedule(milestones=(42, 56), warmup_epochs=2),
-        precision="bf16",
-        data="a few thousand small images",
-        paper="arXiv 1911.05722, reduced to a processor",
-        cost="one CPU core with AVX512-BF16: about 80 images/s, 45 minutes for 3,000 images",
+        schedule=StepSchedule(milestones=(9, 12), warmup_epochs=1),
     ),
     Recipe(
         name="moco-v2-imagenet-200ep",
@@ -289,24 +280,19 @@ RECIPES: tuple[Recipe, ...] = (
         expected="VOC07+12 Faster R-CNN C4 AP 54.7; VOC12 FCN mIoU 64.5 (DenseCL README, 5 runs)",
         cost="8 V100: 1.0 day (DenseCL README)",
     ),
-    Recipe(
-        name="moco-v2-mini",
-        method=MoCoConfig(
+    small_recipe(
+        "moco-v2-mini",
+        MoCoConfig(
             backbone="resnet18",
             hidden=512,
-            queue=1024,
+            queue=256,
             momentum=0.99,
             view_size=64,
             blur_sigma=(0.1, 1.0),
             bn_splits=2,
         ),
-        epochs=70,
-        batch_size=64,
-        optimizer=SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4),
-        schedule=CosineSchedule(per="step", warmup_epochs=2),
-        precision="bf16",
-        data="a few thousand small images",
-        paper="arXiv 2003.04297, reduced to a processor",
-        cost="one CPU core with AVX512-BF16: about 80 images/s, 45 minutes for 3,000 images",
+        epochs=20,
+        warmup_epochs=2,
+        paper="arXiv 2003.04297",
     ),
 )

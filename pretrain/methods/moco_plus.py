@@ -23,7 +23,7 @@ from pretrain.method import Method, MethodInfo
 from pretrain.methods.moco import MoCo
 from pretrain.momentum import MomentumSchedule, momentum_at, momentum_copy, momentum_update
 from pretrain.queues import Queue
-from pretrain.recipes import CosineSchedule, Recipe, SGDConfig
+from pretrain.recipes import CosineSchedule, Recipe, SGDConfig, small_recipe
 from pretrain.views import View, ViewPlan, ViewSpec
 
 
@@ -162,7 +162,9 @@ METHODS = (MoCoPlus, SMoCoPlus)
 
 PAPER_SGD = SGDConfig(lr=0.03, momentum=0.9, weight_decay=1e-4)
 PAPER_COSINE = CosineSchedule(per="step", warmup_epochs=10)
-MINI = MoCoPlusConfig(backbone="resnet18", hidden=512, dim=128, queue=1024, view_size=64, blur_sigma=(0.1, 1.0))
+MINI = MoCoPlusConfig(
+    backbone="resnet18", hidden=512, dim=128, queue=256, momentum=0.99, view_size=64, blur_sigma=(0.1, 1.0)
+)
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
@@ -187,28 +189,18 @@ RECIPES: tuple[Recipe, ...] = (
         paper="arXiv 2208.00275; code megvii-research/revisitAIRL",
         expected="ImageNet linear 71.2 (code's README; MoCo v2 67.2)",
     ),
-    Recipe(
-        name="moco-v2-plus-mini",
-        method=MINI,
-        epochs=70,
-        batch_size=64,
-        optimizer=SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4),
-        schedule=CosineSchedule(per="step", warmup_epochs=2),
-        precision="bf16",
-        data="a few thousand small images",
-        paper="arXiv 2208.00275, reduced to a processor",
+    small_recipe(
+        "moco-v2-plus-mini",
+        MINI,
+        epochs=10,
+        paper="arXiv 2208.00275",
         cost="one CPU core with AVX512-BF16: about half the images/s of moco-v2-mini",
     ),
-    Recipe(
-        name="s-moco-v2-plus-mini",
-        method=SMoCoPlusConfig(**vars(MINI)),
-        epochs=70,
-        batch_size=64,
-        optimizer=SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4),
-        schedule=CosineSchedule(per="step", warmup_epochs=2),
-        precision="bf16",
-        data="a few thousand small images",
-        paper="arXiv 2208.00275, reduced to a processor",
+    small_recipe(
+        "s-moco-v2-plus-mini",
+        SMoCoPlusConfig(**vars(MINI)),
+        epochs=10,
+        paper="arXiv 2208.00275",
         cost="one CPU core with AVX512-BF16: about half the images/s of moco-v2-mini",
     ),
 )

@@ -21,7 +21,7 @@ from pretrain.method import Method, MethodInfo
 from pretrain.methods.densecl import DenseCL, DenseCLConfig
 from pretrain.methods.moco import PAPER_COSINE, MoCo, MoCoConfig, splits_per_process
 from pretrain.methods.simsiam import SimSiam, SimSiamConfig, negative_cosine
-from pretrain.recipes import CosineSchedule, Recipe, SGDConfig
+from pretrain.recipes import Recipe, SGDConfig, small_recipe
 from pretrain.views import View
 
 
@@ -251,11 +251,13 @@ METHODS = (RegionCL,)
 PAPER_SGD = SGDConfig(lr=0.15, momentum=0.9, weight_decay=1e-4)
 FIXED = ("base.predictor.",)
 """SimSiam's rule: the predictor keeps the base rate."""
-MINI_SIMSIAM = SimSiamConfig(backbone="resnet18", dim=512, hidden=128, view_size=96, blur_sigma=(0.1, 1.0))
+MINI_SIMSIAM = SimSiamConfig(
+    backbone="resnet18", dim=512, hidden=128, view_size=96, blur_sigma=(0.1, 1.0), zero_init_residual=False
+)
 MINI_MOCO = MoCoConfig(
     backbone="resnet18",
     hidden=512,
-    queue=1024,
+    queue=256,
     momentum=0.99,
     view_size=96,
     blur_sigma=(0.1, 1.0),
@@ -264,7 +266,7 @@ MINI_MOCO = MoCoConfig(
 MINI_DENSECL = DenseCLConfig(
     backbone="resnet18",
     hidden=512,
-    queue=1024,
+    queue=256,
     momentum=0.99,
     view_size=96,
     blur_sigma=(0.1, 1.0),
@@ -275,16 +277,12 @@ MINI_DENSECL = DenseCLConfig(
 
 def _mini(name: str, base: MoCoConfig | DenseCLConfig | SimSiamConfig) -> Recipe:
     siamese = isinstance(base, SimSiamConfig)
-    return Recipe(
-        name=name,
-        method=RegionCLConfig(base=base, region_cells=(1, 2), swap_parts=2),
-        epochs=70,
-        batch_size=64,
+    return small_recipe(
+        name,
+        RegionCLConfig(base=base, region_cells=(1, 2), swap_parts=2),
+        epochs=6,
         optimizer=SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4, fixed_lr=FIXED if siamese else ()),
-        schedule=CosineSchedule(per="step", warmup_epochs=2),
-        precision="bf16",
-        data="a few thousand small images",
-        paper="arXiv 2111.12309, reduced to a processor; views of 96 pixels, so that a region has a surrounding",
+        paper="arXiv 2111.12309; views of 96 pixels, so that a region has a surrounding",
     )
 
 

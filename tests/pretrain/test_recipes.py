@@ -69,8 +69,8 @@ def test_a_field_added_later_counts_once_it_is_used() -> None:
         assert changed.sha256 != base.sha256
     assert changed.schedule.factor(0, 1, 1) == 1
     assert override(base, ["optimizer.fixed_lr=head.,backbone."]).optimizer.fixed_lr == ("head.", "backbone.")
-    mini = all_recipes()["moco-v2-mini"]
-    assert mini.sha256 == "fa26eb5a0701d750769a411409b7ddc017071630a75ad7f1b58f24c46f3839b0"
+    recipe = all_recipes()["moco-v2-imagenet-200ep"]
+    assert recipe.sha256 == "b804d976fe0cf9d0f44a277498121b85794ab0d5cba39743b0c9502f18bdec2a"
 
 
 def test_a_recipe_is_plain_json() -> None:

@@ -10,7 +10,17 @@ import pytest
 import torch
 
 from bench.benchmarks import frozen_probe
-from bench.benchmarks.frozen_probe import Labelled, Probe, cell_features, difference, fit, load, probe, read_splits
+from bench.benchmarks.frozen_probe import (
+    Labelled,
+    Precision,
+    Probe,
+    cell_features,
+    difference,
+    fit,
+    load,
+    probe,
+    read_splits,
+)
 from bench.benchmarks.rounds import start
 from bench.datasets.check import check
 from bench.errors import BenchError
@@ -47,7 +57,7 @@ def test_images_and_labels_are_those_of_the_data_set(tiny_data: Path) -> None:
 def test_features_are_c4_beside_c5_whatever_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load("random:resnet18:3", CPU)
     pixels = torch.randint(0, 256, (3, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    found = cell_features(loaded.backbone, pixels, loaded.mean, loaded.std)
+    found = cell_features(loaded, pixels)
     x = (pixels / 255 - loaded.mean.view(3, 1, 1)) / loaded.std.view(3, 1, 1)
     with torch.no_grad():
         c4, c5 = loaded.backbone.features(x)[2:]
@@ -56,10 +66,11 @@ def test_features_are_c4_beside_c5_whatever_the_chunk(monkeypatch: pytest.Monkey
     expected = sum(w * v * c5[:, :, i, j] for i, w in ((0, 0.75), (1, 0.25)) for j, v in ((0, 0.25), (1, 0.75)))
     torch.testing.assert_close(found[:, 256:, 1, 2], expected)
     monkeypatch.setattr(frozen_probe, "CHUNK", 2)
-    torch.testing.assert_close(cell_features(loaded.backbone, pixels, loaded.mean, loaded.std), found)
+    torch.testing.assert_close(cell_features(loaded, pixels), found)
 
 
-def test_classes_that_differ_in_colour_are_told_apart() -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_classes_that_differ_in_colour_are_told_apart(precision: Precision) -> None:
     """Red left, green right: even random features tell them, except along the border."""
     height, width = frozen_probe.SIZE
     pixels = torch.zeros(6, 3, height, width, dtype=torch.uint8)
@@ -69,7 +80,7 @@ def test_classes_that_differ_in_colour_are_told_apart() -> None:
     labels[:, 0] = 255
     split = Labelled([str(k) for k in range(6)], pixels, labels)
     loaded = load("random:resnet18", CPU)
-    found = probe(loaded.backbone, {"train": split, "val": split}, loaded.mean, loaded.std)
+    found = probe(loaded, {"train": split, "val": split}, precision)
     assert found.counts.sum() == 6 * (height - 1) * width
     assert found.miou > 95
 
