@@ -319,6 +319,12 @@ RECIPES: tuple[Recipe, ...] = (
         20,
         "VOC12 mIoU 78.6 from MoCo v2 of 800 epochs (abstract; taken to be this recipe)",
     ),
-    small_recipe("cp2-mini", MINI, epochs=10, paper="arXiv 2203.11709"),
+    small_recipe(
+        "cp2-mini",
+        MINI,
+        epochs=10,
+        paper="arXiv 2203.11709",
+        cost="one CPU core with AVX512-BF16: 69 images/s, 7 minutes for 3,000 images",
+    ),
     small_recipe("cp2-quick-mini", replace(MINI, init_from=""), epochs=5, paper="arXiv 2203.11709, its quick tuning"),
 )

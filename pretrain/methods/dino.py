@@ -280,6 +280,8 @@ RECIPES: tuple[Recipe, ...] = (
             outputs=1024,
             head_norm=True,
             freeze_last_layer=46,
+            teacher_temperature=0.015,
+            teacher_start=0.015,
             momentum=0.99,
             view_size=64,
             crop_scale=(0.14, 1.0),
@@ -289,7 +291,8 @@ RECIPES: tuple[Recipe, ...] = (
             blur_sigma=(0.1, 1.0),
         ),
         epochs=8,
+        optimizer=SGDConfig(lr=0.03, momentum=0.9, weight_decay=5e-4),
         paper="arXiv 2104.14294",
-        cost="",
+        cost="one CPU core with AVX512-BF16: 44 images/s, 9 minutes for 3,000 images",
     ),
 )

@@ -194,13 +194,12 @@ RECIPES: tuple[Recipe, ...] = (
         MINI,
         epochs=10,
         paper="arXiv 2208.00275",
-        cost="one CPU core with AVX512-BF16: about half the images/s of moco-v2-mini",
+        cost="one CPU core with AVX512-BF16: 62 images/s, 8 minutes for 3,000 images",
     ),
     small_recipe(
         "s-moco-v2-plus-mini",
         SMoCoPlusConfig(**vars(MINI)),
         epochs=10,
         paper="arXiv 2208.00275",
-        cost="one CPU core with AVX512-BF16: about half the images/s of moco-v2-mini",
     ),
 )

@@ -25,7 +25,7 @@ from pretrain.losses import embedding_std, full_precision, unit
 from pretrain.method import Method, MethodInfo
 from pretrain.multicrop import by_size
 from pretrain.queues import Queue
-from pretrain.recipes import AdamWConfig, CosineSchedule, LARSConfig, Recipe, small_recipe
+from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig, small_recipe
 from pretrain.views import IMAGENET_MEAN, View, ViewPlan, ViewSpec
 
 
@@ -259,15 +259,16 @@ RECIPES: tuple[Recipe, ...] = (
             hidden=512,
             prototypes=64,
             freeze_prototypes=46,
+            epsilon=0.01,
             queue=0,
             view_size=64,
-            small_crops=4,
+            small_crops=2,
             small_size=32,
             blur_sigma=(0.1, 1.0),
         ),
         epochs=10,
-        optimizer=AdamWConfig(lr=1e-3, weight_decay=1e-4),
+        optimizer=SGDConfig(lr=0.03, momentum=0.9, weight_decay=1e-4),
         paper="arXiv 2006.09882",
-        cost="one CPU core with AVX512-BF16: about 50 images/s, 70 minutes for 3,000 images",
+        cost="one CPU core with AVX512-BF16: 64 images/s, 8 minutes for 3,000 images",
     ),
 )
