@@ -102,6 +102,7 @@ def small_recipe(
     *,
     epochs: int,
     paper: str,
+    expected: str = "",
     cost: str = "",
     batch_size: int = 64,
     warmup_epochs: int = 1,
@@ -121,6 +122,7 @@ def small_recipe(
         precision="bf16",
         data="a few thousand small images",
         paper=f"reduced from {paper}",
+        expected=expected,
         cost=cost,
     )
 

@@ -259,9 +259,10 @@ RECIPES: tuple[Recipe, ...] = (
     small_recipe(
         "pixpro-mini",
         PixProConfig(backbone="resnet18", hidden=512, view_size=96, blur_sigma=(0.1, 1.0), zero_init_residual=False),
-        epochs=10,
+        epochs=6,
         optimizer=LARSConfig(lr=1.0, momentum=0.9, weight_decay=1e-5),
         paper="arXiv 2011.10043; views of 96 pixels, so that a map has 3 x 3 cells",
-        cost="one CPU core with AVX512-BF16: 32 images/s, 16 minutes for 3,000 images",
+        expected="after so few epochs frozen features are no better than random ones",
+        cost="one CPU core with AVX512-BF16: 32 images/s, 9 minutes for 3,000 images",
     ),
 )

@@ -351,8 +351,9 @@ RECIPES: tuple[Recipe, ...] = (
             blur_sigma=(0.1, 1.0),
             zero_init_residual=False,
         ),
-        epochs=10,
+        epochs=6,
         paper="arXiv 2205.15288; views of 96 pixels, so that a map has 3 x 3 cells",
-        cost="one CPU core with AVX512-BF16: 31 images/s, 16 minutes for 3,000 images",
+        expected="after so few epochs frozen features are no better than random ones",
+        cost="one CPU core with AVX512-BF16: 31 images/s, 9 minutes for 3,000 images",
     ),
 )
