@@ -269,5 +269,8 @@ RECIPES: tuple[Recipe, ...] = (
             backbone="resnet18", hidden=512, dim=128, momentum=0.98, view_size=64, blur_sigma=(0.1, 1.0)
         ),
         paper="reduced from arXiv 2208.00275",
+        expected="after so few epochs frozen features are no better than random ones",
+        epochs=8,
+        cost="one CPU core with AVX512-BF16: 65 images/s, 6 minutes for 3,000 images",
     ),
 )
