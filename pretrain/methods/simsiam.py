@@ -138,6 +138,6 @@ RECIPES: tuple[Recipe, ...] = (
         warmup_epochs=2,
         optimizer=SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4, fixed_lr=("predictor.",)),
         paper="arXiv 2011.10566",
-        cost="one CPU core with AVX512-BF16: 75 images/s, 8 minutes for 3,000 images",
+        images_per_second=75,
     ),
 )
