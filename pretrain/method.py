@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Generic, Literal, TypeVar
 
 from torch import Tensor, nn
 
@@ -66,3 +66,30 @@ class Method(nn.Module):
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Move momentum weights and queues. `step` counts finished optimiser steps, from 1 to `total_steps`."""
+
+
+Base = TypeVar("Base", bound=Method)
+
+
+class Addition(Method, Generic[Base]):
+    """A method that adds a loss to another one, its `base`: backbone and views are the base's, and so is all that moves
+    but not by the gradient. `forward` calls the base's and adds to its `loss`.
+    """
+
+    def __init__(self, base: Base) -> None:
+        super().__init__()
+        self.backbone = base.backbone
+        self.base: Base = base
+        self.plan = base.plan
+
+    def prepare(self, source: ImageSource, folder: Path) -> None:
+        """What the base prepares."""
+        self.base.prepare(source, folder)
+
+    def before_update(self, step: int, total_steps: int) -> None:
+        """What the base changes."""
+        self.base.before_update(step, total_steps)
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """What the base moves."""
+        self.base.after_step(step, total_steps)

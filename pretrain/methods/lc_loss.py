@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -20,9 +19,8 @@ from pretrain.batchnorm import synchronised
 from pretrain.distributed import mean_where
 from pretrain.geometry import Placed, align, between, inside, view_centres
 from pretrain.heads import norm_head
-from pretrain.images import ImageSource
 from pretrain.losses import full_precision, unit
-from pretrain.method import Method, MethodInfo
+from pretrain.method import Addition, MethodInfo
 from pretrain.methods.byol import BYOL, BYOLConfig
 from pretrain.methods.moco import PAPER_COSINE, PAPER_SGD, MoCo, MoCoConfig, shuffled, unshuffled
 from pretrain.momentum import momentum_at, momentum_copy, momentum_update
@@ -57,7 +55,7 @@ class LCLossConfig:
         return LCLoss(self)
 
 
-class LCLoss(Method):
+class LCLoss(Addition[BYOL | MoCo]):
     """Every cell must find the place of the other view that shows the same pixels, among the other cells there.
 
     F is the local projection of a view's last map by the trained network, T that of the other view by the momentum
@@ -92,12 +90,9 @@ class LCLoss(Method):
     )
 
     def __init__(self, config: LCLossConfig) -> None:
-        super().__init__()
-        self.config = config
         base = config.base.build()
-        self.backbone = base.backbone
-        self.base = base
-        self.plan = base.plan
+        super().__init__(base)
+        self.config = config
         self.info = replace(type(self).info, name=f"{base.info.name} + LC-loss")  # type: ignore[misc]
         width: int = base.backbone.width
         self.local_head = synchronised(
@@ -106,10 +101,6 @@ class LCLoss(Method):
         self.momentum_local_head = momentum_copy(self.local_head)
         predictor = norm_head(config.local_dim, config.local_hidden, config.local_dim, last_bias=True, dense=True)
         self.local_predictor: nn.Module = synchronised(predictor) if config.local_predictor else nn.Identity()
-
-    def prepare(self, source: ImageSource, folder: Path) -> None:
-        """What the base prepares."""
-        self.base.prepare(source, folder)
 
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """What the base returns, with `loss_base`, `loss_local` and the local `positive` and `accuracy`.
@@ -165,17 +156,13 @@ class LCLoss(Method):
                 y = at_cells(T, x)
         return local_contrast(F, unit(T), unit(y), x.to(F.dtype), self.config.local_temperature)
 
-    def before_update(self, step: int, total_steps: int) -> None:
-        """What the base changes."""
-        self.base.before_update(step, total_steps)
-
     def after_step(self, step: int, total_steps: int) -> None:
         """What the base moves, and the momentum local head with its momentum."""
         if isinstance(self.base, BYOL):
             m = self.base.momentum_after(step, total_steps)
         else:
             m = momentum_at(step, total_steps, self.base.config.momentum, self.base.config.momentum_schedule)
-        self.base.after_step(step, total_steps)
+        super().after_step(step, total_steps)
         momentum_update(self.momentum_local_head, self.local_head, m)
 
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pretrain.errors import PretrainError
-from pretrain.images import ImageSource
 from pretrain.losses import full_precision, info_nce, unit
-from pretrain.method import Method, MethodInfo
+from pretrain.method import Addition, MethodInfo
 from pretrain.methods.densecl import DenseCL, DenseCLConfig
 from pretrain.methods.moco import PAPER_COSINE, MoCo, MoCoConfig, splits_per_process
 from pretrain.methods.simsiam import SimSiam, SimSiamConfig, negative_cosine
@@ -52,7 +50,7 @@ class RegionCLConfig:
         return RegionCL(self)
 
 
-class RegionCL(Method):
+class RegionCL(Addition[MoCo | SimSiam]):
     """Swap one region between the images of a batch; canvas and paste are each told from everything else.
 
     The composite of image b is its query view with the region replaced by that of its partner b', who receives b's in
@@ -89,12 +87,9 @@ class RegionCL(Method):
     )
 
     def __init__(self, config: RegionCLConfig) -> None:
-        super().__init__()
-        self.config = config
         base = config.base.build()
-        self.backbone = base.backbone
-        self.base = base
-        self.plan = base.plan
+        super().__init__(base)
+        self.config = config
         self.parts = splits_per_process(config.swap_parts)
         """Parts of this process's batch within which images swap."""
         letter = "S" if isinstance(base, SimSiam) else "D" if isinstance(base, DenseCL) else "M"
@@ -109,10 +104,6 @@ class RegionCL(Method):
             )
         self.side = side
         """Cells along a view."""
-
-    def prepare(self, source: ImageSource, folder: Path) -> None:
-        """What the base prepares."""
-        self.base.prepare(source, folder)
 
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """What the base returns, with `loss_base`, `loss_region` and the region term's similarities and accuracy.
@@ -147,14 +138,6 @@ class RegionCL(Method):
                 f"{self.config.stride} pixels; set method.stride to the backbone's"
             )
         return torch.cat(canvas_and_paste(maps, region))
-
-    def before_update(self, step: int, total_steps: int) -> None:
-        """What the base changes."""
-        self.base.before_update(step, total_steps)
-
-    def after_step(self, step: int, total_steps: int) -> None:
-        """What the base moves."""
-        self.base.after_step(step, total_steps)
 
 
 def contrastive_terms(base: MoCo, regions: Tensor, partner: Tensor) -> dict[str, Tensor]:
