@@ -23,7 +23,7 @@ from pretrain.method import Method, MethodInfo
 from pretrain.methods.byol import BYOLConfig, byol_views
 from pretrain.momentum import momentum_at, momentum_copy, momentum_update
 from pretrain.optimizers import LARSConfig
-from pretrain.recipes import NOT_ABOVE_RANDOM, CosineSchedule, Recipe, small_recipe
+from pretrain.recipes import CosineSchedule, Recipe, small_recipe
 from pretrain.settings import ADDED
 from pretrain.views import View
 
@@ -258,11 +258,20 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     small_recipe(
         "pixpro-mini",
-        PixProConfig(backbone="resnet18", hidden=512, view_size=96, blur_sigma=(0.1, 1.0), zero_init_residual=False),
-        epochs=6,
-        optimizer=LARSConfig(lr=1.0, momentum=0.9, weight_decay=1e-5),
+        PixProConfig(
+            backbone="resnet18",
+            hidden=512,
+            momentum=0.98,
+            view_size=96,
+            crop_scale=(0.2, 1.0),
+            blur_sigma=(0.1, 1.0),
+            zero_init_residual=False,
+        ),
+        epochs=16,
+        batch_size=32,
+        # By SGD all cells became one vector within a hundred steps.
+        optimizer=LARSConfig(lr=0.7, momentum=0.9, weight_decay=1e-5),
         paper="arXiv 2011.10043; views of 96 pixels, so that a map has 3 x 3 cells",
-        expected=NOT_ABOVE_RANDOM,
-        images_per_second=32,
+        images_per_second=30,
     ),
 )

@@ -23,7 +23,7 @@ from pretrain.method import Method, MethodInfo
 from pretrain.methods.byol import BYOLConfig, byol_views
 from pretrain.momentum import momentum_at, momentum_copy, momentum_update
 from pretrain.optimizers import LARSConfig
-from pretrain.recipes import NOT_ABOVE_RANDOM, CosineSchedule, Recipe, small_recipe
+from pretrain.recipes import CosineSchedule, Recipe, small_recipe
 from pretrain.settings import ADDED
 from pretrain.views import View, ViewPlan
 
@@ -345,15 +345,19 @@ RECIPES: tuple[Recipe, ...] = (
             backbone="resnet18",
             hidden=512,
             dim=128,
-            momentum=0.98,
             prototypes=64,
+            # At the paper's 0.07 and 0.5 all cells shared the slots alike, and few prototypes ever came into use.
+            teacher_temperature=0.03,
+            grouping_weight=0.2,
+            momentum=0.98,
             view_size=96,
+            crop_scale=(0.2, 1.0),
             blur_sigma=(0.1, 1.0),
             zero_init_residual=False,
         ),
-        epochs=6,
+        epochs=16,
+        batch_size=32,
         paper="arXiv 2205.15288; views of 96 pixels, so that a map has 3 x 3 cells",
-        expected=NOT_ABOVE_RANDOM,
-        images_per_second=31,
+        images_per_second=29,
     ),
 )
