@@ -25,7 +25,7 @@ from pretrain.losses import embedding_std, full_precision, unit
 from pretrain.method import Method, MethodInfo
 from pretrain.multicrop import by_size
 from pretrain.queues import Queue
-from pretrain.recipes import NOT_ABOVE_RANDOM, CosineSchedule, LARSConfig, Recipe, SGDConfig, small_recipe
+from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig, small_recipe
 from pretrain.views import IMAGENET_MEAN, View, ViewPlan, ViewSpec
 
 
@@ -257,19 +257,20 @@ RECIPES: tuple[Recipe, ...] = (
         SwAVConfig(
             backbone="resnet18",
             hidden=512,
-            prototypes=64,
-            freeze_prototypes=46,
+            prototypes=32,
+            # At the paper's 0.05 the codes of so few, similar images are uniform, and the loss stays at ln K.
             epsilon=0.01,
-            queue=0,
+            freeze_prototypes=46,
             view_size=64,
+            crop_scale=(0.2, 1.0),
             small_crops=2,
             small_size=32,
             blur_sigma=(0.1, 1.0),
         ),
-        epochs=10,
+        epochs=16,
+        batch_size=32,
         optimizer=SGDConfig(lr=0.03, momentum=0.9, weight_decay=1e-4),
         paper="arXiv 2006.09882",
-        expected=NOT_ABOVE_RANDOM,
-        images_per_second=64,
+        images_per_second=58,
     ),
 )
