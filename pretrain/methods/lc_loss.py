@@ -24,7 +24,7 @@ from pretrain.method import Addition, MethodInfo
 from pretrain.methods.byol import BYOL, BYOLConfig
 from pretrain.methods.moco import PAPER_COSINE, PAPER_SGD, MoCo, MoCoConfig, shuffled, unshuffled
 from pretrain.momentum import momentum_at, momentum_copy, momentum_update
-from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, small_recipe
+from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig, small_recipe
 from pretrain.views import View
 
 
@@ -221,22 +221,7 @@ def local_contrast(F: Tensor, T: Tensor, y: Tensor, x: Tensor, temperature: floa
 
 METHODS = (LCLoss,)
 
-_BYOL_MINI = BYOLConfig(
-    backbone="resnet18", hidden=512, dim=128, momentum=0.98, view_size=96, crop_scale=(0.2, 1.0), blur_sigma=(0.1, 1.0)
-)
-_MOCO_MINI = MoCoConfig(
-    backbone="resnet18", hidden=512, queue=256, momentum=0.99, view_size=96, blur_sigma=(0.1, 1.0), bn_splits=2
-)
-
-
-def _mini(name: str, base: BYOLConfig | MoCoConfig) -> Recipe:
-    return small_recipe(
-        name,
-        LCLossConfig(base=base, local_hidden=512, local_dim=128),
-        epochs=6,
-        paper="arXiv 2207.04398; views of 96 pixels, so that a map has cells to tell apart",
-    )
-
+_MINI_PAPER = "arXiv 2207.04398; views of 96 pixels, so that a map has cells to tell apart"
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
@@ -262,6 +247,44 @@ RECIPES: tuple[Recipe, ...] = (
         paper="the loss of arXiv 2207.04398 on MoCo v2, arXiv 2003.04297",
         cost="not published",
     ),
-    _mini("lc-loss-mini", _BYOL_MINI),
-    _mini("lc-loss-moco-v2-mini", _MOCO_MINI),
+    small_recipe(
+        "lc-loss-mini",
+        LCLossConfig(
+            base=BYOLConfig(
+                backbone="resnet18",
+                hidden=512,
+                dim=128,
+                momentum=0.98,
+                view_size=96,
+                crop_scale=(0.2, 1.0),
+                blur_sigma=(0.1, 1.0),
+            ),
+            local_hidden=512,
+            local_dim=128,
+        ),
+        epochs=10,
+        batch_size=32,
+        optimizer=SGDConfig(lr=0.03, momentum=0.9, weight_decay=5e-4),
+        paper=_MINI_PAPER,
+        images_per_second=31,
+    ),
+    small_recipe(
+        "lc-loss-moco-v2-mini",
+        LCLossConfig(
+            base=MoCoConfig(
+                backbone="resnet18",
+                hidden=512,
+                queue=256,
+                momentum=0.99,
+                view_size=96,
+                blur_sigma=(0.1, 1.0),
+                bn_splits=2,
+            ),
+            local_hidden=512,
+            local_dim=128,
+        ),
+        epochs=6,
+        paper=_MINI_PAPER,
+        images_per_second=49,
+    ),
 )
