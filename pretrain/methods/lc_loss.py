@@ -266,7 +266,7 @@ RECIPES: tuple[Recipe, ...] = (
         batch_size=32,
         optimizer=SGDConfig(lr=0.03, momentum=0.9, weight_decay=5e-4),
         paper=_MINI_PAPER,
-        images_per_second=31,
+        images_per_second=30,
     ),
     small_recipe(
         "lc-loss-moco-v2-mini",
