@@ -22,7 +22,7 @@ from pretrain.losses import embedding_std, full_precision, unit
 from pretrain.method import Method, MethodInfo
 from pretrain.momentum import momentum_at, momentum_copy, momentum_update
 from pretrain.multicrop import by_size
-from pretrain.recipes import NOT_ABOVE_RANDOM, AdamWConfig, CosineSchedule, Recipe, SGDConfig, small_recipe
+from pretrain.recipes import AdamWConfig, CosineSchedule, Recipe, SGDConfig, small_recipe
 from pretrain.views import View, ViewPlan, ViewSpec
 from pretrain.vit import VisionTransformer
 
@@ -277,23 +277,23 @@ RECIPES: tuple[Recipe, ...] = (
             backbone="resnet18",
             hidden=512,
             bottleneck=128,
-            outputs=1024,
+            outputs=256,
             head_norm=True,
             freeze_last_layer=46,
+            # At the paper's 0.04 the teacher's answers for so few, similar images become uniform.
             teacher_temperature=0.015,
             teacher_start=0.015,
             momentum=0.99,
             view_size=64,
-            crop_scale=(0.14, 1.0),
+            crop_scale=(0.25, 1.0),
             local_crops=4,
             local_size=32,
-            local_scale=(0.05, 0.14),
+            local_scale=(0.05, 0.25),
             blur_sigma=(0.1, 1.0),
         ),
-        epochs=8,
-        optimizer=SGDConfig(lr=0.03, momentum=0.9, weight_decay=5e-4),
+        epochs=18,
+        optimizer=SGDConfig(lr=0.05, momentum=0.9, weight_decay=5e-4),
         paper="arXiv 2104.14294",
-        expected=NOT_ABOVE_RANDOM,
         images_per_second=44,
     ),
 )
