@@ -201,5 +201,6 @@ RECIPES: tuple[Recipe, ...] = (
         SMoCoPlusConfig(**vars(MINI)),
         epochs=10,
         paper="arXiv 2208.00275",
+        images_per_second=64,
     ),
 )

@@ -303,7 +303,7 @@ RECIPES: tuple[Recipe, ...] = (
         cost="not published",
     ),
     small_recipe("regioncl-mini", _mini(MINI_MOCO), epochs=6, paper=_MINI_PAPER, images_per_second=36),
-    small_recipe("regioncl-d-mini", _mini(MINI_DENSECL), epochs=6, paper=_MINI_PAPER),
+    small_recipe("regioncl-d-mini", _mini(MINI_DENSECL), epochs=6, paper=_MINI_PAPER, images_per_second=36),
     small_recipe(
         "regioncl-s-mini",
         _mini(MINI_SIMSIAM),
