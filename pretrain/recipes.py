@@ -94,8 +94,6 @@ class Recipe:
 
 
 SMALL_SGD = SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4)
-NOT_ABOVE_RANDOM = "after so few epochs frozen features are no better than random ones"
-"""What a small recipe is to be expected to score, if it was not seen to beat random features."""
 
 
 def small_recipe(

@@ -21,7 +21,7 @@ from pretrain.geometry import align, overlap
 from pretrain.heads import norm_head
 from pretrain.losses import embedding_std, full_precision, matching, unit
 from pretrain.method import Method, MethodInfo
-from pretrain.recipes import NOT_ABOVE_RANDOM, CosineSchedule, Recipe, SGDConfig, small_recipe
+from pretrain.recipes import CosineSchedule, Recipe, SGDConfig, small_recipe
 from pretrain.views import View, ViewPlan, ViewSpec
 
 
@@ -248,7 +248,7 @@ RECIPES: tuple[Recipe, ...] = (
         epochs=6,
         optimizer=SGDConfig(lr=0.03, momentum=0.9, weight_decay=5e-4, fixed_lr=FIXED),
         paper="arXiv 2203.11075; views of 96 pixels, so that a map has cells to tell apart",
-        expected=NOT_ABOVE_RANDOM,
+        expected="frozen features worse than random ones, also after 14 epochs in batches of 32 and 22 of 64 pixels",
         images_per_second=39,
     ),
 )
