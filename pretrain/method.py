@@ -73,7 +73,7 @@ Base = TypeVar("Base", bound=Method)
 
 class Addition(Method, Generic[Base]):
     """A method that adds a loss to another one, its `base`: backbone and views are the base's, and so is all that moves
-    but not by the gradient. `forward` calls the base's and adds to its `loss`.
+    but not by the gradient. `forward` runs the base and adds to its `loss`.
     """
 
     def __init__(self, base: Base) -> None:

@@ -223,6 +223,9 @@ def _imagenet(epochs: int, lr: float, weight_decay: float, momentum: float, *, e
 
 METHODS = (BYOL, BYOLSGD)
 
+MINI = BYOLConfig(backbone="resnet18", hidden=512, dim=128, momentum=0.98, view_size=64, blur_sigma=(0.1, 1.0))
+"""Of the small recipe, and of those that add to BYOL."""
+
 RECIPES: tuple[Recipe, ...] = (
     _imagenet(
         300,
@@ -253,7 +256,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     small_recipe(
         "byol-mini",
-        BYOLConfig(backbone="resnet18", hidden=512, dim=128, momentum=0.98, view_size=64, blur_sigma=(0.1, 1.0)),
+        MINI,
         epochs=14,
         warmup_epochs=2,
         optimizer=SGDConfig(lr=0.03, momentum=0.9, weight_decay=1e-4),

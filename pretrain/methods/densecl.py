@@ -176,6 +176,18 @@ def rows(D: Tensor) -> Tensor:
 
 METHODS = (DenseCL,)
 
+MINI = DenseCLConfig(
+    backbone="resnet18",
+    hidden=512,
+    queue=256,
+    momentum=0.99,
+    view_size=64,
+    blur_sigma=(0.1, 1.0),
+    bn_splits=2,
+    dense_negatives="cell",
+)
+"""Of the small recipe, and of those that add to DenseCL."""
+
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name="densecl-imagenet-200ep",
@@ -203,16 +215,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     small_recipe(
         "densecl-mini",
-        DenseCLConfig(
-            backbone="resnet18",
-            hidden=512,
-            queue=256,
-            momentum=0.99,
-            view_size=64,
-            blur_sigma=(0.1, 1.0),
-            bn_splits=2,
-            dense_negatives="cell",
-        ),
+        MINI,
         epochs=20,
         warmup_epochs=2,
         paper="arXiv 2011.09157",

@@ -22,6 +22,8 @@ from pretrain.heads import norm_head
 from pretrain.losses import full_precision, unit
 from pretrain.method import Addition, MethodInfo
 from pretrain.methods.byol import BYOL, BYOLConfig
+from pretrain.methods.byol import MINI as BYOL_MINI
+from pretrain.methods.moco import MINI as MOCO_MINI
 from pretrain.methods.moco import PAPER_COSINE, PAPER_SGD, MoCo, MoCoConfig, shuffled, unshuffled
 from pretrain.momentum import momentum_at, momentum_copy, momentum_update
 from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig, small_recipe
@@ -250,15 +252,7 @@ RECIPES: tuple[Recipe, ...] = (
     small_recipe(
         "lc-loss-mini",
         LCLossConfig(
-            base=BYOLConfig(
-                backbone="resnet18",
-                hidden=512,
-                dim=128,
-                momentum=0.98,
-                view_size=96,
-                crop_scale=(0.2, 1.0),
-                blur_sigma=(0.1, 1.0),
-            ),
+            base=replace(BYOL_MINI, view_size=96, crop_scale=(0.2, 1.0)),
             local_hidden=512,
             local_dim=128,
         ),
@@ -271,15 +265,7 @@ RECIPES: tuple[Recipe, ...] = (
     small_recipe(
         "lc-loss-moco-v2-mini",
         LCLossConfig(
-            base=MoCoConfig(
-                backbone="resnet18",
-                hidden=512,
-                queue=256,
-                momentum=0.99,
-                view_size=96,
-                blur_sigma=(0.1, 1.0),
-                bn_splits=2,
-            ),
+            base=replace(MOCO_MINI, view_size=96),
             local_hidden=512,
             local_dim=128,
         ),

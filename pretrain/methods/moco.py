@@ -222,6 +222,11 @@ PAPER_COSINE = CosineSchedule(per="epoch")
 
 METHODS = (MoCoV1, MoCo)
 
+MINI = MoCoConfig(
+    backbone="resnet18", hidden=512, queue=256, momentum=0.99, view_size=64, blur_sigma=(0.1, 1.0), bn_splits=2
+)
+"""Of the small recipe, and of those that add to MoCo v2."""
+
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name="moco-v1-imagenet-200ep",
@@ -282,15 +287,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     small_recipe(
         "moco-v2-mini",
-        MoCoConfig(
-            backbone="resnet18",
-            hidden=512,
-            queue=256,
-            momentum=0.99,
-            view_size=64,
-            blur_sigma=(0.1, 1.0),
-            bn_splits=2,
-        ),
+        MINI,
         epochs=20,
         warmup_epochs=2,
         paper="arXiv 2003.04297",

@@ -16,8 +16,11 @@ from torch import Tensor
 from pretrain.errors import PretrainError
 from pretrain.losses import full_precision, info_nce, unit
 from pretrain.method import Addition, MethodInfo
+from pretrain.methods.densecl import MINI as DENSECL_MINI
 from pretrain.methods.densecl import DenseCL, DenseCLConfig
+from pretrain.methods.moco import MINI as MOCO_MINI
 from pretrain.methods.moco import PAPER_COSINE, MoCo, MoCoConfig, splits_per_process
+from pretrain.methods.simsiam import MINI as SIMSIAM_MINI
 from pretrain.methods.simsiam import SimSiam, SimSiamConfig, negative_cosine
 from pretrain.recipes import Recipe, SGDConfig, small_recipe
 from pretrain.views import View
@@ -234,35 +237,11 @@ METHODS = (RegionCL,)
 PAPER_SGD = SGDConfig(lr=0.15, momentum=0.9, weight_decay=1e-4)
 FIXED = ("base.predictor.",)
 """SimSiam's rule: the predictor keeps the base rate."""
-MINI_SIMSIAM = SimSiamConfig(
-    backbone="resnet18", dim=512, hidden=128, view_size=96, blur_sigma=(0.1, 1.0), zero_init_residual=False
-)
-MINI_MOCO = MoCoConfig(
-    backbone="resnet18",
-    hidden=512,
-    queue=256,
-    momentum=0.99,
-    view_size=96,
-    blur_sigma=(0.1, 1.0),
-    bn_splits=2,
-)
-MINI_DENSECL = DenseCLConfig(
-    backbone="resnet18",
-    hidden=512,
-    queue=256,
-    momentum=0.99,
-    view_size=96,
-    blur_sigma=(0.1, 1.0),
-    bn_splits=2,
-    dense_negatives="cell",
-)
-
-
 _MINI_PAPER = "arXiv 2111.12309; views of 96 pixels, so that a region has a surrounding"
 
 
 def _mini(base: MoCoConfig | DenseCLConfig | SimSiamConfig) -> RegionCLConfig:
-    return RegionCLConfig(base=base, region_cells=(1, 2), swap_parts=2)
+    return RegionCLConfig(base=replace(base, view_size=96), region_cells=(1, 2), swap_parts=2)
 
 
 RECIPES: tuple[Recipe, ...] = (
@@ -302,11 +281,11 @@ RECIPES: tuple[Recipe, ...] = (
         expected="ImageNet linear 71.3; COCO Mask R-CNN FPN 1x 38.8 box, 35.2 mask; C4 1x 38.7, 33.7 (code's README)",
         cost="not published",
     ),
-    small_recipe("regioncl-mini", _mini(MINI_MOCO), epochs=6, paper=_MINI_PAPER, images_per_second=36),
-    small_recipe("regioncl-d-mini", _mini(MINI_DENSECL), epochs=6, paper=_MINI_PAPER, images_per_second=36),
+    small_recipe("regioncl-mini", _mini(MOCO_MINI), epochs=6, paper=_MINI_PAPER, images_per_second=36),
+    small_recipe("regioncl-d-mini", _mini(DENSECL_MINI), epochs=6, paper=_MINI_PAPER, images_per_second=36),
     small_recipe(
         "regioncl-s-mini",
-        _mini(MINI_SIMSIAM),
+        _mini(SIMSIAM_MINI),
         epochs=10,
         batch_size=32,
         optimizer=SGDConfig(lr=0.03, momentum=0.9, weight_decay=5e-4, fixed_lr=FIXED),

@@ -116,6 +116,11 @@ def negative_cosine(predictions: Tensor, targets: Tensor) -> Tensor:
 
 METHODS = (SimSiam,)
 
+MINI = SimSiamConfig(
+    backbone="resnet18", dim=512, hidden=128, view_size=64, blur_sigma=(0.1, 1.0), zero_init_residual=False
+)
+"""Of the small recipe, and of those that add to SimSiam."""
+
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name="simsiam-imagenet-100ep",
@@ -130,9 +135,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     small_recipe(
         "simsiam-mini",
-        SimSiamConfig(
-            backbone="resnet18", dim=512, hidden=128, view_size=64, blur_sigma=(0.1, 1.0), zero_init_residual=False
-        ),
+        MINI,
         epochs=12,
         batch_size=32,
         warmup_epochs=2,

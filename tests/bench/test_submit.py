@@ -87,7 +87,7 @@ def test_killing_and_repeating_loses_and_repeats_nothing(tiny_data: Path, tmp_pa
     )
     store, total = ResultStore(tmp_path / "results"), len(MINI.protocols) * len(MINI.seeds)
     settled: dict[str, int] = {}  # how often a finished run had been executed when it was first seen finished
-    for at_least in (3, 7):
+    for kills, at_least in enumerate((3, 7), 1):
         command = subprocess.Popen([sys.executable, str(program)])
         deadline = time.monotonic() + 180
         while len(store.keys()) < at_least:
@@ -98,7 +98,9 @@ def test_killing_and_repeating_loses_and_repeats_nothing(tiny_data: Path, tmp_pa
         time.sleep(1.5)  # a run that outlived the command would finish within this time
         finished = {result.key: result for result in store}
         assert len(finished) < total
-        settled = {key: executions(tmp_path)[key] for key in finished} | settled
+        counts = executions(tmp_path)
+        assert all(counts[key] <= kills for key in finished)
+        settled = {key: counts[key] for key in finished} | settled
     subprocess.run([sys.executable, str(program)], check=True)
     assert len(store.keys()) == total
     assert all({result.key: result for result in store}[key] == result for key, result in finished.items())
