@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pretrain.acceleration import PLAIN, Acceleration, compile_backbones
+from pretrain.device_gaps import DeviceGaps
 from pretrain.errors import PretrainError
 from pretrain.feed import feed
 from pretrain.images import ImageSource, steps_per_epoch
@@ -43,7 +45,7 @@ def train(
     workers: int = 1,
     on_damaged: Literal["error", "skip"] = "error",
     tensorboard: bool = False,
-    compile: bool = False,
+    acceleration: Acceleration = PLAIN,
     log_every: int = 10,
     checkpoint_seconds: float = 120.0,
 ) -> Path:
@@ -62,6 +64,7 @@ def train(
     with ExitStack() as stack:
         place = stack.enter_context(joined(device))
         stack.enter_context(torch.random.fork_rng([place.device] if place.device.type == "cuda" else []))
+        stack.enter_context(acceleration.applied(place.device))
         torch.manual_seed(seed)
         method = recipe.method.build().train().to(place.device).to(memory_format=torch.channels_last)
         record = place.on_main(lambda: _record(recipe, source, data_name, method, seed, place))
@@ -76,7 +79,7 @@ def train(
         optimizer = recipe.optimizer.build((n, p) for n, p in method.named_parameters() if p.requires_grad)
         progress = run.load(method, optimizer)
         step, total = progress.step, record.planned_steps
-        model = _parallel(method, place, compile)
+        model = _parallel(method, place, acceleration.compile)
         log = stack.enter_context(
             RunLog(run.log, place, title=recipe.name, first_step=step, planned_steps=total, tensorboard=tensorboard)
         )
@@ -91,19 +94,24 @@ def train(
             seed=seed,
             workers=workers,
             on_damaged=on_damaged,
+            prefetch=acceleration.prefetch,
         )
         opened = saved = time.perf_counter()
-        interval = Interval(place, batch_size=recipe.batch_size, step=step)
+        interval, gaps = Interval(place, batch_size=recipe.batch_size, step=step), DeviceGaps(place.device)
         for views, waited in views_of_steps:
+            gaps.step_begins()
             scalars, rate = take_step(
                 model, method, optimizer, recipe, views, seed=seed, step=step, steps_per_epoch=record.steps_per_epoch
             )
+            gaps.step_ends()
             step += 1
             interval.add(scalars, waited)
 
             if step % log_every == 0 or step == total:
                 rank = {} if method.embeddings is None else {"rank": effective_rank(method.embeddings.detach())}
                 measured = interval.close(**rank)  # raises if a loss was not finite, so that no checkpoint follows it
+                if (between := gaps.close()) is not None:
+                    measured["gpu_between_steps"] = round(between, 4)
                 now = time.perf_counter()
                 reached = Progress(step, progress.seconds + now - opened)
                 log.write(
@@ -190,11 +198,9 @@ def _record(
 
 
 def _parallel(method: Method, place: Place, compile: bool) -> nn.Module:
-    """The module that the loop calls. Compiled are the backbone and its momentum copy, in place."""
+    """The module that the loop calls."""
     if compile:
-        for module in method.modules():
-            if type(module) is type(method.backbone):
-                module.compile()
+        compile_backbones(method, method.backbone)
     if place.world == 1:
         return method
     # Buffers stay each rank's own: queues are equal by construction, batch norm statistics are local as in the papers.

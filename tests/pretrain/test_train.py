@@ -15,6 +15,7 @@ import torch
 from toy import Toy, ToyConfig, processes_context, toy_recipe, write_images
 
 from pretrain import train as train_module
+from pretrain.acceleration import Acceleration
 from pretrain.augment import finish
 from pretrain.errors import PretrainError
 from pretrain.images import ImageSource, crop_batches, open_images
@@ -113,7 +114,7 @@ def test_precision_reaches_the_network(source: ImageSource, tmp_path: Path, monk
 def test_compiling_takes_the_backbone(source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
-    train(toy_recipe(epochs=1), source, tmp_path / "run", workers=0, compile=True)
+    train(toy_recipe(epochs=1), source, tmp_path / "run", workers=0, acceleration=Acceleration(compile=True))
     assert [type(module) for module in compiled] == [torch.nn.Sequential]
 
 
