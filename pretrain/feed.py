@@ -92,7 +92,7 @@ class _SideStream:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._queued: deque[torch.cuda.Event] = deque()
         """Ends of the steps that were queued last."""
 
