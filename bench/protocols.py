@@ -1,19 +1,25 @@
-"""A protocol is versioned, hashed data: one config file in `transfer_configs/`.
+"""A protocol is versioned, hashed data: one config file, built in (`transfer_configs/`) or somebody's own.
 
-The file is executed as plain Python, so that reading every protocol imports neither torch nor the OpenMMLab libraries.
+The file is executed as Python, so that reading every protocol imports neither torch nor the OpenMMLab libraries. It
+may import from `transfer_configs` alone: modules and pure functions that return parts of a config. What counts is the
+data that its names hold in the end; helper functions, and names that begin with an underscore, are no part of it.
 What depends on the checkpoint or on the run stands in it as a slot such as `"card:depth"` or `"run:seed"`
-(`bench.openmmlab.build` fills them); the hash is therefore the protocol's own. It covers every value of the file and
-no comment, name order or layout.
+(`bench.openmmlab.build` fills them); the hash is therefore the protocol's own. It covers every value and no comment,
+name order, layout or title.
+
+Security: a protocol file is code, and reading it executes it. Read a stranger's file before you use it.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import metadata, util
 from pathlib import Path
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
 import transfer_configs
@@ -22,10 +28,25 @@ from bench.tracks import TRACKS
 from leaderboard.records import ProtocolReference
 
 CONFIGS = Path(transfer_configs.__path__[0])
+ENTRY_POINTS = "densebench.protocols"
+"""Group of entry points by which an installed package offers protocols: `ID = "package.module"` where the module's
+file is the protocol, or `ID = "package.module:NAME"` where NAME holds the file's path."""
+
+HEADER = ("id", "version", "track", "task", "dataset", "headline")
+"""What `protocol = dict(...)` says for a table, beside the plan and the prose."""
+PROSE = ("title", "short_title")
+"""What it says for a reader. Not hashed: better words make no other protocol."""
+_HELPERS = (ModuleType, FunctionType)
+"""Kinds of values by which a config is computed and which are no part of it."""
+_SECTIONS = (
+    "default_scope", "model", "bf16_modules", "train_dataloader", "test_dataloader", "test_evaluator", "train_cfg",
+    "test_cfg", "optim_wrapper", "param_scheduler",
+)  # fmt: skip
+"""What the runner reads."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What a run of the protocol must turn out to be; the guards compare the built model and the run with it."""
 
     batch_size: int
@@ -36,7 +57,7 @@ class Plan:
     final_learning_rate: float
     """Learning rate of the last iteration."""
     norm_weight_decay: float
-    """Weight decay of batch-normalisation parameters: 0 as in detectron2, or that of all weights as in mmseg."""
+    """Weight decay of batch-normalization parameters: 0 as in detectron2, or that of all weights as in mmseg."""
 
 
 @dataclass(frozen=True)
@@ -49,62 +70,98 @@ class Protocol:
     task: str
     dataset: str
     headline: str
-    summary: str
-    """First line of the config's docstring."""
-    plan: Plan
+    title: str
+    """In full: `PASCAL VOC object detection, Faster R-CNN with FPN`."""
+    short_title: str
+    """As the head of a column: `VOC det Faster R-CNN FPN`."""
+    docstring: str
+    """The file's: purpose, cost, metric, and what is special."""
+    plan: TrainingPlan
     sha256: str
     config_file: Path
     config: Mapping[str, Any] = field(repr=False, compare=False)
-    """The parsed file, slots unfilled."""
+    """The data of the file, slots unfilled."""
+
+    @property
+    def summary(self) -> str:
+        """First line of the docstring."""
+        return self.docstring.partition("\n")[0]
 
     def reference(self) -> ProtocolReference:
         """The record by which a result names this protocol."""
-        return ProtocolReference.model_validate(
-            {key: getattr(self, key) for key in ("id", "version", "sha256", "track", "task", "dataset", "headline")}
-        )
+        known = [key for key in (*HEADER, *PROSE, "sha256") if key in ProtocolReference.model_fields]
+        return ProtocolReference.model_validate({key: getattr(self, key) for key in known})
 
 
-def load_protocol(protocol_id: str) -> Protocol:
-    """The protocol `<track>_<name>` from `transfer_configs/<track>/<name>.py`.
+def load_protocol(name: str) -> Protocol:
+    """The protocol `name`: a built-in id, the path of a file, or the id of an installed package's protocol.
+
+    The built-in protocol `<track>_<name>` is `transfer_configs/<track>/<name>.py`. A name that ends in `.py`, or by
+    which a file exists, is a path; that file is executed (see the module's docstring).
 
     Raises:
-        BenchError: no track lists it, or its file is not a valid protocol.
+        BenchError: there is none, its file is not a valid protocol, or it takes an id or track of DenseBench's own.
     """
-    known = [listed for track in TRACKS for listed in track.protocols]
-    if protocol_id not in known:
-        raise BenchError(f"there is no protocol {protocol_id!r}: choose one of {', '.join(known)}")
-    track, _, name = protocol_id.partition("_")
-    protocol = read_protocol(CONFIGS / track / f"{name}.py")
-    if (protocol.id, protocol.track) != (protocol_id, track):
-        raise BenchError(f"{protocol.config_file} calls itself {protocol.id!r} of track {protocol.track!r}")
-    return protocol
+    if name in builtin_ids():
+        return _load_builtin(name)
+    path = Path(name).expanduser()
+    if path.suffix == ".py" or path.is_file():
+        return _load_outside(path.absolute())
+    entry_points = metadata.entry_points(group=ENTRY_POINTS, name=name)
+    for entry_point in entry_points:
+        protocol = _load_outside(_file_of(entry_point))
+        if protocol.id != name:
+            raise BenchError(f"{protocol.config_file} calls itself {protocol.id!r}, its entry point {name!r}")
+        return protocol
+    known = ", ".join([*builtin_ids(), *installed_ids()])
+    raise BenchError(f"there is no protocol {name!r}: choose one of {known}, or give the path of a .py file")
 
 
 def all_protocols() -> list[Protocol]:
     """Every protocol of every track, in the tracks' order."""
-    return [load_protocol(protocol_id) for track in TRACKS for protocol_id in track.protocols]
+    return [load_protocol(protocol_id) for protocol_id in builtin_ids()]
+
+
+def builtin_ids() -> list[str]:
+    """Ids of the protocols of all tracks, in the tracks' order."""
+    return [protocol_id for track in TRACKS for protocol_id in track.protocols]
+
+
+def installed_ids() -> list[str]:
+    """Ids that installed packages offer as entry points; nothing of them is loaded."""
+    return sorted(metadata.entry_points(group=ENTRY_POINTS).names)
+
+
+def is_outside(protocol: Protocol) -> bool:
+    """Whether the protocol is not one of DenseBench's own."""
+    return not protocol.config_file.is_relative_to(CONFIGS)
 
 
 def read_protocol(file: Path) -> Protocol:
-    """Execute and validate one config file.
+    """Execute and validate one config file, built in or not.
 
     Raises:
-        BenchError: the file is missing, does not execute, holds something that is not data, or has no valid `protocol`.
+        BenchError: the file is missing, imports something else than `transfer_configs`, does not execute, holds
+            something that is not data, or has no valid `protocol`.
     """
-    namespace: dict[str, Any] = {"__name__": file.stem, "__file__": str(file)}
-    try:
-        exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), namespace)
-    except Exception as error:
-        raise BenchError(f"{file} is not a readable protocol: {type(error).__name__}: {error}") from error
-    config = {key: value for key, value in namespace.items() if not key.startswith("_")}
+    namespace = _execute(file)
+    config = {
+        key: value for key, value in namespace.items() if not key.startswith("_") and not isinstance(value, _HELPERS)
+    }
     header = config.get("protocol")
     if not isinstance(header, dict):
         raise BenchError(f"{file} has no `protocol = dict(id=..., version=..., ...)`")
+    wanted = {*HEADER, *PROSE, "plan"}
+    if header.keys() != wanted:
+        wrong = [f"lacks {key}" for key in (*HEADER, *PROSE, "plan") if key not in header]
+        wrong += [f"has {key!r}, which has no meaning" for key in header if key not in wanted]
+        raise BenchError(f"{file}: its `protocol` {', '.join(wrong)}")
     try:
+        config = copy_data(config, "config")
         protocol = Protocol(
-            **{key: header[key] for key in ("id", "version", "track", "task", "dataset", "headline")},
-            summary=(namespace.get("__doc__") or "").strip().partition("\n")[0],
-            plan=Plan(**header["plan"]),
+            **{key: header[key] for key in (*HEADER, *PROSE)},
+            docstring=(namespace.get("__doc__") or "").strip(),
+            plan=TrainingPlan(**header["plan"]),
             sha256=hash_config(config),
             config_file=file,
             config=MappingProxyType(config),
@@ -116,28 +173,97 @@ def read_protocol(file: Path) -> Protocol:
 
 
 def hash_config(config: Mapping[str, Any]) -> str:
-    """SHA-256 of the config's canonical JSON: keys sorted, tuples as lists, numbers as Python writes them.
+    """SHA-256 of the config's canonical JSON: keys sorted, tuples as lists, numbers as Python writes them; no `PROSE`.
 
     Raises:
         ValueError: a value is not data (a number that is not finite, a key that is not text, an object).
     """
-    return hashlib.sha256(canonical_json(config).encode()).hexdigest()
+    header = {key: value for key, value in config.get("protocol", {}).items() if key not in PROSE}
+    hashed = {**config, "protocol": header} if "protocol" in config else config
+    return hashlib.sha256(canonical_json(hashed).encode()).hexdigest()
 
 
 def canonical_json(config: Mapping[str, Any]) -> str:
     """One text for each value of `config`, whatever its layout and key order."""
-    return json.dumps(_plain(config, "config"), sort_keys=True, allow_nan=False, separators=(",", ":"))
+    return json.dumps(copy_data(config, "config"), sort_keys=True, allow_nan=False, separators=(",", ":"))
 
 
-def _plain(value: Any, where: str) -> Any:
-    """`value` as JSON data; refuses what JSON would silently change."""
+def copy_data(value: Any, where: str) -> Any:
+    """`value` with every container new, so that no two places share one; refuses what is not JSON data.
+
+    Raises:
+        ValueError: the message says what and, from `where` on, at which place.
+    """
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
                 raise ValueError(f"{where} has the key {key!r}, which is not text")
-        return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
+        return {key: copy_data(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return type(value)(copy_data(item, f"{where}[{i}]") for i, item in enumerate(value))
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     raise ValueError(f"{where} is a {type(value).__name__}, which is not data")
+
+
+def _execute(file: Path) -> dict[str, Any]:
+    """The file's names after its execution."""
+    namespace: dict[str, Any] = {"__name__": file.stem, "__file__": str(file)}
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+        for name in _imports(tree):
+            if name.partition(".")[0] != transfer_configs.__name__:
+                raise BenchError(f"{file} imports {name}: a protocol may import from transfer_configs only")
+        exec(compile(tree, str(file), "exec"), namespace)
+    except BenchError:
+        raise
+    except Exception as error:
+        raise BenchError(f"{file} is not a readable protocol: {type(error).__name__}: {error}") from error
+    return namespace
+
+
+def _imports(tree: ast.AST) -> list[str]:
+    """Names of all modules that the code imports; a relative import begins with its dots."""
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append("." * node.level + (node.module or ""))
+    return names
+
+
+def _load_builtin(protocol_id: str) -> Protocol:
+    track, _, name = protocol_id.partition("_")
+    protocol = read_protocol(CONFIGS / track / f"{name}.py")
+    if (protocol.id, protocol.track) != (protocol_id, track):
+        raise BenchError(f"{protocol.config_file} calls itself {protocol.id!r} of track {protocol.track!r}")
+    return protocol
+
+
+def _load_outside(file: Path) -> Protocol:
+    protocol = read_protocol(file)
+    if protocol.id in builtin_ids():
+        raise BenchError(f"{file}: the id {protocol.id!r} is that of a built-in protocol: choose another")
+    if protocol.track in {track.id for track in TRACKS}:
+        raise BenchError(f"{file}: the track {protocol.track!r} is one of DenseBench's own: choose another name")
+    missing = [section for section in _SECTIONS if section not in protocol.config]
+    if missing:
+        raise BenchError(f"{file} lacks {', '.join(missing)}: `densebench protocols show ID` prints a complete one")
+    return protocol
+
+
+def _file_of(entry_point: metadata.EntryPoint) -> Path:
+    """The config file that an installed package's entry point names."""
+    try:
+        if entry_point.attr:
+            return Path(entry_point.load()).absolute()
+        spec = util.find_spec(entry_point.module)  # imports the packages around the module, not the module
+        if spec is not None and spec.origin is not None:
+            return Path(spec.origin)
+    except Exception as error:
+        raise BenchError(
+            f"the installed protocol {entry_point.name!r} ({entry_point.value}) cannot be loaded: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    raise BenchError(f"the installed protocol {entry_point.name!r}: there is no module {entry_point.value}")

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.errors import BenchError
-from bench.protocols import Plan
+from bench.protocols import TrainingPlan
 from leaderboard.records import Card
 
 
@@ -71,7 +71,7 @@ def check_no_other_weights(model: nn.Module, load_from: str | None) -> None:
                 )
 
 
-def check_batch(dataloader: Any, plan: Plan, world: int = 1) -> None:
+def check_batch(dataloader: Any, plan: TrainingPlan, world: int = 1) -> None:
     """Images an iteration, over all processes, as planned."""
     sampler = dataloader.batch_sampler
     effective = world * int(dataloader.batch_size or getattr(sampler, "batch_size", 0))
@@ -82,7 +82,7 @@ def check_batch(dataloader: Any, plan: Plan, world: int = 1) -> None:
 
 
 def check_schedule(
-    max_iterations: int, optimizer: torch.optim.Optimizer, schedulers: Iterable[Any], plan: Plan
+    max_iterations: int, optimizer: torch.optim.Optimizer, schedulers: Iterable[Any], plan: TrainingPlan
 ) -> None:
     """The planned number of iterations, every milestone before the last one, and one learning rate for all layers."""
     if max_iterations != plan.iterations:
@@ -100,7 +100,7 @@ def check_schedule(
         )
 
 
-def check_weight_decay(model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan) -> None:
+def check_weight_decay(model: nn.Module, optimizer: torch.optim.Optimizer, plan: TrainingPlan) -> None:
     """Every trainable parameter is optimised once; those of batch normalisation with the planned weight decay."""
     decay: dict[int, float] = {}
     for group in optimizer.param_groups:
@@ -120,7 +120,7 @@ def check_weight_decay(model: nn.Module, optimizer: torch.optim.Optimizer, plan:
                 )
 
 
-def check_executed(iterations: int, rates: list[float], plan: Plan) -> None:
+def check_executed(iterations: int, rates: list[float], plan: TrainingPlan) -> None:
     """After training: planned iterations were executed, and `rates` (one an iteration) peaked and ended as planned."""
     if iterations != plan.iterations or len(rates) != iterations:
         raise BenchError(f"{iterations} iterations were executed, the protocol plans {plan.iterations}")

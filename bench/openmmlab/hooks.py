@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.openmmlab import guards
 from bench.openmmlab.build import prove_backbone
-from bench.protocols import Plan
+from bench.protocols import TrainingPlan
 from leaderboard.records import Card
 
 
@@ -40,7 +40,7 @@ class GuardHook(Hook):
 
     priority = "VERY_HIGH"
 
-    def __init__(self, plan: Plan, card: Card, tensors: dict[str, Tensor], record: Record) -> None:
+    def __init__(self, plan: TrainingPlan, card: Card, tensors: dict[str, Tensor], record: Record) -> None:
         self.plan, self.card, self.tensors, self.record = plan, card, tensors, record
 
     def before_train(self, runner: Runner) -> None:

@@ -10,10 +10,26 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError
-from bench.protocols import CONFIGS, Protocol, all_protocols, canonical_json, hash_config, load_protocol, read_protocol
-from bench.tracks import TRACKS
+from bench.protocols import (
+    CONFIGS,
+    PROSE,
+    Protocol,
+    all_protocols,
+    builtin_ids,
+    canonical_json,
+    hash_config,
+    load_protocol,
+    read_protocol,
+)
 
-IDS = [protocol_id for track in TRACKS for protocol_id in track.protocols]
+IDS = builtin_ids()
+PUBLISHED = {
+    ("mini_voc_det_frcnn_fpn", 1): "2deb2f462b357c028c7f86935c58b65a8f71f4add4edf587acf7d6008c557a1c",
+    ("mini_voc_seg_fcn", 1): "ff09e04f649577f09dcabe1e1444ea8c987c4d4c79a3c1a68784c4ed5586f1ad",
+    ("mini_coco_mrcnn_fpn", 1): "9dd72a0e94237939e315f317ac5ad84ede1560d035d102cc8db0d38a0739a283",
+    ("mini_city_seg_fcn", 1): "1c3e719025151a62392f54a537685ddddcac5dc0668bfc9967c5f8211b980258",
+}
+"""Results by these hashes exist. Another hash is another protocol: it needs a new version, and a new line here."""
 
 
 @pytest.fixture(params=IDS)
@@ -59,6 +75,24 @@ def test_every_protocol_of_every_track_loads_in_order() -> None:
     assert len({protocol.sha256 for protocol in all_protocols()}) == len(IDS)
 
 
+def test_a_published_protocol_keeps_its_hash() -> None:
+    """Also when a shared part of several configs changes."""
+    assert {(p.id, p.version): p.sha256 for p in all_protocols()} == PUBLISHED
+
+
+def test_no_two_places_share_a_container(protocol: Protocol) -> None:
+    """Else a test or a tool that edits one part of a config would change another."""
+    seen: set[int] = set()
+    stack: list[Any] = [dict(protocol.config)]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, (dict, list)):
+            assert id(value) not in seen
+            seen.add(id(value))
+        if isinstance(value, (dict, list, tuple)):
+            stack.extend(value.values() if isinstance(value, dict) else value)
+
+
 def test_reference_repeats_the_header(protocol: Protocol) -> None:
     reference = protocol.reference()
     header = protocol.config["protocol"]
@@ -69,17 +103,30 @@ def test_reference_repeats_the_header(protocol: Protocol) -> None:
 
 
 def test_a_reader_finds_purpose_cost_and_metric(protocol: Protocol) -> None:
-    text = protocol.config_file.read_text()
     assert protocol.summary.endswith(".")
-    assert all(f"\n{word}: " in text for word in ("Purpose", "Cost", "Metric"))
+    assert all(f"\n{word}: " in protocol.docstring for word in ("Purpose", "Cost", "Metric"))
+    text = protocol.config_file.read_text()
     assert "_base_" not in text
+    assert text.count("\n") <= 80  # a page
 
 
 def test_any_value_changes_the_hash(protocol: Protocol) -> None:
     config = dict(protocol.config)
-    hashes = {hash_config(replaced(config, path, other(value))) for path, value in leaves(config)}
-    assert len(hashes) == len(list(leaves(config)))
+    hashed = [(path, value) for path, value in leaves(config) if path not in [("protocol", key) for key in PROSE]]
+    assert len(hashed) == len(list(leaves(config))) - len(PROSE)
+    hashes = {hash_config(replaced(config, path, other(value))) for path, value in hashed}
+    assert len(hashes) == len(hashed)
     assert protocol.sha256 not in hashes
+
+
+def test_better_words_make_no_other_protocol(protocol: Protocol) -> None:
+    for key in PROSE:
+        assert hash_config(replaced(dict(protocol.config), ("protocol", key), "Other words")) == protocol.sha256
+
+
+def test_titles_are_words(protocol: Protocol) -> None:
+    assert len(protocol.short_title) <= 30 < len(protocol.title) + 5
+    assert "_" not in protocol.title + protocol.short_title
 
 
 def test_layout_comments_and_order_do_not_change_the_hash(protocol: Protocol, tmp_path: Path) -> None:
@@ -112,7 +159,7 @@ def test_reading_all_protocols_is_light() -> None:
 
 
 def test_every_config_file_belongs_to_a_track() -> None:
-    files = {path for path in CONFIGS.glob("*/*.py") if path.name != "__init__.py"}
+    files = {path for path in CONFIGS.glob("*/*.py") if path.name != "__init__.py" and path.parent.name != "parts"}
     assert files == {protocol.config_file for protocol in all_protocols()}
 
 
@@ -122,7 +169,8 @@ def test_unknown_protocol_is_refused_with_the_known_ones() -> None:
 
 
 GOOD = (
-    "protocol = dict(id='mini_x', version=1, track='mini', task='detection', dataset='d', headline='AP', plan=dict("
+    "protocol = dict(id='x', version=1, title='T', short_title='t', track='y', task='detection', dataset='d', "
+    "headline='AP', plan=dict("
     "batch_size=1, iterations=1, learning_rate=0.1, final_learning_rate=0.1, norm_weight_decay=0.0))\n"
 )
 
@@ -132,13 +180,25 @@ GOOD = (
     [
         ("protocol = dict(", "SyntaxError"),
         ("model = dict()", "has no `protocol"),
-        (GOOD.replace("version=1, ", ""), "version"),
+        (GOOD.replace("version=1, ", "").replace("title='T', ", ""), "lacks version, lacks title"),
+        (GOOD.replace("version=1, ", "version=1, dtaset='e', "), "has 'dtaset', which has no meaning"),
         (GOOD.replace("task='detection'", "task='guessing'"), "task"),
         (GOOD.replace("iterations=1, ", ""), "iterations"),
         (GOOD + "rate = float('nan')", "not JSON compliant"),
         (GOOD + "rate = float('inf')", "not JSON compliant"),
         (GOOD + "thing = object()", "config.thing is a object"),
-        (GOOD + "import os", "config.os is a module"),
+        (GOOD + "import os", "imports os: a protocol may import from transfer_configs only"),
+        (GOOD + "import bench.protocols", "imports bench.protocols"),
+        (GOOD + "from . import other", r"imports \.: a protocol"),
+        (GOOD + "def f():\n    from torch import nn", "imports torch"),
+        (GOOD + "from transfer_configs.parts import nothing", "ImportError"),
+        (
+            GOOD + "from transfer_configs.parts import schedules\nmodel = dict(neck=schedules)",
+            r"model\.neck is a module",
+        ),
+        (GOOD + "def f(): pass\nmodel = dict(neck=[f])", r"model\.neck\[0\] is a function"),
+        (GOOD + "class Neck: pass", r"config\.Neck is a type"),
+        (GOOD + "f = len", "config.f is a builtin_function"),
         (GOOD + "table = {1: 2}", "not text"),
     ],
 )
@@ -161,6 +221,21 @@ def test_private_names_are_not_part_of_the_protocol(tmp_path: Path) -> None:
     plain = read_protocol(file).sha256
     file.write_text(GOOD + "_helper = object()")
     assert read_protocol(file).sha256 == plain
+
+
+def test_helpers_are_not_part_of_the_protocol(tmp_path: Path) -> None:
+    """Modules and functions, imported or the file's own, compute the values; the values alone count."""
+    file = tmp_path / "x.py"
+    file.write_text(GOOD + "train_cfg = {'type': 'IterBasedTrainLoop', 'max_iters': 7}\n")
+    plain = read_protocol(file)
+    file.write_text(
+        f"from transfer_configs.parts import schedules\nfrom transfer_configs.parts.schedules import train_loop\n{GOOD}"
+        "def own(n): return {'iterations': n}\n"
+        "train_cfg = train_loop(own(7))\n"
+    )
+    computed = read_protocol(file)
+    assert computed.sha256 == plain.sha256
+    assert computed.config.keys() == plain.config.keys() == {"protocol", "train_cfg"}
 
 
 def test_numbers_and_text_are_not_confused() -> None:

@@ -8,9 +8,13 @@ parameter (as mmseg does), poly schedule. One head reads the last three stages, 
 al., CVPR 2015), so that small inputs still have enough cells; dilation would cost more and show less.
 """
 
+from transfer_configs.parts import backbones, datasets, loading, schedules, segmenters
+
 protocol = dict(
     id="mini_city_seg_fcn",
     version=1,
+    title="Cityscapes semantic segmentation, FCN",
+    short_title="Cityscapes seg FCN",
     track="mini",
     task="semantic segmentation",
     dataset="cityscapes",
@@ -24,88 +28,31 @@ protocol = dict(
     ),
 )
 bf16_modules = ["backbone", "decode_head.convs"]
+_plan = protocol["plan"]
+_size, _crop = (224, 128), (96, 96)
 
 default_scope = "mmseg"
 model = dict(
     type="EncoderDecoder",
-    data_preprocessor=dict(
-        type="SegDataPreProcessor",
-        mean="card:mean",
-        std="card:std",
-        bgr_to_rgb="card:bgr_to_rgb",
-        size=(96, 96),
-        pad_val=0,  # after normalisation: the mean colour
-        seg_pad_val=255,
-    ),
-    backbone=dict(
-        type="ResNet",
-        depth="card:depth",
-        out_indices=(1, 2, 3),
-        style="pytorch",
-        frozen_stages=-1,
-        norm_cfg=dict(type="run:norm", requires_grad=True),
-        norm_eval=False,
-    ),
-    decode_head=dict(
-        type="FCNHead",
-        in_channels="card:upper_channels",
-        in_index=(0, 1, 2),
-        input_transform="resize_concat",  # to the size of the first: stride 8
-        channels=128,
-        num_convs=1,
-        concat_input=False,
-        dropout_ratio=0.1,
-        num_classes=19,
-        norm_cfg=dict(type="run:norm", requires_grad=True),
-        align_corners=False,
-        loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True),
-    ),
+    data_preprocessor=segmenters.preprocessor(_crop),
+    backbone=backbones.resnet((1, 2, 3)),
+    decode_head=segmenters.fcn8_head(channels=128, classes=19),
     train_cfg=dict(),
     test_cfg=dict(mode="whole"),
 )
 
-train_dataloader = dict(
-    batch_size=4,
-    num_workers=0,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
-    dataset=dict(
-        type="DenseBenchCityscapes",
-        data_root="run:data_root",
-        data_prefix=dict(img_path="cityscapes/leftImg8bit/train", seg_map_path="cityscapes/gtFine/train"),
-        pipeline=[
-            dict(type="LoadImageFromFile"),
-            dict(type="LoadAnnotations"),
-            dict(type="RandomResize", scale=(224, 128), ratio_range=(0.75, 1.5), keep_ratio=True),
-            dict(type="RandomCrop", crop_size=(96, 96), cat_max_ratio=0.75),
-            dict(type="RandomFlip", prob=0.5),
-            dict(type="PackSegInputs"),
-        ],
+train_dataloader = loading.train_loader(
+    datasets.cityscapes_segmentation(
+        "train", loading.segmentation_training(size=_size, ratios=(0.75, 1.5), crop=_crop)
     ),
+    _plan,
 )
-test_dataloader = dict(
-    batch_size=1,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="DenseBenchCityscapes",
-        data_root="run:data_root",
-        data_prefix=dict(img_path="cityscapes/leftImg8bit/val", seg_map_path="cityscapes/gtFine/val"),
-        pipeline=[
-            dict(type="LoadImageFromFile"),
-            dict(type="Resize", scale=(224, 128), keep_ratio=True),
-            dict(type="LoadAnnotations"),
-            dict(type="PackSegInputs"),
-        ],
-    ),
+test_dataloader = loading.test_loader(
+    datasets.cityscapes_segmentation("val", loading.segmentation_testing(loading.fit(_size))), batch_size=1
 )
 test_evaluator = dict(type="SegmentationMetric")
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=240)
-test_cfg = dict(type="TestLoop")
-optim_wrapper = dict(
-    type="OptimWrapper",
-    optimizer=dict(type="SGD", lr=0.05, momentum=0.9, weight_decay=0.0005),
-)
-param_scheduler = [
-    dict(type="PolyLR", power=0.9, eta_min=0.0005, begin=0, end=240, by_epoch=False),
-]
+train_cfg = schedules.train_loop(_plan)
+test_cfg = schedules.test_loop()
+optim_wrapper = schedules.sgd(_plan, weight_decay=0.0005)
+param_scheduler = schedules.poly(_plan)

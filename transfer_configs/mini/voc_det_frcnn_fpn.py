@@ -10,9 +10,13 @@ objects marked difficult are trained on. Smaller than the usual: three levels fr
 image, box regression shared by the classes, four images an iteration (more updates count for more than larger batches).
 """
 
+from transfer_configs.parts import backbones, datasets, detectors, loading, schedules
+
 protocol = dict(
     id="mini_voc_det_frcnn_fpn",
     version=1,
+    title="PASCAL VOC object detection, Faster R-CNN with FPN",
+    short_title="VOC det Faster R-CNN FPN",
     track="mini",
     task="detection",
     dataset="voc2012_det",
@@ -26,145 +30,39 @@ protocol = dict(
     ),
 )
 bf16_modules = ["backbone", "neck", "rpn_head.rpn_conv", "roi_head.bbox_head.shared_fcs.*"]
+_plan = protocol["plan"]
+_channels = 64
 
 default_scope = "mmdet"
 model = dict(
     type="FasterRCNN",
-    data_preprocessor=dict(
-        type="DetDataPreprocessor",
-        mean="card:mean",
-        std="card:std",
-        bgr_to_rgb="card:bgr_to_rgb",
-        pad_size_divisor=32,
-        pad_value=0,  # after normalisation: the mean colour
-    ),
-    backbone=dict(
-        type="ResNet",
-        depth="card:depth",
-        out_indices=(0, 1, 2, 3),
-        style="pytorch",
-        frozen_stages=-1,
-        norm_cfg=dict(type="run:norm", requires_grad=True),
-        norm_eval=False,
-    ),
-    neck=dict(
-        type="FPN",
-        in_channels="card:stage_channels",
-        start_level=1,
-        out_channels=64,
-        norm_cfg=dict(type="run:norm", requires_grad=True),
-        num_outs=3,
-    ),
-    rpn_head=dict(
-        type="RPNHead",
-        in_channels=64,
-        feat_channels=64,
-        anchor_generator=dict(type="AnchorGenerator", scales=[4], ratios=[0.5, 1.0, 2.0], strides=[8, 16, 32]),
-        bbox_coder=dict(type="DeltaXYWHBBoxCoder", target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[1.0, 1.0, 1.0, 1.0]),
-        loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
-        loss_bbox=dict(type="L1Loss", loss_weight=1.0),
-    ),
+    data_preprocessor=detectors.preprocessor(divisor=32),
+    backbone=backbones.resnet((0, 1, 2, 3)),
+    neck=detectors.fpn(channels=_channels, levels=3, start=1),
+    rpn_head=detectors.rpn(channels=_channels, strides=[8, 16, 32], scales=[4]),
     roi_head=dict(
         type="StandardRoIHead",
-        bbox_roi_extractor=dict(
-            type="SingleRoIExtractor",
-            roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=1),
-            out_channels=64,
-            featmap_strides=[8, 16],
-            finest_scale=48,
-        ),
-        bbox_head=dict(
-            type="Shared2FCBBoxHead",
-            in_channels=64,
-            fc_out_channels=256,
-            roi_feat_size=7,
-            num_classes=20,
-            bbox_coder=dict(
-                type="DeltaXYWHBBoxCoder", target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[0.1, 0.1, 0.2, 0.2]
-            ),
-            reg_class_agnostic=True,
-            loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
-            loss_bbox=dict(type="L1Loss", loss_weight=1.0),
+        bbox_roi_extractor=detectors.roi_align(7, channels=_channels, strides=[8, 16], sampling=1, finest_scale=48),
+        bbox_head=detectors.box_head(
+            "Shared2FCBBoxHead", channels=_channels, hidden=256, size=7, classes=20, reg_class_agnostic=True
         ),
     ),
-    train_cfg=dict(
-        rpn=dict(
-            assigner=dict(
-                type="MaxIoUAssigner", pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3, match_low_quality=True
-            ),
-            sampler=dict(type="RandomSampler", num=128, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),
-            allowed_border=-1,
-            pos_weight=-1,
-            debug=False,
-        ),
-        rpn_proposal=dict(nms_pre=300, max_per_img=200, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=0),
-        rcnn=dict(
-            assigner=dict(
-                type="MaxIoUAssigner", pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5, match_low_quality=False
-            ),
-            sampler=dict(type="RandomSampler", num=32, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=True),
-            pos_weight=-1,
-            debug=False,
-        ),
-    ),
-    test_cfg=dict(
-        rpn=dict(nms_pre=300, max_per_img=100, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=0),
-        rcnn=dict(score_thr=0.05, nms=dict(type="nms", iou_threshold=0.5), max_per_img=100),
-    ),
+    train_cfg=detectors.two_stage_training(anchors=128, proposals=(300, 200), regions=32, positive=0.5),
+    test_cfg=detectors.two_stage_testing(proposals=(300, 100), detections=100),
 )
 
-train_dataloader = dict(
-    batch_size=4,
-    num_workers=0,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
-    batch_sampler=dict(type="AspectRatioBatchSampler"),
-    dataset=dict(
-        type="DenseBenchVOCDetection",
-        data_root="run:data_root",
-        ann_file="VOCdevkit/VOC2012/ImageSets/Main/train.txt",
-        data_prefix=dict(sub_data_root="VOCdevkit/VOC2012/"),
-        filter_cfg=dict(filter_empty_gt=True),
-        pipeline=[
-            dict(type="LoadImageFromFile"),
-            dict(type="LoadAnnotations", with_bbox=True),
-            dict(type="Resize", scale=(160, 160), keep_ratio=True),
-            dict(type="RandomFlip", prob=0.5),
-            dict(type="PackDetInputs"),
-        ],
-    ),
+_resize = loading.fit((160, 160))
+train_dataloader = loading.train_loader(
+    datasets.voc_detection("train", loading.detection_training(_resize), filter_cfg=dict(filter_empty_gt=True)),
+    _plan,
+    batch_sampler=loading.by_aspect_ratio(),
 )
-test_dataloader = dict(
-    batch_size=8,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="DenseBenchVOCDetection",
-        data_root="run:data_root",
-        ann_file="VOCdevkit/VOC2012/ImageSets/Main/val.txt",
-        data_prefix=dict(sub_data_root="VOCdevkit/VOC2012/"),
-        test_mode=True,
-        pipeline=[
-            dict(type="LoadImageFromFile"),
-            dict(type="Resize", scale=(160, 160), keep_ratio=True),
-            dict(type="LoadAnnotations", with_bbox=True),
-            dict(
-                type="PackDetInputs",
-                meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "instances"),
-            ),
-        ],
-    ),
+test_dataloader = loading.test_loader(
+    datasets.voc_detection("val", loading.detection_testing(_resize, boxes=True), test_mode=True), batch_size=8
 )
 test_evaluator = dict(type="VOCDetectionMetric")
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=260)
-test_cfg = dict(type="TestLoop")
-optim_wrapper = dict(
-    type="OptimWrapper",
-    optimizer=dict(type="SGD", lr=0.02, momentum=0.9, weight_decay=0.0001),
-    paramwise_cfg=dict(norm_decay_mult=0.0),
-    clip_grad=dict(max_norm=10.0, norm_type=2),
-)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=20),
-    dict(type="MultiStepLR", milestones=[195, 240], gamma=0.1, by_epoch=False, begin=0, end=260),
-]
+train_cfg = schedules.train_loop(_plan)
+test_cfg = schedules.test_loop()
+optim_wrapper = schedules.sgd(_plan, weight_decay=0.0001, max_norm=10.0)
+param_scheduler = schedules.steps(_plan, warm_up=20, warm_up_from=0.01, milestones=[195, 240])

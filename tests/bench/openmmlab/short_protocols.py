@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.checkpoints import random_backbone, read_card
-from bench.protocols import Plan, Protocol, hash_config, load_protocol
+from bench.protocols import Protocol, TrainingPlan, hash_config, load_protocol
 from leaderboard.records import Card, DatasetReference
 
 IDS = ("mini_voc_det_frcnn_fpn", "mini_voc_seg_fcn", "mini_coco_mrcnn_fpn", "mini_city_seg_fcn")
@@ -22,7 +22,7 @@ def changed(protocol: Protocol, change: Callable[[dict[str, Any]], None]) -> Pro
     config = copy.deepcopy(dict(protocol.config))
     change(config)
     return dataclasses.replace(
-        protocol, config=config, plan=Plan(**config["protocol"]["plan"]), sha256=hash_config(config)
+        protocol, config=config, plan=TrainingPlan(**config["protocol"]["plan"]), sha256=hash_config(config)
     )
 
 

@@ -1,0 +1,62 @@
+"""The tracks: which protocols are run together, with which seeds and by which rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.errors import BenchError
+
+
+@dataclass(frozen=True)
+class Track:
+    """Protocols that are run together and whose results stand in one table."""
+
+    id: str
+    purpose: str
+    """What it is for, one sentence."""
+    protocols: tuple[str, ...]
+    """Protocol ids: `<track>_<name>` is the file `transfer_configs/<track>/<name>.py`."""
+    seeds: tuple[int, ...]
+    """Fine-tuning seeds; `submit --seeds K` runs the first K."""
+    rules: tuple[str, ...]
+    """What every row of the track has in common, a sentence each."""
+
+
+MINI = Track(
+    id="mini",
+    purpose="Quick screening of a checkpoint, the demo and the tests: small inputs, short schedules, any data root.",
+    protocols=(
+        "mini_voc_det_frcnn_fpn",
+        "mini_voc_seg_fcn",
+        "mini_coco_mrcnn_fpn",
+        "mini_city_seg_fcn",
+    ),
+    seeds=(0, 1, 2),
+    rules=(
+        "The backbone is a torchvision ResNet-18, -34, -50 or -101 with its 7x7 stem; rows of different depth are not "
+        "comparable and the table says which is which.",
+        "Every backbone tensor comes from the checkpoint, bit for bit; necks and heads start at random, from the seed.",
+        "All layers are trained; batch normalization uses batch statistics in training and running statistics in "
+        "evaluation.",
+        "Pixels are normalized as the checkpoint's card says.",
+        "The schedule, the learning rate among it, is the same for every checkpoint: it was fixed on random and "
+        "self-supervised backbones together and is never tuned for a row.",
+        "Only the weights of the last iteration are evaluated, once, without test-time augmentation.",
+        "A row is the mean over the seeds; a run that diverges stays in the table as failed.",
+        "Values of this track are not comparable with any published value.",
+    ),
+)
+
+TRACKS: tuple[Track, ...] = (MINI,)
+
+
+def find_track(track_id: str) -> Track:
+    """The track called `track_id`.
+
+    Raises:
+        BenchError: there is none; the message names those that exist.
+    """
+    for track in TRACKS:
+        if track.id == track_id:
+            return track
+    raise BenchError(f"there is no track {track_id!r}: choose one of {', '.join(track.id for track in TRACKS)}")

@@ -1,0 +1,27 @@
+"""The checkpoint's network as it stands in a model."""
+
+from typing import Any
+
+
+def resnet(out_indices: tuple[int, ...], **more: Any) -> dict[str, Any]:
+    """The checkpoint's ResNet with every layer trained and batch normalization in training mode.
+
+    Args:
+        out_indices: the stages that neck or head read, from 0 (C2, stride 4) to 3 (C5, stride 32).
+        more: further arguments of the libraries' `ResNet`, such as `strides` and `dilations`.
+    """
+    return dict(
+        type="ResNet",
+        depth="card:depth",
+        out_indices=out_indices,
+        style="pytorch",
+        frozen_stages=-1,
+        norm_cfg=batch_norm(),
+        norm_eval=False,
+        **more,
+    )
+
+
+def batch_norm() -> dict[str, Any]:
+    """Trained batch normalization, synchronized where several processes share the batch."""
+    return dict(type="run:norm", requires_grad=True)

@@ -1,0 +1,95 @@
+"""From files to batches: pipelines of one image, and the loaders that run them."""
+
+from typing import Any
+
+Size = tuple[int, int]
+Pipeline = list[dict[str, Any]]
+
+
+def fit(size: Size) -> dict[str, Any]:
+    """Resize until the image just fits into `size` (long side, short side; either may be the width)."""
+    return dict(type="Resize", scale=size, keep_ratio=True)
+
+
+def detection_training(resize: dict[str, Any], *, masks: bool = False) -> Pipeline:
+    """Load with boxes (and `masks`), `resize`, flip every second image."""
+    shapes = dict(with_mask=True) if masks else dict()
+    return [
+        dict(type="LoadImageFromFile"),
+        dict(type="LoadAnnotations", with_bbox=True, **shapes),
+        resize,
+        dict(type="RandomFlip", prob=0.5),
+        dict(type="PackDetInputs"),
+    ]
+
+
+def detection_testing(resize: dict[str, Any], *, boxes: bool) -> Pipeline:
+    """Load and `resize`; with the annotated `boxes` where the metric reads them from the sample."""
+    annotations = [dict(type="LoadAnnotations", with_bbox=True)] if boxes else []
+    kept = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", *(["instances"] if boxes else []))
+    return [
+        dict(type="LoadImageFromFile"),
+        resize,
+        *annotations,
+        dict(type="PackDetInputs", meta_keys=kept),
+    ]
+
+
+def segmentation_training(*, size: Size, ratios: tuple[float, float], crop: Size) -> Pipeline:
+    """Load, resize at random, crop so that no class fills more than three quarters, flip every second image.
+
+    Args:
+        size: what the image fits into at ratio 1 (long side, short side).
+        ratios: between which the ratio is drawn.
+        crop: height and width.
+    """
+    return [
+        dict(type="LoadImageFromFile"),
+        dict(type="LoadAnnotations"),
+        dict(type="RandomResize", scale=size, ratio_range=ratios, keep_ratio=True),
+        dict(type="RandomCrop", crop_size=crop, cat_max_ratio=0.75),
+        dict(type="RandomFlip", prob=0.5),
+        dict(type="PackSegInputs"),
+    ]
+
+
+def segmentation_testing(resize: dict[str, Any]) -> Pipeline:
+    """Load and `resize` the image; the labels keep their own size."""
+    return [
+        dict(type="LoadImageFromFile"),
+        resize,
+        dict(type="LoadAnnotations"),
+        dict(type="PackSegInputs"),
+    ]
+
+
+def train_loader(dataset: dict[str, Any], plan: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Shuffled batches without end, of the plan's `batch_size`.
+
+    Args:
+        dataset: from `datasets`.
+        plan: the protocol's.
+        more: further arguments of mmengine's loader, such as `batch_sampler`.
+    """
+    return dict(
+        batch_size=plan["batch_size"],
+        num_workers=0,
+        sampler=dict(type="InfiniteSampler", shuffle=True),
+        dataset=dataset,
+        **more,
+    )
+
+
+def test_loader(dataset: dict[str, Any], *, batch_size: int) -> dict[str, Any]:
+    """Every image once, in order."""
+    return dict(
+        batch_size=batch_size,
+        num_workers=0,
+        sampler=dict(type="DefaultSampler", shuffle=False),
+        dataset=dataset,
+    )
+
+
+def by_aspect_ratio() -> dict[str, Any]:
+    """A batch sampler that puts wide images together and tall ones, so that little is padded."""
+    return dict(type="AspectRatioBatchSampler")

@@ -1,0 +1,64 @@
+"""Optimizer and schedule from the protocol's plan, so that each of its numbers stands once.
+
+`plan` is `protocol["plan"]`: `batch_size`, `iterations`, `learning_rate`, `final_learning_rate`, `norm_weight_decay`.
+"""
+
+from typing import Any
+
+
+def train_loop(plan: dict[str, Any]) -> dict[str, Any]:
+    """All the plan's iterations, without evaluation in between."""
+    return dict(type="IterBasedTrainLoop", max_iters=plan["iterations"])
+
+
+def test_loop() -> dict[str, Any]:
+    """One evaluation, after the last iteration."""
+    return dict(type="TestLoop")
+
+
+def sgd(plan: dict[str, Any], *, weight_decay: float, max_norm: float | None = None) -> dict[str, Any]:
+    """SGD with momentum .9 at the plan's learning rate.
+
+    Args:
+        plan: the protocol's.
+        weight_decay: of all parameters but those of batch normalization, which have the plan's.
+        max_norm: gradients are scaled down to this L2 norm; None does not clip.
+    """
+    optimizer = dict(
+        type="OptimWrapper",
+        optimizer=dict(type="SGD", lr=plan["learning_rate"], momentum=0.9, weight_decay=weight_decay),
+    )
+    if plan["norm_weight_decay"] != weight_decay:
+        optimizer["paramwise_cfg"] = dict(norm_decay_mult=plan["norm_weight_decay"] / weight_decay)
+    if max_norm is not None:
+        optimizer["clip_grad"] = dict(max_norm=max_norm, norm_type=2)
+    return optimizer
+
+
+def steps(plan: dict[str, Any], *, warm_up: int, warm_up_from: float, milestones: list[int]) -> list[dict[str, Any]]:
+    """Linear warm-up, then a tenth of the learning rate from each milestone on.
+
+    Args:
+        plan: the protocol's; its final learning rate must be what the milestones leave.
+        warm_up: iterations.
+        warm_up_from: share of the learning rate at the first iteration.
+        milestones: iterations at which the learning rate drops.
+    """
+    return [
+        dict(type="LinearLR", start_factor=warm_up_from, by_epoch=False, begin=0, end=warm_up),
+        dict(type="MultiStepLR", milestones=milestones, gamma=0.1, by_epoch=False, begin=0, end=plan["iterations"]),
+    ]
+
+
+def poly(plan: dict[str, Any], *, power: float = 0.9) -> list[dict[str, Any]]:
+    """From the plan's learning rate to its final one, along (1 - progress) ** `power`."""
+    return [
+        dict(
+            type="PolyLR",
+            power=power,
+            eta_min=plan["final_learning_rate"],
+            begin=0,
+            end=plan["iterations"],
+            by_epoch=False,
+        ),
+    ]

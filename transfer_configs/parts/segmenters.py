@@ -1,0 +1,69 @@
+"""Semantic segmentation by convolutional heads."""
+
+from typing import Any
+
+from transfer_configs.parts.backbones import batch_norm
+
+
+def preprocessor(crop: tuple[int, int]) -> dict[str, Any]:
+    """Normalization as the card says; smaller images are padded to `crop` (height, width) with the mean color."""
+    return dict(
+        type="SegDataPreProcessor",
+        mean="card:mean",
+        std="card:std",
+        bgr_to_rgb="card:bgr_to_rgb",
+        size=crop,
+        pad_val=0,  # after normalization: the mean color
+        seg_pad_val=255,
+    )
+
+
+def fcn_head(
+    *,
+    in_channels: str,
+    in_index: int | tuple[int, ...],
+    convolutions: int,
+    channels: int,
+    classes: int,
+    align_corners: bool = False,
+    **more: Any,
+) -> dict[str, Any]:
+    """3x3 convolutions, dropout of .1 and a classifier of each cell; label 255 has no loss.
+
+    Args:
+        in_channels: slot with the channels of what it reads.
+        in_index: which of the backbone's outputs it reads.
+        convolutions: how many.
+        channels: of each convolution.
+        classes: background among them where the data set has it.
+        align_corners: how scores are resized.
+        more: further arguments of `FCNHead`; they replace what is set here.
+    """
+    return (
+        dict(
+            type="FCNHead",
+            in_channels=in_channels,
+            in_index=in_index,
+            channels=channels,
+            num_convs=convolutions,
+            concat_input=False,
+            dropout_ratio=0.1,
+            num_classes=classes,
+            norm_cfg=batch_norm(),
+            align_corners=align_corners,
+            loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True),
+        )
+        | more
+    )
+
+
+def fcn8_head(*, channels: int, classes: int) -> dict[str, Any]:
+    """One convolution on the last three stages, resized to stride 8 and joined, as FCN-8s does with scores."""
+    return fcn_head(
+        in_channels="card:upper_channels",
+        in_index=(0, 1, 2),
+        input_transform="resize_concat",  # to the size of the first: stride 8
+        convolutions=1,
+        channels=channels,
+        classes=classes,
+    )
