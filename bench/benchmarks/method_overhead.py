@@ -4,7 +4,8 @@
 
 All methods have the same backbone, view size, batch and precision, and take steps on finished views of synthetic
 images that lie on the device. Views besides two, and small crops of multi-crop, are a method's own and stay: the
-table says which views each method has. Rounds are interleaved; times are compared round by round.
+table says which views each method has. One method at a time is on the device beside MoCo v2: each round of the method
+lies between two of MoCo v2, and its time is compared with their mean.
 
 Memory is the peak of a process of its own that takes a few steps: allocated on a GPU, resident on a CPU, where it
 contains some hundred MiB of libraries.
@@ -12,6 +13,7 @@ contains some hundred MiB of libraries.
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import statistics
@@ -21,6 +23,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -72,11 +75,11 @@ def equalised(recipe: Recipe, *, backbone: str, view_size: int, batch_size: int,
     return replace(recipe, method=method, batch_size=batch_size, precision=precision)  # type: ignore[arg-type]
 
 
-def synthetic_views(trainee: Trainee, source: ImageSource) -> list[list[View]]:
-    """Finished views of `BATCHES` batches on the device, cut from the synthetic images as from any others."""
+def synthetic_views(trainee: Trainee, source: ImageSource, batches: int = BATCHES) -> list[list[View]]:
+    """Finished views of some batches on the device, cut from the synthetic images as from any others."""
     plan, place = trainee.method.plan, trainee.place
     made = []
-    for epoch in range(BATCHES):
+    for epoch in range(batches):
         drawn = crop_batches(source, plan, batch_size=trainee.recipe.batch_size, seed=0, epoch=epoch, workers=0)
         views = [finish(c.to(place.device), spec, plan) for c, spec in zip(next(drawn), plan.specs, strict=True)]
         for view in views:
@@ -90,27 +93,79 @@ def overhead(
 ) -> list[dict[str, Any]]:
     """For each recipe its step time, and its time and memory over those of the first."""
     peaks = [_peak_in_own_process(recipe, str(device)) if memory else None for recipe in recipes]
-    source = _source(recipes[0])
+    turns = {"rounds": rounds, "warmup": warmup, "steps": steps}
     with tempfile.TemporaryDirectory() as folder:
-        contestants = []
-        for recipe in recipes:
-            (Path(folder) / recipe.name).mkdir()
-            trainee = Trainee(recipe, source, device, Path(folder) / recipe.name)
-            contestants.append(Contestant(recipe.name, _Steps(trainee, source)))
-        seconds = measure(contestants, device, rounds=rounds, warmup=warmup, steps=steps)
-    base = seconds[recipes[0].name]
+        base = Steps(recipes[0], device, Path(folder))
+        seconds = measure([Contestant("base", base)], device, **turns)["base"]
+        rows = [_row(recipes[0], seconds, seconds), *(beside(base, recipe, device, **turns) for recipe in recipes[1:])]
     return [
-        {
-            "recipe": recipe.name,
-            "views": views_in_words(recipe),
-            "seconds": seconds[recipe.name],
-            "median_seconds": statistics.median(seconds[recipe.name]),
-            "time_over_base": asdict(compare(seconds[recipe.name], base)),
-            "peak_memory_mib": peak,
-            "memory_over_base": peak / peaks[0] if peak and peaks[0] else None,
-        }
-        for recipe, peak in zip(recipes, peaks, strict=True)
+        row | {"peak_memory_mib": peak, "memory_over_base": peak / peaks[0] if peak and peaks[0] else None}
+        for row, peak in zip(rows, peaks, strict=True)
     ]
+
+
+class Steps:
+    """A method with finished views on the device. Opened, it gives its step.
+
+    `folder` keeps what the method prepares. The synthetic images have `side` pixels a side: by default half as many
+    again as the largest view.
+    """
+
+    def __init__(
+        self, recipe: Recipe, device: torch.device, folder: Path, *, side: int | None = None, batches: int = BATCHES
+    ) -> None:
+        source = _source(recipe, side)
+        self._trainee = Trainee(recipe, source, device, folder)
+        self._views = synthetic_views(self._trainee, source, batches)
+
+    @contextmanager
+    def __call__(self) -> Iterator[Step]:
+        """The step, on the batches in turns."""
+        turn = endless(len(self._views))
+        yield lambda: self._trainee.take(self._views[next(turn)])
+
+
+def beside(
+    base: Steps,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    rounds: int,
+    warmup: int,
+    steps: int,
+    side: int | None = None,
+    batches: int = BATCHES,
+) -> dict[str, Any]:
+    """The step time of `recipe`, also over that of `base`, which has its turns before and after each of the method's.
+
+    The method is built here and gone afterwards: only `base` is on the device beside it.
+    """
+    turns = {"warmup": warmup, "steps": steps}
+    with tempfile.TemporaryDirectory() as folder:
+        found = Contestant(recipe.name, Steps(recipe, device, Path(folder), side=side, batches=batches))
+        seconds = measure([Contestant("", base), found], device, rounds=rounds, **turns)
+        last = measure([Contestant("", base)], device, rounds=1, **turns)
+    del found
+    release(device)
+    return _row(recipe, seconds[recipe.name], [(a + b) / 2 for a, b in pairwise(seconds[""] + last[""])])
+
+
+def release(device: torch.device) -> None:
+    """Give back the device memory of what nothing refers to any more."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _row(recipe: Recipe, seconds: list[float], base: list[float]) -> dict[str, Any]:
+    return {
+        "recipe": recipe.name,
+        "views": views_in_words(recipe),
+        "seconds": seconds,
+        "median_seconds": statistics.median(seconds),
+        "base_seconds": base,
+        "time_over_base": asdict(compare(seconds, base)),
+    }
 
 
 def views_in_words(recipe: Recipe) -> str:
@@ -130,21 +185,10 @@ def peak_memory(recipe: Recipe, device: str) -> float:
     return peak_memory_mib(torch.device(device))
 
 
-class _Steps:
-    """Steps on views that are made once and stay on the device."""
-
-    def __init__(self, trainee: Trainee, source: ImageSource) -> None:
-        self._trainee, self._views = trainee, synthetic_views(trainee, source)
-
-    @contextmanager
-    def __call__(self) -> Iterator[Step]:
-        turn = endless(BATCHES)
-        yield lambda: self._trainee.take(self._views[next(turn)])
-
-
-def _source(recipe: Recipe) -> SyntheticImages:
-    largest = max(spec.size for spec in recipe.method.build().plan.specs)
-    return SyntheticImages(recipe.batch_size, largest * 3 // 2)
+def _source(recipe: Recipe, side: int | None = None) -> SyntheticImages:
+    if side is None:
+        side = max(spec.size for spec in recipe.method.build().plan.specs) * 3 // 2
+    return SyntheticImages(recipe.batch_size, side)
 
 
 def _peak_in_own_process(recipe: Recipe, device: str) -> float:

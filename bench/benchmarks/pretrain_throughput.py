@@ -17,6 +17,7 @@ import statistics
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,8 @@ from bench.benchmarks import lightly_step
 from bench.benchmarks.pil_pipeline import PillowDataset, ViewTransforms, as_views, batches
 from bench.benchmarks.rounds import Contestant, Step, compare, endless, in_words, machine, measure, output, start
 from bench.benchmarks.trainee import Trainee
+from pretrain.acceleration import PLAIN, Acceleration
+from pretrain.device_gaps import DeviceGaps
 from pretrain.feed import feed
 from pretrain.images import ImageSource, open_images, steps_per_epoch
 from pretrain.methods import all_recipes
@@ -60,8 +63,8 @@ def throughput(
     with tempfile.TemporaryDirectory() as folder:
         trainee = Trainee(recipe, source, device, Path(folder))
         contestants = [
-            Contestant("ours", lambda: _ours(trainee, source, workers)),
-            Contestant("device", _Device(trainee, source)),
+            Contestant("ours", lambda: fed_steps(trainee, source, workers)),
+            Contestant("device", StepsOnDevice(trainee, source, workers)),
             Contestant("pillow", lambda: _pillow(trainee, source, workers)),
         ]
         reason = lightly_step.unavailable(recipe)
@@ -81,12 +84,31 @@ def throughput(
 
 
 @contextmanager
-def _ours(trainee: Trainee, source: ImageSource, workers: int) -> Iterator[Step]:
-    with closing(_fed(trainee, source, workers)) as fed:
-        yield lambda: trainee.take(*next(fed))
+def fed_steps(
+    trainee: Trainee,
+    source: ImageSource,
+    workers: int,
+    acceleration: Acceleration = PLAIN,
+    gaps: DeviceGaps | None = None,
+) -> Iterator[Step]:
+    """The steps of training end to end, behind a pipeline of their own; `gaps` learns when each begins and ends."""
+
+    def step() -> None:
+        views, waited = next(fed)
+        if gaps is not None:
+            gaps.step_begins()
+        trainee.take(views, waited)
+        if gaps is not None:
+            gaps.step_ends()
+
+    with acceleration.applied(trainee.place.device), closing(fed_views(trainee, source, workers, acceleration)) as fed:
+        yield step
 
 
-def _fed(trainee: Trainee, source: ImageSource, workers: int) -> Generator[tuple[list[View], float], None, None]:
+def fed_views(
+    trainee: Trainee, source: ImageSource, workers: int, acceleration: Acceleration = PLAIN
+) -> Generator[tuple[list[View], float], None, None]:
+    """Finished views without end, as the training loop gets them."""
     per_epoch = steps_per_epoch(len(source), trainee.recipe.batch_size)
     return feed(
         source,
@@ -99,21 +121,30 @@ def _fed(trainee: Trainee, source: ImageSource, workers: int) -> Generator[tuple
         seed=0,
         workers=workers,
         on_damaged="error",
+        prefetch=acceleration.prefetch,
     )
 
 
-class _Device:
+class StepsOnDevice:
     """Opens the pipeline that is none: views are made once and stay."""
 
-    def __init__(self, trainee: Trainee, source: ImageSource) -> None:
-        with closing(_fed(trainee, source, 0)) as fed:
+    def __init__(self, trainee: Trainee, source: ImageSource, workers: int) -> None:
+        with closing(fed_views(trainee, source, min(workers, ON_DEVICE))) as fed:
             self._views = [views for _, (views, _) in zip(range(ON_DEVICE), fed, strict=False)]
-        self._trainee = trainee
+        self._trainee, self._acceleration = trainee, PLAIN
+
+    def under(self, acceleration: Acceleration) -> StepsOnDevice:
+        """The same steps on the same views, with other switches."""
+        other = copy(self)
+        other._acceleration = acceleration
+        return other
 
     @contextmanager
     def __call__(self) -> Iterator[Step]:
+        """The steps."""
         turn = endless(len(self._views))
-        yield lambda: self._trainee.take(self._views[next(turn)])
+        with self._acceleration.applied(self._trainee.place.device):
+            yield lambda: self._trainee.take(self._views[next(turn)])
 
 
 @contextmanager

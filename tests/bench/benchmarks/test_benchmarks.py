@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,8 +175,8 @@ def test_overhead_of_methods_over_the_first(capsys: pytest.CaptureFixture[str]) 
     base, dense = report["methods"]
     assert base["recipe"] == "moco-v2-mini" and base["time_over_base"] == {"median": 1.0, "low": 1.0, "high": 1.0}
     assert dense["views"] == base["views"] == "2 x 64"
-    ratios = [a / b for a, b in zip(dense["seconds"], base["seconds"], strict=True)]
-    assert dense["time_over_base"]["median"] == pytest.approx(sum(ratios) / 2)
+    ratios = [a / b for a, b in zip(dense["seconds"], dense["base_seconds"], strict=True)]
+    assert len(ratios) == 2 and dense["time_over_base"]["median"] == pytest.approx(sum(ratios) / 2)
     with pytest.raises(BenchError, match="at least two"):
         method_overhead.main(recipes=["moco-v2-mini"])
 
@@ -218,3 +220,28 @@ def test_a_command_ends_with_its_message(capsys: pytest.CaptureFixture[str]) -> 
         start(fail)
     assert ended.value.code == 1
     assert capsys.readouterr().err == "error: too little of [everything]\n"
+
+
+def test_a_method_is_measured_between_turns_of_the_base_and_leaves_the_device(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    taken: list[str] = []
+    alive: weakref.WeakSet[Trainee] = weakref.WeakSet()
+
+    class Watched(Trainee):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            alive.add(self)
+
+        def take(self, views: Sequence[View], waited: float = 0.0) -> None:
+            taken.append(self.recipe.name)
+
+    monkeypatch.setattr(method_overhead, "Trainee", Watched)
+    base = method_overhead.Steps(tiny("moco-v2-mini"), CPU, tmp_path, batches=1)
+    turns = {"rounds": 2, "warmup": 1, "steps": 1}
+    for name in ("densecl-mini", "moco-v1-mini"):
+        row = method_overhead.beside(base, tiny(name), CPU, **turns)
+        assert (row["recipe"], len(row["seconds"]), len(row["base_seconds"])) == (name, 2, 2)
+        assert taken == ["moco-v2-mini", "moco-v2-mini", name, name] * 2 + ["moco-v2-mini"] * 2
+        assert [trainee.recipe.name for trainee in alive] == ["moco-v2-mini"]
+        taken.clear()
