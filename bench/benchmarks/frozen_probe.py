@@ -38,6 +38,7 @@ from bench.datasets.names import VOID
 from bench.errors import BenchError
 from bench.metrics.segmentation import confusion_matrix, segmentation_scores
 from pretrain.backbones import ResNet
+from pretrain.pictures import open_picture
 from pretrain.processes import joined
 
 SIZE = (192, 256)
@@ -101,10 +102,10 @@ def read_splits(root: Path, dataset: str) -> dict[str, Labelled]:
         pixels, labels = [], []
         masks = [path for path in split.annotations if path.suffix == ".png"]  # the others are lists of ids
         for image, mask in zip(split.images, masks, strict=True):
-            with Image.open(image) as picture:
+            with open_picture(image) as picture:
                 scaled = picture.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
             pixels.append(torch.from_numpy(np.array(scaled)).permute(2, 0, 1))
-            with Image.open(mask) as picture:
+            with open_picture(mask) as picture:
                 labels.append(torch.from_numpy(np.array(picture.resize((width, height), Image.Resampling.NEAREST))))
         splits[name] = Labelled([path.name for path in split.images], torch.stack(pixels), torch.stack(labels))
     return splits

@@ -15,6 +15,7 @@ from torchvision import transforms
 from bench.errors import BenchError
 from pretrain.augment import ColorJitter, GaussianBlur, Grayscale, Solarize
 from pretrain.images import ImageSource
+from pretrain.pictures import open_picture
 from pretrain.views import ColourOp, View, ViewPlan, ViewSpec
 
 
@@ -31,7 +32,7 @@ class PillowDataset(Dataset[list[Tensor]]):
         return len(self.source)
 
     def __getitem__(self, index: int) -> list[Tensor]:
-        with Image.open(self.source.root / self.source.name(index)) as picture:
+        with open_picture(self.source.root / self.source.name(index)) as picture:
             image = picture.convert("RGB")
         return self.transform(image)
 

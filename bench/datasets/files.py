@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from bench.datasets.report import Findings
+from pretrain.pictures import open_picture
 
 THOROUGH_BYTES: Final = 2**30
 """Up to so many bytes of images in a data set, every image is decoded and hashed; beyond, only headers are read."""
@@ -39,24 +40,25 @@ class ImageFiles:
             return None
         try:
             if not self.thorough:
-                with PillowImage.open(path) as image:
+                with quiet(), open_picture(path) as image:
                     return image.size
             content = path.read_bytes()
             self.sha256[path] = hashlib.sha256(content).hexdigest()
-            with quiet(), PillowImage.open(io.BytesIO(content)) as image:
+            with quiet(), open_picture(io.BytesIO(content)) as image:
                 image.load()
                 return image.size
         except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError) as error:
-            self.findings.error("damaged images", f"{relative(path, self.root)} is damaged: {_reason(error)}")
+            self.findings.error("damaged images", f"{relative(path, self.root)} is damaged: {error}")
             return None
 
 
 class quiet(warnings.catch_warnings):  # noqa: N801
-    """Without Pillow's remarks about odd but readable metadata."""
+    """Without Pillow's remarks about odd but readable metadata, and about sizes that `open_picture` refuses."""
 
     def __enter__(self) -> None:
         super().__enter__()
         warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
 
 
 def read_labels(path: Path, root: Path, findings: Findings) -> npt.NDArray[np.uint8] | None:
@@ -66,7 +68,7 @@ def read_labels(path: Path, root: Path, findings: Findings) -> npt.NDArray[np.ui
         findings.error("missing masks", f"{name} is missing")
         return None
     try:
-        with quiet(), PillowImage.open(path) as image:
+        with quiet(), open_picture(path) as image:
             if image.mode not in ("L", "P"):
                 findings.error(
                     "masks of a wrong type",
@@ -75,7 +77,7 @@ def read_labels(path: Path, root: Path, findings: Findings) -> npt.NDArray[np.ui
                 return None
             return np.asarray(image)
     except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError) as error:
-        findings.error("damaged masks", f"{name} is damaged: {_reason(error)}")
+        findings.error("damaged masks", f"{name} is damaged: {error}")
         return None
 
 
@@ -89,11 +91,6 @@ def same_size(
             "masks of another size than their image",
             f"{name} is {width}x{height}, but its image {image} is {size[0]}x{size[1]}",
         )
-
-
-def _reason(error: Exception) -> str:
-    text = str(error)
-    return "not an image" if "cannot identify" in text else text
 
 
 def relative(path: Path, root: Path) -> str:

@@ -1,12 +1,13 @@
 import io
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from pycocotools.coco import COCO
 from rich.console import Console
 
@@ -165,7 +166,37 @@ class TestImages:
     def test_not_an_image(self, root, dataset):
         path = first_image(root, dataset)
         path.write_bytes(b"<html>404</html>")
-        assert only_error(root, dataset) == f"{path.relative_to(root)} is damaged: not an image"
+        name = path.relative_to(root)
+        reason = "not an image in a format that is read (JPEG, PNG, WebP, BMP, TIFF, PPM)"
+        assert only_error(root, dataset) == f"{name} is damaged: {reason}"
+
+    def test_postscript_runs_no_program(self, root, dataset, tmp_path, monkeypatch):
+        """Pillow would hand it to Ghostscript, a program of the machine's that runs the file as a program."""
+        called = tmp_path / "called"
+        ghostscript = tmp_path / "gs"
+        ghostscript.write_text(f"#!/bin/sh\necho 10.0; touch {called}\n")
+        ghostscript.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # Pillow looks for it once
+        path = first_image(root, dataset)
+        path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 160 128\n%%EndComments\nshowpage\n%%EOF\n")
+        assert "not an image in a format that is read" in only_error(root, dataset)
+        assert not called.exists()
+
+    @pytest.mark.parametrize("thorough", [True, False])
+    @pytest.mark.parametrize(("width", "height"), [(30000, 20000), (10000, 10000)])
+    def test_of_too_many_pixels(self, root, dataset, width, height, thorough, monkeypatch):
+        """A small file can hold so many that decoding takes all memory: the header is enough to refuse it."""
+        if not thorough:
+            monkeypatch.setattr(files_module, "THOROUGH_BYTES", 1000)
+        path = first_image(root, dataset)
+        jpeg = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(jpeg, "JPEG")
+        content = bytearray(jpeg.getvalue())
+        at = content.index(b"\xff\xc0") + 5  # the frame's header: marker, length, bits, height, width
+        content[at : at + 4] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+        path.write_bytes(content)
+        assert "more than the 89,478,485 pixels that are decoded; scale it down" in only_error(root, dataset)
 
     def test_of_another_size(self, root, dataset):
         path = first_image(root, dataset)
