@@ -23,6 +23,7 @@ PACKAGES = (
     "onedl-mmsegmentation",
     "pycocotools",
     "opencv-python-headless",
+    "simplejpeg",
 )
 
 
