@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Group
 from torch import Tensor
 
 from bench.checkpoints.architectures import (
@@ -21,7 +20,6 @@ from bench.checkpoints.containers import Container, file_sha256, read_container
 from bench.checkpoints.layouts import Candidate, choose, find_candidates
 from bench.checkpoints.leftovers import UNEXPLAINED, LeftOver, classify
 from bench.checkpoints.mismatch import explain, foreign, summarise
-from bench.checkpoints.rendering import render
 from bench.checkpoints.values import check_values
 from bench.errors import BenchError
 
@@ -75,10 +73,6 @@ class Inspection:
     def filled(self) -> int:
         """Number of expected tensors that the file fills."""
         return sum(row.status == "filled" for row in self.rows)
-
-    def render(self, *, verbose: bool = False) -> Group:
-        """The tables for a terminal (`rich.print` shows them): a line a stage, or a line a tensor if `verbose`."""
-        return render(self, verbose=verbose)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

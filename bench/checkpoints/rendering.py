@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from bench.checkpoints.architectures import stage
-
-if TYPE_CHECKING:
-    from bench.checkpoints.inspection import Inspection
+from bench.checkpoints.inspection import Inspection
 
 _STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 

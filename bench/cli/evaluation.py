@@ -44,12 +44,13 @@ def inspect(checkpoint: Path, *, prefix: str | None = None, verbose: bool = Fals
         List every tensor.
     """
     from bench.checkpoints import inspect_checkpoint
+    from bench.checkpoints.rendering import render
 
     inspection = inspect_checkpoint(checkpoint, prefix=prefix)
     if as_json:
         print_json(inspection.to_dict())
     else:
-        Console().print(inspection.render(verbose=verbose))
+        Console().print(render(inspection, verbose=verbose))
     return 1 if inspection.problems else 0
 
 

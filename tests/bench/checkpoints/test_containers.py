@@ -51,7 +51,7 @@ def test_truncated_files_are_refused(good_file: tuple[str, Path], share: float) 
     _, path = good_file
     data = path.read_bytes()
     path.write_bytes(data[: min(int(len(data) * share), len(data) - 1)])
-    with pytest.raises(BenchError, match=re.escape(str(path)) + ".*(truncated|damaged|not a checkpoint)"):
+    with pytest.raises(BenchError, match=re.escape(str(path)) + ".*(truncated|damaged|not a checkpoint|cut off)"):
         read_container(path)
 
 
@@ -83,7 +83,7 @@ def test_empty_file_and_missing_file(tmp_path: Path) -> None:
         (b"hello, I am a text file", "not a checkpoint"),
         (b"\x00" * 100, "not a checkpoint"),
         (b"\xff" * 8 + b"{", "truncated"),
-        (b"\x02" + b"\x00" * 7 + b"{]", "header is damaged"),
+        (b"\x02" + b"\x00" * 7 + b"{]", "not a whole safetensors file"),
     ],
 )
 def test_other_files_say_what_they_are(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -108,7 +108,10 @@ def test_a_malicious_pickle_runs_nothing(tmp_path: Path, container: str) -> None
         torch.save(payload, path, _use_new_zipfile_serialization=container == "torch zip")
     else:
         path.write_bytes(pickle.dumps(payload, protocol=int(container[-1])))
-    with pytest.raises(BenchError, match=r"refused.*(posix|nt)\.system.*[Nn]othing of it was run"):
+    what = r"(posix|nt)\.system" if container.startswith("torch") else "a plain Python pickle"
+    with pytest.raises(
+        BenchError, match=rf"{re.escape(str(path))}: refused.*{what}.*othing of it was run.*safetensors"
+    ):
         read_container(path)
     assert not trap.exists()
     buffer = io.BytesIO(pickle.dumps(RunsCode(trap)))

@@ -14,6 +14,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from bench.checkpoints import Inspection, inspect_checkpoint
 from bench.checkpoints.inspection import read_backbone
+from bench.checkpoints.rendering import render
 from bench.errors import BenchError
 
 Save = Callable[..., Path]
@@ -22,7 +23,7 @@ Save = Callable[..., Path]
 def text(inspection: Inspection, *, verbose: bool = False) -> str:
     console = Console(width=200, force_terminal=False)
     with console.capture() as captured:
-        console.print(inspection.render(verbose=verbose))
+        console.print(render(inspection, verbose=verbose))
     return captured.get()
 
 
