@@ -22,7 +22,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from bench.errors import BenchError
-from leaderboard.records import DatasetReference
+from bench.protocols import Protocol, load_protocol
+from leaderboard.records import DatasetReference, result_key
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Run:
     results: Path
     """Folder of the result store."""
     key: str
+    protocol_file: Path | None = None
+    """The file of a protocol from outside; None for one of DenseBench's own."""
 
     @property
     def log(self) -> Path:
@@ -103,14 +106,28 @@ def fine_tune(run: Run, threads: int) -> None:
     import torch
 
     from bench.openmmlab.runner import run_transfer
-    from bench.protocols import load_protocol
     from leaderboard.store import ResultStore
 
     torch.set_num_threads(threads)
     cv2.setNumThreads(0)
-    protocol = load_protocol(run.protocol)
+    protocol = read_run_protocol(run)
     result = run_transfer(protocol, run.checkpoint, run.data_root, run.dataset, run.seed, run.folder)
     ResultStore(run.results).add(result)
+
+
+def read_run_protocol(run: Run) -> Protocol:
+    """The run's protocol, read again in the run's process.
+
+    Raises:
+        BenchError: it is not what was planned, because its file or the checkpoint's card was changed since.
+    """
+    from bench.checkpoints import read_card
+
+    protocol = load_protocol(str(run.protocol_file or run.protocol))
+    card = read_card(run.checkpoint / "card.json")
+    if result_key(card.sha256, protocol.sha256, run.dataset.fingerprint, run.seed) != run.key:
+        raise BenchError(f"{protocol.config_file} or {run.checkpoint} was changed meanwhile: repeat the command")
+    return protocol
 
 
 def _in_process(execute: Callable[[Run, int], None], run: Run, threads: int) -> None:

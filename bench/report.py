@@ -7,14 +7,14 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.jobs import Outcome
-from bench.submit import Plan, Submission
+from bench.submit import Submission, SubmissionPlan
 from leaderboard.store import ResultStore
 
 
 class RunReporter:
     """Prints a line for each run that ends: how many are done, the headline figure, the time."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: SubmissionPlan) -> None:
         self.console = Console(soft_wrap=True, highlight=False)
         self.name = plan.card.name
         self.total, self.ended = len(plan.done) + len(plan.todo), len(plan.done)

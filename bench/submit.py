@@ -11,8 +11,8 @@ from bench.checkpoints import import_checkpoint
 from bench.datasets import check
 from bench.errors import BenchError
 from bench.jobs import Outcome, Run, available_cores, fine_tune, run_all
-from bench.protocols import Protocol, load_protocol
-from bench.tracks import find_track
+from bench.protocols import Protocol, builtin_ids, is_outside, load_protocol
+from bench.tracks import Track, find_track
 from leaderboard.records import Card, DatasetReference, Result, result_key
 from leaderboard.store import ResultStore
 
@@ -32,7 +32,7 @@ class Submission:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SubmissionPlan:
     """The runs of a submission: those that have a result already and those that are to be executed."""
 
     card: Card
@@ -50,11 +50,12 @@ def plan_submission(
     protocols: Sequence[str] = (),
     seeds: int | None = None,
     **card_fields: Any,
-) -> Plan:
+) -> SubmissionPlan:
     """Import `checkpoint`, check the data sets, and list the runs of `track` (or of `protocols` alone).
 
-    `seeds` runs the track's first seeds only; `card_fields` go to `import_checkpoint`. Every input is checked
-    before the first run starts.
+    `protocols` are ids of the track, or protocols from outside: files (their code is executed) and those of installed
+    packages, which run with the track's seeds. `seeds` runs the first seeds only; `card_fields` go to
+    `import_checkpoint`. Every input is checked before the first run starts.
 
     Raises:
         BenchError: the checkpoint, a protocol's name or a data set is not usable.
@@ -70,11 +71,11 @@ def plan_submission(
         for seed in seed_list
         for protocol in chosen
     ]
-    return Plan(card, [r for r in runs if r.key in finished], [r for r in runs if r.key not in finished])
+    return SubmissionPlan(card, [r for r in runs if r.key in finished], [r for r in runs if r.key not in finished])
 
 
 def submit(
-    plan: Plan,
+    plan: SubmissionPlan,
     *,
     processes: int | None = None,
     finished: Callable[[Outcome], None] = lambda outcome: None,
@@ -89,12 +90,16 @@ def submit(
 
 def _choose(track_id: str, names: Sequence[str], seeds: int | None) -> tuple[list[Protocol], tuple[int, ...]]:
     track = find_track(track_id)
-    unknown = [name for name in names if name not in track.protocols]
-    if unknown:
-        raise BenchError(f"track {track.id} has no protocol {unknown[0]!r}: it has {', '.join(track.protocols)}")
     if seeds is not None and not 1 <= seeds <= len(track.seeds):
         raise BenchError(f"track {track.id} has {len(track.seeds)} seeds: --seeds takes 1 to {len(track.seeds)}")
-    return [load_protocol(name) for name in names or track.protocols], track.seeds[:seeds]
+    chosen = [_load(name, track) for name in names or track.protocols]
+    return list({protocol.sha256: protocol for protocol in chosen}.values()), track.seeds[:seeds]
+
+
+def _load(name: str, track: Track) -> Protocol:
+    if name in builtin_ids() and name not in track.protocols:
+        raise BenchError(f"track {track.id} has no protocol {name!r}: it has {', '.join(track.protocols)}")
+    return load_protocol(name)
 
 
 def _run(
@@ -102,4 +107,5 @@ def _run(
 ) -> Run:
     key = result_key(card.sha256, protocol.sha256, dataset.fingerprint, seed)
     folder = work / "transfers" / card.sha256[:12] / protocol.id / f"seed{seed}-{key[:8]}"
-    return Run(protocol.id, checkpoint, data, dataset, seed, folder, work / "results", key)
+    file = protocol.config_file if is_outside(protocol) else None
+    return Run(protocol.id, checkpoint, data, dataset, seed, folder, work / "results", key, file)

@@ -10,7 +10,7 @@ import sys
 from cyclopts import CycloptsError
 from rich.console import Console
 
-from bench.cli import evaluation, pretraining, tables  # noqa: F401 - they register their verbs
+from bench.cli import evaluation, pretraining, protocols, tables  # noqa: F401 - they register their verbs
 from bench.cli.common import app
 from bench.errors import BenchError
 from leaderboard.errors import LeaderboardError

@@ -1,4 +1,4 @@
-"""Verbs of evaluation: the demo, checkpoints, protocols, data, and what is missing to run them."""
+"""Verbs of evaluation: the demo, checkpoints, data, and what is missing to run them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ def submit(
     track
         A list of protocols, seeds and rules.
     protocols
-        Run only this protocol; may be repeated.
+        Run only this protocol; may be repeated. A path (`./my_protocol.py`) is a protocol of your own: its code is
+        executed, its id and track are not ours.
     seeds
         Run only the track's first seeds.
     processes
@@ -129,21 +130,6 @@ def submit(
     submission = execute(plan, processes=processes, finished=RunReporter(plan))
     print_submission(submission, work)
     return 1 if submission.failures else 0
-
-
-@app.command
-def protocols(*, as_json: AsJson = False) -> None:
-    """List the transfer protocols and the tracks that they belong to.
-
-    Example: densebench protocols
-    """
-    from bench.protocols import all_protocols
-
-    listed = all_protocols()
-    if as_json:
-        return print_json([p.reference().model_dump(mode="json") for p in listed])
-    rows = [[p.id, str(p.version), p.track, p.task, p.dataset, p.headline, p.sha256[:12]] for p in listed]
-    print_table("Protocols", ["protocol", "version", "track", "task", "data set", "headline", "sha256"], rows)
 
 
 @data_app.command

@@ -4,8 +4,7 @@ import time
 from datetime import UTC, datetime
 
 from bench.checkpoints import read_card
-from bench.jobs import Run
-from bench.protocols import load_protocol
+from bench.jobs import Run, read_run_protocol
 from leaderboard.records import Environment, Result, TrainingReport
 from leaderboard.store import ResultStore
 
@@ -31,7 +30,7 @@ def fake(run: Run, threads: int, *, seconds: float) -> None:
     with (run.results.parent / "executions").open("a") as lines:
         lines.write(f"{run.key}\n")
     time.sleep(seconds)
-    protocol = load_protocol(run.protocol).reference()
+    protocol = read_run_protocol(run).reference()
     result = Result(
         key=run.key,
         card=read_card(run.checkpoint / "card.json"),

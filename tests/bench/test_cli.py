@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli import run
+from bench.tracks import TRACKS
 
 VERBS = [
     "demo",
@@ -31,7 +32,7 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(re.search(rf"\b{verb}\b", printed) for verb in VERBS)
 
 
-@pytest.mark.parametrize("verb", [*(v for v in VERBS if v != "data"), "data generate", "data check"])
+@pytest.mark.parametrize("verb", [*(v for v in VERBS if v != "data"), "protocols show", "data generate", "data check"])
 def test_every_verb_shows_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*verb.split(), "--help"]) == 0
     assert f"Example: densebench {verb}" in " ".join(capsys.readouterr().out.split())
@@ -83,8 +84,20 @@ def test_methods_protocols_and_recipes_are_json(capsys: pytest.CaptureFixture[st
     assert run(["recipes", "--json"]) == 0
     assert {"moco-v2-mini", "densecl-mini"} <= {recipe["name"] for recipe in json.loads(capsys.readouterr().out)}
     assert run(["protocols", "--json"]) == 0
-    protocols = json.loads(capsys.readouterr().out)
-    assert len({protocol["sha256"] for protocol in protocols}) == len(protocols) >= 4
+    listed = json.loads(capsys.readouterr().out)
+    assert len({protocol["sha256"] for protocol in listed["protocols"]}) == len(listed["protocols"]) >= 4
+    assert {protocol["track"] for protocol in listed["protocols"]} == {track["id"] for track in listed["tracks"]}
+    assert all(track["purpose"] and track["rules"] and track["seeds"] for track in listed["tracks"])
+    assert run(["protocols", "show", "mini_voc_seg_fcn", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["config"]["model"]["backbone"]["depth"] == "card:depth"
+    assert shown["reference"] in listed["protocols"]
+
+
+def test_protocols_come_with_the_rules_of_their_track(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["protocols"]) == 0
+    printed = capsys.readouterr().out
+    assert all(text in printed for track in TRACKS for text in (track.purpose, *track.rules))
 
 
 def test_doctor_finds_this_environment_complete(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_changing_an_input_starts_anew(tiny_data: Path, tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"track": "mni"}, "mini"),
-        ({"protocols": ["mini_voc"]}, "has no protocol 'mini_voc'"),
+        ({"protocols": ["mini_voc"]}, "there is no protocol 'mini_voc'"),
         ({"seeds": 4}, "--seeds takes 1 to 3"),
         ({"data": Path("nowhere")}, "nowhere"),
     ],

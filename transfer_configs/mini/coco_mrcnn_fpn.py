@@ -50,7 +50,12 @@ model = dict(
         type="StandardRoIHead",
         bbox_roi_extractor=detectors.roi_align(7, **_levels),
         bbox_head=detectors.box_head(
-            "Shared2FCBBoxHead", channels=_channels, hidden=256, size=7, classes=_classes, reg_class_agnostic=True
+            "Shared2FCBBoxHead",
+            channels=_channels,
+            fc_out_channels=256,
+            size=7,
+            classes=_classes,
+            reg_class_agnostic=True,
         ),
         mask_roi_extractor=detectors.roi_align(14, **_levels),
         mask_head=detectors.mask_head(convolutions=2, channels=_channels, classes=_classes, class_agnostic=True),

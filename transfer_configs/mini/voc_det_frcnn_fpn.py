@@ -44,7 +44,7 @@ model = dict(
         type="StandardRoIHead",
         bbox_roi_extractor=detectors.roi_align(7, channels=_channels, strides=[8, 16], sampling=1, finest_scale=48),
         bbox_head=detectors.box_head(
-            "Shared2FCBBoxHead", channels=_channels, hidden=256, size=7, classes=20, reg_class_agnostic=True
+            "Shared2FCBBoxHead", channels=_channels, fc_out_channels=256, size=7, classes=20, reg_class_agnostic=True
         ),
     ),
     train_cfg=detectors.two_stage_training(anchors=128, proposals=(300, 200), regions=32, positive=0.5),

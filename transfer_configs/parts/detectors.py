@@ -84,21 +84,19 @@ def roi_align(size: int, *, channels: int, strides: list[int], sampling: int, **
     )
 
 
-def box_head(kind: str, *, channels: int, hidden: int, size: int, classes: int, **more: Any) -> dict[str, Any]:
+def box_head(kind: str, *, channels: int, size: int, classes: int, **more: Any) -> dict[str, Any]:
     """Class and box of a region, with cross entropy and L1 loss.
 
     Args:
-        kind: mmdet's class, `Shared2FCBBoxHead` (family A) or `Shared4Conv1FCBBoxHead` (family B).
+        kind: mmdet's class: `Shared2FCBBoxHead` (FPN, family A), `Shared4Conv1FCBBoxHead` (family B), `BBoxHead` (C4).
         channels: of the region's features.
-        hidden: width of the fully connected layers.
         size: cells a side of a region.
         classes: without background.
-        more: further arguments of the class, such as `norm_cfg` or `reg_class_agnostic`.
+        more: further arguments of the class, such as `fc_out_channels`, `norm_cfg` or `reg_class_agnostic`.
     """
     return dict(
         type=kind,
         in_channels=channels,
-        fc_out_channels=hidden,
         roi_feat_size=size,
         num_classes=classes,
         bbox_coder=box_coder([0.1, 0.1, 0.2, 0.2]),

@@ -1,5 +1,6 @@
 """From files to batches: pipelines of one image, and the loaders that run them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 Size = tuple[int, int]
@@ -63,7 +64,7 @@ def segmentation_testing(resize: dict[str, Any]) -> Pipeline:
     ]
 
 
-def train_loader(dataset: dict[str, Any], plan: dict[str, Any], **more: Any) -> dict[str, Any]:
+def train_loader(dataset: dict[str, Any], plan: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """Shuffled batches without end, of the plan's `batch_size`.
 
     Args:

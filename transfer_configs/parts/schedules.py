@@ -3,10 +3,11 @@
 `plan` is `protocol["plan"]`: `batch_size`, `iterations`, `learning_rate`, `final_learning_rate`, `norm_weight_decay`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 
-def train_loop(plan: dict[str, Any]) -> dict[str, Any]:
+def train_loop(plan: Mapping[str, Any]) -> dict[str, Any]:
     """All the plan's iterations, without evaluation in between."""
     return dict(type="IterBasedTrainLoop", max_iters=plan["iterations"])
 
@@ -16,7 +17,7 @@ def test_loop() -> dict[str, Any]:
     return dict(type="TestLoop")
 
 
-def sgd(plan: dict[str, Any], *, weight_decay: float, max_norm: float | None = None) -> dict[str, Any]:
+def sgd(plan: Mapping[str, Any], *, weight_decay: float, max_norm: float | None = None) -> dict[str, Any]:
     """SGD with momentum .9 at the plan's learning rate.
 
     Args:
@@ -35,7 +36,7 @@ def sgd(plan: dict[str, Any], *, weight_decay: float, max_norm: float | None = N
     return optimizer
 
 
-def steps(plan: dict[str, Any], *, warm_up: int, warm_up_from: float, milestones: list[int]) -> list[dict[str, Any]]:
+def steps(plan: Mapping[str, Any], *, warm_up: int, warm_up_from: float, milestones: list[int]) -> list[dict[str, Any]]:
     """Linear warm-up, then a tenth of the learning rate from each milestone on.
 
     Args:
@@ -50,7 +51,7 @@ def steps(plan: dict[str, Any], *, warm_up: int, warm_up_from: float, milestones
     ]
 
 
-def poly(plan: dict[str, Any], *, power: float = 0.9) -> list[dict[str, Any]]:
+def poly(plan: Mapping[str, Any], *, power: float = 0.9) -> list[dict[str, Any]]:
     """From the plan's learning rate to its final one, along (1 - progress) ** `power`."""
     return [
         dict(

@@ -1,0 +1,70 @@
+"""Verbs of protocols: what there is, and what one of them says in full."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from cyclopts import App
+from rich.console import Console
+
+from bench.cli.common import AsJson, app, print_json, print_table
+
+protocols_app = App(name="protocols")
+app.command(protocols_app)
+
+
+@protocols_app.default
+def protocols(*, as_json: AsJson = False) -> int:
+    """List the tracks with their rules, and the protocols: how a backbone is evaluated.
+
+    Protocols of installed packages are listed after the built-in ones; their code is executed for it.
+
+    Example: densebench protocols
+    """
+    from bench.errors import BenchError
+    from bench.protocols import all_protocols, installed_ids, load_protocol
+    from bench.tracks import TRACKS
+
+    listed, problems = all_protocols(), list[str]()
+    for name in installed_ids():
+        try:
+            listed.append(load_protocol(name))
+        except BenchError as error:
+            problems.append(str(error))
+    if as_json:
+        references = [p.reference().model_dump(mode="json") for p in listed]
+        print_json({"tracks": [asdict(track) for track in TRACKS], "protocols": references})
+    else:
+        for track in TRACKS:
+            seeds = ", ".join(map(str, track.seeds))
+            print(
+                f"Track {track.id} (seeds {seeds}): {track.purpose}", *(f"* {rule}" for rule in track.rules), sep="\n"
+            )
+        rows = [[p.id, str(p.version), p.title, p.track, p.dataset, p.headline, p.sha256[:12]] for p in listed]
+        print_table("\nProtocols", ["protocol", "version", "title", "track", "data set", "headline", "sha256"], rows)
+    for problem in problems:
+        Console(stderr=True, soft_wrap=True).print(f"problem: {problem}", markup=False, highlight=False)
+    return int(bool(problems))
+
+
+@protocols_app.command
+def show(protocol: str, *, as_json: AsJson = False) -> None:
+    """Print a protocol in full: purpose, cost, metric, hash, and every value, with the slots that a run fills.
+
+    What is printed is itself a protocol file, complete and without imports: a start for one of your own.
+
+    Example: densebench protocols show mini_voc_seg_fcn
+
+    Parameters
+    ----------
+    protocol
+        An id from `densebench protocols`, or the path of a protocol file (it is executed: read a stranger's first).
+    """
+    from bench.protocol_text import as_python
+    from bench.protocols import load_protocol
+
+    shown = load_protocol(protocol)
+    if as_json:
+        facts = {"reference": shown.reference().model_dump(mode="json"), "docstring": shown.docstring}
+        return print_json({**facts, "config_file": str(shown.config_file), "config": dict(shown.config)})
+    print(as_python(shown), end="")
