@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.jobs import available_cores
+from leaderboard.base.provenance import available_cores
 
 RECIPES = ("moco-v2-mini", "densecl-mini")
 ARCHITECTURE = "resnet18"

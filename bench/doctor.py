@@ -12,7 +12,7 @@ from typing import Literal
 
 from bench.datasets import DATASETS, check
 from bench.errors import BenchError
-from bench.jobs import available_cores
+from leaderboard.base.provenance import available_cores
 
 PACKAGES = (
     "torch",

@@ -1,5 +1,7 @@
 """The error that `bench` raises for anything its user can mend."""
 
+from leaderboard.base.errors import DenseBenchError
 
-class BenchError(Exception):
+
+class BenchError(DenseBenchError):
     """Says in one or two lines what is wrong and what to do; the command line prints it without a traceback."""

@@ -23,6 +23,8 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.protocols import Protocol, load_protocol
+from leaderboard.base.errors import DenseBenchError
+from leaderboard.base.provenance import available_cores
 from leaderboard.records import DatasetReference, result_key
 
 
@@ -95,11 +97,6 @@ def run_all(
     return outcomes
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def fine_tune(run: Run, threads: int) -> None:
     """Execute one run in this process and add its result to the store."""
     import cv2
@@ -142,7 +139,7 @@ def _in_process(execute: Callable[[Run, int], None], run: Run, threads: int) -> 
             execute(run, threads)
     except BaseException as error:
         traceback.print_exc()
-        print(f"FAILED: {error}" if isinstance(error, BenchError) else f"FAILED: {type(error).__name__}: {error}")
+        print(f"FAILED: {error}" if isinstance(error, DenseBenchError) else f"FAILED: {type(error).__name__}: {error}")
         sys.stdout.flush()
         sys.exit(1)
 

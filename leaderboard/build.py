@@ -10,9 +10,10 @@ from rich.text import Text
 
 from leaderboard import frame, page, tables
 from leaderboard.analysis import analyse
+from leaderboard.base.files import make_folder, write_atomic
 from leaderboard.board import Board
 from leaderboard.errors import LeaderboardError
-from leaderboard.store import ResultStore, collection_paused, write_atomically
+from leaderboard.store import ResultStore, collection_paused
 
 
 @dataclass
@@ -58,13 +59,15 @@ def build(
     the results give is a problem. With `skip_damaged` unusable result files are problems instead of an error.
 
     Raises:
-        LeaderboardError: the folder is missing, result files are damaged, or a file cannot be written.
+        LeaderboardError: the folder is missing, or result files are damaged.
+        FileError: a file cannot be written.
     """
     with collection_paused():
         report, targets = _make(ResultStore(results), csv, markdown, latex, site, skip_damaged)
     for path, text in targets.items():
         if not check:
-            write_atomically(path, text)
+            make_folder(path.parent)
+            write_atomic(path, text)
             report.written.append(path)
         elif (difference := _difference(path, text)) is None:
             report.current.append(path)

@@ -1,5 +1,7 @@
 """The error that `leaderboard` raises for anything its user can mend."""
 
+from leaderboard.base.errors import DenseBenchError
 
-class LeaderboardError(Exception):
+
+class LeaderboardError(DenseBenchError):
     """Says in one or two lines what is wrong and what to do; the command line prints it without a traceback."""

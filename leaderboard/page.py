@@ -6,24 +6,24 @@ into text nodes, and a content security policy admits this style and this script
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
+from functools import cache, partial
 from typing import Any
 
 import jinja2
 
 from leaderboard import text
+from leaderboard.base.html import asset, policy_hash, script_json
 from leaderboard.board import Board, Cell, Group, Standing, Submission, Track
 from leaderboard.records import Result
 
 MORE_METRICS = 3
 """A protocol's table shows this many metrics beside the headline; the details of a row show all."""
 MARK_WIDTH, MARK_HEIGHT, MARK_MARGIN = 132, 18, 6
+
+_asset = partial(asset, "leaderboard", "site")
 
 
 def render(board: Board) -> str:
@@ -35,9 +35,9 @@ def render(board: Board) -> str:
         style=style,
         early=early,
         script=script,
-        style_hash=_policy_hash(style),
-        script_hashes=[_policy_hash(early), _policy_hash(script)],
-        data=_script_json(_provenance(board)),
+        style_hash=policy_hash(style),
+        script_hashes=[policy_hash(early), policy_hash(script)],
+        data=script_json(_provenance(board)),
     )
 
 
@@ -221,21 +221,6 @@ def _run(run: Result, environments: dict[str, int]) -> dict[str, Any]:
 def _sid(submission: tuple[str, str]) -> str:
     name, sha256 = submission
     return f"{name}@{sha256[:16]}"
-
-
-def _script_json(value: object) -> str:
-    """JSON that stays data inside a `script` element: no tag can end it."""
-    compact = json.dumps(value, separators=(",", ":"))
-    return compact.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _policy_hash(source: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
-
-
-@cache
-def _asset(name: str) -> str:
-    return (files("leaderboard") / "site" / name).read_text(encoding="utf-8")
 
 
 @cache

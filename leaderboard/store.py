@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from leaderboard.base.files import make_folder, write_atomic
 from leaderboard.errors import LeaderboardError
 from leaderboard.records import Result
 
@@ -41,7 +41,8 @@ class ResultStore:
                 return path
             if _read(old).status == "finished":
                 raise LeaderboardError(f"{old}: this run is stored already and results are never overwritten")
-        write_atomically(path, text)
+        make_folder(self.folder)
+        write_atomic(path, text)
         for old in stored:
             if old != path:  # the failed run of a checkpoint that has another name now
                 old.unlink()
@@ -136,23 +137,3 @@ def _read(path: Path | str) -> Result:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise LeaderboardError(f"{path}: {where + ': ' if where else ''}{first['msg']}; run it again") from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` (UTF-8, no newline translation) so that `path` is the old file or the whole new one.
-
-    Raises:
-        LeaderboardError: the folder or the file cannot be written.
-    """
-    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if temporary.parent.is_dir():
-            temporary.unlink(missing_ok=True)
-        raise LeaderboardError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error

@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
+from leaderboard.base.files import file_sha256, make_folder, write_atomic
+from leaderboard.base.validation import first_problem
 from leaderboard.records import Card, Pretraining, Source
 from pretrain.backbones import VITS, build_backbone
 from pretrain.errors import PretrainError
-from pretrain.files import file_sha256, write_atomic, write_text
 from pretrain.runs import Run, RunRecord, read_checkpoint, read_record
 
 PREFIX = "backbone."
@@ -34,7 +35,8 @@ def export(run: Path, out: Path | None = None, *, name: str | None = None, unfin
 
     Raises:
         PretrainError: `run` is no run, is not finished, or its checkpoint does not hold a complete backbone; the name
-            is not a valid one; the folder cannot be written.
+            is not a valid one.
+        FileError: the folder cannot be written.
     """
     record = read_record(run)
     opened = Run(run, record)
@@ -46,16 +48,13 @@ def export(run: Path, out: Path | None = None, *, name: str | None = None, unfin
     data = save(tensors, metadata={"format": "pt"})
     card = _card(record, state["step"], name, parameters, hashlib.sha256(data).hexdigest(), opened.checkpoint)
     folder = out or run / "export"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PretrainError(f"cannot make the folder {folder}: {error.strerror}; choose another --out") from error
+    make_folder(folder)
     for stale in ("card.json", "head.safetensors"):  # a card never stands beside other weights than its own
         (folder / stale).unlink(missing_ok=True)
-    write_atomic(folder / "backbone.safetensors", lambda file: file.write(data))
+    write_atomic(folder / "backbone.safetensors", data)
     if head:
-        write_atomic(folder / "head.safetensors", lambda file: file.write(save(head, metadata={"format": "pt"})))
-    write_text(folder / "card.json", card.to_json())
+        write_atomic(folder / "head.safetensors", save(head, metadata={"format": "pt"}))
+    write_atomic(folder / "card.json", card.to_json())
     return folder
 
 
@@ -114,9 +113,7 @@ def _card(record: RunRecord, steps: int, name: str | None, parameters: int, sha2
             code_commit=record.code_commit,
         )
     except ValidationError as error:
-        detail = error.errors()[0]
-        where = ".".join(map(str, detail["loc"]))
-        raise PretrainError(f"the card of {checkpoint.parent} is not valid: {where}: {detail['msg']}") from error
+        raise PretrainError(f"the card of {checkpoint.parent} is not valid: {first_problem(error)}") from error
 
 
 def _recipe(record: RunRecord) -> str:

@@ -10,9 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import nn
 
+from leaderboard.base.files import file_sha256
 from leaderboard.records import Card
 from pretrain.errors import PretrainError
-from pretrain.files import file_sha256
 
 WEIGHTS = "backbone.safetensors"
 

@@ -19,13 +19,14 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from leaderboard.base.files import make_folder, write_atomic
+from leaderboard.base.provenance import code_commit
+from leaderboard.base.validation import first_problem
 from leaderboard.records import Card, Source
 from pretrain.augment import finish
 from pretrain.backbones import build_backbone
 from pretrain.errors import PretrainError
-from pretrain.files import write_atomic, write_text
 from pretrain.images import ImageSource, crop_batches, steps_per_epoch
-from pretrain.runs import code_commit
 from pretrain.views import Crop, ViewPlan, ViewSpec
 
 WEIGHTS, CARD = "backbone.safetensors", "card.json"
@@ -55,7 +56,8 @@ def norm_rescale(
 
     Raises:
         PretrainError: a folder holds no backbone with its card, the architectures differ, there are no images, the name
-            is not valid, or `out` is one of the two folders or cannot be written.
+            is not valid, or `out` is one of the two folders.
+        FileError: `out` cannot be written.
     """
     if out.resolve() in (checkpoint.resolve(), reference.resolve()):
         raise PretrainError(f"{out} holds what is to be read; choose another --out")
@@ -93,15 +95,11 @@ def norm_rescale(
     try:
         new_card = Card.model_validate(card.model_dump() | changed)
     except ValidationError as error:
-        detail = error.errors()[0]
-        raise PretrainError(f"the card is not valid: {detail['loc'][0]}: {detail['msg']}; choose a --name") from error
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PretrainError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from error
+        raise PretrainError(f"the card is not valid: {first_problem(error)}; choose a --name") from error
+    make_folder(out)
     (out / CARD).unlink(missing_ok=True)  # a card never stands beside other weights than its own
-    write_atomic(out / WEIGHTS, lambda file: file.write(data_out))
-    write_text(out / CARD, new_card.to_json())
+    write_atomic(out / WEIGHTS, data_out)
+    write_atomic(out / CARD, new_card.to_json())
     return out
 
 

@@ -7,14 +7,10 @@ security policy admits this style and this script and nothing else. The page ask
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +18,8 @@ import jinja2
 import numpy as np
 import numpy.typing as npt
 
-from pretrain.files import write_text
+from leaderboard.base.files import write_atomic
+from leaderboard.base.html import asset, policy_hash, script_json
 from pretrain.logs import BESIDE, WatchedRun, newest, significant
 
 WIDTH, HEIGHT = 360, 196
@@ -33,6 +30,8 @@ COLOURS = 8
 """Colours in `style.css`; more runs repeat them with dashes."""
 
 Floats = npt.NDArray[np.float64]
+
+_asset = partial(asset, "pretrain", "page")
 
 
 @dataclass(frozen=True)
@@ -87,9 +86,9 @@ def write_page(path: Path, runs: Sequence[WatchedRun]) -> None:
     """Write the page of `runs`, which keep their history, atomically.
 
     Raises:
-        PretrainError: `path` cannot be written.
+        FileError: `path` cannot be written.
     """
-    write_text(path, render(runs))
+    write_atomic(path, render(runs))
 
 
 def render(runs: Sequence[WatchedRun]) -> str:
@@ -112,9 +111,9 @@ def render(runs: Sequence[WatchedRun]) -> str:
         averaged=any(run.history is not None and len(run.history.steps) > POINTS for run in runs),
         style=style,
         script=script,
-        style_hash=_policy_hash(style),
-        script_hash=_policy_hash(script),
-        data=_script_json({"left": LEFT, "right": WIDTH - RIGHT, "low": x.low, "high": x.high, "charts": data}),
+        style_hash=policy_hash(style),
+        script_hash=policy_hash(script),
+        data=script_json({"left": LEFT, "right": WIDTH - RIGHT, "low": x.low, "high": x.high, "charts": data}),
         width=WIDTH,
         height=HEIGHT,
         left=LEFT,
@@ -274,21 +273,6 @@ def _row(run: WatchedRun, number: int) -> dict[str, Any]:
         "state": f"training, {values['time left']} left" if "time left" in values else run.state,
         "figures": [values.get(name, "-") for name in ("step", "epoch", "loss", "images/s", "data wait", "memory")],
     }
-
-
-def _script_json(value: object) -> str:
-    """JSON that stays data inside a `script` element: no tag can end it."""
-    compact = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return compact.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _policy_hash(source: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
-
-
-@cache
-def _asset(name: str) -> str:
-    return (files("pretrain") / "page" / name).read_text(encoding="utf-8")
 
 
 @cache

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from leaderboard.base.errors import DenseBenchError
 from pretrain.errors import PretrainError
 
 T = TypeVar("T")
@@ -31,14 +32,14 @@ class Place:
         return self.rank == 0
 
     def on_main(self, action: Callable[[], T]) -> T:
-        """Do `action` on rank 0 only and hand its result to all; its PretrainError is raised on all ranks."""
+        """Do `action` on rank 0 only and hand its result to all; what its user can mend is raised on all ranks."""
         if self.world == 1:
             return action()
         outcome: list[tuple[T | None, str | None]] = [(None, None)]
         if self.main:
             try:
                 outcome = [(action(), None)]
-            except PretrainError as error:
+            except DenseBenchError as error:
                 outcome = [(None, str(error))]
         dist.broadcast_object_list(outcome, src=0)
         result, failure = outcome[0]

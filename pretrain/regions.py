@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset
 
+from leaderboard.base.provenance import available_cores
 from pretrain.decode import DamagedImageError
 from pretrain.errors import PretrainError
 from pretrain.geometry import warp_labels
@@ -210,7 +211,7 @@ def _write(path: Path, segmented: _Segmented) -> None:
         file.truncate(start + done * side**2)
         if images - done > _IMAGES_PER_WORKER:
             log.info("finding regions in %d images", images - done)
-        workers = min(len(os.sched_getaffinity(0)), (images - done) // _IMAGES_PER_WORKER)
+        workers = min(available_cores(), (images - done) // _IMAGES_PER_WORKER)
         maps = DataLoader(
             segmented,
             batch_size=None,

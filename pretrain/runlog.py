@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from leaderboard.base.files import write_atomic
 from pretrain.errors import PretrainError
-from pretrain.files import write_text
 from pretrain.memory import peak_memory_mib
 from pretrain.processes import Place
 
@@ -206,7 +206,7 @@ def _truncate(path: Path, last_step: int) -> None:
         if step > last_step:
             break
         kept.append(line + "\n")
-    write_text(path, "".join(kept))
+    write_atomic(path, "".join(kept))
 
 
 def require_tensorboard() -> None:

@@ -12,7 +12,6 @@ import fcntl
 import json
 import os
 import struct
-import subprocess
 import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,8 +20,8 @@ from typing import IO, Any
 import torch
 from torch import nn
 
+from leaderboard.base.files import is_leftover, remove_leftovers, write_atomic
 from pretrain.errors import PretrainError
-from pretrain.files import write_atomic, write_text
 
 FORMAT = 1
 _FLOCK = "hhqqi4x"
@@ -120,8 +119,10 @@ class Run:
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # record locks are not inherited by loader processes
         except OSError as error:
             raise PretrainError(f"another process is training in {self.folder}: wait for it, or stop it") from error
+        for file in (self.folder / "run.json", self.checkpoint, self._finished):
+            remove_leftovers(file)
         if found is None:
-            write_text(self.folder / "run.json", json.dumps(asdict(self.record), indent=2) + "\n")
+            write_atomic(self.folder / "run.json", json.dumps(asdict(self.record), indent=2) + "\n")
         return True
 
     def release(self) -> None:
@@ -134,7 +135,7 @@ class Run:
         """Replace the checkpoint.
 
         Raises:
-            PretrainError: it cannot be written; the earlier one stays.
+            FileError: it cannot be written; the earlier one stays.
         """
         state = {
             "format": FORMAT,
@@ -176,7 +177,7 @@ class Run:
             "seconds": round(progress.seconds, 3),
             "images_per_second": round(progress.step * self.record.batch_size / max(progress.seconds, 1e-9), 3),
         }
-        write_text(self._finished, json.dumps(summary, indent=2) + "\n")
+        write_atomic(self._finished, json.dumps(summary, indent=2) + "\n")
 
 
 def read_record(folder: Path) -> RunRecord:
@@ -234,19 +235,7 @@ def read_checkpoint(path: Path, record: RunRecord) -> dict[str, Any]:
 
 def _left_by_start(path: Path) -> bool:
     """Whether a run that was killed before it wrote its record may have left this file."""
-    return path.name in (".lock", "run.json.partial")
-
-
-def code_commit() -> str | None:
-    """The git commit of the running code, with `-dirty` where files differ from it; None outside a checkout."""
-    root = Path(__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    return path.name == ".lock" or is_leftover(path, of="run.json")
 
 
 def _changed_settings(old: Any, new: Any, prefix: str = "") -> list[str]:

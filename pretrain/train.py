@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from leaderboard.base.provenance import code_commit
 from pretrain.acceleration import PLAIN, Acceleration, compile_backbones
 from pretrain.device_gaps import DeviceGaps
 from pretrain.errors import PretrainError
@@ -29,7 +30,7 @@ from pretrain.method import Method
 from pretrain.processes import Place, joined
 from pretrain.recipes import Recipe
 from pretrain.runlog import Interval, RunLog, require_tensorboard
-from pretrain.runs import Progress, Run, RunRecord, code_commit
+from pretrain.runs import Progress, Run, RunRecord
 from pretrain.views import View
 
 

@@ -1,6 +1,7 @@
-"""The arrows between the rooms: cli -> bench -> {pretrain, leaderboard}; pretrain -> leaderboard.records alone."""
+"""The imports between the packages: cli -> bench -> {pretrain, leaderboard}; pretrain -> leaderboard.{records, base}."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,16 +31,28 @@ def top(name: str) -> str:
     return name.partition(".")[0]
 
 
+def within(name: str, *packages: str) -> bool:
+    """Whether `name` is one of these packages of `leaderboard`, or lies in one."""
+    return any(f"{name}.".startswith(f"leaderboard.{package}.") for package in packages)
+
+
 @pytest.mark.parametrize("file", files("leaderboard"), ids=str)
 def test_leaderboard_stands_alone(file: Path) -> None:
     assert not {top(name) for name in imports(file)} & {"bench", "pretrain", "torch", "torchvision", *OPENMMLAB}
 
 
 @pytest.mark.parametrize("file", files("pretrain"), ids=str)
-def test_pretrain_knows_only_the_card(file: Path) -> None:
+def test_pretrain_knows_only_records_and_the_base_layer(file: Path) -> None:
     names = set(imports(file))
     assert not {top(name) for name in names} & {"bench", "transfer_configs", *OPENMMLAB}
-    assert {name for name in names if top(name) == "leaderboard"} <= {"leaderboard.records"}
+    assert not [name for name in names if top(name) == "leaderboard" and not within(name, "records", "base")]
+
+
+@pytest.mark.parametrize("file", files("leaderboard/base"), ids=str)
+def test_the_base_layer_needs_only_pydantic(file: Path) -> None:
+    names = set(imports(file))
+    assert {top(name) for name in names} <= {*sys.stdlib_module_names, "pydantic", "leaderboard"}
+    assert not [name for name in names if top(name) == "leaderboard" and not within(name, "base")]
 
 
 @pytest.mark.parametrize("file", files("bench"), ids=str)
@@ -55,5 +68,6 @@ def test_openmmlab_has_one_door(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", files("transfer_configs"), ids=str)
-def test_configs_are_pure_data(file: Path) -> None:
-    assert not list(imports(file))
+def test_configs_are_computed_by_pure_functions_of_their_own(file: Path) -> None:
+    allowed = {"transfer_configs"} | ({"typing", "collections"} if "parts" in file.parts else set())
+    assert {top(name) for name in imports(file)} <= allowed

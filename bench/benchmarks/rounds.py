@@ -16,8 +16,8 @@ from rich.console import Console
 
 from bench.environment import describe_environment
 from bench.errors import BenchError
-from leaderboard.errors import LeaderboardError
-from pretrain.errors import PretrainError
+from leaderboard.base.errors import DenseBenchError
+from leaderboard.base.provenance import available_cores
 
 Step = Callable[[], None]
 
@@ -80,7 +80,7 @@ def machine(device: torch.device, precision: Any) -> dict[str, Any]:
     named = ("torch", "torchvision", "numpy")
     return {
         "device": environment.device,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cores(),
         "threads": environment.threads,
         "precision": precision,
         "python": environment.python,
@@ -109,7 +109,7 @@ def start(command: Callable[[], None]) -> None:
     """Run a benchmark's command and exit: expected errors end it in one or two lines, as in the command line."""
     try:
         command()
-    except (BenchError, PretrainError, LeaderboardError) as error:
+    except DenseBenchError as error:
         Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
         sys.exit(1)
 

@@ -8,7 +8,6 @@ everything else. Damaged and foreign files end in a `BenchError` that says what 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import re
 import warnings
 import zipfile
@@ -118,12 +117,6 @@ def read_container(path: Path) -> Container:
         what = f"its keys are {', '.join(top_level[:8])}" if top_level else f"it holds {_describe(tree)}"
         raise BenchError(f"{path}: holds no tensor ({what}): the state dict is empty or was not saved")
     return Container(path, kind, leaves, top_level)
-
-
-def file_sha256(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _walk(tree: object) -> Iterator[Leaf]:

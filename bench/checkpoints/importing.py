@@ -24,10 +24,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from bench.checkpoints.architectures import ARCHITECTURES, architecture, optional
-from bench.checkpoints.containers import file_sha256
 from bench.checkpoints.inspection import BACKBONE_FILE, CARD_FILE, Inspection, read_backbone
 from bench.checkpoints.values import convert
 from bench.errors import BenchError
+from leaderboard.base.files import file_sha256
 from leaderboard.records import RANDOM_METHOD, Card, Pretraining, Source
 from pretrain.backbones import build_backbone
 

@@ -16,12 +16,13 @@ from bench.checkpoints.architectures import (
     optional,
     structure,
 )
-from bench.checkpoints.containers import Container, file_sha256, read_container
+from bench.checkpoints.containers import Container, read_container
 from bench.checkpoints.layouts import Candidate, choose, find_candidates
 from bench.checkpoints.leftovers import UNEXPLAINED, LeftOver, classify
 from bench.checkpoints.mismatch import explain, foreign, summarise
 from bench.checkpoints.values import check_values
 from bench.errors import BenchError
+from leaderboard.base.files import file_sha256
 
 BACKBONE_FILE = "backbone.safetensors"
 CARD_FILE = "card.json"

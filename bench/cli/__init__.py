@@ -12,9 +12,7 @@ from rich.console import Console
 
 from bench.cli import evaluation, pretraining, protocols, tables  # noqa: F401 - they register their verbs
 from bench.cli.common import app
-from bench.errors import BenchError
-from leaderboard.errors import LeaderboardError
-from pretrain.errors import PretrainError
+from leaderboard.base.errors import DenseBenchError
 
 
 def main() -> None:
@@ -31,7 +29,7 @@ def run(arguments: list[str]) -> int:
         errors.print(f"[red]usage:[/] {error}", highlight=False)
         errors.print("`densebench --help` lists the verbs, `densebench VERB --help` shows an example.", highlight=False)
         return 2
-    except (BenchError, PretrainError, LeaderboardError) as error:
+    except DenseBenchError as error:
         errors.print("[red]error:[/] ", end="")
         errors.print(str(error), markup=False, highlight=False)
         return 1

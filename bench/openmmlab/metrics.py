@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from pycocotools import mask as run_length
 
 from bench.errors import BenchError
-from bench.files import write_atomically
 from bench.metrics.coco_detection import evaluate_coco, ground_truth_from_objects, load_ground_truth
 from bench.metrics.segmentation import confusion_matrix, segmentation_scores
 from bench.metrics.voc_detection import Detections, Objects, evaluate_voc
+from leaderboard.base.files import write_atomic
 
 IouType = Literal["bbox", "segm"]
 
@@ -69,7 +69,7 @@ class VOCDetectionMetric(_Metric):
         objects, detections = [o for _, o, _ in results], [d for _, _, d in results]
         scores = evaluate_voc(objects, detections, self.num_classes)
         if self.dump:
-            write_atomically(self.dump, json.dumps(_coco_results(names, detections, range(self.num_classes))).encode())
+            write_atomic(self.dump, json.dumps(_coco_results(names, detections, range(self.num_classes))))
         coco = evaluate_coco(
             ground_truth_from_objects(objects, self.num_classes),
             _coco_results(range(len(names)), detections, range(self.num_classes)),
@@ -116,7 +116,7 @@ class CocoDetectionMetric(_Metric):
             masks = [mask for _, _, image_masks in results for mask in image_masks or ()]
             found = [{**detection, "segmentation": mask} for detection, mask in zip(found, masks, strict=True)]
         if self.dump:
-            write_atomically(self.dump, json.dumps(found).encode())
+            write_atomic(self.dump, json.dumps(found))
         metrics: dict[str, float] = {}
         for iou_type in self.iou_types:
             # loadRes decides by the first detection's keys what it was given, so boxes travel without masks and vice
@@ -161,7 +161,7 @@ class SegmentationMetric(_Metric):
         if self.dump:
             content = io.BytesIO()
             np.save(content, matrix)
-            write_atomically(self.dump, content.getvalue())
+            write_atomic(self.dump, content.getvalue())
         return {"mIoU": scores.miou, "mAcc": scores.mean_accuracy, "aAcc": scores.pixel_accuracy}
 
 

@@ -26,11 +26,11 @@ from torch import Tensor, nn
 
 from bench.environment import describe_environment
 from bench.errors import BenchError
-from bench.files import write_atomically
 from bench.openmmlab.build import build_model, read_checkpoint, resolve
 from bench.openmmlab.precision import use_bf16
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.protocols import Protocol
+from leaderboard.base.files import make_folder, write_atomic
 from leaderboard.records import Card, DatasetReference, Result, TrainingReport, result_key
 from pretrain.memory import peak_memory_mib
 
@@ -74,7 +74,7 @@ def run_transfer(
     except DivergedError as error:
         failure = f"diverged: {error}"
     clock.lap("training")
-    write_atomically(folder / "losses.csv", _losses_csv(record).encode())
+    write_atomic(folder / "losses.csv", _losses_csv(record))
     if failure is None:
         store_weights(model, folder / WEIGHTS)
         clock.lap("store")
@@ -133,7 +133,7 @@ def store_weights(model: nn.Module, file: Path) -> None:
             parameter.copy_(half)
             halves[name] = half
     state = {name: halves.get(name, tensor).contiguous().cpu() for name, tensor in model.state_dict().items()}
-    write_atomically(file, safetensors.torch.save(state))
+    write_atomic(file, safetensors.torch.save(state))
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
@@ -156,11 +156,8 @@ def _config(protocol: Protocol, card: Card, data_root: Path, folder: Path) -> di
     config = resolve(protocol, card, data_root)
     dump = "confusion_matrix.npy" if protocol.task == "semantic segmentation" else "detections.json"
     config["test_evaluator"]["dump"] = str(folder / dump)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
-    except OSError as error:
-        raise BenchError(f"{folder} cannot be written: {error.strerror}; choose another --work folder") from error
+    make_folder(folder)
+    write_atomic(folder / "config.json", json.dumps(config, indent=2) + "\n")
     return config
 
 

@@ -8,6 +8,7 @@ from fabricate import make_result, make_results
 from rich.console import Console
 
 from leaderboard import tables
+from leaderboard.base.errors import FileError
 from leaderboard.build import build
 from leaderboard.errors import LeaderboardError
 from leaderboard.store import ResultStore
@@ -135,5 +136,5 @@ def test_a_missing_folder_is_an_error_and_an_empty_one_is_not(tmp_path):
 def test_an_unwritable_place_is_an_error(tmp_path):
     store = fill(tmp_path / "r", make_results(VALUES))
     (tmp_path / "file").touch()
-    with pytest.raises(LeaderboardError, match="cannot be written"):
+    with pytest.raises(FileError, match="cannot make the folder"):
         build(store, site=tmp_path / "file")

@@ -1,7 +1,6 @@
 """The store: what goes in comes out, nothing is lost or overwritten, bad files are named."""
 
 import json
-import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +10,10 @@ from fabricate import make_card, make_protocol, make_result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leaderboard.base.errors import FileError
 from leaderboard.errors import LeaderboardError
 from leaderboard.records import Pretraining
-from leaderboard.store import MOST_NAMED, ResultStore, write_atomically
+from leaderboard.store import MOST_NAMED, ResultStore
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,20}", fullmatch=True)
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -139,22 +139,9 @@ def test_other_and_unfinished_files_are_left_alone(tmp_path):
     assert list(ResultStore(tmp_path)) == []
 
 
-def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    path = tmp_path / "file.txt"
-    path.write_text("old")
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(LeaderboardError, match="No space left"):
-        write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(LeaderboardError, match="cannot be written"):
+    with pytest.raises(FileError, match="cannot make the folder"):
         ResultStore(tmp_path / "file" / "results").add(make_result())
 
 

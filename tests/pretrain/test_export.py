@@ -13,6 +13,7 @@ from torchvision.models import resnet18
 from toy import Toy, ToyConfig, toy_recipe, write_images
 
 from bench.checkpoints import inspect_checkpoint
+from leaderboard.base.errors import FileError
 from leaderboard.records import Card
 from pretrain.backbones import build_backbone
 from pretrain.errors import PretrainError
@@ -150,7 +151,7 @@ def test_wrong_folders_and_names_are_explained(run: Path, tmp_path: Path) -> Non
     with pytest.raises(PretrainError, match=r"not valid: name"):
         export(run, tmp_path / "out", name="a/b")
     (tmp_path / "file").touch()
-    with pytest.raises(PretrainError, match="cannot make the folder"):
+    with pytest.raises(FileError, match="cannot make the folder"):
         export(run, tmp_path / "file" / "out")
     (tmp_path / "run.json").write_text('{"format": 1}')
     with pytest.raises(PretrainError, match="another version of densebench"):

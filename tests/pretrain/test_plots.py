@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.errors import PretrainError
+from leaderboard.base.errors import FileError
 from pretrain.logs import History, WatchedRun
 from pretrain.plots import POINTS, Floats, render, short, thinned, ticks, write_page
 from pretrain.runs import RunRecord
@@ -118,7 +118,7 @@ def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
     run = watched(tmp_path / "a", [1], {"loss": [1.0]})
     write_page(tmp_path / "page.html", [run])
     assert (tmp_path / "page.html").read_text() == render([run])
-    with pytest.raises(PretrainError, match="cannot write"):
+    with pytest.raises(FileError, match="cannot write"):
         write_page(tmp_path / "missing" / "page.html", [run])
 
 

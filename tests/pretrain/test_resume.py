@@ -15,7 +15,8 @@ import pytest
 import torch
 from toy import Toy, processes_context, toy_recipe, write_images
 
-from pretrain import files, runs
+from leaderboard.base import files
+from pretrain import runs
 from pretrain.errors import PretrainError
 from pretrain.images import open_images
 from pretrain.methods import all_recipes

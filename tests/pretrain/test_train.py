@@ -14,6 +14,7 @@ import pytest
 import torch
 from toy import Toy, ToyConfig, processes_context, toy_recipe, write_images
 
+from leaderboard.base.errors import FileError
 from pretrain import train as train_module
 from pretrain.acceleration import Acceleration
 from pretrain.augment import finish
@@ -222,7 +223,7 @@ def train_on_a_full_disk(images: Path, out: Path) -> None:
     train_module.Run.save = save  # type: ignore[method-assign]
     try:
         train(toy_recipe(), open_images(images), out, workers=0, log_every=1, checkpoint_seconds=0)
-    except PretrainError as error:
+    except FileError as error:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits[0])
         (out / "error.txt").write_text(str(error))
 
@@ -235,7 +236,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(source: ImageSource, tmp_path
     assert process.exitcode == 0
     assert "cannot write" in (run / "error.txt").read_text() and "File too large" in (run / "error.txt").read_text()
     assert torch.load(run / "checkpoint.pt", weights_only=True)["step"] == 4
-    assert not list(run.glob("*.partial"))
+    assert not list(run.glob(".*.tmp"))
     (run / "error.txt").unlink()
     finished = train(toy_recipe(), source, run, workers=0, resume=True)
     assert_same(weights(finished), weights(train(toy_recipe(), source, tmp_path / "whole", workers=0)))

@@ -1,0 +1,26 @@
+"""What pages need to carry strangers' words safely in one file that asks the network for nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from functools import cache
+from importlib.resources import files
+
+
+def script_json(value: object) -> str:
+    """JSON that stays data inside a `script` element: no tag can end it."""
+    compact = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return compact.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def policy_hash(source: str) -> str:
+    """The hash by which a content security policy admits one inlined style or script."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+
+
+@cache
+def asset(package: str, folder: str, name: str) -> str:
+    """The text of a file that is installed with `package` in its `folder`."""
+    return (files(package) / folder / name).read_text(encoding="utf-8")
