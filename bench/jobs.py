@@ -1,7 +1,8 @@
 """Runs on local processes: each run in a process of its own, a few at a time, none twice.
 
 The processes are forked from a server that has imported the detection and segmentation libraries once, so a run
-starts in a fraction of a second, and a run that crashes takes nothing down but itself. A run ends with its parent:
+starts in a fraction of a second, and a run that crashes takes nothing down but itself. Where a forked process could not
+use the GPUs, each run imports the libraries itself. A run ends with its parent:
 killing the command leaves no orphan behind, and repeating it continues with the runs that have no result yet.
 """
 
@@ -18,14 +19,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkServerProcess, SpawnProcess
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.gpus import VISIBLE, find_gpus
 from bench.protocols import Protocol, load_protocol
 from leaderboard.base.errors import DenseBenchError
 from leaderboard.base.provenance import available_cores
 from leaderboard.records import DatasetReference, result_key
+
+PRELOAD = ("bench.openmmlab.preload",)
+"""What the server imports from which runs are forked."""
 
 
 @dataclass(frozen=True)
@@ -64,29 +69,41 @@ class Outcome:
 def run_all(
     runs: Sequence[Run],
     *,
-    processes: int,
+    processes: int | None = None,
     finished: Callable[[Outcome], None],
     execute: Callable[[Run, int], None],
 ) -> list[Outcome]:
     """Execute `runs` in order on `processes` processes at a time, sharing the cores equally.
 
-    `finished` is called after each run. A run that fails is reported and does not stop the others. `execute` does
-    one run with a number of threads, in the run's process.
+    Each process has one GPU, and no other is visible to it; more processes than GPUs share them evenly. The default is
+    one process a GPU, or without GPUs one a core, four at most. `finished` is called after each run. A run that fails
+    is reported and does not stop the others. `execute` does one run with a number of threads, in the run's process.
+
+    Raises:
+        BenchError: no process can be started.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.openmmlab.preload"])
+    if not runs:
+        return []
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(list(PRELOAD))
+    gpus = find_gpus(server)
+    context = server if gpus.forks else multiprocessing.get_context("spawn")
+    processes = processes or len(gpus.names) or min(4, available_cores())
     threads = max(1, available_cores() // processes)
-    waiting, active, outcomes = list(runs), dict[ForkServerProcess, tuple[Run, float]](), list[Outcome]()
+    waiting, outcomes, free = list(runs), list[Outcome](), list(range(processes))
+    active: dict[ForkServerProcess | SpawnProcess, tuple[Run, float, int]] = {}
     try:
         while waiting or active:
-            while waiting and len(active) < processes:
-                run = waiting.pop(0)
-                process = context.Process(target=_in_process, args=(execute, run, threads), name=run.key)
+            while waiting and free:
+                run, slot = waiting.pop(0), free.pop(0)
+                gpu = gpus.names[slot % len(gpus.names)] if gpus.names else None
+                process = context.Process(target=_in_process, args=(execute, run, threads, gpu), name=run.key)
                 process.start()
-                active[process] = (run, time.monotonic())
+                active[process] = (run, time.monotonic(), slot)
             wait([process.sentinel for process in active])
             for process in [p for p in active if not p.is_alive()]:
-                run, started = active.pop(process)
+                run, started, slot = active.pop(process)
+                free = sorted([*free, slot])
                 failure = None if process.exitcode == 0 else _why(run, process.exitcode)
                 outcomes.append(Outcome(run, time.monotonic() - started, failure))
                 finished(outcomes[-1])
@@ -127,8 +144,10 @@ def read_run_protocol(run: Run) -> Protocol:
     return protocol
 
 
-def _in_process(execute: Callable[[Run, int], None], run: Run, threads: int) -> None:
+def _in_process(execute: Callable[[Run, int], None], run: Run, threads: int, gpu: str | None) -> None:
     """A run's process: everything printed goes to the run's log, the last line says why it failed."""
+    if gpu is not None:
+        os.environ[VISIBLE] = gpu
     _end_with_parent()
     run.folder.mkdir(parents=True, exist_ok=True)
     with run.log.open("a") as log:

@@ -10,7 +10,7 @@ from typing import Any
 from bench.checkpoints import import_checkpoint
 from bench.datasets import check
 from bench.errors import BenchError
-from bench.jobs import Outcome, Run, available_cores, fine_tune, run_all
+from bench.jobs import Outcome, Run, fine_tune, run_all
 from bench.protocols import Protocol, builtin_ids, is_outside, load_protocol
 from bench.tracks import Track, find_track
 from leaderboard.records import Card, DatasetReference, Result, result_key
@@ -81,8 +81,7 @@ def submit(
     finished: Callable[[Outcome], None] = lambda outcome: None,
     execute: Callable[[Run, int], None] = fine_tune,
 ) -> Submission:
-    """Execute what is left of `plan` on local processes (default: one a core, four at most)."""
-    processes = processes or min(4, available_cores())
+    """Execute what is left of `plan` on local processes (default: one a GPU; on a CPU one a core, four at most)."""
     outcomes = run_all(plan.todo, processes=processes, finished=finished, execute=execute)
     results = [ResultStore(run.results).find(run.key) for run in (*plan.done, *plan.todo)]
     return Submission(plan.card, [result for result in results if result is not None], outcomes)

@@ -21,7 +21,7 @@ def demo(*, work: Work = Path("demo-work"), processes: int | None = None) -> int
     Parameters
     ----------
     processes
-        How many fine-tuning runs at a time (default: one a core, four at most).
+        How many fine-tuning runs at a time (default: one a GPU; on a CPU one a core, four at most).
     """
     from bench.demo import run_demo
 
@@ -94,7 +94,7 @@ def submit(
     seeds
         Run only the track's first seeds.
     processes
-        How many runs at a time (default: one a core, four at most).
+        How many runs at a time (default: one a GPU; on a CPU one a core, four at most).
     method
         The method's name as the field writes it.
     licence
