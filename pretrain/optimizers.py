@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pretrain.lars import LARS, LARSVariant
 from pretrain.settings import ADDED
@@ -55,8 +55,10 @@ class OptimizerConfig:
         if self.clip_norm is None:
             return
         tensors = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        for part in [[p] for p in tensors] if self.clip_each else [tensors]:
-            nn.utils.clip_grad_norm_(part, self.clip_norm)
+        if self.clip_each and tensors:
+            _clip_each([p.grad for p in tensors], self.clip_norm)
+        else:
+            nn.utils.clip_grad_norm_(tensors, self.clip_norm)
 
     def groups(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> list[dict[str, Any]]:
         """Parameter groups by the two questions that are asked of a parameter, without the empty ones."""
@@ -68,6 +70,12 @@ class OptimizerConfig:
         return [
             {"params": params, "excluded": excluded, "fixed": fixed} for (excluded, fixed), params in groups.items()
         ]
+
+
+def _clip_each(gradients: list[Tensor], longest: float) -> None:
+    """`clip_grad_norm_` on every tensor by itself, in place, in a few operations on all of them."""
+    norms = torch.stack(torch._foreach_norm(gradients))
+    torch._foreach_mul_(gradients, (longest / (norms + 1e-6)).clamp(max=1).unbind())
 
 
 @dataclass(frozen=True)

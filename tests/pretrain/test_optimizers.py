@@ -160,6 +160,23 @@ def test_clipping(each: bool) -> None:
     SGDConfig(lr=1.0).clip(optimizer)  # nothing to clip
 
 
+def test_clipping_each_tensor_is_that_of_torch_bit_by_bit() -> None:
+    """Lengths above, below and at the limit, of zero, not finite, and of a scalar."""
+    generator = torch.Generator().manual_seed(0)
+    scales = [10.0**x for x in range(-4, 3)] + [0.0, math.inf]
+    shapes = [(3, 4), (5,), (), (16, 3, 3, 3), (1000,)]
+    parameters = [nn.Parameter(torch.zeros(shape)) for shape in shapes for _ in scales]
+    alone = copy.deepcopy(parameters)
+    for i, (p, q) in enumerate(zip(parameters, alone, strict=True)):
+        p.grad = torch.randn(p.shape, generator=generator) * scales[i % len(scales)]
+        q.grad = p.grad.clone()
+        nn.utils.clip_grad_norm_([q], 0.5)
+    config = SGDConfig(lr=1.0, clip_norm=0.5, clip_each=True)
+    config.clip(config.build((str(i), p) for i, p in enumerate(parameters)))
+    for p, q in zip(parameters, alone, strict=True):
+        assert torch.equal(p.grad.nan_to_num(7.0), q.grad.nan_to_num(7.0))
+
+
 def test_optimizer_state_of_one_group_is_that_of_plain_torch() -> None:
     """Checkpoints from before there were groups are read."""
     net = module()
