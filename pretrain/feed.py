@@ -106,7 +106,7 @@ class _SideStream:
             views = make()
         main.wait_stream(self._stream)
         for view in views:
-            for tensor in (view.pixels, view.box, view.flip, view.image_id):
+            for tensor in (view.pixels, view.box, view.flip):
                 # Their memory belongs to the side stream, which must not give it away before the step has read it.
                 tensor.record_stream(main)
         return views

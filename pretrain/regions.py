@@ -31,6 +31,7 @@ from pretrain.decode import DamagedImageError
 from pretrain.errors import PretrainError
 from pretrain.geometry import warp_labels
 from pretrain.images import ImageSource
+from pretrain.upload import upload
 from pretrain.views import View
 
 log = logging.getLogger(__name__)
@@ -118,13 +119,14 @@ class Masks:
     def __init__(self, path: Path) -> None:
         self.maps: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
 
-    def of(self, image_id: Tensor) -> Tensor:
-        """Label maps uint8 (N, S, S) of the images (N,), on their device."""
-        return torch.from_numpy(self.maps[image_id.cpu().numpy()]).to(image_id.device, non_blocking=True)
+    def of(self, image_id: Tensor, device: torch.device | None = None) -> Tensor:
+        """Label maps uint8 (N, S, S) of the images (N,), which are named in host memory, on `device` (the host)."""
+        maps = torch.from_numpy(self.maps[image_id.numpy()])
+        return maps if device is None else upload(maps, device)
 
     def crop(self, view: View, size: int) -> Tensor:
         """Labels uint8 (N, size, size) at the centres of the cells of a `size` x `size` map of `view`."""
-        return warp_labels(self.of(view.image_id), view, size)
+        return warp_labels(self.of(view.image_id, view.box.device), view, size)
 
     def cells(self, view: View, size: int, samples: int = 8) -> Tensor:
         """The most frequent label in each cell of a `size` x `size` map of `view`: int64 (N, size, size).

@@ -101,8 +101,8 @@ class Crop:
     """A batch of crops as the data workers deliver it, before colour operations.
 
     Shapes: `pixels` uint8 (N, 3, S, S); `box` float32 (N, 4) as x1, y1, x2, y2 in [0, 1] of the original image;
-    `flip` bool (N,), applied to `pixels` already; `image_id` int64 (N,), the position in the image source;
-    `colour` float32 (N, P), the drawn parameters of the spec's colour operations side by side.
+    `flip` bool (N,), applied to `pixels` already; `image_id` int64 (N,), the position in the image source, always in
+    host memory; `colour` float32 (N, P), the drawn parameters of the spec's colour operations side by side.
     """
 
     pixels: Tensor
@@ -112,16 +112,16 @@ class Crop:
     colour: Tensor
 
     def to(self, device: torch.device | str) -> Crop:
-        """The same crops on `device` (asynchronous from pinned memory); `colour` stays in host memory.
+        """The same crops on `device` (asynchronous from pinned memory); `image_id` and `colour` stay in host memory.
 
-        The colour operations choose the samples that they touch from `colour`; on the host that choice does not
-        wait for the device.
+        The colour operations choose the samples that they touch from `colour`, and what is kept of an image outside
+        of the device is found by `image_id`; on the host neither waits for the device.
         """
         return Crop(
             pixels=self.pixels.to(device, non_blocking=True),
             box=self.box.to(device, non_blocking=True),
             flip=self.flip.to(device, non_blocking=True),
-            image_id=self.image_id.to(device, non_blocking=True),
+            image_id=self.image_id,
             colour=self.colour,
         )
 
@@ -135,7 +135,8 @@ class Crop:
 class View:
     """A batch of finished views: what a method sees.
 
-    `pixels` is float32 (N, 3, S, S), normalised; `box`, `flip` and `image_id` as in `Crop`.
+    `pixels` is float32 (N, 3, S, S), normalised; `box`, `flip` and `image_id` as in `Crop`: of these, `image_id` is in
+    host memory, wherever the others are.
     """
 
     pixels: Tensor

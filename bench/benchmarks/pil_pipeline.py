@@ -96,7 +96,7 @@ def as_views(pixels: list[Tensor]) -> list[View]:
     count, device = len(pixels[0]), pixels[0].device
     box = torch.tensor([0.0, 0.0, 1.0, 1.0], device=device).expand(count, 4)
     flip = torch.zeros(count, dtype=torch.bool, device=device)
-    image_id = torch.arange(count, device=device)
+    image_id = torch.arange(count)
     return [View(x.contiguous(memory_format=torch.channels_last), box, flip, image_id) for x in pixels]
 
 

@@ -26,6 +26,7 @@ from pretrain.method import Method, MethodInfo
 from pretrain.momentum import momentum_at, momentum_copy, momentum_update
 from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, small_recipe
 from pretrain.regions import Masks, Saliency, prepare_masks
+from pretrain.upload import constant, upload
 from pretrain.views import View, ViewPlan, ViewSpec
 
 
@@ -149,7 +150,7 @@ class ReLICv2(Method):
                 gather(unit(self.momentum_projector(self.momentum_backbone(pixels).mean((2, 3)))))
                 for pixels in x[:large]
             ]
-            candidates = draw_candidates(len(o[0]), self.config.negatives).to(o[0].device, non_blocking=True)
+            candidates = upload(draw_candidates(len(o[0]), self.config.negatives), o[0].device)
 
         with torch.autocast(o[0].device.type, enabled=False):
 
@@ -165,9 +166,9 @@ class ReLICv2(Method):
                 reference = log_ps[(j, i) if i < large else (j, j)].detach()
                 invariance.append((reference.exp() * (reference - p)).sum(1).mean())
             loss_contrastive, loss_invariance = torch.stack(contrastive).mean(), torch.stack(invariance).mean()
+            self.embeddings = o[0].detach()
+            similarity = (self.embeddings[:, None] @ t[min(1, large - 1)][candidates].transpose(1, 2))[:, 0]
 
-        self.embeddings = o[0].detach()
-        similarity = (self.embeddings[:, None] @ t[min(1, large - 1)][candidates].transpose(1, 2))[:, 0]
         own, others = similarity[:, 0], similarity[:, 1:]
         return {
             "loss": self.config.contrastive_weight * loss_contrastive + self.config.invariance_weight * loss_invariance,
@@ -191,19 +192,21 @@ class ReLICv2(Method):
         chosen = draws < self.config.background_removal
         if self.config.background_sticky:
             chosen = chosen.cumsum(1) > 0
+        fill = self._fill(views[0].pixels)
         found = []
         for view, rows in zip(views, chosen.T, strict=True):
-            index = rows.nonzero().flatten().to(view.pixels.device, non_blocking=True)
+            on_host = rows.nonzero().flatten()
+            index = upload(on_host, view.pixels.device)
             pixels = view.pixels.clone()
-            part = View(*(x[index] for x in (pixels, view.box, view.flip, view.image_id)))
+            part = View(pixels[index], view.box[index], view.flip[index], view.image_id[on_host])
             foreground = self.masks.crop(part, pixels.shape[-1])[:, None] > 0
-            pixels[index] = torch.where(foreground, part.pixels, self._fill(pixels))
+            pixels[index] = torch.where(foreground, part.pixels, fill)
             found.append(pixels)
         return found
 
     def _fill(self, like: Tensor) -> Tensor:
         """The colour (3, 1, 1) of a removed background as the network sees it."""
-        mean, std = (like.new_tensor(values).view(3, 1, 1) for values in (self.plan.mean, self.plan.std))
+        mean, std = (constant(values, like).view(3, 1, 1) for values in (self.plan.mean, self.plan.std))
         colour = {"black": torch.zeros_like(mean), "grey": torch.full_like(mean, 0.5), "mean": mean}
         return (colour[self.config.background_fill] - mean) / std
 
