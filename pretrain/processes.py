@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -13,9 +14,16 @@ from torch import Tensor
 from torch import distributed as dist
 
 from leaderboard.base.errors import DenseBenchError
+from leaderboard.base.provenance import available_cores
 from pretrain.errors import PretrainError
 
 T = TypeVar("T")
+
+PATIENCE = timedelta(days=30)
+"""How long the ranks wait for what rank 0 does alone, e.g. for the regions of a million images. One that dies ends the
+waiting at once."""
+MOST_WORKERS = 16
+"""Loading processes beyond which a GPU gains nothing from more."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,8 @@ class Place:
     device: torch.device
     rank: int = 0
     world: int = 1
+    control: dist.ProcessGroup | None = field(default=None, repr=False)
+    """The group over which ranks agree, on CPUs and with PATIENCE; None for the default group."""
 
     @property
     def main(self) -> bool:
@@ -32,16 +42,33 @@ class Place:
         return self.rank == 0
 
     def on_main(self, action: Callable[[], T]) -> T:
-        """Do `action` on rank 0 only and hand its result to all; what its user can mend is raised on all ranks."""
+        """Do `action` on rank 0 only and hand its result to all, however long it takes.
+
+        Raises:
+            PretrainError: on all ranks, what its user can mend; on the other ranks, whatever else went wrong on rank
+                0, and that a process has ended meanwhile.
+        """
         if self.world == 1:
             return action()
         outcome: list[tuple[T | None, str | None]] = [(None, None)]
+        failed: Exception | None = None
         if self.main:
             try:
                 outcome = [(action(), None)]
-            except DenseBenchError as error:
-                outcome = [(None, str(error))]
-        dist.broadcast_object_list(outcome, src=0)
+            except Exception as error:
+                failed = error
+                mendable = isinstance(error, DenseBenchError)
+                outcome = [(None, str(error) if mendable else f"rank 0 failed with {type(error).__name__}: {error}")]
+        try:
+            dist.broadcast_object_list(outcome, src=0, group=self.control)
+        except RuntimeError as error:
+            if failed is None:
+                raise PretrainError(
+                    f"rank {self.rank} stopped because another process of this run has ended: "
+                    "what that one printed says why"
+                ) from error
+        if failed is not None:
+            raise failed
         result, failure = outcome[0]
         if failure is not None:
             raise PretrainError(failure)
@@ -54,23 +81,29 @@ class Place:
             values /= self.world
         return values
 
+    def loader_workers(self) -> int:
+        """How many loading processes this training process has unless its user says otherwise."""
+        local_world = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
+        return loader_workers(available_cores(), local_world, self.device.type)
+
 
 @contextmanager
 def joined(device: str | torch.device | None = None) -> Iterator[Place]:
     """This process's place: alone, or in the group that `torchrun` (or an initialised process group) describes.
 
-    `device` defaults to this process's GPU where there is one, else to the CPU. A group is made with NCCL on GPUs and
-    Gloo on CPUs, and left at the end if it was made here.
+    `device` defaults to cuda where there is a GPU, else to cpu; cuda without a number is this process's own GPU, that
+    of its local rank. A group is made with NCCL on GPUs and Gloo on CPUs, and left at the end if it was made here; the
+    group in which ranks agree is always Gloo's.
 
     Raises:
         PretrainError: the device does not exist.
     """
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    if device is None:
-        device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
-    chosen = torch.device(device)
+    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
     if chosen.type == "cuda":
-        if not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count():
+        if chosen.index is None:
+            chosen = torch.device("cuda", local_rank)
+        if not torch.cuda.is_available() or chosen.index >= torch.cuda.device_count():
             count = torch.cuda.device_count() if torch.cuda.is_available() else 0
             raise PretrainError(f"device {chosen} does not exist: this machine shows {count} GPU(s) to PyTorch")
         torch.cuda.set_device(chosen)
@@ -79,11 +112,25 @@ def joined(device: str | torch.device | None = None) -> Iterator[Place]:
     made = not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", 1)) > 1
     if made:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    control = dist.new_group(backend="gloo", timeout=PATIENCE) if dist.is_initialized() else None
     try:
-        if dist.is_initialized():
-            yield Place(chosen, dist.get_rank(), dist.get_world_size())
-        else:
+        if control is None:
             yield Place(chosen)
+        else:
+            yield Place(chosen, dist.get_rank(), dist.get_world_size(), control)
     finally:
         if made:
             dist.destroy_process_group()
+        elif control is not None:
+            dist.destroy_process_group(control)
+
+
+def loader_workers(cores: int, local_world: int, device_type: str) -> int:
+    """How many loading processes each of `local_world` training processes on a machine with `cores` cores has.
+
+    On a GPU its share of the cores, less one for the training process, from 1 to MOST_WORKERS. On a CPU, where training
+    itself needs the cores, 1.
+    """
+    if device_type == "cpu":
+        return 1
+    return min(max(cores // local_world - 1, 1), MOST_WORKERS)

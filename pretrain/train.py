@@ -43,7 +43,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     device: str | None = None,
-    workers: int = 1,
+    workers: int | Literal["auto"] = "auto",
     on_damaged: Literal["error", "skip"] = "error",
     tensorboard: bool = False,
     acceleration: Acceleration = PLAIN,
@@ -52,9 +52,10 @@ def train(
 ) -> Path:
     """Pretrain `recipe` on `source` and return the run folder `out` (its files: see `pretrain.runs`).
 
-    `seed` decides every random draw; `workers` is the number of loading processes of each training process. Every
-    `log_every` steps a line is logged, and the checkpoint is replaced if it is older than `checkpoint_seconds`.
-    A folder that holds the finished run of the same recipe, data and seed is returned as it is.
+    `seed` decides every random draw; `workers` is the number of loading processes of each training process
+    (`pretrain.processes.loader_workers`) and changes no result. Every `log_every` steps a line is logged, and the
+    checkpoint is replaced if it is older than `checkpoint_seconds`. A folder that holds the finished run of the same
+    recipe, data and seed is returned as it is.
 
     Raises:
         PretrainError: the folder holds another run, or an unfinished one without `resume`, or cannot be written; the
@@ -93,7 +94,7 @@ def train(
             steps_per_epoch=record.steps_per_epoch,
             first_step=step,
             seed=seed,
-            workers=workers,
+            workers=place.loader_workers() if workers == "auto" else workers,
             on_damaged=on_damaged,
             prefetch=acceleration.prefetch,
         )

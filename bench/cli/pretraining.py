@@ -64,7 +64,7 @@ def pretrain(
     seed: int = 0,
     resume: bool = False,
     settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
-    workers: int = 1,
+    workers: int | Literal["auto"] = "auto",
     threads: int | None = None,
     on_damaged: Literal["error", "skip"] = "error",
     tensorboard: bool = False,
@@ -95,7 +95,7 @@ def pretrain(
     settings
         Change one setting of the recipe, `key.sub=value`; may be repeated.
     workers
-        Data loading processes.
+        Data loading processes; `auto`: on a GPU its share of the cores, on a CPU one.
     threads
         CPU threads of the training process (default: all cores).
     on_damaged
