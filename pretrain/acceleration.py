@@ -49,8 +49,11 @@ PLAIN = Acceleration()
 """Everything off."""
 
 
-def compile_backbones(method: nn.Module, backbone: nn.Module) -> None:
-    """Compile `backbone` and its copies inside `method`, in place: names, weights and state dict stay."""
+def compile_backbones(method: nn.Module, backbone: nn.Module, *, backend: str = "inductor") -> None:
+    """Compile `backbone` and its copies inside `method`, in place: names, weights and state dict stay.
+
+    `backend` is one of torch.compile's.
+    """
     for module in method.modules():
         if type(module) is type(backbone):
-            module.compile()
+            module.compile(backend=backend)

@@ -71,7 +71,7 @@ class SyntheticImages(ImageSource):
 
 def equalised(recipe: Recipe, *, backbone: str, view_size: int, batch_size: int, precision: str) -> Recipe:
     """The recipe with these settings, wherever in its method's config a backbone or a view size stands."""
-    method = _with(_with(recipe.method, "backbone", backbone), "view_size", view_size)
+    method = with_everywhere(with_everywhere(recipe.method, "backbone", backbone), "view_size", view_size)
     return replace(recipe, method=method, batch_size=batch_size, precision=precision)  # type: ignore[arg-type]
 
 
@@ -115,6 +115,9 @@ class Steps:
         self, recipe: Recipe, device: torch.device, folder: Path, *, side: int | None = None, batches: int = BATCHES
     ) -> None:
         source = _source(recipe, side)
+        self._device = device
+        self.peak_mib: float | None = None
+        """MiB allocated at most during the last turn, by whatever is on the device; None on a CPU."""
         self._trainee = Trainee(recipe, source, device, folder)
         self._views = synthetic_views(self._trainee, source, batches)
 
@@ -122,7 +125,12 @@ class Steps:
     def __call__(self) -> Iterator[Step]:
         """The step, on the batches in turns."""
         turn = endless(len(self._views))
+        on_gpu = self._device.type == "cuda"
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(self._device)
         yield lambda: self._trainee.take(self._views[next(turn)])
+        if on_gpu:
+            self.peak_mib = peak_memory_mib(self._device)
 
 
 def beside(
@@ -138,16 +146,21 @@ def beside(
 ) -> dict[str, Any]:
     """The step time of `recipe`, also over that of `base`, which has its turns before and after each of the method's.
 
-    The method is built here and gone afterwards: only `base` is on the device beside it.
+    The method is built here and gone afterwards: only `base` is on the device beside it. `peak_memory_mib` is what a
+    GPU has allocated for the method at most; None on a CPU, where memory is a process's and not given back.
     """
     turns = {"warmup": warmup, "steps": steps}
+    before = torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else 0.0
     with tempfile.TemporaryDirectory() as folder:
-        found = Contestant(recipe.name, Steps(recipe, device, Path(folder), side=side, batches=batches))
-        seconds = measure([Contestant("", base), found], device, rounds=rounds, **turns)
-        last = measure([Contestant("", base)], device, rounds=1, **turns)
-    del found
+        found = Steps(recipe, device, Path(folder), side=side, batches=batches)
+        contestants = [Contestant("", base), Contestant(recipe.name, found)]
+        seconds = measure(contestants, device, rounds=rounds, **turns)
+        last = measure(contestants[:1], device, rounds=1, **turns)
+    peak = None if found.peak_mib is None else found.peak_mib - before
+    del found, contestants
     release(device)
-    return _row(recipe, seconds[recipe.name], [(a + b) / 2 for a, b in pairwise(seconds[""] + last[""])])
+    around = [(a + b) / 2 for a, b in pairwise(seconds[""] + last[""])]
+    return _row(recipe, seconds[recipe.name], around) | {"peak_memory_mib": peak}
 
 
 def release(device: torch.device) -> None:
@@ -203,15 +216,15 @@ def _in_own_process(recipe: Recipe, device: str, threads: int) -> float:
     return peak_memory(recipe, device)
 
 
-def _with(part: Any, name: str, value: object) -> Any:
-    """A copy of a config in which every field called `name`, at any depth, is `value`."""
+def with_everywhere(part: Any, name: str, value: object) -> Any:
+    """A copy of a method's config in which every field called `name`, at any depth, is `value`."""
     changes: dict[str, object] = {}
     for item in fields(part):
         inner = getattr(part, item.name)
         if item.name == name:
             changes[name] = value
         elif is_dataclass(inner):
-            changes[item.name] = _with(inner, name, value)
+            changes[item.name] = with_everywhere(inner, name, value)
     return replace(part, **changes)
 
 

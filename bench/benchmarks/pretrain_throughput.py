@@ -169,7 +169,7 @@ def main(
     data: Path,
     recipe: str = "moco-v2-mini",
     settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
-    workers: int = 1,
+    workers: int | None = None,
     threads: int | None = None,
     device: str | None = None,
     rounds: int = 5,
@@ -190,7 +190,7 @@ def main(
     settings
         Change one setting of the recipe, `key.sub=value`; may be repeated.
     workers
-        Loading processes of each pipeline.
+        Loading processes of each pipeline (default: as many as training starts by itself).
     threads
         CPU threads of the training process (default: all cores).
     device
@@ -210,6 +210,7 @@ def main(
     source = open_images(data)
     with joined(device) as place:
         about = machine(place.device, chosen.precision)
+        workers = place.loader_workers() if workers is None else workers
         options = {"workers": workers, "rounds": rounds, "warmup": warmup, "steps": steps}
         found = throughput(chosen, source, place.device, **options)
     report = {"machine": about, "recipe": chosen.to_dict(), "images": len(source), **options, **found}

@@ -114,7 +114,7 @@ def test_precision_reaches_the_network(source: ImageSource, tmp_path: Path, monk
 
 def test_compiling_takes_the_backbone(source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: compiled.append(module))
     train(toy_recipe(epochs=1), source, tmp_path / "run", workers=0, acceleration=Acceleration(compile=True))
     assert [type(module) for module in compiled] == [torch.nn.Sequential]
 
