@@ -28,6 +28,7 @@ from pretrain.queues import Queue
 from pretrain.recipes import Recipe, SGDConfig, small_recipe
 from pretrain.segmentation_heads import ASPPHead, FCNHead
 from pretrain.settings import PROSE
+from pretrain.upload import upload
 from pretrain.views import View, ViewPlan, ViewSpec
 
 
@@ -161,7 +162,7 @@ class CP2(Method):
         front_q, front_k, back_q, back_k = (view.pixels for view in views)
         n, size = len(front_q), front_q.shape[2]
         # In this order, for the global batch: every process draws the same.
-        mask_q, mask_k = (self.foreground(n, size).to(front_q.device, non_blocking=True) for _ in range(2))
+        mask_q, mask_k = (self.foreground(n, size, front_q.device) for _ in range(2))
         lenders = background_of(n * world_size())
         x_q = torch.where(mask_q[:, None], front_q, reorder(back_q, lenders[0]))
         x_k = torch.where(mask_k[:, None], front_k, reorder(back_k, lenders[1]))
@@ -179,6 +180,8 @@ class CP2(Method):
             k = unit((F_k * M_k[:, None]).sum(2))
             S = F_q.transpose(1, 2) @ F_k
             dense = dense_loss(S / config.dense_temperature, M_q, M_k, config.dense_softmax_axis)
+            dense_positive = pair_mean(S.detach(), M_q, M_k).mean()
+            dense_negative = pair_mean(S.detach(), 1 - M_q, M_k).mean()
         instance = info_nce(q, k, self.queue.keys, config.temperature)
         self._keys, self.embeddings = k, q.detach()
         return {
@@ -189,8 +192,8 @@ class CP2(Method):
             "negative": instance.negative,
             "accuracy": instance.accuracy,
             "std": embedding_std(q),
-            "dense_positive": pair_mean(S.detach(), M_q, M_k).mean(),
-            "dense_negative": pair_mean(S.detach(), 1 - M_q, M_k).mean(),
+            "dense_positive": dense_positive,
+            "dense_negative": dense_negative,
             "dense_std": embedding_std(F_q.detach().transpose(1, 2).flatten(0, 1)),
         }
 
@@ -206,11 +209,11 @@ class CP2(Method):
             self.queue.enqueue(gather(self._keys))
             self._keys = None
 
-    def foreground(self, n: int, size: int) -> Tensor:
+    def foreground(self, n: int, size: int, device: torch.device) -> Tensor:
         """This process's n foreground masks, bool (n, size, size), of those drawn for the global batch."""
         boxes = draw_rectangles(n * world_size(), size, self.config.erased_area, self.config.erased_aspect)
-        top, left, bottom, right = boxes[rank() * n : (rank() + 1) * n].T[:, :, None]
-        at = torch.arange(size)
+        top, left, bottom, right = upload(boxes[rank() * n : (rank() + 1) * n], device).T[:, :, None]
+        at = torch.arange(size, device=device)
         return ((at >= top) & (at < bottom))[:, :, None] & ((at >= left) & (at < right))[:, None, :]
 
 

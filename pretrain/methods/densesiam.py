@@ -19,7 +19,7 @@ from pretrain.batchnorm import synchronised
 from pretrain.distributed import mean_where
 from pretrain.geometry import align, overlap
 from pretrain.heads import norm_head
-from pretrain.losses import embedding_std, full_precision, matching, unit
+from pretrain.losses import embedding_std, full_precision, matching, own_is_largest, unit
 from pretrain.method import Method, MethodInfo
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig, small_recipe
 from pretrain.views import View, ViewPlan, ViewSpec
@@ -206,13 +206,12 @@ def cosine_distance(p: Tensor, z: Tensor) -> Tensor:
 def region_contrast(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Cross entropy of regions a (N, M, C) that look for their own among b (N, M, C), and the share that finds it.
 
-    Both (N,), means over the M regions of an image, in full precision.
+    Both (N,), means over the M regions of an image, in full precision. A tie finds nothing (see `losses.matching`).
     """
     with torch.autocast(a.device.type, enabled=False):
         logits = full_precision(a) @ full_precision(b).transpose(1, 2) / temperature
         loss = -logits.log_softmax(2).diagonal(dim1=1, dim2=2).mean(1)
-    own = logits.detach().diagonal(dim1=1, dim2=2)
-    return loss, (own >= logits.detach().amax(2)).to(logits.dtype).mean(1)
+    return loss, own_is_largest(logits.detach()).to(logits.dtype).mean(1)
 
 
 METHODS = (DenseSiam,)

@@ -147,9 +147,10 @@ def region_loss(
     start = rank() * n
     with torch.autocast(p.device.type, enabled=False):
         part = max(1, MAX_LOGITS // (regions * 2 * other.shape[0] * regions))
+        match = ids[:, :, None] == other_ids[:, None]
         sums, largest = [], []
         for i in range(0, n, part):
-            arguments = (p[i : i + part], other, same, ids[i : i + part], start + i, tau)
+            arguments = (p[i : i + part], other, same, ids[i : i + part], match[i : i + part], start + i, tau)
             if part >= n:
                 found = _log_sums(*arguments)
             else:  # logits are made again for the gradient, not kept
@@ -157,13 +158,12 @@ def region_loss(
             sums.append(found[0])
             largest.append(found[1])
         similarity = p @ other[start : start + n].transpose(1, 2)
-        match = ids[:, :, None] == other_ids[:, None]
         positive = (similarity * match).sum(2) / match.sum(2).clamp(min=1)
         shared = match.any(2)
         weight = shared.to(p.dtype) / (ids[:, :, None] == ids[:, None]).sum(2)
         loss = (weight * (torch.cat(sums) - positive / tau)).mean()
         with torch.no_grad():
-            nearest = similarity.masked_fill(~match, -torch.inf).amax(2) / tau >= torch.cat(largest)
+            nearest = similarity.masked_fill(~match, -torch.inf).amax(2) / tau > torch.cat(largest)
             total = weight.sum().clamp(min=1e-9)
             return {
                 "loss": loss,
@@ -174,8 +174,12 @@ def region_loss(
             }
 
 
-def _log_sums(p: Tensor, other: Tensor, same: Tensor, ids: Tensor, start: int, tau: float) -> tuple[Tensor, Tensor]:
-    """Of images `start` and following: log sum exp of each prediction's logits, and the largest of them (n, R)."""
+def _log_sums(
+    p: Tensor, other: Tensor, same: Tensor, ids: Tensor, match: Tensor, start: int, tau: float
+) -> tuple[Tensor, Tensor]:
+    """Of images `start` and following: log sum exp of each prediction's logits (n, R), and the largest logit (n, R) of
+    another region than its own; `match` (n, R, R) are its own among those of its image in the other view.
+    """
     n, regions, _ = p.shape
     rows = p.flatten(0, 1) / tau
     others = (rows @ other.flatten(0, 1).T).view(n, regions, -1)
@@ -184,7 +188,9 @@ def _log_sums(p: Tensor, other: Tensor, same: Tensor, ids: Tensor, start: int, t
     itself = ids[:, :, None] == ids[:, None]
     sames[i, :, start + i] = sames[i, :, start + i].masked_fill(itself, -torch.inf)
     logits = torch.cat([others, sames.flatten(2)], dim=2)
-    return logits.logsumexp(2), logits.detach().amax(2)
+    rivals = others.detach().view(n, regions, -1, regions).clone()
+    rivals[i, :, start + i] = rivals[i, :, start + i].masked_fill(match, -torch.inf)
+    return logits.logsumexp(2), torch.maximum(rivals.flatten(2).amax(2), sames.detach().flatten(2).amax(2))
 
 
 METHODS = (DetCon,)

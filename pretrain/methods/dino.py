@@ -140,14 +140,15 @@ class DINO(Method):
             all_views = log_s.sum(0)
             first, second = (-(p_t[u] * (all_views - log_s[u])).sum(1).mean() for u in (0, 1))
             loss = (first + second) / (2 * (V - 1))
+            z = z_s.detach().view(V, n, -1)
+            negative = z[0].mean(0) @ z[1].mean(0)
         self._outputs_mean = g_t.mean(0)
         entropy, mean = torch.special.entr(p_t).sum(2).mean(), p_t.mean((0, 1))
-        z = z_s.detach().view(V, n, -1)
         self.embeddings = z[0]
         return {
             "loss": loss,
             "positive": (z[0] * z[1]).sum(1).mean(),
-            "negative": z[0].mean(0) @ z[1].mean(0),
+            "negative": negative,
             "accuracy": (log_s[:2].argmax(2) == p_t.flip(0).argmax(2)).to(z.dtype).mean(),
             "entropy": entropy,
             "kl": loss.detach() - entropy,

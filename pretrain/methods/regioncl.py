@@ -23,6 +23,7 @@ from pretrain.methods.moco import PAPER_COSINE, MoCo, MoCoConfig, splits_per_pro
 from pretrain.methods.simsiam import MINI as SIMSIAM_MINI
 from pretrain.methods.simsiam import SimSiam, SimSiamConfig, negative_cosine
 from pretrain.recipes import Recipe, SGDConfig, small_recipe
+from pretrain.upload import upload
 from pretrain.views import View
 
 
@@ -226,10 +227,12 @@ def composite(x: Tensor, partner: Tensor, region: Region) -> Tensor:
 def canvas_and_paste(B: Tensor, region: Region) -> tuple[Tensor, Tensor]:  # noqa: N803 - a map
     """Means of maps (N, C, S, S) over the cells outside the region and inside it, in full precision: (N, C) each."""
     left, top, right, bottom = region.cells
-    outside = B.new_ones(B.shape[2:], dtype=torch.bool)
+    outside = torch.ones(B.shape[2:], dtype=torch.bool)
     outside[top:bottom, left:right] = False
+    # By places, which the host knows: with a mask on the device it would wait to learn how many there are.
+    rows, columns = (upload(places, B.device) for places in outside.nonzero(as_tuple=True))
     cells = full_precision(B)
-    return cells[:, :, outside].mean(2), cells[:, :, top:bottom, left:right].mean((2, 3))
+    return cells[:, :, rows, columns].mean(2), cells[:, :, top:bottom, left:right].mean((2, 3))
 
 
 METHODS = (RegionCL,)

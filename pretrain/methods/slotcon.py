@@ -160,7 +160,8 @@ class SlotCon(Method):
             for groups in (student, teacher)
         )
         grouping = self.grouping(s[0], t[1], exists) + self.grouping(s[1], t[0], exists)
-        there, back = self.contrast(student[0], teacher[1]), self.contrast(student[1], teacher[0])
+        pairs = ((student[0], teacher[1]), (student[1], teacher[0]))
+        there, back = (self.contrast(*pair, chosen) for pair, chosen in zip(pairs, choose(pairs), strict=True))
         slots = there.loss + back.loss
         present = torch.stack([group.present for group in student])
         self.embeddings = there.queries.detach()
@@ -203,26 +204,24 @@ class SlotCon(Method):
         each = -(wanted * predicted).sum(1).mean((1, 2))
         return global_mean((each * exists).sum(), exists.sum())
 
-    def contrast(self, student: Grouped, teacher: Grouped) -> Contrast:
-        """Predicted student slots against the teacher's of the global batch."""
-        common = student.present & teacher.present
-        queries, labels = student.slots[common], (teacher.present.flatten().cumsum(0) - 1)[common.flatten()]
-        counts = gather(torch.tensor([len(queries)], device=queries.device))
-        if int(counts.min()) == 0 or int(counts.sum()) == 1:
+    def contrast(self, student: Grouped, teacher: Grouped, chosen: Chosen) -> Contrast:
+        """Predicted student slots against the teacher's of the global batch, `chosen` for this pair of views."""
+        queries, n = student.slots.flatten(0, 1)[chosen.queries], len(chosen.queries)
+        total = sum(chosen.query_counts)
+        if min(chosen.query_counts) == 0 or total == 1:
             # Nothing to normalise over in some process; rare with more than a handful of images.
             nothing = queries.sum() * 0 + sum(p.sum() * 0 for p in self.predictor.parameters())
             zero = nothing.detach()
             return Contrast(nothing, zero, zero, zero, queries.new_zeros(1, self.config.dim))
         queries = unit(self.predictor(queries))
-        keys, first = gather_rows(unit(teacher.slots[teacher.present]))
+        keys = gather_rows(unit(teacher.slots.flatten(0, 1)[chosen.keys]), chosen.key_counts)
         tau = self.config.contrast_temperature
         with torch.autocast(queries.device.type, enabled=False):
-            loss, correct = cross_entropy_sums(queries, keys, labels + first, tau)
-        positive = (queries * keys[labels + first]).sum().detach()
+            loss, correct = cross_entropy_sums(queries, keys, chosen.labels, tau)
+        positive = (queries * keys[chosen.labels]).sum().detach()
         everything = (queries.sum(0) * keys.sum(0)).sum().detach()
-        n = len(queries)
         return Contrast(
-            2 * tau * global_mean(loss, counts.new_tensor(n)),
+            2 * tau * (loss * world_size() / total),
             positive / n,
             (everything - positive) / max(1, n * (len(keys) - 1)),
             correct / n,
@@ -238,6 +237,41 @@ class Contrast(NamedTuple):
     negative: Tensor
     accuracy: Tensor
     queries: Tensor
+
+
+class Chosen(NamedTuple):
+    """Which slots take part in one direction: `queries` (R,) and `keys` (M,) are places among this process's N K."""
+
+    queries: Tensor
+    keys: Tensor
+    labels: Tensor
+    """Of each query, the place of its own key among the keys of all processes (R,)."""
+    query_counts: list[int]
+    """R of every process."""
+    key_counts: list[int]
+    """M of every process."""
+
+
+@torch.no_grad()
+def choose(pairs: Sequence[tuple[Grouped, Grouped]]) -> list[Chosen]:
+    """Which slots of each pair of student and teacher take part.
+
+    Here the host waits for the device, once a step: the predictor's batch norm is over as many rows as there are
+    slots, which only the device knows.
+    """
+    masks = [(student.present & teacher.present, teacher.present) for student, teacher in pairs]
+    counts = gather(torch.stack([mask.sum() for pair in masks for mask in pair])[None]).cpu().T.tolist()
+    found = []
+    for (common, kept), query_counts, key_counts in zip(masks, counts[::2], counts[1::2], strict=True):
+        queries, keys = places(common, query_counts[rank()]), places(kept, key_counts[rank()])
+        labels = (kept.flatten().cumsum(0) - 1)[queries] + sum(key_counts[: rank()])
+        found.append(Chosen(queries, keys, labels, query_counts, key_counts))
+    return found
+
+
+def places(mask: Tensor, count: int) -> Tensor:
+    """The `count` places of the flattened `mask` where it holds, in order: int64 (count,)."""
+    return (~mask).flatten().to(torch.uint8).argsort(stable=True)[:count]
 
 
 class Region(NamedTuple):
@@ -259,13 +293,12 @@ def global_mean(total: Tensor, count: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def gather_rows(x: Tensor) -> tuple[Tensor, int]:
-    """Rows (n, ...) of all processes, whose n may differ, in the order of ranks; and where this process's begin."""
+def gather_rows(x: Tensor, counts: Sequence[int]) -> Tensor:
+    """Rows (n, ...) of all processes, n in `counts`, in the order of ranks."""
     if world_size() == 1:
-        return x.detach(), 0
-    counts = gather(torch.tensor([len(x)], device=x.device)).tolist()
+        return x.detach()
     padded = gather(torch.cat([x, x.new_zeros(max(counts) - len(x), *x.shape[1:])])[None])
-    return torch.cat([rows[:n] for rows, n in zip(padded, counts, strict=True)]), sum(counts[: rank()])
+    return torch.cat([rows[:n] for rows, n in zip(padded, counts, strict=True)])
 
 
 def cross_entropy_sums(queries: Tensor, keys: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -131,6 +131,7 @@ class SwAV(Method):
             codes = [self.codes(S[i].detach(), i) for i in (0, 1)]
             all_views = log_p.sum(0)
             terms = [-(q * (all_views - log_p[i])).sum(1).mean() / (V - 1) for i, q in enumerate(codes)]
+            negative = z_large[0].mean(0) @ z_large[1].mean(0)
         self._embeddings = z_large
         self.embeddings = z_large[0]
         best = S[:2].detach().argmax(2)
@@ -139,7 +140,7 @@ class SwAV(Method):
         return {
             "loss": (terms[0] + terms[1]) / 2,
             "positive": (z_large[0] * z_large[1]).sum(1).mean(),
-            "negative": z_large[0].mean(0) @ z_large[1].mean(0),
+            "negative": negative,
             "accuracy": agrees.to(z.dtype).mean(),
             "usage": torch.special.entr(p).sum().exp() / len(p),
             "std": embedding_std(self.embeddings),

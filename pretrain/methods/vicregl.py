@@ -24,6 +24,7 @@ from pretrain.methods.byol import BYOLConfig, byol_views
 from pretrain.optimizers import LARSConfig
 from pretrain.recipes import CosineSchedule, Recipe, small_recipe
 from pretrain.settings import ADDED
+from pretrain.upload import constant
 from pretrain.views import View
 
 EPSILON = 1e-4
@@ -136,7 +137,8 @@ class VICRegL(Method):
                 for a, b, _, far in there_and_back
                 for gamma in self.config.matches
             ]
-        self.embeddings, other = (unit(each.detach()) for each in z)
+            self.embeddings, other = (unit(each.detach()) for each in z)
+            cosines = similarities(self.embeddings, other)
         local = [torch.stack(terms).mean(0) for terms in (by_look, by_place)]
         alpha = self.config.alpha
         return {
@@ -146,14 +148,14 @@ class VICRegL(Method):
                 for where, terms in (("global", global_loss), ("look", local[0]), ("place", local[1]))
                 for name, value in zip(("invariance", "variance", "covariance"), terms, strict=True)
             },
-            **similarities(self.embeddings, other),
+            **cosines,
             "accuracy": agreement(look, place, max(self.config.matches)),
             "std": embedding_std(self.embeddings),
         }
 
     def weighted(self, terms: Tensor) -> Tensor:
         """Invariance, variance and covariance (3,), each times its weight."""
-        return terms * terms.new_tensor([self.config.invariance, self.config.variance, self.config.covariance])
+        return terms * constant((self.config.invariance, self.config.variance, self.config.covariance), terms)
 
     def place_distances(self, views: Sequence[Placed], size: int) -> Tensor:
         """Distances in the original image of all cells of one view and of the other: (N, P, P), P = size^2."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pretrain import losses
-from pretrain.losses import effective_rank, embedding_std, info_nce, unit
+from pretrain.losses import effective_rank, embedding_std, info_nce, matching, own_is_largest, unit
 
 
 def loops(q: Tensor, k: Tensor, n: Tensor, temperature: float) -> float:
@@ -172,3 +172,54 @@ def test_effective_rank() -> None:
     rotation = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))).Q
     rows = torch.cat([torch.diag(torch.tensor(shares, dtype=torch.float64)) * 7, torch.zeros(2, 3)]) @ rotation
     assert effective_rank(rows).item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "c", "decay"), [(64, 128, 0.9), (300, 40, 0.7), (50, 50, 1e-3), (200, 256, 0.95)])
+def test_effective_rank_is_that_of_the_singular_values(n: int, c: int, decay: float) -> None:
+    """Within 1e-6 of an SVD in float64, and within 1e-4 where nearly all singular values are rounding errors of a few:
+    those below 1e-7 of the largest do not count here.
+    """
+    generator = torch.Generator().manual_seed(n)
+    left, right = (torch.linalg.qr(torch.randn(m, m, generator=generator, dtype=torch.float64)).Q for m in (n, c))
+    shares = decay ** torch.arange(min(n, c), dtype=torch.float64)
+    x = (left[:, : len(shares)] * shares) @ right[:, : len(shares)].T
+    for rows in (x, x.float()):
+        values = torch.linalg.svdvals(rows.double())
+        p = values / values.sum()
+        expected = torch.special.entr(p).sum().exp().item()
+        found = effective_rank(rows)
+        assert found.dtype == rows.dtype
+        close = pytest.approx(expected, rel=1e-4 if decay < 0.1 else 1e-6)
+        assert [effective_rank(y).item() for y in (rows, rows.T, 1e12 * rows)] == [close] * 3
+
+
+def test_effective_rank_of_copies_is_that_of_one() -> None:
+    """Thousands of rows on a line or a plane: what rounding leaves of the other directions does not count."""
+    directions = unit(torch.randn(2, 256, generator=torch.Generator().manual_seed(0)))
+    assert effective_rank(directions[:1].repeat(4000, 1)).item() == pytest.approx(1, abs=1e-6)
+    two = torch.linalg.qr(directions.T).Q.T.repeat(2000, 1)
+    assert effective_rank(two).item() == pytest.approx(2, abs=1e-5)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("noise", [0.0, 1e-2, 1e-1, 1.0])
+def test_matching_is_counted_in_full_precision_also_under_autocast(noise: float, autocast: bool) -> None:
+    """64 pairs, alike but for noise: what float64 finds, and none where all are the same."""
+    generator = torch.Generator().manual_seed(0)
+    point = torch.randn(1, 128, generator=generator)
+    first, second = (unit(point + noise * torch.randn(64, 128, generator=generator)) for _ in range(2))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = matching(first, second)
+    similarity = first.double() @ second.double().T
+    own = similarity.diagonal()
+    others = similarity.masked_fill(torch.eye(64) > 0, -2).amax(1)
+    assert found["accuracy"].item() == ((own > others).double().mean().item() if noise else 0)
+    assert found["positive"].item() == pytest.approx(own.mean().item(), abs=1e-6)
+    assert found["negative"].item() == pytest.approx((similarity.sum() - own.sum()).item() / (64 * 63), abs=1e-6)
+
+
+def test_own_is_largest_where_nothing_is_as_large() -> None:
+    similarity = torch.tensor([[1.0, 0.5, 0.9], [0.2, 0.2, 0.1], [0.3, 0.8, 0.7]])
+    assert own_is_largest(similarity).tolist() == [True, False, False]
+    assert own_is_largest(similarity.expand(2, 3, 3)).tolist() == [[True, False, False]] * 2
+    assert own_is_largest(torch.ones(1, 1)).tolist() == [True]

@@ -158,6 +158,15 @@ def test_perfect_embeddings_cost_the_log_of_how_often_the_positive_was_drawn() -
     assert out["positive"] == 1
 
 
+def test_of_regions_that_are_all_alike_none_is_recognised() -> None:
+    rows = torch.ones(2, 3, 4, dtype=torch.float64) / 2
+    ids = torch.tensor([[0, 1, 1], [2, 3, 4]])
+    out = region_loss(rows, rows, rows, ids, ids, 0.1)
+    assert out["shared"] == 1
+    assert out["accuracy"] == 0
+    assert region_loss(rows, rows, rows, ids * 0, ids * 0, 0.1)["accuracy"] == 0  # those of the other image are alike
+
+
 def test_regions_that_share_nothing_cost_nothing() -> None:
     p = unit_rows(2, 3, C).requires_grad_()
     ids, other_ids = torch.zeros(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.long)

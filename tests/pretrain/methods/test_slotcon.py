@@ -178,13 +178,17 @@ def test_grouping_is_least_where_the_student_agrees() -> None:
     assert method.grouping(0 * choice, choice, all_of_them).item() == pytest.approx(math.log(K))
 
 
+def contrast(method: SlotCon, student: slotcon.Grouped, teacher: slotcon.Grouped) -> slotcon.Contrast:
+    return method.contrast(student, teacher, *slotcon.choose([(student, teacher)]))
+
+
 def test_no_information_costs_the_log_of_all_slots() -> None:
     """All slots alike: 2 tau log M for M keys of the batch."""
     method = make(norm=False)
     scores = F.one_hot(torch.arange(2 * SIDE**2) % 2, K).double().view(2, SIDE, SIDE, K).permute(0, 3, 1, 2)
     group = slotcon.Grouped(scores, torch.ones(2, K, 5, dtype=torch.float64))
     method.predictor = nn.Identity()
-    out = method.contrast(group, group)
+    out = contrast(method, group, group)
     assert out.loss.item() == pytest.approx(2 * 0.2 * math.log(4))
     assert out.positive.item() == pytest.approx(1)
     assert out.negative.item() == pytest.approx(1)
@@ -199,7 +203,7 @@ def test_slots_take_part_where_both_views_have_them() -> None:
     torch.manual_seed(0)
     slots = [torch.randn(2, K, 5, dtype=torch.float64) for _ in range(2)]
     method.predictor = nn.Identity()
-    out = method.contrast(slotcon.Grouped(first, slots[0]), slotcon.Grouped(second, slots[1]))
+    out = contrast(method, slotcon.Grouped(first, slots[0]), slotcon.Grouped(second, slots[1]))
     keys = F.normalize(torch.stack([slots[1][0, 2], slots[1][0, 3], slots[1][1, 2], slots[1][1, 3]]), dim=1)
     queries = F.normalize(torch.stack([slots[0][0, 2], slots[0][1, 2]]), dim=1)
     expected = 2 * 0.2 * F.cross_entropy(queries @ keys.T / 0.2, torch.tensor([0, 2]))
@@ -218,7 +222,7 @@ def test_without_a_common_slot_the_contrast_is_zero() -> None:
     scores = torch.zeros(2, 2, K, SIDE, SIDE, dtype=torch.float64)
     scores[0, :, 0], scores[1, :, 1] = 1, 1
     slots = torch.randn(2, K, 5, dtype=torch.float64, requires_grad=True)
-    out = method.contrast(slotcon.Grouped(scores[0], slots), slotcon.Grouped(scores[1], slots.detach()))
+    out = contrast(method, slotcon.Grouped(scores[0], slots), slotcon.Grouped(scores[1], slots.detach()))
     assert out.loss == 0
     out.loss.backward()
     assert all(p.grad is not None and not p.grad.any() for p in method.predictor.parameters())
