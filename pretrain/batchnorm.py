@@ -34,7 +34,11 @@ def synchronised(module: Module) -> Module:
 
 
 class SynchronisedBatchNorm(_BatchNorm):
-    """Batch norm of (n, C, ...) over the batches of all processes, in training; sizes n may differ between them."""
+    """Batch norm of (n, C, ...) over the batches of all processes, in training; sizes n may differ between them.
+
+    On a GPU by the kernels of `nn.SyncBatchNorm`, which exist nowhere else. Which ones is decided by the input: modules
+    are converted as they are built, before they move to their device.
+    """
 
     def __init__(self, norm: _BatchNorm) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
@@ -47,6 +51,12 @@ class SynchronisedBatchNorm(_BatchNorm):
         """Normalise `input` (n, C, ...)."""
         if not self.training:
             return super().forward(input)
+        if has_kernels(input):
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+            return _FusedGlobalNorm.apply(
+                input, self.weight, self.bias, self.running_mean, self.running_var, self.eps, self.momentum or 0.0
+            )
         output, mean, variance, count = _GlobalNorm.apply(input, self.weight, self.bias, self.eps)
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             with torch.no_grad():
@@ -58,6 +68,11 @@ class SynchronisedBatchNorm(_BatchNorm):
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
             raise ValueError(f"batch norm needs at least 2 dimensions, not {input.dim()}")
+
+
+def has_kernels(x: Tensor) -> bool:
+    """Whether the kernels of `nn.SyncBatchNorm` exist where `x` is."""
+    return x.is_cuda
 
 
 class _GlobalNorm(torch.autograd.Function):
@@ -104,6 +119,60 @@ class _GlobalNorm(torch.autograd.Function):
         factor = scale if weight is None else scale * weight.to(scale.dtype)
         dx = (dy_full - sums[0].view(shape) - normalised * sums[1].view(shape)) * factor.view(shape)
         return dx.to(x.dtype), d_weight if ctx.affine else None, d_bias if ctx.affine else None, None
+
+
+class _FusedGlobalNorm(torch.autograd.Function):
+    """As `_GlobalNorm`, with the running statistics, on a GPU.
+
+    These are the kernels of `nn.SyncBatchNorm` in the order of its own function, which cannot be used: it leaves out
+    processes with empty batches by a mask, and so makes the host wait for the device three times a layer.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[no-untyped-def]
+        ctx,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        eps: float,
+        momentum: float,
+    ):
+        x, channels = _dense(x), x.shape[1]
+        mean, inverse_std = torch.batch_norm_stats(x, eps)
+        count = mean.new_full((1,), x.numel() / channels)
+        table = gather(torch.cat([mean, inverse_std, count])[None])
+        means, inverse_stds, counts = torch.split(table, [channels, channels, 1], dim=1)
+        mean, inverse_std = torch.batch_norm_gather_stats_with_counts(
+            x, means, inverse_stds, running_mean, running_var, momentum, eps, counts.flatten()
+        )
+        ctx.save_for_backward(x, weight, mean, inverse_std, counts.to(torch.int32))
+        return torch.batch_norm_elemt(x, weight, bias, mean, inverse_std, eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy: Tensor):  # type: ignore[no-untyped-def]
+        x, weight, mean, inverse_std, counts = ctx.saved_tensors
+        dy = _dense(dy)
+        need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
+        sum_dy, sum_dy_x, d_weight, d_bias = torch.batch_norm_backward_reduce(
+            dy, x, mean, inverse_std, weight, need_x, need_weight, need_bias
+        )
+        dx = None
+        if need_x:
+            sums = torch.cat([sum_dy, sum_dy_x])
+            if world_size() > 1:
+                dist.all_reduce(sums)
+            sum_dy, sum_dy_x = sums.chunk(2)
+            scale = None if weight is None else weight.to(mean.dtype)
+            dx = torch.batch_norm_backward_elemt(dy, x, mean, inverse_std, scale, sum_dy, sum_dy_x, counts)
+        return dx, d_weight if need_weight else None, d_bias if need_bias else None, None, None, None, None
+
+
+def _dense(x: Tensor) -> Tensor:
+    """`x` as the kernels want it: channels last, or contiguous."""
+    return x if x.is_contiguous(memory_format=torch.channels_last) else x.contiguous()
 
 
 class SplitBatchNorm2d(nn.BatchNorm2d):
