@@ -7,12 +7,16 @@ import pytest
 import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
+from torchvision.transforms.v2 import functional as tv
 
+from pretrain import autoaugment
 from pretrain.augment import ColorJitter, Grayscale, Solarize
 from pretrain.autoaugment import POLICIES, AutoAugment, Either
 from pretrain.errors import PretrainError
 
 OP = AutoAugment()
+MEASURED = (*autoaugment._SIGNED, "Posterize", "Solarize")
+"""Operations with a magnitude."""
 
 
 def images(n: int, size: int = 20) -> torch.Tensor:
@@ -62,6 +66,38 @@ def test_every_policy_is_its_two_operations_one_after_the_other() -> None:
     for (policy, _, _), values in zip(cases, apart, strict=True):
         exact = {name for name, _, _ in POLICIES[policy]} <= {"Rotate", "ShearX", "Posterize", "Solarize", "Equalize"}
         assert (values > 0.5).float().mean() <= (0 if exact else 0.02), POLICIES[policy]
+
+
+def on_one_image(image: torch.Tensor, name: str, m: float) -> torch.Tensor:
+    """torchvision's second interface, which works on tensors."""
+    bits = 8 - round(4 * m)
+    operations = {
+        "ShearX": lambda: tv.affine(image, angle=0.0, translate=[0, 0], scale=1.0, shear=[math.degrees(0.3 * m), 0.0]),
+        "Rotate": lambda: tv.rotate(image, 30 * m),
+        "Color": lambda: tv.adjust_saturation(image, 1 + 0.9 * m),
+        "Contrast": lambda: tv.adjust_contrast(image, 1 + 0.9 * m),
+        "Sharpness": lambda: tv.adjust_sharpness(image, 1 + 0.9 * m),
+        "Posterize": lambda: tv.posterize(image, bits),
+        "Solarize": lambda: tv.solarize(image, 256 * (1 - m)),
+        "AutoContrast": lambda: tv.autocontrast(image),
+        "Equalize": lambda: tv.equalize(image),
+        "Invert": lambda: tv.invert(image),
+    }
+    return operations[name]()
+
+
+@pytest.mark.parametrize("size", [2, 3, 33, 96, 160, 224])
+@pytest.mark.parametrize("name", autoaugment._OPERATIONS)
+def test_an_operation_on_a_batch_is_torchvisions_on_each_image_bit_by_bit(name: str, size: int) -> None:
+    """All magnitudes side by side, each on images with little and with much contrast."""
+    signs = (-1, 1) if name in autoaugment._SIGNED else (1,)
+    magnitudes = sorted(sign * level / 9 for sign in signs for level in range(1, 10)) if name in MEASURED else [0.0]
+    applied = [(name, m) for m in magnitudes for _ in range(2)]
+    x = images(len(applied), size)
+    x[::2] = x[::2] // 8 + 100
+    got = autoaugment._OPERATIONS[name](x.clone(), applied).to(torch.uint8)
+    for image, result, (_, m) in zip(x, got, applied, strict=True):
+        assert torch.equal(result, on_one_image(image, name, m)), m
 
 
 def test_drawn_policies_and_magnitudes_follow_the_table() -> None:
