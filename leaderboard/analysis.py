@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 from statistics import fmean
 
 import numpy as np
 
-from leaderboard.board import Board, Cell, Group, Standing, Submission, Track
+from leaderboard.board import Board, Cell, Group, Standing, Submission, Track, identity
 from leaderboard.records import Card, ProtocolReference, Result
 from leaderboard.stats import Floats, bootstrap_means, mid_ranks, percentile_interval, rank, summarise
 
@@ -18,11 +20,13 @@ def analyse(results: Iterable[Result]) -> Board:
     """Build the board; the order of `results` does not matter."""
     ordered = sorted(results, key=lambda result: result.file_name)
     submissions, notes = _submissions(ordered)
-    by_group: dict[tuple[ProtocolReference, str], dict[tuple[str, str], list[Result]]] = {}
+    by_reference: dict[tuple[ProtocolReference, str], list[Result]] = defaultdict(list)
     for result in ordered:
-        cells = by_group.setdefault((result.protocol, result.dataset.fingerprint), defaultdict(list))
-        cells[result.card.name, result.card.sha256].append(result)
-    groups = [_group(protocol, cells, submissions) for (protocol, _), cells in by_group.items()]
+        by_reference[result.protocol, result.dataset.fingerprint].append(result)
+    by_group: dict[tuple[str, str], list[list[Result]]] = defaultdict(list)  # references differ in titles alone
+    for (protocol, fingerprint), found in by_reference.items():
+        by_group[json.dumps(identity(protocol)), fingerprint].append(found)
+    groups = [_group(found, submissions) for found in by_group.values()]
     by_track: dict[str, list[Group]] = defaultdict(list)
     for group in _mark_current(groups, notes):
         by_track[group.protocol.track].append(group)
@@ -63,11 +67,11 @@ def _submissions(results: Sequence[Result]) -> tuple[dict[tuple[str, str], Submi
     return submissions, notes
 
 
-def _group(
-    protocol: ProtocolReference,
-    runs: dict[tuple[str, str], list[Result]],
-    submissions: dict[tuple[str, str], Submission],
-) -> Group:
+def _group(by_reference: Sequence[Sequence[Result]], submissions: dict[tuple[str, str], Submission]) -> Group:
+    """The group of results that differ at most in their protocol's titles: it takes those that most results carry."""
+    runs: dict[tuple[str, str], list[Result]] = defaultdict(list)
+    for result in chain.from_iterable(by_reference):
+        runs[result.card.name, result.card.sha256].append(result)
     cells = [_cell(submissions[id_], found) for id_, found in runs.items()]
     scored = [(cell, cell.summary) for cell in cells if cell.summary is not None]
     scored.sort(key=lambda pair: (-pair[1].mean, pair[0].submission.id))
@@ -83,8 +87,10 @@ def _group(
         for (cell, _), ranking in zip(scored, rankings, strict=True)
     ]
     failed = sorted((cell for cell in cells if cell.summary is None), key=lambda cell: cell.submission.id)
-    dataset = next(iter(runs.values()))[0].dataset
-    return Group(protocol, dataset, (*ranked, *failed))
+    most = max(map(len, by_reference))
+    first = [found[0] for found in by_reference if len(found) == most]
+    usual = min(first, key=lambda result: (result.protocol.title, result.protocol.short_title))
+    return Group(usual.protocol, usual.dataset, (*ranked, *failed))
 
 
 def _cell(submission: Submission, runs: list[Result]) -> Cell:

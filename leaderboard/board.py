@@ -7,15 +7,21 @@ groups of one protocol id one is current (`Group.current`), and only current gro
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
 from leaderboard.records import RANDOM_METHOD, Card, DatasetReference, ProtocolReference, Result
 from leaderboard.stats import Floats, Ranking, Summary
-from leaderboard.text import protocol_words
+
+
+def identity(protocol: ProtocolReference) -> dict[str, Any]:
+    """What makes a protocol another one: everything but its titles, which are words for readers."""
+    return protocol.model_dump(mode="json", exclude={"title", "short_title"})
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,9 @@ class Group:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of everything that makes the group: the protocol's reference and the data's fingerprint."""
-        return hashlib.sha256(f"{self.protocol.to_json()}{self.dataset.fingerprint}".encode()).hexdigest()
+        """Hash of everything that makes the group: the protocol's reference but its titles, the data's fingerprint."""
+        protocol = json.dumps(identity(self.protocol), indent=2, ensure_ascii=False)
+        return hashlib.sha256(f"{protocol}\n{self.dataset.fingerprint}".encode()).hexdigest()
 
     @property
     def id(self) -> str:
@@ -112,8 +119,8 @@ class Group:
 
     @property
     def label(self) -> str:
-        """The protocol's name without its track, in words: a column heading that can wrap."""
-        return " ".join([protocol_words(self.protocol.id, self.protocol.track), self.suffix]).strip()
+        """The protocol's short title: a column heading that can wrap."""
+        return f"{self.protocol.short_title} {self.suffix}".strip()
 
     @cached_property
     def by_submission(self) -> dict[tuple[str, str], Cell]:

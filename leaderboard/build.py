@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -13,6 +15,7 @@ from leaderboard.analysis import analyse
 from leaderboard.base.files import make_folder, write_atomic
 from leaderboard.board import Board
 from leaderboard.errors import LeaderboardError
+from leaderboard.records import TrackDescription
 from leaderboard.store import ResultStore, collection_paused
 
 
@@ -51,19 +54,21 @@ def build(
     site: Path | None = None,
     check: bool = False,
     skip_damaged: bool = False,
+    tracks: Mapping[str, TrackDescription] = MappingProxyType({}),
 ) -> Report:
     """Make what is named from the result files in `results`: the same bytes every time.
 
     `site` is the page's folder. `markdown` may be a page with other text: only what stands between the two marks of
     `tables.BEGIN` and `tables.END` is renewed. With `check` nothing is written, and a file that differs from what
-    the results give is a problem. With `skip_damaged` unusable result files are problems instead of an error.
+    the results give is a problem. With `skip_damaged` unusable result files are problems instead of an error. The page
+    says of each track what `tracks` (by id) describes.
 
     Raises:
         LeaderboardError: the folder is missing, or result files are damaged.
         FileError: a file cannot be written.
     """
     with collection_paused():
-        report, targets = _make(ResultStore(results), csv, markdown, latex, site, skip_damaged)
+        report, targets = _make(ResultStore(results), csv, markdown, latex, site, skip_damaged, tracks)
     for path, text in targets.items():
         if not check:
             make_folder(path.parent)
@@ -77,7 +82,13 @@ def build(
 
 
 def _make(
-    store: ResultStore, csv: Path | None, markdown: Path | None, latex: Path | None, site: Path | None, skip: bool
+    store: ResultStore,
+    csv: Path | None,
+    markdown: Path | None,
+    latex: Path | None,
+    site: Path | None,
+    skip: bool,
+    tracks: Mapping[str, TrackDescription],
 ) -> tuple[Report, dict[Path, str]]:
     """The report so far, and what belongs into each named file."""
     if not store.folder.is_dir():
@@ -95,7 +106,7 @@ def _make(
     if latex is not None:
         targets[latex] = tables.latex(board)
     if site is not None:
-        targets[site / "index.html"] = page.render(board)
+        targets[site / "index.html"] = page.render(board, tracks)
     return report, targets
 
 

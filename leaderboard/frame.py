@@ -36,6 +36,8 @@ COLUMNS: dict[str, str] = {
     "pretraining_epochs": "as the card says",
     "pretraining_batch": "images a step over all devices, as the card says",
     "pretraining_image_views": "crops shown to a trained encoder, as the card says",
+    "pretraining_seed": "as the card says",
+    "pretraining_group": "equal for pretraining runs that differ in their seed alone; empty if the card does not say",
     "metric": "headline metric, in per cent",
     "finished": "number of finished runs (n)",
     "failed": "number of failed runs; they count in no figure",
@@ -118,6 +120,8 @@ def _card(card: Card) -> dict[str, str]:
         "pretraining_epochs": text.plain(seen.epochs),
         "pretraining_batch": text.plain(seen.effective_batch),
         "pretraining_image_views": text.plain(seen.image_views),
+        "pretraining_seed": "" if seen.seed is None else str(seen.seed),
+        "pretraining_group": seen.group or "",
     }
 
 

@@ -7,9 +7,10 @@ into text nodes, and a content security policy admits this style and this script
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
@@ -17,7 +18,7 @@ import jinja2
 from leaderboard import text
 from leaderboard.base.html import asset, policy_hash, script_json
 from leaderboard.board import Board, Cell, Group, Standing, Submission, Track
-from leaderboard.records import Result
+from leaderboard.records import Result, TrackDescription
 
 MORE_METRICS = 3
 """A protocol's table shows this many metrics beside the headline; the details of a row show all."""
@@ -26,12 +27,12 @@ MARK_WIDTH, MARK_HEIGHT, MARK_MARGIN = 132, 18, 6
 _asset = partial(asset, "leaderboard", "site")
 
 
-def render(board: Board) -> str:
-    """The page; equal boards give equal bytes."""
+def render(board: Board, tracks: Mapping[str, TrackDescription] = MappingProxyType({})) -> str:
+    """The page; equal boards and descriptions of `tracks` (by id) give equal bytes."""
     style, early, script = _asset("style.css"), _asset("early.js"), _asset("page.js")
     return _template().render(
         board=board,
-        tracks=[_track(track) for track in board.tracks],
+        tracks=[_track(track, tracks.get(track.id)) for track in board.tracks],
         style=style,
         early=early,
         script=script,
@@ -75,11 +76,12 @@ def _scale(values: Sequence[float]) -> Scale:
     return Scale(low, high) if high - low > 1e-9 else Scale(low - 0.5, high + 0.5)
 
 
-def _track(track: Track) -> dict[str, Any]:
+def _track(track: Track, about: TrackDescription | None) -> dict[str, Any]:
     scores = [s.score for s in track.standings if s.score is not None]
     scores += [end for s in track.standings for end in s.score_interval or ()]
     return {
         "id": track.id,
+        "about": about,
         "groups": [_group(group) for group in track.groups],
         "headings": [{"label": g.label, "metric": g.protocol.headline} for g in track.current],
         "standings": [_standing(s, _scale(scores), i) for i, s in enumerate(track.standings, 1)],

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import ValidationError
-
+from leaderboard.base.errors import RecordError
 from leaderboard.base.files import make_folder, write_atomic
 from leaderboard.errors import LeaderboardError
-from leaderboard.records import Result
+from leaderboard.records import MAX_BYTES, Result, read_result_json
 
 MOST_NAMED = 10
 """An error names this many bad files and counts the rest."""
@@ -34,15 +33,15 @@ class ResultStore:
             LeaderboardError: a finished run of this key is stored already, with other content.
         """
         path = self.folder / result.file_name
-        text = result.to_json()
         stored = [self.folder / name for name in self._names(result.key)]
         for old in stored:
-            if old == path and old.read_text(encoding="utf-8") == text:
+            there = _read(old)
+            if old == path and there == result:
                 return path
-            if _read(old).status == "finished":
+            if there.status == "finished":
                 raise LeaderboardError(f"{old}: this run is stored already and results are never overwritten")
         make_folder(self.folder)
-        write_atomic(path, text)
+        write_atomic(path, result.to_json())
         for old in stored:
             if old != path:  # the failed run of a checkpoint that has another name now
                 old.unlink()
@@ -130,10 +129,8 @@ def collection_paused() -> Iterator[None]:
 def _read(path: Path | str) -> Result:
     try:
         with open(path, "rb") as file:  # noqa: PTH123
-            return Result.model_validate_json(file.read())
+            return read_result_json(file.read(MAX_BYTES + 1))
     except OSError as error:
         raise LeaderboardError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise LeaderboardError(f"{path}: {where + ': ' if where else ''}{first['msg']}; run it again") from error
+    except RecordError as error:
+        raise LeaderboardError(f"{path}: {error}; run it again") from error

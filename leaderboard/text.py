@@ -19,17 +19,6 @@ _MARKDOWN = {character: f"\\{character}" for character in "`*_[]~$"} | {
 }
 
 
-_TERMS = {
-    "ade20k": "ADE20K", "city": "Cityscapes", "coco": "COCO", "voc": "VOC", "fcn": "FCN", "fpn": "FPN", "c4": "C4",
-    "frcnn": "Faster R-CNN", "mrcnn": "Mask R-CNN",
-}  # fmt: skip
-
-
-def protocol_words(protocol: str, track: str) -> str:
-    """`mini_voc_det_frcnn_fpn` in words, without its track: `VOC det Faster R-CNN FPN`."""
-    return " ".join(_TERMS.get(word, word) for word in protocol.removeprefix(f"{track}_").split("_"))
-
-
 def number(value: float, decimals: int = 1) -> str:
     """Fixed decimals, and never `-0.0`."""
     return f"{round(value, decimals) + 0.0:.{decimals}f}"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from leaderboard.base.files import file_sha256, make_folder, write_atomic
 from leaderboard.base.validation import first_problem
-from leaderboard.records import Card, Pretraining, Source
+from leaderboard.records import SCHEMA_VERSION, Card, InitialWeights, Pretraining, Source, group_id
 from pretrain.backbones import VITS, build_backbone
 from pretrain.errors import PretrainError
 from pretrain.runs import Run, RunRecord, read_checkpoint, read_record
@@ -83,19 +83,26 @@ def _checked(tensors: dict[str, Tensor], checkpoint: Path) -> dict[str, Tensor]:
 
 def _card(record: RunRecord, steps: int, name: str | None, parameters: int, sha256: str, checkpoint: Path) -> Card:
     images_seen = steps * record.batch_size
+    init_sha256: str | None = record.recipe["method"].get("init_sha256")
+    unfinished = steps < record.planned_steps  # trained less than its recipe says: no member of the recipe's group
     try:
         return Card(
+            schema_version=SCHEMA_VERSION,
             name=name or f"{record.recipe['name']}-seed{record.seed}",
             method=record.method,
-            architecture=record.architecture,  # type: ignore[arg-type]  # pydantic checks it
+            architecture=record.architecture,
             stem="16x16" if record.architecture in VITS else "7x7",
             norm="LN" if record.architecture in VITS else "BN",
+            stride_style="none" if record.architecture in VITS else "pytorch",
+            color_order="RGB",
             mean=tuple(record.mean),  # type: ignore[arg-type]
             std=tuple(record.std),  # type: ignore[arg-type]
             parameters=parameters,
             sha256=sha256,
             pretraining=Pretraining(
                 recipe=_recipe(record),
+                recipe_sha256=record.recipe_sha256,
+                group=None if unfinished else group_id(record.recipe_sha256, record.data_fingerprint, init_sha256),
                 data=record.data_name,
                 data_fingerprint=record.data_fingerprint,
                 images=record.images,
@@ -106,10 +113,13 @@ def _card(record: RunRecord, steps: int, name: str | None, parameters: int, sha2
                 resolution=max(view["size"] for view in record.views),
                 seed=record.seed,
                 labels="none",
+                init=None if init_sha256 is None else InitialWeights(name=_init_name(record), sha256=init_sha256),
+                stages=(),
             ),
             source=Source(
                 format="densebench run", file=checkpoint.name, sha256=file_sha256(checkpoint), key_prefix=PREFIX
             ),
+            license=None,
             code_commit=record.code_commit,
         )
     except ValidationError as error:
@@ -121,6 +131,11 @@ def _recipe(record: RunRecord) -> str:
     settings = f"settings {record.recipe_sha256[:12]}"
     start = record.recipe["method"].get("init_sha256")
     return f"{record.recipe['name']} ({settings}{f', from backbone {start[:12]}' if start else ''})"
+
+
+def _init_name(record: RunRecord) -> str:
+    """The folder from which the run took its starting weights."""
+    return Path(record.recipe["method"]["init_from"]).name or "backbone"
 
 
 def _crops(views: list[dict[str, Any]]) -> str:

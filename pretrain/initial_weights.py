@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import nn
 
+from leaderboard.base.errors import RecordError
 from leaderboard.base.files import file_sha256
-from leaderboard.records import Card
+from leaderboard.records import read_card_json
 from pretrain.errors import PretrainError
 
 WEIGHTS = "backbone.safetensors"
@@ -25,14 +25,14 @@ def weights_sha256(folder: str) -> str:
     """
     path = Path(folder)
     try:
-        card = Card.model_validate_json((path / "card.json").read_text(encoding="utf-8"))
+        card = read_card_json((path / "card.json").read_bytes())
         found = file_sha256(path / WEIGHTS)
     except OSError as error:
         raise PretrainError(
             f"{error.filename}: {error.strerror}; method.init_from must name a folder that an export or import wrote"
         ) from error
-    except ValidationError as error:
-        raise PretrainError(f"{path / 'card.json'} is no valid card: {error.errors()[0]['msg']}") from error
+    except RecordError as error:
+        raise PretrainError(f"{path / 'card.json'} is no valid card: {error}") from error
     if found != card.sha256:
         raise PretrainError(f"{path / WEIGHTS} is not the file that its card.json describes; export it again")
     return found

@@ -19,10 +19,11 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from leaderboard.base.errors import RecordError
 from leaderboard.base.files import make_folder, write_atomic
 from leaderboard.base.provenance import code_commit
 from leaderboard.base.validation import first_problem
-from leaderboard.records import Card, Source
+from leaderboard.records import Card, Source, read_card_json
 from pretrain.augment import finish
 from pretrain.backbones import build_backbone
 from pretrain.errors import PretrainError
@@ -89,8 +90,9 @@ def norm_rescale(
         "name": name or f"{card.name}-rescaled",
         "method": f"{card.method} + NormRescale",
         "sha256": hashlib.sha256(data_out).hexdigest(),
-        "source": Source(format=done, file=WEIGHTS, sha256=card.sha256),
+        "source": Source(format=done, file=WEIGHTS, sha256=card.sha256, key_prefix=""),
         "code_commit": code_commit(),
+        "pretraining": card.pretraining.model_copy(update={"group": None}),  # no longer that recipe's weights
     }
     try:
         new_card = Card.model_validate(card.model_dump() | changed)
@@ -146,14 +148,14 @@ def read_export(folder: Path) -> tuple[Card, dict[str, Tensor]]:
             architecture.
     """
     try:
-        card = Card.model_validate_json((folder / CARD).read_bytes())
+        card = read_card_json((folder / CARD).read_bytes())
         data = (folder / WEIGHTS).read_bytes()
     except OSError as error:
         raise PretrainError(
             f"{error.filename}: {error.strerror}; give a folder that `densebench export` or an import wrote"
         ) from error
-    except ValidationError as error:
-        raise PretrainError(f"{folder / CARD} is no valid card: {error.errors()[0]['msg']}") from error
+    except RecordError as error:
+        raise PretrainError(f"{folder / CARD} is no valid card: {error}") from error
     if hashlib.sha256(data).hexdigest() != card.sha256:
         raise PretrainError(f"{folder / WEIGHTS} is not the file that its {CARD} describes; export it again")
     try:
@@ -167,7 +169,7 @@ def read_export(folder: Path) -> tuple[Card, dict[str, Tensor]]:
 def _batches(images: ImageSource, card: Card, workers: int) -> Iterable[Tensor]:
     """Random crops of the images, without colour operations, normalised and ordered as the backbone expects."""
     spec = ViewSpec("crop", size=card.pretraining.resolution or 224, scale=(0.2, 1.0))
-    backwards = card.colour_order == "BGR"
+    backwards = card.color_order == "BGR"
     mean, std = (tuple(reversed(x)) if backwards else x for x in (card.mean, card.std))
     plan = ViewPlan((spec,), mean=mean, std=std)  # type: ignore[arg-type]  # reversed, it still has three entries
     size = min(BATCH, len(images))

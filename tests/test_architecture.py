@@ -1,4 +1,4 @@
-"""The imports between the packages: cli -> bench -> {pretrain, leaderboard}; pretrain -> leaderboard.{records, base}."""
+"""Imports between the packages: cli -> bench -> {pretrain, leaderboard}; pretrain -> leaderboard.{records, base}."""
 
 import ast
 import sys
@@ -53,6 +53,13 @@ def test_the_base_layer_needs_only_pydantic(file: Path) -> None:
     names = set(imports(file))
     assert {top(name) for name in names} <= {*sys.stdlib_module_names, "pydantic", "leaderboard"}
     assert not [name for name in names if top(name) == "leaderboard" and not within(name, "base")]
+
+
+@pytest.mark.parametrize("file", files("leaderboard/records"), ids=str)
+def test_records_need_only_the_base_layer(file: Path) -> None:
+    names = set(imports(file))
+    assert {top(name) for name in names} <= {*sys.stdlib_module_names, "pydantic", "pydantic_core", "leaderboard"}
+    assert not [name for name in names if top(name) == "leaderboard" and not within(name, "records", "base")]
 
 
 @pytest.mark.parametrize("file", files("bench"), ids=str)

@@ -180,8 +180,8 @@ def load(checkpoint: str, device: torch.device) -> Loaded:
         card = read_card(folder / CARD_FILE)
         backbone = ResNet(card.architecture)
         backbone.load_state_dict(load_file(folder / BACKBONE_FILE))
-    if card.colour_order != "RGB":
-        raise BenchError(f"{checkpoint}: the probe feeds RGB, the backbone expects {card.colour_order}")
+    if card.color_order != "RGB":
+        raise BenchError(f"{checkpoint}: the probe feeds RGB, the backbone expects {card.color_order}")
     mean, std = (torch.tensor(values, device=device) for values in (card.mean, card.std))
     return Loaded(card.architecture, backbone.eval().to(device), mean, std)
 

@@ -2,7 +2,7 @@
 
 The hand-off lives in `work/checkpoints/<first 12 digits of the SHA-256 of backbone.safetensors>/`, so equal weights
 have one folder. One folder has one card: importing the same weights with the same card again returns the folder, and
-with another card (name, mean, licence, ...) is an error that names the difference, because results are keyed by the
+with another card (name, mean, license, ...) is an error that names the difference, because results are keyed by the
 weights and would otherwise be found under the old card. For the same reason a name stands for one set of weights in a
 work folder. To rename or correct a card, remove the folder and import again.
 """
@@ -27,12 +27,26 @@ from bench.checkpoints.architectures import ARCHITECTURES, architecture, optiona
 from bench.checkpoints.inspection import BACKBONE_FILE, CARD_FILE, Inspection, read_backbone
 from bench.checkpoints.values import convert
 from bench.errors import BenchError
+from leaderboard.base.errors import RecordError
 from leaderboard.base.files import file_sha256
-from leaderboard.records import RANDOM_METHOD, Card, Pretraining, Source
+from leaderboard.base.validation import first_problem
+from leaderboard.records import RANDOM_METHOD, SCHEMA_VERSION, Card, Pretraining, Source, read_card_json
 from pretrain.backbones import build_backbone
 
 Triple = tuple[float, float, float]
 _RANDOM = re.compile(r"random:([^:]*)(?::(\d+))?")
+_DEFAULTS: dict[str, Any] = {
+    "schema_version": SCHEMA_VERSION,
+    "stem": "7x7",
+    "stride_style": "pytorch",
+    "norm": "BN",
+    "color_order": "RGB",
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+    "license": None,
+    "code_commit": None,
+}
+"""torchvision's ResNets and their input, where nothing else is declared."""
 
 
 def import_checkpoint(
@@ -41,8 +55,8 @@ def import_checkpoint(
     name: str,
     work: Path,
     method: str | None = None,
-    licence: str | None = None,
-    colour_order: Literal["RGB", "BGR"] | None = None,
+    license: str | None = None,
+    color_order: Literal["RGB", "BGR"] | None = None,
     mean: Triple | None = None,
     std: Triple | None = None,
     pretraining: Pretraining | None = None,
@@ -61,7 +75,7 @@ def import_checkpoint(
         name: the submission's name: letters, digits and `. _ + -`, at most 80.
         work: the work folder.
         method: the method as the field writes it; `name` if not given.
-        colour_order, mean, std: the input that the backbone expects, for pixel values in [0, 1].
+        color_order, mean, std: the input that the backbone expects, for pixel values in [0, 1].
         prefix: which network of the file, where the rule of `layouts` would pick another.
 
     Raises:
@@ -70,8 +84,8 @@ def import_checkpoint(
     """
     fields = {
         "method": method,
-        "licence": licence,
-        "colour_order": colour_order,
+        "license": license,
+        "color_order": color_order,
         "mean": mean,
         "std": std,
         "pretraining": pretraining,
@@ -94,12 +108,13 @@ def import_checkpoint(
         card = _card(own_card.model_dump() | {"name": name} | said)
     else:
         data = _serialise(inspection, source)
-        base = {
+        base = _DEFAULTS | {
             "name": name,
             "method": name,
             "architecture": inspection.architecture,
             "parameters": inspection.parameters,
             "sha256": hashlib.sha256(data).hexdigest(),
+            "pretraining": Pretraining.known(),
             "source": _source(inspection),
         }
         card = _card(base | said)
@@ -123,14 +138,20 @@ def random_backbone(architecture_name: str, *, seed: int, name: str, work: Path)
     data = save(dict(sorted(tensors.items())), metadata={"format": "pt"})
     sha256 = hashlib.sha256(data).hexdigest()
     card = _card(
-        {
+        _DEFAULTS
+        | {
             "name": name,
             "method": RANDOM_METHOD,
             "architecture": expected.name,
             "parameters": expected.parameters,
             "sha256": sha256,
-            "pretraining": Pretraining(data="none", epochs=0, image_views=0, seed=seed, labels="none"),
-            "source": Source(format="random initialisation", file=f"random:{architecture_name}:{seed}", sha256=sha256),
+            "pretraining": Pretraining.known(data="none", epochs=0, image_views=0, seed=seed, labels="none"),
+            "source": Source(
+                format="random initialisation",
+                file=f"random:{architecture_name}:{seed}",
+                sha256=sha256,
+                key_prefix="",
+            ),
         }
     )
     return _store(work, data, card, tensors)
@@ -201,11 +222,11 @@ def read_card(file: Path) -> Card:
         BenchError: the file is missing or not a valid card.
     """
     try:
-        return Card.model_validate_json(file.read_bytes())
+        return read_card_json(file.read_bytes())
     except OSError as error:
         raise BenchError(f"{file}: cannot be read ({error.strerror})") from error
-    except ValidationError as error:
-        raise BenchError(f"{file}: not a valid card: {_first(error)}") from error
+    except RecordError as error:
+        raise BenchError(f"{file}: not a valid card: {error}") from error
 
 
 def _card(fields: Mapping[str, Any]) -> Card:
@@ -218,13 +239,7 @@ def _card(fields: Mapping[str, Any]) -> Card:
     try:
         return Card.model_validate(fields)
     except ValidationError as error:
-        raise BenchError(f"the card is not valid: {_first(error)}") from error
-
-
-def _first(error: ValidationError) -> str:
-    detail = error.errors()[0]
-    where = ".".join(map(str, detail["loc"]))
-    return f"{where}: {detail['msg']} (it is {detail['input']!r})"
+        raise BenchError(f"the card is not valid: {first_problem(error)}") from error
 
 
 def _store(work: Path, data: bytes, card: Card, source: Mapping[str, Tensor]) -> Path:

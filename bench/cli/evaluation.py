@@ -66,8 +66,8 @@ def submit(
     work: Work = DEFAULT_WORK,
     processes: int | None = None,
     method: str | None = None,
-    licence: str | None = None,
-    colour_order: Literal["RGB", "BGR"] | None = None,
+    license: str | None = None,
+    color_order: Literal["RGB", "BGR"] | None = None,
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
     prefix: str | None = None,
@@ -97,9 +97,9 @@ def submit(
         How many runs at a time (default: one a GPU; on a CPU one a core, four at most).
     method
         The method's name as the field writes it.
-    licence
-        Licence of the weights.
-    colour_order
+    license
+        License of the weights: an SPDX identifier where there is one.
+    color_order
         Channel order that the checkpoint expects (default: the card's, or RGB).
     mean
         Channel means that it expects, for pixel values in [0, 1] (default: the card's, or ImageNet's).
@@ -121,8 +121,8 @@ def submit(
         protocols=protocols or (),
         seeds=seeds,
         method=method,
-        licence=licence,
-        colour_order=colour_order,
+        license=license,
+        color_order=color_order,
         mean=mean,
         std=std,
         prefix=prefix,

@@ -39,8 +39,18 @@ def make_leaderboard(
     check
         Write nothing; exit with 1 if a named file differs from what the results give.
     """
+    from bench.tracks import TRACKS
     from leaderboard.build import build
+    from leaderboard.records import TrackDescription
 
-    report = build(results or work / "results", csv=csv, markdown=markdown, latex=latex, site=site, check=check)
+    report = build(
+        results or work / "results",
+        csv=csv,
+        markdown=markdown,
+        latex=latex,
+        site=site,
+        check=check,
+        tracks={t.id: TrackDescription(id=t.id, purpose=t.purpose, rules=t.rules) for t in TRACKS},
+    )
     Console().print(report.render())
     return int(bool(report.problems))

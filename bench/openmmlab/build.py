@@ -67,7 +67,7 @@ def slots(card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
         "card:upper_channels": list(channels[1:]),
         "card:mean": [255 * value for value in card.mean],
         "card:std": [255 * value for value in card.std],
-        "card:bgr_to_rgb": card.colour_order == "RGB",  # images are read as BGR
+        "card:bgr_to_rgb": card.color_order == "RGB",  # images are read as BGR
         "run:data_root": str(data_root.absolute()),
         # one device sees the whole batch; several must share its statistics
         "run:norm": "BN" if world == 1 else "SyncBN",

@@ -26,8 +26,8 @@ def check_preprocessor(preprocessor: nn.Module, card: Card) -> None:
         if applied != expected:
             raise BenchError(f"the built model normalises with {name} {applied or 'nothing'}, the card says {expected}")
     order = "RGB" if getattr(preprocessor, "_channel_conversion", False) else "BGR"
-    if order != card.colour_order:
-        raise BenchError(f"the built model feeds {order} images, the card says {card.colour_order}")
+    if order != card.color_order:
+        raise BenchError(f"the built model feeds {order} images, the card says {card.color_order}")
 
 
 def check_backbone(backbone: nn.Module, card: Card, world: int = 1) -> None:

@@ -31,7 +31,7 @@ from bench.openmmlab.precision import use_bf16
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.protocols import Protocol
 from leaderboard.base.files import make_folder, write_atomic
-from leaderboard.records import Card, DatasetReference, Result, TrainingReport, result_key
+from leaderboard.records import SCHEMA_VERSION, Card, DatasetReference, Result, TrainingReport, result_key
 from pretrain.memory import peak_memory_mib
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def run_transfer(
 
     seconds = clock.laps | {"data": record.data_seconds, "forward_backward": record.step_seconds}
     return Result(
+        schema_version=SCHEMA_VERSION,
         key=result_key(card.sha256, protocol.sha256, dataset.fingerprint, seed),
         card=card,
         protocol=protocol.reference(),
@@ -93,6 +94,9 @@ def run_transfer(
         metrics=metrics,
         training=_report(runner, model, record),
         environment=describe_environment(device, precision),
+        verification="self-reported",
+        sweep=None,
+        outputs={},
         finished_at=datetime.now(UTC),
         wall_seconds=clock.total(),
         seconds={name: round(value, 3) for name, value in seconds.items() if name != "training"},

@@ -173,8 +173,8 @@
         ["Parameters", grouped(card.parameters)], ["Weights", card.sha256, "hash"],
         ["Source", card.source.file], ["Format", card.source.format], ["Key prefix", card.source.key_prefix],
         ["Source file", card.source.sha256, "hash"], ["Stem", `${card.stem}, ${card.norm}, stride as in ${card.stride_style}`],
-        ["Input", `${card.colour_order}, mean ${triple(card.mean)}, std ${triple(card.std)}`],
-        ["Licence", card.licence], ["Code commit", card.code_commit, "hash"],
+        ["Input", `${card.color_order}, mean ${triple(card.mean)}, std ${triple(card.std)}`],
+        ["License", card.license], ["Code commit", card.code_commit, "hash"],
       ]),
       list("Pretraining", [
         ["Recipe", seen.recipe], ["Data", seen.data], ["Fingerprint", seen.data_fingerprint, "hash"], ["Labels", seen.labels],

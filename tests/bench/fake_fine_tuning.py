@@ -32,12 +32,14 @@ def fake(run: Run, threads: int, *, seconds: float) -> None:
     time.sleep(seconds)
     protocol = read_run_protocol(run).reference()
     result = Result(
+        schema_version=2,
         key=run.key,
         card=read_card(run.checkpoint / "card.json"),
         protocol=protocol,
         dataset=run.dataset,
         seed=run.seed,
         status="finished",
+        failure=None,
         metrics={protocol.headline: 10.0 + run.seed},
         training=TrainingReport(
             planned_iterations=1,
@@ -50,8 +52,15 @@ def fake(run: Run, threads: int, *, seconds: float) -> None:
             frozen_parameters=0,
             head_parameters=1,
         ),
-        environment=Environment(device="CPU", precision="fp32", threads=threads, python="3", packages={}),
+        environment=Environment(
+            device="CPU", precision="fp32", threads=threads, python="3", packages={}, code_commit=None
+        ),
+        verification="self-reported",
+        sweep=None,
+        outputs={},
         finished_at=datetime(2026, 1, 1, tzinfo=UTC),
         wall_seconds=seconds,
+        seconds={},
+        peak_memory_mib=None,
     )
     ResultStore(run.results).add(result)

@@ -19,6 +19,7 @@ from leaderboard.records import (
     TrainingReport,
     result_key,
 )
+from leaderboard.records.migrations import protocol_words
 
 METHODS = {"random": RANDOM_METHOD, "moco": "MoCo v2", "densecl": "DenseCL"}
 
@@ -29,17 +30,26 @@ def sha(text: str) -> str:
 
 def make_card(name: str = "moco", **fields: Any) -> Card:
     values: dict[str, Any] = {
+        "schema_version": 2,
         "name": name,
         "method": METHODS.get(name, name),
         "architecture": "resnet18",
+        "stem": "7x7",
+        "norm": "BN",
+        "stride_style": "pytorch",
+        "color_order": "RGB",
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
         "parameters": 11_176_512,
         "sha256": sha(f"weights of {name}"),
-        "pretraining": Pretraining(
+        "pretraining": Pretraining.known(
             recipe=f"{name}-mini", data="generated", images=2000, epochs=40, effective_batch=64, image_views=160_000,
             resolution=96, seed=0, labels="none",
         ),
-        "source": Source(format="densebench", file=f"{name}.safetensors", sha256=sha(f"file of {name}")),
-        "licence": "Apache-2.0",
+        "source": Source(
+            format="densebench", file=f"{name}.safetensors", sha256=sha(f"file of {name}"), key_prefix=""
+        ),
+        "license": "Apache-2.0",
         "code_commit": "0123456789abcdef",
     }  # fmt: skip
     return Card(**{**values, **fields})
@@ -48,6 +58,8 @@ def make_card(name: str = "moco", **fields: Any) -> Card:
 def make_protocol(id_: str = "mini_voc_seg_fcn", **fields: Any) -> ProtocolReference:
     values: dict[str, Any] = {
         "id": id_,
+        "title": f"The protocol {id_}",
+        "short_title": protocol_words(id_, "mini"),
         "version": 1,
         "sha256": sha(f"protocol {id_} {fields.get('version', 1)}"),
         "track": "mini",
@@ -75,6 +87,7 @@ def make_result(
         name=protocol.dataset, fingerprint=sha(f"{data} {protocol.dataset}"), train_images=300, val_images=100
     )
     values: dict[str, Any] = {
+        "schema_version": 2,
         "key": result_key(card.sha256, protocol.sha256, dataset.fingerprint, seed),
         "card": card,
         "protocol": protocol,
@@ -92,6 +105,9 @@ def make_result(
             device="CPU, 2 threads", precision="fp32", threads=2, python="3.11.9",
             packages={"torch": "2.15.0", "onedl-mmsegmentation": "1.4.2"}, code_commit="0123456789abcdef",
         ),
+        "verification": "self-reported",
+        "sweep": None,
+        "outputs": {},
         "finished_at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(minutes=seed),
         "wall_seconds": 71.5 + seed,
         "seconds": {"data": 10.0, "forward_backward": 50.0, "evaluation": 11.5},

@@ -152,7 +152,7 @@ def test_tracks_are_kept_apart():
 
 def test_the_order_of_results_does_not_matter():
     results = make_results({**BASIC, "half": {SEG: [40.0, None, 41.0]}})
-    results += [make_result(make_card("moco", licence=licence), SEG, 7 + i, 20.0) for i, licence in enumerate("ab")]
+    results += [make_result(make_card("moco", license=license), SEG, 7 + i, 20.0) for i, license in enumerate("ab")]
     board = analyse(results)
     assert any("3 different cards" in note for note in board.notes)
     for seed in range(5):
@@ -166,3 +166,16 @@ def test_an_interval_does_not_depend_on_who_else_is_there():
     many = analyse(make_results({**BASIC, "new": {SEG: [15.0, 16.0], DET: [3.0, 4.0]}})).tracks[0].standings
     of = {s.submission.label: s.score_interval for s in many}
     assert all(of[s.submission.label] == s.score_interval for s in few)
+
+
+def test_titles_are_words_for_readers_and_make_no_other_protocol():
+    """A result of an earlier schema has a guessed title; one odd file names no column."""
+    seg = make_protocol("mini_voc_seg_fcn", title="VOC segmentation", short_title="VOC seg")
+    odd = make_protocol("mini_voc_seg_fcn", title="A", short_title="BUY NOW")
+    results = [make_result("moco", seg, i, 10.0 + i) for i in range(2)] + [make_result("moco", odd, 2, 12.0)]
+    (group,) = analyse(results).tracks[0].groups
+    assert group.label == "VOC seg"
+    assert len(group.cells[0].runs) == 3
+    assert analyse(results[::-1]) == analyse(results)
+    alone = analyse(results[:1]).tracks[0].groups[0]
+    assert alone.digest == group.digest

@@ -11,7 +11,7 @@ from fabricate import make_card, make_result, make_results
 
 from leaderboard import frame
 from leaderboard.analysis import analyse
-from leaderboard.records import Pretraining
+from leaderboard.records import Pretraining, group_id
 
 SEG, DET = "mini_voc_seg_fcn", "mini_voc_det_frcnn_fpn"
 VALUES = {
@@ -63,7 +63,7 @@ def test_differing_runs_show_all_that_occurs():
 
 
 def test_strangers_words_stay_in_their_field():
-    card = make_card("x", method='=HYPERLINK("http://a"),\n"b', pretraining=Pretraining(data="@a;\r\nb,c"))
+    card = make_card("x", method='=HYPERLINK("http://a"), "b', pretraining=Pretraining.known(data="@a; b,c"))
     rows = rows_of([make_result(card)])
     assert len(rows) == 1
     assert rows[0]["method"] == '\'=HYPERLINK("http://a"), "b'
@@ -78,3 +78,13 @@ def test_frame_is_the_csv():
 
 def test_no_results_give_the_header():
     assert frame.csv(analyse([])) == ",".join(frame.COLUMNS) + "\n"
+
+
+def test_seed_and_group_of_the_pretraining_are_told():
+    sha256 = "ab" * 32
+    group = group_id(sha256, sha256, None)
+    seen = Pretraining.known(recipe_sha256=sha256, data_fingerprint=sha256, group=group, seed=3)
+    (row,) = rows_of([make_result(make_card("x", pretraining=seen))])
+    assert (row["pretraining_seed"], row["pretraining_group"]) == ("3", group)
+    (row,) = rows_of([make_result(make_card("x", pretraining=Pretraining.known()))])
+    assert (row["pretraining_seed"], row["pretraining_group"]) == ("", "")

@@ -12,7 +12,7 @@ from fabricate import make_card, make_protocol, make_result, make_results
 
 from leaderboard.analysis import analyse
 from leaderboard.page import render
-from leaderboard.records import Pretraining
+from leaderboard.records import Pretraining, TrackDescription
 
 SEG, DET = "mini_voc_seg_fcn", "mini_voc_det_frcnn_fpn"
 VALUES = {
@@ -117,8 +117,8 @@ def test_groups_that_are_not_current_say_so():
 
 def page_of(word):
     """A board on which `word` is said wherever a stranger can say something."""
-    seen = Pretraining(data=word, recipe=word, labels=word, crops=word)
-    card = make_card("x", method=word, pretraining=seen, licence=word)
+    seen = Pretraining.known(data=word, recipe=word, labels=word, crops=word)
+    card = make_card("x", method=word, pretraining=seen, license=word)
     protocol = make_protocol("p", headline=word, dataset=word)
     results = [
         make_result(card, protocol, 0, 5.0, metrics={f"{word} 2": 1.0}),
@@ -172,3 +172,15 @@ def test_the_script_makes_no_html_of_strings(page):
 
 def test_no_results():
     assert "No results yet." in render(analyse([]))
+
+
+def test_a_track_is_described_above_its_protocols():
+    about = TrackDescription(id="mini", purpose=f"Screening {HOSTILE}", rules=("All layers are trained.", HOSTILE))
+    plain, described = render(analyse(make_results(VALUES))), render(analyse(make_results(VALUES)), {"mini": about})
+    assert "<li>All layers are trained.</li>" in described
+    assert described.index("Screening") < described.index('<table class="overall">')
+    assert "<img" not in described
+    assert "Rules of this track" not in plain
+    Page(described)
+    other = TrackDescription(id="paper", purpose="Another track.", rules=())
+    assert render(analyse(make_results(VALUES)), {"paper": other}) == plain

@@ -16,10 +16,11 @@ from leaderboard.records import Pretraining
 from leaderboard.store import MOST_NAMED, ResultStore
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,20}", fullmatch=True)
-finite = st.floats(allow_nan=False, allow_infinity=False)
+percent = st.floats(0, 100)
+lines = st.from_regex(r"[^\x00-\x20\x7f-\x9f\u2028\u2029][^\x00-\x1f\x7f-\x9f\u2028\u2029]{0,20}", fullmatch=True)
 results = st.builds(
     lambda name, method, data, seed, value, metrics, when: make_result(
-        make_card(name, method=method, pretraining=Pretraining(data=data)),
+        make_card(name, method=method, pretraining=Pretraining.known(data=data)),
         make_protocol(),
         seed,
         value,
@@ -27,11 +28,11 @@ results = st.builds(
         finished_at=when,
     ),
     names,
-    st.text(max_size=30),
-    st.none() | st.text(max_size=30),
+    lines,
+    st.none() | lines,
     st.integers(0, 10**6),
-    st.none() | finite,
-    st.dictionaries(st.text(max_size=10), finite, max_size=3),
+    st.none() | percent,
+    st.dictionaries(lines, percent, max_size=3),
     st.datetimes(timezones=st.just(UTC)),
 )
 
@@ -92,7 +93,7 @@ def test_a_failed_result_gives_way(tmp_path):
         lambda text: text.replace('"seed": 1', '"seed": 2', 1),
         lambda text: text.replace('"mIoU": 50.0', '"mIoU": NaN'),
         lambda text: text.replace('"status"', '"state"'),
-        lambda text: text.replace('"schema_version": 1', '"schema_version": 2', 1),
+        lambda text: text.replace('"schema_version": 2', '"schema_version": 3', 1),
         lambda text: "\udcff" + text,
     ],
     ids=["half", "empty", "seed edited", "not finite", "unknown field", "other schema", "not UTF-8"],

@@ -60,8 +60,3 @@ def test_numbers():
     assert text.span((-4, 6), 0) == "-4 to 6"
     assert text.figure(summarise([50.0])) == "50.0"
     assert text.figure(summarise([1.0, 2.0, 3.0])) == "2.0 ± 2.5"
-
-
-def test_protocol_words():
-    assert text.protocol_words("mini_voc_det_frcnn_fpn", "mini") == "VOC det Faster R-CNN FPN"
-    assert text.protocol_words("probe_x", "mini") == "probe x"

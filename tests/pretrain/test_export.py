@@ -14,7 +14,7 @@ from toy import Toy, ToyConfig, toy_recipe, write_images
 
 from bench.checkpoints import inspect_checkpoint
 from leaderboard.base.errors import FileError
-from leaderboard.records import Card
+from leaderboard.records import Card, group_id, read_card_json
 from pretrain.backbones import build_backbone
 from pretrain.errors import PretrainError
 from pretrain.export import export
@@ -34,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def card_of(folder: Path) -> Card:
-    return Card.model_validate_json((folder / "card.json").read_text())
+    return read_card_json((folder / "card.json").read_bytes())
 
 
 def test_torchvision_loads_it_and_nothing_is_lost(run: Path, tmp_path: Path) -> None:
@@ -65,6 +65,9 @@ def test_the_card_tells_what_was_done(run: Path) -> None:
     assert (seen.data, seen.images, seen.epochs, seen.effective_batch) == ("pictures", 18, 2, 4)
     assert seen.image_views == 2 * 4 * 4 * 2  # epochs x steps x batch x views
     assert (seen.crops, seen.resolution, seen.seed, seen.labels) == ("2x16 (area 0.2-1)", 16, 2, "none")
+    assert (seen.recipe_sha256, seen.init, seen.stages) == (RECIPE.sha256, None, ())
+    assert seen.data_fingerprint is not None
+    assert seen.group == group_id(RECIPE.sha256, seen.data_fingerprint, None)
     assert seen.data_fingerprint == open_images(run.parent / "pictures").fingerprint()
     assert card.source.sha256 == hashlib.sha256((run / "checkpoint.pt").read_bytes()).hexdigest()
     assert (card.source.format, card.source.file, card.source.key_prefix) == (
@@ -108,7 +111,7 @@ def test_an_unfinished_run_is_exported_only_on_request(tmp_path: Path, monkeypat
     with pytest.raises(PretrainError, match="not finished: continue it with --resume"):
         export(tmp_path / "run")
     seen = card_of(export(tmp_path / "run", unfinished=True)).pretraining
-    assert (seen.epochs, seen.image_views) == (6 / 4, 6 * 4 * 2)
+    assert (seen.epochs, seen.image_views, seen.group) == (6 / 4, 6 * 4 * 2, None)
     (tmp_path / "run" / "checkpoint.pt").unlink()
     with pytest.raises(PretrainError, match="before its first checkpoint"):
         export(tmp_path / "run", unfinished=True)

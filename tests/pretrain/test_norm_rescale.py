@@ -29,13 +29,22 @@ def write_export(folder: Path, seed: int, architecture: str = "resnet18", **fiel
         p.data = (1 + p.data + 0.1 * torch.randn_like(p)) * 10 ** (2 * torch.rand(()).item() - 1)
     data = save({key: value.contiguous() for key, value in backbone.state_dict().items()}, metadata={"format": "pt"})
     card = {
+        "schema_version": 2,
+        "stem": "7x7",
+        "norm": "BN",
+        "stride_style": "pytorch",
+        "color_order": "RGB",
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+        "license": None,
+        "code_commit": None,
         "name": folder.name,
         "method": "BYOL",
         "architecture": architecture,
         "parameters": sum(p.numel() for p in backbone.parameters()),
         "sha256": hashlib.sha256(data).hexdigest(),
-        "source": Source(format="test", file="none", sha256="0" * 64),
-        "pretraining": Pretraining(recipe="test", resolution=32),
+        "source": Source(format="test", file="none", sha256="0" * 64, key_prefix=""),
+        "pretraining": Pretraining.known(recipe="test", resolution=32),
     }
     folder.mkdir()
     (folder / "backbone.safetensors").write_bytes(data)
@@ -164,7 +173,7 @@ def test_images_reach_the_backbone_in_its_order_of_colours(tmp_path: Path) -> No
     for i in range(4):
         Image.new("RGB", (40, 40), (200, 100, 0)).save(tmp_path / "flat" / f"{i}.png")
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 0.2)
-    checkpoint = write_export(tmp_path / "bgr", 0, colour_order="BGR", mean=mean, std=std)
+    checkpoint = write_export(tmp_path / "bgr", 0, color_order="BGR", mean=mean, std=std)
     out = norm_rescale(
         checkpoint,
         write_export(tmp_path / "ref", 1),

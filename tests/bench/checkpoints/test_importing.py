@@ -73,7 +73,7 @@ def pristine_export(tmp_path_factory: pytest.TempPathFactory, resnet18_state: St
         work=root,
         method="DenseCL",
         std=(0.2, 0.2, 0.2),
-        pretraining=Pretraining(recipe="densecl-mini", epochs=3),
+        pretraining=Pretraining.known(recipe="densecl-mini", epochs=3),
     )
 
 
@@ -85,9 +85,9 @@ def test_round_trip(save: Save, trained: StateDict, work: Path) -> None:
         name="moco-v2-test",
         work=work,
         method="MoCo v2",
-        licence="MIT",
+        license="MIT",
         std=(0.228, 0.224, 0.225),
-        pretraining=Pretraining(data="toys", epochs=2),
+        pretraining=Pretraining.known(data="toys", epochs=2),
     )
     written = weights(folder)
     assert written.keys() == {name for name in trained if not name.startswith("fc.")}
@@ -100,12 +100,12 @@ def test_round_trip(save: Save, trained: StateDict, work: Path) -> None:
     card = read_card(folder / "card.json")
     assert card.sha256 == digest(folder / "backbone.safetensors")
     assert folder == work / "checkpoints" / card.sha256[:12]
-    assert (card.name, card.method, card.licence, card.architecture) == ("moco-v2-test", "MoCo v2", "MIT", "resnet18")
-    assert (card.colour_order, card.mean, card.std) == ("RGB", (0.485, 0.456, 0.406), (0.228, 0.224, 0.225))
+    assert (card.name, card.method, card.license, card.architecture) == ("moco-v2-test", "MoCo v2", "MIT", "resnet18")
+    assert (card.color_order, card.mean, card.std) == ("RGB", (0.485, 0.456, 0.406), (0.228, 0.224, 0.225))
     assert card.parameters == sum(
         p.numel() for n, p in torchvision.models.resnet18().named_parameters() if n[:2] != "fc"
     )
-    assert card.pretraining == Pretraining(data="toys", epochs=2)
+    assert card.pretraining == Pretraining.known(data="toys", epochs=2)
     assert (card.source.file, card.source.sha256, card.source.key_prefix) == (
         "moco.pth.tar",
         before,
@@ -174,7 +174,7 @@ def test_problems_are_errors_and_write_nothing(save: Save, trained: StateDict, w
         ({"std": (58.395, 57.12, 57.375)}, "divide those for 0-255 by 255"),
         ({"std": (0.0, 0.1, 0.1)}, "std is"),
         ({"mean": (float("nan"), 0.1, 0.1)}, "mean is"),
-        ({"colour_order": "GBR"}, "the card is not valid: colour_order"),
+        ({"color_order": "GBR"}, "the card is not valid: color_order"),
     ],
 )
 def test_bad_card_fields(
@@ -201,7 +201,7 @@ def test_an_equal_import_is_reused(save: Save, resnet18_state: StateDict, shared
     [
         ({"name": "other"}, "name is 'net' there and 'other' now"),
         ({"name": "net", "std": (0.228, 0.224, 0.225)}, "std is (0.229, 0.224, 0.225) there and (0.228, 0.224, 0.225)"),
-        ({"name": "net", "licence": "MIT"}, "licence is None there and 'MIT' now"),
+        ({"name": "net", "license": "MIT"}, "license is None there and 'MIT' now"),
     ],
 )
 def test_equal_weights_with_another_card_are_refused(
@@ -299,9 +299,9 @@ def test_the_card_is_taken_over(exported: Path, work: Path, whole_folder: bool) 
 
 
 def test_fields_that_are_given_go_before_the_card(exported: Path, work: Path) -> None:
-    folder = import_checkpoint(exported, name="mine", work=work, licence="CC0", method="DenseCL (ours)")
+    folder = import_checkpoint(exported, name="mine", work=work, license="CC0", method="DenseCL (ours)")
     card = read_card(folder / "card.json")
-    assert (card.licence, card.method, card.std) == ("CC0", "DenseCL (ours)", (0.2, 0.2, 0.2))
+    assert (card.license, card.method, card.std) == ("CC0", "DenseCL (ours)", (0.2, 0.2, 0.2))
 
 
 def test_an_imported_folder_can_be_submitted_again(exported: Path, work: Path) -> None:

@@ -136,7 +136,7 @@ def test_rule_2_preprocessor_is_the_cards(built: tuple[Protocol, Card, Any]) -> 
     for other in (
         card.model_copy(update={"mean": (0.5, 0.5, 0.5)}),
         card.model_copy(update={"std": (0.225, 0.224, 0.229)}),
-        card.model_copy(update={"colour_order": "BGR"}),
+        card.model_copy(update={"color_order": "BGR"}),
     ):
         with pytest.raises(BenchError, match="the card says"):
             guards.check_preprocessor(model.data_preprocessor, other)
@@ -146,7 +146,7 @@ def test_rule_2_preprocessor_is_the_cards(built: tuple[Protocol, Card, Any]) -> 
 @pytest.mark.parametrize("order", ["RGB", "BGR"])
 def test_rule_2_pixels_arrive_as_the_card_says(protocol_id: str, order: str, tmp_path: Path) -> None:
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 0.125)
-    folder = checkpoint(tmp_path, colour_order=order, mean=mean, std=std)
+    folder = checkpoint(tmp_path, color_order=order, mean=mean, std=std)
     _, model = build(load_protocol(protocol_id), folder)
     rgb = np.array([200, 100, 50], np.uint8)
     image = torch.from_numpy(np.broadcast_to(rgb[::-1][:, None, None], (3, 32, 32)).copy())  # as read: BGR

@@ -1,0 +1,47 @@
+"""The records that the three packages exchange: `Card`, `ProtocolReference`, `Result`.
+
+Each is one JSON file that anybody can write; `leaderboard/schema/` holds the JSON Schemas. Every field is required and
+none may be added: what is not known is stated as null. `read_card_json` and `read_result_json` check everything
+(duplicate keys, ranges, sizes, what fields say about each other) and upgrade files of earlier schema versions.
+`schema_version` changes whenever a field does.
+"""
+
+from leaderboard.records.base import MAX_BYTES, SCHEMA_VERSION, Identifier, Record, Sha256
+from leaderboard.records.card import (
+    RANDOM_METHOD,
+    Card,
+    InitialWeights,
+    Pretraining,
+    Source,
+    Stage,
+    group_id,
+)
+from leaderboard.records.protocol import DatasetReference, ProtocolReference, Task, TrackDescription
+from leaderboard.records.reading import read_card_json, read_result_json
+from leaderboard.records.result import Environment, Result, Sweep, TrainingReport, result_key
+
+__all__ = [
+    "MAX_BYTES",
+    "RANDOM_METHOD",
+    "SCHEMA_VERSION",
+    "Card",
+    "DatasetReference",
+    "Environment",
+    "Identifier",
+    "InitialWeights",
+    "Pretraining",
+    "ProtocolReference",
+    "Record",
+    "Result",
+    "Sha256",
+    "Source",
+    "Stage",
+    "Sweep",
+    "Task",
+    "TrackDescription",
+    "TrainingReport",
+    "group_id",
+    "read_card_json",
+    "read_result_json",
+    "result_key",
+]

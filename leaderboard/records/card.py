@@ -1,0 +1,133 @@
+"""The card: all that a user of `backbone.safetensors` must know to feed it correctly, and where it comes from."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from leaderboard.records.base import (
+    Amount,
+    Count,
+    Identifier,
+    Key,
+    Line,
+    Positive,
+    PositiveShare,
+    Record,
+    Sha256,
+    Share,
+)
+
+RANDOM_METHOD = "random initialisation"
+"""`Card.method` of an untrained backbone: the zero of the leaderboard's normalised score."""
+
+
+class InitialWeights(Record):
+    """The trained backbone from which a pretraining started."""
+
+    name: Line
+    """Its name: that of its card, or of its file."""
+    sha256: Sha256
+    """Of its `backbone.safetensors`."""
+
+
+class Stage(Record):
+    """One stage of a pretraining that has several: training, or something computed from the stage before."""
+
+    name: Line
+    sha256: Sha256
+    """Of what the stage left to the next: weights, masks, neighbours, clusters."""
+    seconds: Amount
+
+
+class Pretraining(Record):
+    """What the backbone has seen. `None` means that its author did not say."""
+
+    recipe: Line | None
+    recipe_sha256: Sha256 | None
+    """Hash of all settings of the recipe, without the seed."""
+    group: Key | None
+    """`group_id`: equal for runs that differ in nothing but their pretraining seed, so that they can form one row."""
+    data: Line | None
+    data_fingerprint: Sha256 | None
+    images: Positive | None
+    epochs: Amount | None
+    effective_batch: Positive | None
+    crops: Line | None
+    image_views: Count | None
+    """Crops shown to a trained encoder: images x epochs x views of an image."""
+    resolution: Positive | None
+    seed: Count | None
+    labels: Line | None
+    """Labels used, e.g. `none` or `ImageNet-1k classes`."""
+    init: InitialWeights | None
+    """`None`: from random initialisation, or not known."""
+    stages: Annotated[tuple[Stage, ...], Field(max_length=20)]
+    """In their order; empty for a pretraining of one stage."""
+
+    @classmethod
+    def known(cls, **facts: Any) -> Self:
+        """A pretraining of which only `facts` are known: every other field is None, and there are no stages."""
+        return cls.model_validate({**dict.fromkeys(cls.model_fields), "stages": (), **facts})
+
+    @model_validator(mode="after")
+    def _group_follows_from_its_inputs(self) -> Self:
+        if self.group is not None and self.recipe_sha256 is not None and self.data_fingerprint is not None:
+            expected = group_id(self.recipe_sha256, self.data_fingerprint, self.init.sha256 if self.init else None)
+            if self.group != expected:
+                raise ValueError(f"group is {self.group}, but recipe, data and init give {expected}")
+        return self
+
+
+class Source(Record):
+    """Where the weights came from and how they were recognised."""
+
+    format: Line
+    file: Line
+    """The file's name, without its folder."""
+    sha256: Sha256
+    key_prefix: Annotated[str, Field(max_length=200)]
+    """What stood before every backbone tensor's name; often nothing."""
+
+
+class Card(Record):
+    """Written beside `backbone.safetensors` as `card.json`."""
+
+    schema_version: Literal[2]
+    name: Identifier
+    """The submission's name, unique within one leaderboard (`densecl-mini`)."""
+    method: Line
+    """The method's name as the field writes it (`DenseCL`, `random initialisation`)."""
+    architecture: Identifier
+    """As torchvision (`resnet50`) or timm (`vit_small_patch16`) calls it."""
+    stem: Identifier
+    """The first convolution or convolutions: `7x7` of a ResNet, `3x3+3x3+3x3` of a deep stem, `16x16` of a ViT's
+    patches, `4x4` of a ConvNeXt."""
+    norm: Literal["BN", "GN", "LN", "none"]
+    """Kind of the backbone's normalisation layers: batch, group, layer."""
+    stride_style: Literal["pytorch", "caffe", "none"]
+    """Where a ResNet's blocks have their stride: `pytorch` on the 3x3 convolution (torchvision's layout), `caffe` on
+    the first 1x1; `none` for architectures without such blocks."""
+    color_order: Literal["RGB", "BGR"]
+    mean: tuple[Share, Share, Share]
+    """Per channel, in `color_order`, for pixel values in [0, 1]."""
+    std: tuple[PositiveShare, PositiveShare, PositiveShare]
+    """As `mean`."""
+    parameters: Positive
+    """Number of backbone parameters (without classifier or heads)."""
+    sha256: Sha256
+    """Of `backbone.safetensors`."""
+    pretraining: Pretraining
+    source: Source
+    license: Line | None
+    """Of the weights: an SPDX identifier (`Apache-2.0`, `CC-BY-NC-4.0`) where there is one, else a line of text."""
+    code_commit: Line | None
+    """Of the code that trained them, with `-dirty` where it was changed."""
+
+
+def group_id(recipe_sha256: str, data_fingerprint: str, init_sha256: str | None) -> str:
+    """16 hexadecimal digits that all pretraining runs share that differ in nothing but their seed."""
+    text = "\n".join((recipe_sha256, data_fingerprint, init_sha256 or "none"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

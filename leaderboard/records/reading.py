@@ -1,0 +1,129 @@
+"""From the bytes of a file to a record: sizes, duplicate keys, earlier versions, every check.
+
+Speed matters, because a leaderboard reads ten thousand results: a file of the present version goes straight through
+pydantic's parser, which takes the last of two equal keys without a word. That there are none is then proven by counting
+colons, and only where the count leaves a doubt by a second parser.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from operator import attrgetter
+from typing import Any, TypeVar, get_args, get_origin
+
+from pydantic import ValidationError
+
+from leaderboard.base.errors import RecordError
+from leaderboard.base.validation import first_problem
+from leaderboard.records.base import MAX_BYTES, SCHEMA_VERSION, Record
+from leaderboard.records.card import Card
+from leaderboard.records.migrations import upgrade_card, upgrade_result
+from leaderboard.records.result import Result
+
+R = TypeVar("R", Card, Result)
+_PRESENT = re.compile(rb'\s*\{\s*"schema_version"\s*:\s*%d\s*,' % SCHEMA_VERSION)
+
+
+def read_card_json(data: bytes) -> Card:
+    """The card in the bytes of a `card.json` of any schema version.
+
+    Raises:
+        RecordError: it is not a valid card; says where and why.
+    """
+    return _read(Card, data)
+
+
+def read_result_json(data: bytes) -> Result:
+    """The result in the bytes of a result file of any schema version.
+
+    Raises:
+        RecordError: it is not a valid result; says where and why.
+    """
+    return _read(Result, data)
+
+
+def _read(kind: type[R], data: bytes) -> R:
+    if len(data) > MAX_BYTES:
+        raise RecordError(f"it is longer than {MAX_BYTES} bytes")
+    present = _PRESENT.match(data) is not None
+    try:
+        # Strict: no text for a number, no true for 1.
+        record = kind.model_validate_json(data if present else _upgraded(kind, data), strict=True)
+    except ValidationError as error:
+        raise RecordError(first_problem(error)) from error
+    if present and _most_keys(data) != _count_keys(record):
+        _parse(data)  # raises if a key is there twice
+    return record
+
+
+def _upgraded(kind: type[Card] | type[Result], data: bytes) -> str:
+    """JSON of the present version."""
+    values = _parse(data)
+    if not isinstance(values, dict):
+        raise RecordError("it holds no JSON object")
+    return json.dumps(upgrade_card(values) if kind is Card else upgrade_result(values))
+
+
+def _parse(data: bytes) -> Any:
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_without_duplicates)
+    except RecursionError as error:
+        raise RecordError("it is nested too deeply") from error
+    except ValueError as error:  # no UTF-8, no JSON, a number of thousands of digits
+        raise RecordError(f"it is no valid JSON: {error}") from error
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise RecordError(f"{twice[:60]}: this key is there twice")
+    return values
+
+
+def _most_keys(data: bytes) -> int:
+    """The number of keys in the text, or more: a colon after a quotation mark may also stand inside a text."""
+    return data.translate(None, b" \t\n\r").count(b'":')
+
+
+def _count_keys(record: Record) -> int:
+    """The number of different keys in the JSON of a record: every field is one, as all are required."""
+    count, others = _shape(type(record))
+    for get in others:
+        value = get(record)
+        if isinstance(value, dict):
+            count += len(value)
+        elif isinstance(value, Record):
+            count += _count_keys(value)
+        elif value:
+            count += sum(map(_count_keys, value))
+    return count
+
+
+@cache
+def _shape(kind: type[Record]) -> tuple[int, list[Callable[[Record], Any]]]:
+    """How many keys every record of `kind` has, and getters of what may add to them (dicts, optional records)."""
+    count, paths = _always(kind)
+    return count, [attrgetter(path) for path in paths]
+
+
+def _always(kind: type[Record]) -> tuple[int, list[str]]:
+    count, paths = len(kind.model_fields), []
+    for name, field in kind.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Record):
+            inner, below = _always(field.annotation)
+            count += inner
+            paths += [f"{name}.{path}" for path in below]
+        elif _may_hold_keys(field.annotation):
+            paths.append(name)
+    return count, paths
+
+
+def _may_hold_keys(annotation: Any) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, Record):
+        return True
+    return get_origin(annotation) is dict or any(map(_may_hold_keys, get_args(annotation)))

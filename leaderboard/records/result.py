@@ -1,0 +1,118 @@
+"""The result: one evaluation of a checkpoint under a protocol with a seed."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from leaderboard.records.base import (
+    Amount,
+    Count,
+    Identifier,
+    Key,
+    Line,
+    Percent,
+    Positive,
+    Record,
+    Sha256,
+)
+from leaderboard.records.card import Card
+from leaderboard.records.protocol import DatasetReference, ProtocolReference
+
+Setting = bool | int | float | str
+
+
+class TrainingReport(Record):
+    """What was executed, read from the run and from the built model, not from a config."""
+
+    planned_iterations: Positive
+    executed_iterations: Count
+    batch_size: Positive
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    images_seen: Count
+    backbone_tensors: Positive
+    """Number of backbone tensors proven equal to the checkpoint's in the built model."""
+    trainable_parameters: Positive
+    frozen_parameters: Count
+    head_parameters: Count
+
+
+class Environment(Record):
+    """The machine and the versions."""
+
+    device: Line
+    precision: Literal["fp32", "bf16", "fp16"]
+    threads: Positive
+    python: Line
+    packages: Annotated[dict[Line, Line], Field(max_length=500)]
+    code_commit: Line | None
+    """Of the evaluation, with `-dirty` where its code was changed."""
+
+
+class Sweep(Record):
+    """The search that chose this run's settings."""
+
+    id: Identifier
+    settings: Annotated[dict[Line, Setting], Field(max_length=100)]
+    """What was chosen, e.g. `learning_rate`."""
+
+
+class Result(Record):
+    """One fine-tuning run: a checkpoint under a protocol with a seed. Written once, never edited."""
+
+    schema_version: Literal[2]
+    key: Key
+    """`result_key` of checkpoint, protocol, dataset and seed."""
+    card: Card
+    protocol: ProtocolReference
+    dataset: DatasetReference
+    seed: Count
+    status: Literal["finished", "failed"]
+    failure: Annotated[str, Field(min_length=1, max_length=4000)] | None
+    metrics: Annotated[dict[Line, Percent], Field(max_length=2000)]
+    """Every metric in per cent (0 to 100), the headline among them."""
+    training: TrainingReport | None
+    environment: Environment
+    verification: Literal["self-reported", "logs", "re-run"]
+    """What was checked by others than its author: nothing, the run's logs, or the values by repeating the run."""
+    sweep: Sweep | None
+    """`None`: the protocol's own settings."""
+    outputs: Annotated[dict[Line, Sha256], Field(max_length=100)]
+    """Hashes of the files of per-image outputs (`detections.json`), by which they can be published and found again."""
+    finished_at: AwareDatetime
+    wall_seconds: Amount
+    seconds: Annotated[dict[Line, Amount], Field(max_length=100)]
+    """Where the time went: data, forward_backward, evaluation, ..."""
+    peak_memory_mib: Amount | None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Result:
+        expected = result_key(self.card.sha256, self.protocol.sha256, self.dataset.fingerprint, self.seed)
+        if self.key != expected:
+            raise ValueError(f"key is {self.key}, but its inputs give {expected}: the file was edited")
+        if self.status == "finished":
+            if self.protocol.headline not in self.metrics:
+                raise ValueError(f"a finished result needs its headline metric {self.protocol.headline!r}")
+            if self.training is None:
+                raise ValueError("a finished result needs its training report")
+            if self.training.executed_iterations != self.training.planned_iterations:
+                raise ValueError(
+                    f"a finished result has executed what was planned, but {self.training.executed_iterations} of "
+                    f"{self.training.planned_iterations} iterations were executed"
+                )
+        elif not self.failure:
+            raise ValueError("a failed result needs its failure text")
+        return self
+
+    @property
+    def file_name(self) -> str:
+        """Where the store keeps it: readable, unique, stable."""
+        return f"{self.card.name}--{self.protocol.id}--seed{self.seed}--{self.key}.json"
+
+
+def result_key(checkpoint_sha256: str, protocol_sha256: str, dataset_fingerprint: str, seed: int) -> str:
+    """The first 16 digits of the hash of a run's inputs: equal inputs are the same run."""
+    text = "\n".join((checkpoint_sha256, protocol_sha256, dataset_fingerprint, str(seed)))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
