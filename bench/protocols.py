@@ -89,8 +89,7 @@ class Protocol:
 
     def reference(self) -> ProtocolReference:
         """The record by which a result names this protocol."""
-        known = [key for key in (*HEADER, *PROSE, "sha256") if key in ProtocolReference.model_fields]
-        return ProtocolReference.model_validate({key: getattr(self, key) for key in known})
+        return ProtocolReference.model_validate({key: getattr(self, key) for key in (*HEADER, *PROSE, "sha256")})
 
 
 def load_protocol(name: str) -> Protocol:
