@@ -16,7 +16,7 @@ from pretrain.recipes import Recipe
 
 FIRST = ("DenseCLConfig", "MoCHiConfig")
 """Measured before the others, in case time runs out."""
-TINY_METHODS = ("densecl-mini", "mochi-mini", "moco-multicrop-mini")
+TINY_METHODS = ("densecl-mini", "mochi-mini")
 SECONDS_EACH = 9.0
 """With less than this left no other method is begun."""
 SMALLEST = 16

@@ -25,11 +25,10 @@ from pretrain.device_gaps import DeviceGaps
 from pretrain.images import ImageSource, crop_batches, open_images
 from pretrain.memory import peak_memory_mib
 
-LOADER_SECONDS = 5.0
+LOADER_SECONDS = 4.0
 SWITCHES = {
     "cudnn_benchmark": Acceleration(cudnn_benchmark=True),
     "tf32": Acceleration(tf32=True),
-    "both": Acceleration(cudnn_benchmark=True, tf32=True),
 }
 """What may speed up the step alone."""
 
@@ -50,7 +49,7 @@ def pipelines(task: Task) -> None:
         source = _images(task, Path(folder))
         recipe = base_recipe(task, size(task).small_batch)
         # A loading process delivers whole batches: as many arrive together as there are processes.
-        turns = {"rounds": 1, "warmup": task.workers, "steps": 3 * task.workers}
+        turns = {"rounds": 1, "warmup": task.workers, "steps": 2 * task.workers}
         found = pretrain_throughput.throughput(recipe, source, task.device, workers=task.workers, **turns)
     task.note(batch=recipe.batch_size, workers=task.workers, **found)
     for name, speed in found["median"].items():
@@ -156,7 +155,7 @@ def _rate(task: Task, batches: Iterator[int]) -> float:
 
 def _end_to_end(task: Task, trainee: Trainee, source: ImageSource) -> None:
     shares: dict[str, list[float]] = {"plain": [], "prefetch": []}
-    warmup, steps = (1, 2) if task.tiny else (8, 32)
+    warmup, steps = (1, 2) if task.tiny else (8, 24)
 
     def fed(name: str, acceleration: Acceleration) -> Contestant:
         @contextmanager
