@@ -13,6 +13,34 @@ settings.register_profile(
 settings.load_profile("suite")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cuda", action="store_true", help="run the tests marked `cuda`, and no others, on a GPU")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests are for the CPU unless marked `cuda`: no code under test, in no process, finds a GPU by itself.
+
+    Nothing has used CUDA yet, and not before its first use does it read the variable.
+    """
+    if not config.getoption("--cuda"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `--cuda` only tests marked so are left, without it they are skipped."""
+    cuda = [item for item in items if item.get_closest_marker("cuda")]
+    missing = "needs a GPU: pytest --cuda"
+    if config.getoption("--cuda"):
+        config.hook.pytest_deselected(items=[item for item in items if item not in cuda])
+        items[:] = cuda
+        import torch
+
+        missing = "" if torch.cuda.is_available() else "PyTorch finds no GPU"
+    if missing:
+        for item in cuda:
+            item.add_marker(pytest.mark.skip(reason=missing))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The data root of real mini data beside the checkout; the test is skipped where it is missing."""

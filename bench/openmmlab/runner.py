@@ -1,7 +1,8 @@
 """One transfer run: protocol, checkpoint and seed in, finished run and result out.
 
 A run that was killed is started anew: runs of track mini take a minute, and a run that is repeated from its seed is
-simpler to trust than one that was continued. What is kept in the run's folder:
+simpler to trust than one that was continued. It has the same bits on a CPU with the same number of threads; on a GPU
+sums have no fixed order, and it differs by what training makes of their rounding. What is kept in the run's folder:
 
     config.json             the protocol with every slot filled
     losses.csv              every loss and the learning rate, a line an iteration

@@ -203,7 +203,6 @@ def test_missing_tensorboard_is_said_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu_is_an_error(source: ImageSource, tmp_path: Path) -> None:
     with pytest.raises(PretrainError, match=r"device cuda:0 does not exist.* 0 GPU"):
         train(toy_recipe(), source, tmp_path / "run", device="cuda:0")

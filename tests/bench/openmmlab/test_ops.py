@@ -24,10 +24,7 @@ prepare_openmmlab()
 
 import mmcv.ops  # noqa: E402
 
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
-]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 torchvision_ops = pytest.mark.skipif(
     not isinstance(sys.modules[EXTENSION], TorchvisionOps), reason="mmcv has compiled operators here"
 )
