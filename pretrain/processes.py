@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -112,7 +112,10 @@ def joined(device: str | torch.device | None = None) -> Iterator[Place]:
     made = not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", 1)) > 1
     if made:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    control = dist.new_group(backend="gloo", timeout=PATIENCE) if dist.is_initialized() else None
+    # Every process is a member, so that it gets a group and not the number that stands for none.
+    control = (
+        cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=PATIENCE)) if dist.is_initialized() else None
+    )
     try:
         if control is None:
             yield Place(chosen)

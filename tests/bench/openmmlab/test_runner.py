@@ -15,6 +15,7 @@ from short_protocols import IDS, RATE, SEGMENTATION, changed, checkpoint, refere
 from bench.datasets import generate
 from bench.errors import BenchError
 from bench.openmmlab.runner import WEIGHTS, evaluate_stored, run_transfer
+from leaderboard.base.errors import FileError
 from leaderboard.records import Result, read_result_json
 
 
@@ -173,7 +174,7 @@ def test_guards_stop_a_run_before_it_has_trained(
 def test_a_run_folder_that_cannot_be_written_is_named(data: Path, backbone: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     protocol = short("mini_voc_seg_fcn")
-    with pytest.raises(BenchError, match="cannot be written"):
+    with pytest.raises(FileError, match="cannot make the folder"):
         run_transfer(protocol, backbone, data, reference(protocol), 0, tmp_path / "file" / "run")
 
 
