@@ -14,9 +14,9 @@ from torch import Tensor
 from leaderboard.base.files import file_sha256, make_folder, write_atomic
 from leaderboard.base.validation import first_problem
 from leaderboard.records import SCHEMA_VERSION, Card, InitialWeights, Pretraining, Source, group_id
-from pretrain.backbones import VITS, build_backbone
 from pretrain.errors import PretrainError
-from pretrain.runs import Run, RunRecord, read_checkpoint, read_record
+from pretrain.nets.backbones import VITS, build_backbone
+from pretrain.run.folder import Run, RunRecord, read_checkpoint, read_record
 
 PREFIX = "backbone."
 """Where a method keeps the network that is exported."""

@@ -1,7 +1,7 @@
 """What a method is: a module that wants views and returns named losses.
 
 A method differs from another in five choices, which `MethodInfo` names. It holds no trainer: the loop in
-`pretrain.train` (or five lines in a notebook) calls it, steps the optimiser and then calls `after_step`.
+`pretrain.run.train` (or five lines in a notebook) calls it, steps the optimiser and then calls `after_step`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import ClassVar, Generic, Literal, TypeVar
 
 from torch import Tensor, nn
 
-from pretrain.images import ImageSource
-from pretrain.views import View, ViewPlan
+from pretrain.data.batches import ImageSource
+from pretrain.data.views import View, ViewPlan
 
 
 @dataclass(frozen=True)

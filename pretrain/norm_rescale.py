@@ -24,11 +24,11 @@ from leaderboard.base.files import make_folder, write_atomic
 from leaderboard.base.provenance import code_commit
 from leaderboard.base.validation import first_problem
 from leaderboard.records import Card, Source, read_card_json
-from pretrain.augment import finish
-from pretrain.backbones import build_backbone
+from pretrain.data.augment import finish
+from pretrain.data.batches import ImageSource, crop_batches, steps_per_epoch
+from pretrain.data.views import Crop, ViewPlan, ViewSpec
 from pretrain.errors import PretrainError
-from pretrain.images import ImageSource, crop_batches, steps_per_epoch
-from pretrain.views import Crop, ViewPlan, ViewSpec
+from pretrain.nets.backbones import build_backbone
 
 WEIGHTS, CARD = "backbone.safetensors", "card.json"
 BATCH, MAX_BATCHES = 64, 200

@@ -12,8 +12,8 @@ from typing import Any, Literal, Protocol, get_type_hints
 
 from pretrain.errors import PretrainError
 from pretrain.method import Method
-from pretrain.optimizers import AdamWConfig, LARSConfig, OptimizerConfig, SGDConfig
-from pretrain.schedules import CosineSchedule, Schedule, StepSchedule
+from pretrain.optim.optimizers import AdamWConfig, LARSConfig, OptimizerConfig, SGDConfig
+from pretrain.optim.schedules import CosineSchedule, Schedule, StepSchedule
 from pretrain.settings import PROSE, as_text, parse
 
 __all__ = [
@@ -36,7 +36,7 @@ class MethodConfig(Protocol):
 
     @property
     def backbone(self) -> str:
-        """Architecture for `pretrain.backbones.build_backbone`."""
+        """Architecture for `pretrain.nets.backbones.build_backbone`."""
         ...
 
     def build(self) -> Method:

@@ -37,9 +37,9 @@ from bench.datasets.check import DATASETS, check
 from bench.datasets.names import VOID
 from bench.errors import BenchError
 from bench.metrics.segmentation import confusion_matrix, segmentation_scores
-from pretrain.backbones import ResNet
-from pretrain.pictures import open_picture
-from pretrain.processes import joined
+from pretrain.data.pictures import open_picture
+from pretrain.nets.backbones import ResNet
+from pretrain.run.processes import joined
 
 SIZE = (192, 256)
 """Height and width of the images in pixels."""

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from pretrain.data.views import ViewPlan
 from pretrain.methods.densecl import DenseCLConfig
 from pretrain.methods.moco import MoCoConfig
 from pretrain.recipes import Recipe, SGDConfig
-from pretrain.views import ViewPlan
 
 
 def unavailable(recipe: Recipe) -> str | None:

@@ -37,13 +37,13 @@ from torch.nn.functional import interpolate
 from bench.benchmarks.rounds import Contestant, Step, compare, endless, in_words, machine, measure, output, start
 from bench.benchmarks.trainee import Trainee
 from bench.errors import BenchError
-from pretrain.augment import finish
-from pretrain.images import ImageSource, crop_batches
-from pretrain.memory import peak_memory_mib
+from pretrain.data.augment import finish
+from pretrain.data.batches import ImageSource, crop_batches
+from pretrain.data.views import View
 from pretrain.methods import METHODS, all_recipes
-from pretrain.processes import joined
 from pretrain.recipes import Recipe, find_recipe
-from pretrain.views import View
+from pretrain.run.memory import peak_memory_mib
+from pretrain.run.processes import joined
 
 BASE = "moco-v2-mini"
 BATCHES = 2

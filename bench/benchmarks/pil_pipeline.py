@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import transforms
 
 from bench.errors import BenchError
-from pretrain.augment import ColorJitter, GaussianBlur, Grayscale, Solarize
-from pretrain.images import ImageSource
-from pretrain.pictures import open_picture
-from pretrain.views import ColourOp, View, ViewPlan, ViewSpec
+from pretrain.data.augment import ColorJitter, GaussianBlur, Grayscale, Solarize
+from pretrain.data.batches import ImageSource
+from pretrain.data.pictures import open_picture
+from pretrain.data.views import ColourOp, View, ViewPlan, ViewSpec
 
 
 class PillowDataset(Dataset[list[Tensor]]):

@@ -30,14 +30,14 @@ from bench.benchmarks import lightly_step
 from bench.benchmarks.pil_pipeline import PillowDataset, ViewTransforms, as_views, batches
 from bench.benchmarks.rounds import Contestant, Step, compare, endless, in_words, machine, measure, output, start
 from bench.benchmarks.trainee import Trainee
-from pretrain.acceleration import PLAIN, Acceleration
-from pretrain.device_gaps import DeviceGaps
-from pretrain.feed import feed
-from pretrain.images import ImageSource, open_images, steps_per_epoch
+from pretrain.data.batches import ImageSource, open_images, steps_per_epoch
+from pretrain.data.views import View
 from pretrain.methods import all_recipes
-from pretrain.processes import joined
 from pretrain.recipes import Recipe, find_recipe, override
-from pretrain.views import View
+from pretrain.run.acceleration import PLAIN, Acceleration
+from pretrain.run.device_gaps import DeviceGaps
+from pretrain.run.feed import feed
+from pretrain.run.processes import joined
 
 ON_DEVICE = 4
 """Batches that lie on the device and are taken in turns."""

@@ -1,4 +1,4 @@
-"""A method in training, step by step: the very step of `pretrain.train`, for whatever views it is given."""
+"""A method in training, step by step: the very step of `pretrain.run.train`, for whatever views it is given."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
-from pretrain.images import ImageSource
-from pretrain.losses import effective_rank
-from pretrain.processes import Place
+from pretrain.data.batches import ImageSource
+from pretrain.data.views import View
+from pretrain.parts.losses import effective_rank
 from pretrain.recipes import Recipe
-from pretrain.runlog import Interval
-from pretrain.train import take_step
-from pretrain.views import View
+from pretrain.run.log import Interval
+from pretrain.run.processes import Place
+from pretrain.run.train import take_step
 
 LOG_EVERY = 10
-"""As in `pretrain.train`: how often scalars are fetched from the device."""
+"""As in `pretrain.run.train`: how often scalars are fetched from the device."""
 
 
 class Trainee:

@@ -113,11 +113,11 @@ def pretrain(
     """
     import torch
 
-    from pretrain.acceleration import Acceleration
-    from pretrain.images import open_images
+    from pretrain.data.batches import open_images
     from pretrain.methods import all_recipes
     from pretrain.recipes import find_recipe, override
-    from pretrain.train import train
+    from pretrain.run.acceleration import Acceleration
+    from pretrain.run.train import train
 
     chosen = override(find_recipe(all_recipes(), recipe), settings or [])
     if threads is not None:
@@ -160,7 +160,7 @@ def watch(
     once
         Show (and write) the present state only.
     """
-    from pretrain.watch import watch as watch_runs
+    from pretrain.run.watch import watch as watch_runs
 
     finished = watch_runs(runs, page=page, once=once)
     if page is not None:
@@ -231,7 +231,7 @@ def norm_rescale(
     workers
         Data loading processes.
     """
-    from pretrain.images import open_images
+    from pretrain.data.batches import open_images
     from pretrain.norm_rescale import norm_rescale as rescale
 
     folder = rescale(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from bench.datasets.report import Findings
-from pretrain.pictures import open_picture
+from pretrain.data.pictures import open_picture
 
 THOROUGH_BYTES: Final = 2**30
 """Up to so many bytes of images in a data set, every image is decoded and hashed; beyond, only headers are read."""

@@ -33,7 +33,7 @@ from bench.openmmlab.prepare import prepare_openmmlab
 from bench.protocols import Protocol
 from leaderboard.base.files import make_folder, write_atomic
 from leaderboard.records import SCHEMA_VERSION, Card, DatasetReference, Result, TrainingReport, result_key
-from pretrain.memory import peak_memory_mib
+from pretrain.run.memory import peak_memory_mib
 
 if TYPE_CHECKING:
     from mmengine.runner import Runner

@@ -14,15 +14,15 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from pretrain.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale, Solarize
-from pretrain.backbones import Backbone, build_backbone, zero_init_residual
-from pretrain.batchnorm import synchronised
-from pretrain.heads import norm_head
-from pretrain.losses import embedding_std, matching, unit
+from pretrain.data.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale, Solarize
+from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
-from pretrain.momentum import MomentumSchedule, momentum_at, momentum_copy, momentum_update
+from pretrain.nets.backbones import Backbone, build_backbone, zero_init_residual
+from pretrain.nets.batchnorm import synchronised
+from pretrain.nets.heads import norm_head
+from pretrain.parts.losses import embedding_std, matching, unit
+from pretrain.parts.momentum import MomentumSchedule, momentum_at, momentum_copy, momentum_update
 from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig, small_recipe
-from pretrain.views import View, ViewPlan, ViewSpec
 
 
 @dataclass(frozen=True)

@@ -14,22 +14,22 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pretrain.augment import moco_v2_colour
-from pretrain.backbones import ResNet, build_backbone
-from pretrain.distributed import gather, rank, reorder, world_size
+from pretrain.data.augment import moco_v2_colour
+from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.errors import PretrainError
-from pretrain.heads import dense_head
 from pretrain.initial_weights import load_weights, weights_sha256
-from pretrain.losses import embedding_std, full_precision, info_nce, unit
 from pretrain.method import Method, MethodInfo
 from pretrain.methods.moco import PAPER_COSINE, shuffled, splits_per_process, unshuffled
-from pretrain.momentum import momentum_copy, momentum_update
-from pretrain.queues import Queue
+from pretrain.nets.backbones import ResNet, build_backbone
+from pretrain.nets.heads import dense_head
+from pretrain.nets.segmentation_heads import ASPPHead, FCNHead
+from pretrain.parts.distributed import gather, rank, reorder, world_size
+from pretrain.parts.losses import embedding_std, full_precision, info_nce, unit
+from pretrain.parts.momentum import momentum_copy, momentum_update
+from pretrain.parts.queues import Queue
+from pretrain.parts.upload import upload
 from pretrain.recipes import Recipe, SGDConfig, small_recipe
-from pretrain.segmentation_heads import ASPPHead, FCNHead
 from pretrain.settings import PROSE
-from pretrain.upload import upload
-from pretrain.views import View, ViewPlan, ViewSpec
 
 
 @dataclass(frozen=True)

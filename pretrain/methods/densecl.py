@@ -15,9 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from pretrain.distributed import gather
-from pretrain.heads import dense_head
-from pretrain.losses import embedding_std, full_precision, info_nce, unit
+from pretrain.data.views import View
 from pretrain.method import MethodInfo
 from pretrain.methods.moco import (
     COCO_SGD,
@@ -28,10 +26,12 @@ from pretrain.methods.moco import (
     shuffled,
     unshuffled,
 )
-from pretrain.momentum import momentum_at, momentum_copy, momentum_update
-from pretrain.queues import Queue
+from pretrain.nets.heads import dense_head
+from pretrain.parts.distributed import gather
+from pretrain.parts.losses import embedding_std, full_precision, info_nce, unit
+from pretrain.parts.momentum import momentum_at, momentum_copy, momentum_update
+from pretrain.parts.queues import Queue
 from pretrain.recipes import Recipe, small_recipe
-from pretrain.views import View
 
 
 @dataclass(frozen=True)

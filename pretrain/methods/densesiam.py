@@ -13,16 +13,16 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pretrain.augment import moco_v2_colour
-from pretrain.backbones import build_backbone
-from pretrain.batchnorm import synchronised
-from pretrain.distributed import mean_where
-from pretrain.geometry import align, overlap
-from pretrain.heads import norm_head
-from pretrain.losses import embedding_std, full_precision, matching, own_is_largest, unit
+from pretrain.data.augment import moco_v2_colour
+from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
+from pretrain.nets.backbones import build_backbone
+from pretrain.nets.batchnorm import synchronised
+from pretrain.nets.heads import norm_head
+from pretrain.parts.distributed import mean_where
+from pretrain.parts.geometry import align, overlap
+from pretrain.parts.losses import embedding_std, full_precision, matching, own_is_largest, unit
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig, small_recipe
-from pretrain.views import View, ViewPlan, ViewSpec
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from pretrain.distributed import gather, rank, world_size
+from pretrain.data.batches import ImageSource
+from pretrain.data.regions import LABELS, Felzenszwalb, Masks, pool, prepare_masks
+from pretrain.data.views import View
 from pretrain.errors import PretrainError
-from pretrain.images import ImageSource
-from pretrain.losses import MAX_LOGITS, embedding_std, unit
 from pretrain.method import MethodInfo
 from pretrain.methods.byol import BYOL, BYOLConfig
+from pretrain.parts.distributed import gather, rank, world_size
+from pretrain.parts.losses import MAX_LOGITS, embedding_std, unit
 from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, small_recipe
-from pretrain.regions import LABELS, Felzenszwalb, Masks, pool, prepare_masks
-from pretrain.views import View
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale, Solarize
-from pretrain.backbones import build_backbone
-from pretrain.batchnorm import synchronised
-from pretrain.distributed import gather
-from pretrain.losses import embedding_std, full_precision, unit
+from pretrain.data.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale, Solarize
+from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
-from pretrain.momentum import momentum_at, momentum_copy, momentum_update
-from pretrain.multicrop import by_size
+from pretrain.nets.backbones import build_backbone
+from pretrain.nets.batchnorm import synchronised
+from pretrain.nets.vit import VisionTransformer
+from pretrain.parts.distributed import gather
+from pretrain.parts.losses import embedding_std, full_precision, unit
+from pretrain.parts.momentum import momentum_at, momentum_copy, momentum_update
+from pretrain.parts.multicrop import by_size
 from pretrain.recipes import AdamWConfig, CosineSchedule, Recipe, SGDConfig, small_recipe
-from pretrain.views import View, ViewPlan, ViewSpec
-from pretrain.vit import VisionTransformer
 
 
 @dataclass(frozen=True)

@@ -15,19 +15,19 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pretrain.batchnorm import synchronised
-from pretrain.distributed import mean_where
-from pretrain.geometry import Placed, align, between, inside, view_centres
-from pretrain.heads import norm_head
-from pretrain.losses import full_precision, unit
+from pretrain.data.views import View
 from pretrain.method import Addition, MethodInfo
 from pretrain.methods.byol import BYOL, BYOLConfig
 from pretrain.methods.byol import MINI as BYOL_MINI
 from pretrain.methods.moco import MINI as MOCO_MINI
 from pretrain.methods.moco import PAPER_COSINE, PAPER_SGD, MoCo, MoCoConfig, shuffled, unshuffled
-from pretrain.momentum import momentum_at, momentum_copy, momentum_update
+from pretrain.nets.batchnorm import synchronised
+from pretrain.nets.heads import norm_head
+from pretrain.parts.distributed import mean_where
+from pretrain.parts.geometry import Placed, align, between, inside, view_centres
+from pretrain.parts.losses import full_precision, unit
+from pretrain.parts.momentum import momentum_at, momentum_copy, momentum_update
 from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig, small_recipe
-from pretrain.views import View
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from pretrain.distributed import rank, world_size
 from pretrain.errors import PretrainError
-from pretrain.losses import InfoNCE, info_nce
 from pretrain.method import MethodInfo
 from pretrain.methods.moco import PAPER_COSINE, PAPER_SGD, MoCo, MoCoConfig
-from pretrain.queues import nearest
+from pretrain.parts.distributed import rank, world_size
+from pretrain.parts.losses import InfoNCE, info_nce
+from pretrain.parts.queues import nearest
 from pretrain.recipes import Recipe, small_recipe
 
 

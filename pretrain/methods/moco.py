@@ -13,17 +13,17 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pretrain.augment import MOCO_V1_COLOUR, moco_v2_colour
-from pretrain.backbones import Backbone, build_backbone
-from pretrain.distributed import batch_permutation, gather, inverse, reorder, world_size
+from pretrain.data.augment import MOCO_V1_COLOUR, moco_v2_colour
+from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.errors import PretrainError
-from pretrain.heads import init_openselfsup, mlp_head
-from pretrain.losses import InfoNCE, embedding_std, info_nce, unit
 from pretrain.method import Method, MethodInfo
-from pretrain.momentum import MomentumSchedule, momentum_at, momentum_copy, momentum_update
-from pretrain.queues import Queue
+from pretrain.nets.backbones import Backbone, build_backbone
+from pretrain.nets.heads import init_openselfsup, mlp_head
+from pretrain.parts.distributed import batch_permutation, gather, inverse, reorder, world_size
+from pretrain.parts.losses import InfoNCE, embedding_std, info_nce, unit
+from pretrain.parts.momentum import MomentumSchedule, momentum_at, momentum_copy, momentum_update
+from pretrain.parts.queues import Queue
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig, StepSchedule, small_recipe
-from pretrain.views import View, ViewPlan, ViewSpec
 
 
 @dataclass(frozen=True)

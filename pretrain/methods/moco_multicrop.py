@@ -13,15 +13,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from pretrain.augment import ColourOp, moco_v2_colour
-from pretrain.autoaugment import AutoAugment, Either
-from pretrain.distributed import gather
-from pretrain.losses import embedding_std, info_nce, unit
+from pretrain.data.augment import ColourOp, moco_v2_colour
+from pretrain.data.autoaugment import AutoAugment, Either
+from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import MethodInfo
 from pretrain.methods.moco import COCO_SGD, PAPER_COSINE, MoCo, MoCoConfig, shuffled, unshuffled
-from pretrain.queues import Queue, nearest
+from pretrain.parts.distributed import gather
+from pretrain.parts.losses import embedding_std, info_nce, unit
+from pretrain.parts.queues import Queue, nearest
 from pretrain.recipes import Recipe, small_recipe
-from pretrain.views import View, ViewPlan, ViewSpec
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pretrain.augment import moco_v2_colour
-from pretrain.backbones import build_backbone
-from pretrain.batchnorm import synchronised
-from pretrain.distributed import gather
-from pretrain.heads import norm_head
-from pretrain.losses import embedding_std, info_nce, unit
+from pretrain.data.augment import moco_v2_colour
+from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
 from pretrain.methods.moco import MoCo
-from pretrain.momentum import MomentumSchedule, momentum_at, momentum_copy, momentum_update
-from pretrain.queues import Queue
+from pretrain.nets.backbones import build_backbone
+from pretrain.nets.batchnorm import synchronised
+from pretrain.nets.heads import norm_head
+from pretrain.parts.distributed import gather
+from pretrain.parts.losses import embedding_std, info_nce, unit
+from pretrain.parts.momentum import MomentumSchedule, momentum_at, momentum_copy, momentum_update
+from pretrain.parts.queues import Queue
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig, small_recipe
-from pretrain.views import View, ViewPlan, ViewSpec
 
 
 @dataclass(frozen=True)

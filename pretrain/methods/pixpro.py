@@ -13,19 +13,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pretrain.backbones import build_backbone, zero_init_residual
-from pretrain.batchnorm import synchronised
+from pretrain.data.views import View
 from pretrain.errors import PretrainError
-from pretrain.geometry import Placed, cell_diagonals, cell_distances
-from pretrain.heads import norm_head
-from pretrain.losses import embedding_std, full_precision, unit
 from pretrain.method import Method, MethodInfo
 from pretrain.methods.byol import BYOLConfig, byol_views
-from pretrain.momentum import momentum_at, momentum_copy, momentum_update
-from pretrain.optimizers import LARSConfig
+from pretrain.nets.backbones import build_backbone, zero_init_residual
+from pretrain.nets.batchnorm import synchronised
+from pretrain.nets.heads import norm_head
+from pretrain.optim.optimizers import LARSConfig
+from pretrain.parts.geometry import Placed, cell_diagonals, cell_distances
+from pretrain.parts.losses import embedding_std, full_precision, unit
+from pretrain.parts.momentum import momentum_at, momentum_copy, momentum_update
 from pretrain.recipes import CosineSchedule, Recipe, small_recipe
 from pretrain.settings import ADDED
-from pretrain.views import View
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from pretrain.data.views import View
 from pretrain.errors import PretrainError
-from pretrain.losses import full_precision, info_nce, unit
 from pretrain.method import Addition, MethodInfo
 from pretrain.methods.densecl import MINI as DENSECL_MINI
 from pretrain.methods.densecl import DenseCL, DenseCLConfig
@@ -22,9 +22,9 @@ from pretrain.methods.moco import MINI as MOCO_MINI
 from pretrain.methods.moco import PAPER_COSINE, MoCo, MoCoConfig, splits_per_process
 from pretrain.methods.simsiam import MINI as SIMSIAM_MINI
 from pretrain.methods.simsiam import SimSiam, SimSiamConfig, negative_cosine
+from pretrain.parts.losses import full_precision, info_nce, unit
+from pretrain.parts.upload import upload
 from pretrain.recipes import Recipe, SGDConfig, small_recipe
-from pretrain.upload import upload
-from pretrain.views import View
 
 
 @dataclass(frozen=True)

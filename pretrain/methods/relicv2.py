@@ -14,20 +14,20 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pretrain.augment import byol_colours
-from pretrain.backbones import build_backbone
-from pretrain.batchnorm import synchronised
-from pretrain.distributed import gather, rank, world_size
+from pretrain.data.augment import byol_colours
+from pretrain.data.batches import ImageSource
+from pretrain.data.regions import Masks, Saliency, prepare_masks
+from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.errors import PretrainError
-from pretrain.heads import norm_head
-from pretrain.images import ImageSource
-from pretrain.losses import embedding_std, unit
 from pretrain.method import Method, MethodInfo
-from pretrain.momentum import momentum_at, momentum_copy, momentum_update
+from pretrain.nets.backbones import build_backbone
+from pretrain.nets.batchnorm import synchronised
+from pretrain.nets.heads import norm_head
+from pretrain.parts.distributed import gather, rank, world_size
+from pretrain.parts.losses import embedding_std, unit
+from pretrain.parts.momentum import momentum_at, momentum_copy, momentum_update
+from pretrain.parts.upload import constant, upload
 from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, small_recipe
-from pretrain.regions import Masks, Saliency, prepare_masks
-from pretrain.upload import constant, upload
-from pretrain.views import View, ViewPlan, ViewSpec
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pretrain.augment import simclr_colour
-from pretrain.backbones import Backbone, build_backbone, zero_init_residual
-from pretrain.batchnorm import synchronised
-from pretrain.distributed import gather_with_grad, rank
-from pretrain.heads import norm_head
-from pretrain.losses import InfoNCE, embedding_std, full_precision, unit
+from pretrain.data.augment import simclr_colour
+from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
+from pretrain.nets.backbones import Backbone, build_backbone, zero_init_residual
+from pretrain.nets.batchnorm import synchronised
+from pretrain.nets.heads import norm_head
+from pretrain.parts.distributed import gather_with_grad, rank
+from pretrain.parts.losses import InfoNCE, embedding_std, full_precision, unit
 from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig, small_recipe
-from pretrain.views import View, ViewPlan, ViewSpec
 
 
 @dataclass(frozen=True)

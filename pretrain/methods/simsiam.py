@@ -11,14 +11,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from pretrain.augment import moco_v2_colour
-from pretrain.backbones import Backbone, build_backbone, zero_init_residual
-from pretrain.batchnorm import synchronised
-from pretrain.heads import norm_head
-from pretrain.losses import embedding_std, matching, unit
+from pretrain.data.augment import moco_v2_colour
+from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
+from pretrain.nets.backbones import Backbone, build_backbone, zero_init_residual
+from pretrain.nets.batchnorm import synchronised
+from pretrain.nets.heads import norm_head
+from pretrain.parts.losses import embedding_std, matching, unit
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig, small_recipe
-from pretrain.views import View, ViewPlan, ViewSpec
 
 
 @dataclass(frozen=True)

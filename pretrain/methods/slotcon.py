@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from pretrain.backbones import build_backbone, zero_init_residual
-from pretrain.batchnorm import synchronised
-from pretrain.distributed import gather, rank, world_size
-from pretrain.geometry import Placed, align, overlap
-from pretrain.losses import MAX_LOGITS, embedding_std, full_precision, unit
+from pretrain.data.views import View, ViewPlan
 from pretrain.method import Method, MethodInfo
 from pretrain.methods.byol import BYOLConfig, byol_views
-from pretrain.momentum import momentum_at, momentum_copy, momentum_update
-from pretrain.optimizers import LARSConfig
+from pretrain.nets.backbones import build_backbone, zero_init_residual
+from pretrain.nets.batchnorm import synchronised
+from pretrain.optim.optimizers import LARSConfig
+from pretrain.parts.distributed import gather, rank, world_size
+from pretrain.parts.geometry import Placed, align, overlap
+from pretrain.parts.losses import MAX_LOGITS, embedding_std, full_precision, unit
+from pretrain.parts.momentum import momentum_at, momentum_copy, momentum_update
 from pretrain.recipes import CosineSchedule, Recipe, small_recipe
 from pretrain.settings import ADDED
-from pretrain.views import View, ViewPlan
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ class SlotCon(Method):
 
 
 class Contrast(NamedTuple):
-    """One direction of the slots' loss; detached, the scalars of `pretrain.losses.InfoNCE`; and the predictions."""
+    """One direction of the slots' loss; detached, the scalars of `losses.InfoNCE`; and the predictions."""
 
     loss: Tensor
     positive: Tensor

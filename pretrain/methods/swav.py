@@ -16,17 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.augment import simclr_colour
-from pretrain.backbones import build_backbone
-from pretrain.batchnorm import synchronised
-from pretrain.distributed import gather, rank, world_size
-from pretrain.heads import norm_head
-from pretrain.losses import embedding_std, full_precision, unit
+from pretrain.data.augment import simclr_colour
+from pretrain.data.views import IMAGENET_MEAN, View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
-from pretrain.multicrop import by_size
-from pretrain.queues import Queue
+from pretrain.nets.backbones import build_backbone
+from pretrain.nets.batchnorm import synchronised
+from pretrain.nets.heads import norm_head
+from pretrain.parts.distributed import gather, rank, world_size
+from pretrain.parts.losses import embedding_std, full_precision, unit
+from pretrain.parts.multicrop import by_size
+from pretrain.parts.queues import Queue
 from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig, small_recipe
-from pretrain.views import IMAGENET_MEAN, View, ViewPlan, ViewSpec
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,20 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from pretrain.backbones import build_backbone, zero_init_residual
-from pretrain.batchnorm import synchronised
-from pretrain.distributed import gather_with_grad
+from pretrain.data.views import View
 from pretrain.errors import PretrainError
-from pretrain.geometry import Placed, cell_distances
-from pretrain.heads import norm_head
-from pretrain.losses import embedding_std, full_precision, unit
 from pretrain.method import Method, MethodInfo
 from pretrain.methods.byol import BYOLConfig, byol_views
-from pretrain.optimizers import LARSConfig
+from pretrain.nets.backbones import build_backbone, zero_init_residual
+from pretrain.nets.batchnorm import synchronised
+from pretrain.nets.heads import norm_head
+from pretrain.optim.optimizers import LARSConfig
+from pretrain.parts.distributed import gather_with_grad
+from pretrain.parts.geometry import Placed, cell_distances
+from pretrain.parts.losses import embedding_std, full_precision, unit
+from pretrain.parts.upload import constant
 from pretrain.recipes import CosineSchedule, Recipe, small_recipe
 from pretrain.settings import ADDED
-from pretrain.upload import constant
-from pretrain.views import View
 
 EPSILON = 1e-4
 """Added to a variance under the square root."""

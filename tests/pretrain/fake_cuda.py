@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_any
 
-from pretrain.upload import STAGED_BYTES
+from pretrain.parts.upload import STAGED_BYTES
 
 ANSWER = 2
 """Every number that the device is asked for. With it no count is zero, and none is one."""

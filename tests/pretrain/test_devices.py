@@ -18,16 +18,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from toy import write_images
 
-from pretrain.augment import finish
-from pretrain.batchnorm import SynchronisedBatchNorm
-from pretrain.distributed import gather, gather_with_grad
-from pretrain.images import crop_batches, open_images
+from pretrain.data.augment import finish
+from pretrain.data.batches import crop_batches, open_images
+from pretrain.data.views import View
 from pretrain.method import Method
 from pretrain.methods import METHODS, all_recipes
-from pretrain.processes import joined
+from pretrain.nets.batchnorm import SynchronisedBatchNorm
+from pretrain.parts.distributed import gather, gather_with_grad
 from pretrain.recipes import find_recipe, override
-from pretrain.train import train
-from pretrain.views import View
+from pretrain.run.processes import joined
+from pretrain.run.train import train
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 FLOAT32 = 5e-3

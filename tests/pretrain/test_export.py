@@ -15,12 +15,12 @@ from toy import Toy, ToyConfig, toy_recipe, write_images
 from bench.checkpoints import inspect_checkpoint
 from leaderboard.base.errors import FileError
 from leaderboard.records import Card, group_id, read_card_json
-from pretrain.backbones import build_backbone
+from pretrain.data.batches import open_images
 from pretrain.errors import PretrainError
 from pretrain.export import export
-from pretrain.images import open_images
+from pretrain.nets.backbones import build_backbone
 from pretrain.recipes import SGDConfig
-from pretrain.train import train
+from pretrain.run.train import train
 
 RECIPE = toy_recipe(
     method=ToyConfig(real=True, scale=(0.2, 1.0)), epochs=2, optimizer=SGDConfig(lr=1e-3), precision="bf16"

@@ -13,13 +13,13 @@ import torch
 from fake_cuda import fake_cuda
 from toy import write_images
 
-from pretrain import colour
-from pretrain.feed import _view
-from pretrain.images import ImageSource, crop_batches, open_images
+from pretrain.data import color as colour
+from pretrain.data.batches import ImageSource, crop_batches, open_images
 from pretrain.method import Method
 from pretrain.methods import METHODS, all_recipes
-from pretrain.processes import Place
-from pretrain.train import take_step
+from pretrain.run.feed import _view
+from pretrain.run.processes import Place
+from pretrain.run.train import take_step
 
 WAITS = {
     # The predictor's batch norm is over as many rows as there are slots, which only the device knows. The alternative,
@@ -112,7 +112,7 @@ def test_what_makes_the_host_wait_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_gradients_on_the_fake_device_are_those_of_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every parameter of a network with a custom function gets one of its own shape and type, shared ones included."""
-    from pretrain.losses import info_nce, unit
+    from pretrain.parts.losses import info_nce, unit
 
     shared = torch.nn.Linear(4, 4)
     net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), shared, torch.nn.ReLU(), shared)

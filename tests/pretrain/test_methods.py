@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 from toy import write_images
 
 from pretrain import methods
-from pretrain.backbones import build_backbone
+from pretrain.data.batches import open_images
 from pretrain.export import export
-from pretrain.images import open_images
 from pretrain.method import Method
 from pretrain.methods import FILES, METHODS, all_recipes
+from pretrain.nets.backbones import build_backbone
 from pretrain.recipes import Recipe, override
-from pretrain.train import train
+from pretrain.run.train import train
 
 IDS = {
     *("moco-v1", "moco-v2", "simclr", "simsiam", "byol", "swav", "mochi", "relicv2", "dino", "moco-v2-plus"),

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from toy import write_images
 
 from leaderboard.records import Card, Pretraining, Source
-from pretrain.backbones import build_backbone
+from pretrain.data.batches import open_images
 from pretrain.errors import PretrainError
-from pretrain.images import open_images
+from pretrain.nets.backbones import build_backbone
 from pretrain.norm_rescale import estimate_batch_norm, norm_rescale, read_export, rescaled
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")

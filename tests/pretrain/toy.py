@@ -14,11 +14,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.backbones import build_backbone
-from pretrain.distributed import gather
+from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
+from pretrain.nets.backbones import build_backbone
+from pretrain.parts.distributed import gather
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig
-from pretrain.views import View, ViewPlan, ViewSpec
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Toy(Method):
 def processes_context() -> ForkServerContext:
     """Starts processes that have PyTorch imported already; none of its threads was running when they were forked."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pretrain.train"])
+    context.set_forkserver_preload(["pretrain.run.train"])
     return context
 
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bench.benchmarks.gpu_check.task import CheckFailedError, Task
-from pretrain.batchnorm import SynchronisedBatchNorm
+from pretrain.nets.batchnorm import SynchronisedBatchNorm
 
 REPEATS = 20
 KEYS = (256, 128)

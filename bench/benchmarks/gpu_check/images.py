@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from leaderboard.base.provenance import available_cores
-from pretrain.images import ImageSource
+from pretrain.data.batches import ImageSource
 
 LONGER_SIDE = 500
 """Pixels of the longer side of most ImageNet images."""

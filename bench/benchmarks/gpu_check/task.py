@@ -33,7 +33,7 @@ class Options:
     """What the command was asked for."""
 
     data: Path
-    """Images as `pretrain.images.open_images` takes them."""
+    """Images as `pretrain.data.batches.open_images` takes them."""
     device: str | None
     """cuda or cpu; None: cuda where there is one."""
     tiny: bool
@@ -87,7 +87,7 @@ class Task:
     @property
     def workers(self) -> int:
         """Loading processes of a pipeline."""
-        from pretrain.processes import Place
+        from pretrain.run.processes import Place
 
         return Place(self.device).loader_workers() if self.options.workers is None else self.options.workers
 

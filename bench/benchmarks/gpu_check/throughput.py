@@ -20,10 +20,10 @@ from bench.benchmarks.gpu_check.task import Task
 from bench.benchmarks.pretrain_throughput import StepsOnDevice, fed_steps, fed_views
 from bench.benchmarks.rounds import Contestant, Step, compare, measure
 from bench.benchmarks.trainee import Trainee
-from pretrain.acceleration import PLAIN, Acceleration, compile_backbones
-from pretrain.device_gaps import DeviceGaps
-from pretrain.images import ImageSource, crop_batches, open_images
-from pretrain.memory import peak_memory_mib
+from pretrain.data.batches import ImageSource, crop_batches, open_images
+from pretrain.run.acceleration import PLAIN, Acceleration, compile_backbones
+from pretrain.run.device_gaps import DeviceGaps
+from pretrain.run.memory import peak_memory_mib
 
 LOADER_SECONDS = 4.0
 SWITCHES = {

@@ -20,13 +20,13 @@ from bench.benchmarks.pil_pipeline import PillowDataset, Shuffled, ViewTransform
 from bench.benchmarks.rounds import Contestant, Step, compare, machine, measure, start
 from bench.benchmarks.trainee import Trainee
 from bench.errors import BenchError
-from pretrain.augment import BYOL_COLOUR_2, MOCO_V2_COLOUR
-from pretrain.images import open_images
-from pretrain.memory import peak_memory_mib
+from pretrain.data.augment import BYOL_COLOUR_2, MOCO_V2_COLOUR
+from pretrain.data.batches import open_images
+from pretrain.data.shards import ShardSource
+from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.methods import all_recipes
 from pretrain.recipes import Recipe, override
-from pretrain.shards import ShardSource
-from pretrain.views import View, ViewPlan, ViewSpec
+from pretrain.run.memory import peak_memory_mib
 
 CPU = torch.device("cpu")
 TINY = ["batch_size=8", "method.view_size=32", "method.queue=16", "method.hidden=16", "method.dim=8"]

@@ -20,7 +20,7 @@ from bench.benchmarks.gpu_check.images import enlarged, repeated
 from bench.benchmarks.gpu_check.methods import _recipes
 from bench.benchmarks.gpu_check.parts import PARTS, TOTAL, Part
 from bench.benchmarks.gpu_check.task import Options, SkippedError, Task
-from pretrain.images import open_images
+from pretrain.data.batches import open_images
 from pretrain.methods import METHODS, all_recipes
 
 HERE = Path(__file__).parent

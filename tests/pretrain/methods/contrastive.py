@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.batchnorm import SplitBatchNorm2d
-from pretrain.distributed import batch_permutation, inverse
+from pretrain.data.views import View
 from pretrain.methods import moco
 from pretrain.methods.densecl import DenseCL, DenseCLConfig
 from pretrain.methods.moco import MoCo, MoCoConfig
-from pretrain.views import View
+from pretrain.nets.batchnorm import SplitBatchNorm2d
+from pretrain.parts.distributed import batch_permutation, inverse
 
 SMALL: dict[str, Any] = {
     "backbone": "toy",

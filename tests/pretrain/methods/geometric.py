@@ -18,10 +18,10 @@ from contrastive import ToyBackbone, sgd
 from looping import part
 from torch import Tensor, nn
 
-from pretrain.distributed import gather
-from pretrain.geometry import align
+from pretrain.data.views import View
 from pretrain.method import Method
-from pretrain.views import View
+from pretrain.parts.distributed import gather
+from pretrain.parts.geometry import align
 
 SIDE = 4
 """Side of the toy backbone's map of a view."""

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pretrain.distributed import gather
-from pretrain.views import View
+from pretrain.data.views import View
+from pretrain.parts.distributed import gather
 
 LR, SGD_MOMENTUM = 0.03, 0.9
 Batch = Callable[[int], list[View]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pretrain.views import View
+from pretrain.data.views import View
 
 
 def batch(n: int, seed: int, large: int = 2, small: int = 3) -> list[View]:

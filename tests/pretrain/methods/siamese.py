@@ -13,7 +13,7 @@ import torch
 from contrastive import ToyBackbone, batch
 from torch import Tensor, nn
 
-from pretrain.views import View
+from pretrain.data.views import View
 
 
 def build(module: ModuleType, config: Any, seed: int = 0) -> Any:

@@ -11,7 +11,7 @@ from looping import check_resume, check_two_processes, result, sgd, train
 from siamese import cosine, recorded, views
 from torch import Tensor, nn
 
-from pretrain.augment import ColorJitter, GaussianBlur, Grayscale, Solarize
+from pretrain.data.augment import ColorJitter, GaussianBlur, Grayscale, Solarize
 from pretrain.methods import METHODS, all_recipes, byol
 from pretrain.methods.byol import BYOL, BYOLSGD, BYOLConfig, BYOLSGDConfig, regression_loss
 from pretrain.recipes import CosineSchedule, LARSConfig, SGDConfig

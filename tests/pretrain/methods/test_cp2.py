@@ -19,11 +19,10 @@ from torch.nn import functional as F
 from toy import write_images
 
 from leaderboard.records import read_card_json
-from pretrain.backbones import SplitBatchNorm2d, build_backbone
-from pretrain.distributed import inverse
+from pretrain.data.batches import open_images
+from pretrain.data.views import View
 from pretrain.errors import PretrainError
 from pretrain.export import export
-from pretrain.images import open_images
 from pretrain.methods import all_recipes, cp2
 from pretrain.methods.cp2 import (
     CP2,
@@ -34,10 +33,11 @@ from pretrain.methods.cp2 import (
     draw_rectangles,
     output_stride_16,
 )
+from pretrain.nets.backbones import SplitBatchNorm2d, build_backbone
+from pretrain.nets.segmentation_heads import ASPPHead, FCNHead
+from pretrain.parts.distributed import inverse
 from pretrain.recipes import CosineSchedule, SGDConfig, override
-from pretrain.segmentation_heads import ASPPHead, FCNHead
-from pretrain.train import train as pretrain
-from pretrain.views import View
+from pretrain.run.train import train as pretrain
 
 CURVE = Path(__file__).parent / "curves" / "cp2.json"
 STEPS = 32

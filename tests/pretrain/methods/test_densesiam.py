@@ -15,10 +15,10 @@ from looping import check_resume, check_two_processes, result, sgd, train
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pretrain.data.views import View
 from pretrain.methods import all_recipes, densesiam
 from pretrain.methods.densesiam import DenseSiam, DenseSiamConfig, Frame, cosine_distance, region_contrast
 from pretrain.recipes import CosineSchedule
-from pretrain.views import View
 
 CURVE = Path(__file__).parent / "curves" / "densesiam.json"
 STEPS = 32

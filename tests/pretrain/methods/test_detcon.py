@@ -13,10 +13,10 @@ from multicrops import batch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pretrain.data.views import View
 from pretrain.errors import PretrainError
 from pretrain.methods import METHODS, all_recipes, byol, detcon
 from pretrain.methods.detcon import RECIPES, DetCon, DetConConfig, draw_regions, region_loss
-from pretrain.views import View
 
 CURVE = Path(__file__).parent / "curves" / "detcon.json"
 N, R, C = 4, 6, 5

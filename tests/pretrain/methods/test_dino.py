@@ -11,7 +11,7 @@ from looping import check_resume, check_two_processes, result, sgd, train
 from multicrops import batch
 from torch.nn import functional as F
 
-from pretrain.augment import BYOL_COLOUR_1, BYOL_COLOUR_2
+from pretrain.data.augment import BYOL_COLOUR_1, BYOL_COLOUR_2
 from pretrain.methods import METHODS, all_recipes, dino
 from pretrain.methods.dino import DINO, RECIPES, DINOConfig, NormalisedLinear, embed
 

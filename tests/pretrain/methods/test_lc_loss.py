@@ -17,14 +17,14 @@ from looping import check_resume, check_two_processes, result, sgd, train
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.backbones import SplitBatchNorm2d
-from pretrain.geometry import align
+from pretrain.data.views import View
 from pretrain.methods import all_recipes, byol, moco
 from pretrain.methods.byol import BYOLConfig
 from pretrain.methods.lc_loss import LCLoss, LCLossConfig, at_cells, local_contrast, mapped_centres
 from pretrain.methods.moco import MoCoConfig
-from pretrain.momentum import momentum_at
-from pretrain.views import View
+from pretrain.nets.backbones import SplitBatchNorm2d
+from pretrain.parts.geometry import align
+from pretrain.parts.momentum import momentum_at
 
 CURVE = Path(__file__).parent / "curves" / "lc-loss.json"
 STEPS = 32

@@ -9,13 +9,13 @@ from multicrops import batch as crops
 from torch import Tensor
 from torch.nn import functional as F
 
-from pretrain.augment import MOCO_V2_COLOUR
-from pretrain.autoaugment import AutoAugment, Either
-from pretrain.distributed import batch_permutation, inverse
+from pretrain.data.augment import MOCO_V2_COLOUR
+from pretrain.data.autoaugment import AutoAugment, Either
+from pretrain.data.views import View
 from pretrain.methods import METHODS, all_recipes
 from pretrain.methods.moco import MoCoConfig
 from pretrain.methods.moco_multicrop import RECIPES, MoCoMultiCrop, MoCoMultiCropConfig
-from pretrain.views import View
+from pretrain.parts.distributed import batch_permutation, inverse
 
 CURVE = Path(__file__).parent / "curves" / "moco-multicrop.json"
 OFF = {"small_crops": 0, "overlap": 0.0, "autoaugment": 0.0, "neighbour_weight": 0.0}

@@ -13,11 +13,11 @@ from multicrops import batch as crops
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.distributed import gather
+from pretrain.data.views import View
 from pretrain.methods import METHODS, all_recipes, moco_plus
 from pretrain.methods.moco_plus import RECIPES, MoCoPlus, MoCoPlusConfig, SMoCoPlus, SMoCoPlusConfig
+from pretrain.parts.distributed import gather
 from pretrain.recipes import SGDConfig
-from pretrain.views import View
 
 CURVE = Path(__file__).parent / "curves" / "moco-v2-plus.json"
 SMALL = {"backbone": "toy", "hidden": 10, "dim": 6, "queue": 32, "momentum": 0.8, "view_size": 16}

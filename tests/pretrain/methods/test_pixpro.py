@@ -11,7 +11,7 @@ from geometric import SIDE, batch, cell, original_centre, stopped_and_trained, t
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.backbones import build_backbone
+from pretrain.data.views import View
 from pretrain.errors import PretrainError
 from pretrain.methods import METHODS, all_recipes, pixpro
 from pretrain.methods.pixpro import (
@@ -21,8 +21,8 @@ from pretrain.methods.pixpro import (
     positive_pairs,
     propagate,
 )
+from pretrain.nets.backbones import build_backbone
 from pretrain.recipes import CosineSchedule
-from pretrain.views import View
 
 CURVE = Path(__file__).parent / "curves" / "pixpro.json"
 SMALL = {"backbone": "toy", "hidden": 10, "dim": 6, "view_size": 16, "momentum": 0.9}

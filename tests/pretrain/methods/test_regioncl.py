@@ -17,8 +17,6 @@ from looping import check_resume, check_two_processes, result, sgd, train
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.backbones import SplitBatchNorm2d
-from pretrain.distributed import batch_permutation, inverse
 from pretrain.errors import PretrainError
 from pretrain.methods import moco, simsiam
 from pretrain.methods.densecl import DenseCLConfig
@@ -34,6 +32,8 @@ from pretrain.methods.regioncl import (
     partners,
 )
 from pretrain.methods.simsiam import SimSiamConfig
+from pretrain.nets.backbones import SplitBatchNorm2d
+from pretrain.parts.distributed import batch_permutation, inverse
 from pretrain.recipes import CosineSchedule, SGDConfig, override
 
 ON_SIMSIAM = SimSiamConfig(backbone="toy", dim=7, hidden=5, view_size=16)

@@ -12,11 +12,11 @@ from multicrops import batch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pretrain.augment import BYOL_COLOUR_1, BYOL_COLOUR_2
+from pretrain.data.augment import BYOL_COLOUR_1, BYOL_COLOUR_2
+from pretrain.data.views import View
 from pretrain.errors import PretrainError
 from pretrain.methods import METHODS, all_recipes, relicv2
 from pretrain.methods.relicv2 import RECIPES, ReLICv2, ReLICv2Config, draw_candidates
-from pretrain.views import View
 
 CURVE = Path(__file__).parent / "curves" / "relicv2.json"
 N = 8

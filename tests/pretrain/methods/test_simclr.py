@@ -12,7 +12,7 @@ from siamese import cosine, recorded, views
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.augment import ColorJitter, GaussianBlur, Grayscale
+from pretrain.data.augment import ColorJitter, GaussianBlur, Grayscale
 from pretrain.methods import METHODS, all_recipes, simclr
 from pretrain.methods.simclr import SimCLR, SimCLRConfig, nt_xent
 from pretrain.recipes import CosineSchedule, LARSConfig

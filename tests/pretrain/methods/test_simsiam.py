@@ -11,7 +11,7 @@ from siamese import cosine, recorded, views
 from torch import nn
 from torch.nn import functional as F
 
-from pretrain.augment import ColorJitter, GaussianBlur, Grayscale
+from pretrain.data.augment import ColorJitter, GaussianBlur, Grayscale
 from pretrain.methods import METHODS, all_recipes, simsiam
 from pretrain.methods.simsiam import SimSiam, SimSiamConfig, negative_cosine
 from pretrain.recipes import CosineSchedule, SGDConfig

@@ -11,13 +11,13 @@ from geometric import SIDE, batch, stopped_and_trained, train
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.backbones import build_backbone
-from pretrain.geometry import align, cell_centres
+from pretrain.data.views import View
 from pretrain.methods import METHODS, all_recipes, slotcon
 from pretrain.methods.slotcon import RECIPES, SlotCon, SlotConConfig, cross_entropy_sums, shared_region, slot_head
-from pretrain.optimizers import LARSConfig
+from pretrain.nets.backbones import build_backbone
+from pretrain.optim.optimizers import LARSConfig
+from pretrain.parts.geometry import align, cell_centres
 from pretrain.recipes import CosineSchedule
-from pretrain.views import View
 
 CURVE = Path(__file__).parent / "curves" / "slotcon.json"
 K = 6

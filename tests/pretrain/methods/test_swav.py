@@ -14,7 +14,7 @@ from multicrops import batch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pretrain.augment import SIMCLR_COLOUR
+from pretrain.data.augment import SIMCLR_COLOUR
 from pretrain.methods import METHODS, all_recipes, swav
 from pretrain.methods.swav import RECIPES, SwAV, SwAVConfig, sinkhorn
 

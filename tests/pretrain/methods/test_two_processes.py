@@ -13,12 +13,12 @@ from contrastive import SMALL, batch, build, sgd
 from multicrops import batch as crops
 from torch import nn
 
-from pretrain.distributed import gather
+from pretrain.data.views import View
 from pretrain.methods.densecl import DenseCLConfig
 from pretrain.methods.mochi import MoCHiConfig
 from pretrain.methods.moco import MoCo, MoCoConfig
 from pretrain.methods.moco_multicrop import MoCoMultiCropConfig
-from pretrain.views import View
+from pretrain.parts.distributed import gather
 
 STEPS, N = 6, 8
 SPLIT = {**SMALL, "bn_splits": 2}

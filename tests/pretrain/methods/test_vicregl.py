@@ -11,12 +11,12 @@ from geometric import SIDE, batch, cell, original_centre, stopped_and_trained, t
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.backbones import build_backbone
+from pretrain.data.views import View
 from pretrain.errors import PretrainError
 from pretrain.methods import METHODS, all_recipes, vicregl
 from pretrain.methods.vicregl import RECIPES, VICRegL, VICRegLConfig, matched, nearest, variance_and_covariance
+from pretrain.nets.backbones import build_backbone
 from pretrain.recipes import CosineSchedule
-from pretrain.views import View
 
 CURVE = Path(__file__).parent / "curves" / "vicregl.json"
 SMALL = {"backbone": "toy", "expander": 7, "local_expander": 5, "matches": (6, 3), "view_size": 16}

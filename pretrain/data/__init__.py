@@ -1,0 +1,1 @@
+"""Images to batches of views: sources, decoding, crops, color operations, regions."""

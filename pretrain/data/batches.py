@@ -1,0 +1,254 @@
+"""Image sources and the batches of crops that are drawn from them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pretrain.data.crops import cut, draw_box, draw_overlapping_box, epoch_order, view_generator
+from pretrain.data.decode import DamagedImageError
+from pretrain.data.shards import ShardSource, expand_shards, is_shard, refuse_compressed
+from pretrain.data.sources import SUFFIXES, ImageSource, find_files, is_image, read_list
+from pretrain.data.views import Crop, ViewPlan
+from pretrain.errors import PretrainError
+
+__all__ = ["SUFFIXES", "CropBatches", "CropDataset", "ImageSource", "crop_batches", "open_images", "steps_per_epoch"]
+
+log = logging.getLogger(__name__)
+
+OnDamaged = Literal["error", "skip"]
+
+
+def open_images(path: Path) -> ImageSource:
+    """The images in a folder, those that a text file lists, or those in tar shards.
+
+    A folder (of ImageNet or COCO, say) is searched recursively, through symbolic links too, for the suffixes in
+    `SUFFIXES` (in any case); hidden files and folders are left out. One without images may hold `.tar` files instead:
+    they are its shards. A `.txt` file lists one image a line, relative to its own folder or absolute. A single `.tar`
+    file, or a pattern of them as in `expand_shards`, is opened as shards too (see `pretrain.data.shards`). Raises
+    PretrainError if there is no image.
+    """
+    if path.is_dir():
+        return _open_folder(path)
+    if path.is_file() and path.suffix.lower() == ".txt":
+        return ImageSource(path.parent, read_list(path))
+    if path.is_file() and is_shard(path.name):
+        return ShardSource(path, [path])
+    kinds = "a folder of images or of .tar shards, a .tar file, a pattern of them, or a .txt list of image files"
+    if path.exists():
+        refuse_compressed([path])
+        raise PretrainError(f"{path} is of no known kind; give {kinds}.")
+    if set(str(path)) & set("{*?["):
+        shards = expand_shards(str(path))
+        return ShardSource(Path(os.path.commonpath([shard.parent for shard in shards])), shards)
+    raise PretrainError(f"{path} does not exist; give {kinds}.")
+
+
+def _open_folder(root: Path) -> ImageSource:
+    names = list(find_files(root))
+    images = [name for name in names if is_image(name)]
+    if images:
+        return ImageSource(root, images)
+    shards = [root / name for name in names if is_shard(name)]
+    if shards:
+        return ShardSource(root, shards)
+    refuse_compressed(root / name for name in names)
+    raise PretrainError(
+        f"no images in {root} or the folders below it.\nLooked for files ending in {' '.join(SUFFIXES)}, or .tar."
+    )
+
+
+def steps_per_epoch(source_len: int, global_batch: int) -> int:
+    """Steps of an epoch: the last, incomplete batch is dropped. Raises PretrainError if not one batch is complete."""
+    if global_batch < 1:
+        raise PretrainError(f"a batch of {global_batch} images makes no sense; it must be at least 1.")
+    if source_len < global_batch:
+        raise PretrainError(f"{source_len} images do not fill one batch of {global_batch}; choose a smaller batch.")
+    return source_len // global_batch
+
+
+class _Sample(NamedTuple):
+    pixels: Tensor
+    box: tuple[float, float, float, float]
+    flip: bool
+    colour: list[float]
+
+
+def _batch(samples: list[_Sample], image_ids: list[int]) -> Crop:
+    return Crop(
+        pixels=torch.stack([sample.pixels for sample in samples]).contiguous(),
+        box=torch.tensor([sample.box for sample in samples], dtype=torch.float32),
+        flip=torch.tensor([sample.flip for sample in samples]),
+        image_id=torch.tensor(image_ids),
+        colour=torch.tensor([sample.colour for sample in samples], dtype=torch.float32),
+    )
+
+
+class CropDataset(Dataset[list[Crop] | PretrainError]):
+    """Item t holds the crops of step t of one epoch for one process: one `Crop` a view of the plan.
+
+    The global batch of step t is the t-th stretch of the epoch's order, and process `rank` takes the rank-th slice of
+    it, so the set of images of a step does not depend on how many processes share it. An expected failure is
+    returned, not raised, because a data loader buries the message of a raised error under its workers' tracebacks.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        plan: ViewPlan,
+        *,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        rank: int = 0,
+        world: int = 1,
+        on_damaged: OnDamaged = "error",
+    ):
+        if not 0 <= rank < world:
+            raise ValueError(f"rank {rank} of {world} processes")
+        if not 0 <= seed < 2**64:
+            raise PretrainError(f"seed {seed} must be in [0, 2**64).")
+        if on_damaged not in ("error", "skip"):
+            raise PretrainError(f'on_damaged is {on_damaged!r}; it must be "error" or "skip".')
+        self.source, self.plan, self.batch_size = source, plan, batch_size
+        self.seed, self.epoch, self.rank, self.world, self.on_damaged = seed, epoch, rank, world, on_damaged
+        self.steps = steps_per_epoch(len(source), batch_size * world)
+        self._order: npt.NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def ids(self, step: int) -> npt.NDArray[np.int64]:
+        """The image ids of this process at `step`, int64 (batch_size,)."""
+        if self._order is None:
+            self._order = epoch_order(self.seed, self.epoch, len(self.source))
+        start = (step * self.world + self.rank) * self.batch_size
+        return self._order[start : start + self.batch_size]
+
+    def __getitem__(self, step: int) -> list[Crop] | PretrainError:
+        if not 0 <= step < self.steps:
+            raise IndexError(f"step {step} of {self.steps}")
+        used: list[int] = []
+        drawn: list[list[_Sample]] = [[] for _ in self.plan.specs]
+        for image_id in self.ids(step).tolist():
+            try:
+                found, image = self._decode(image_id)
+            except PretrainError as error:
+                return error
+            used.append(found)
+            boxes: dict[str, tuple[int, int, int, int]] = {}
+            for view, samples in enumerate(drawn):
+                samples.append(self._draw(image, image_id, view, boxes))
+        return [_batch(samples, used) for samples in drawn]
+
+    def _draw(self, image: Tensor, image_id: int, view: int, boxes: dict[str, tuple[int, int, int, int]]) -> _Sample:
+        """One view. `boxes` holds those of the image's earlier views by name, and gets this one's."""
+        # Keyed by the id that the order asked for: an image standing in for a damaged one, which comes again under its
+        # own id, is not cropped and coloured the same way twice in an epoch.
+        rng = view_generator(self.seed, self.epoch, image_id, view)
+        spec = self.plan.specs[view]
+        height, width = image.shape[1:]
+        if spec.overlap is None:
+            box = draw_box(rng, width, height, spec.scale, spec.ratio)
+        else:
+            name, share = spec.overlap
+            box = draw_overlapping_box(rng, width, height, spec.scale, spec.ratio, boxes[name], share)
+        left, top, w, h = boxes[spec.name] = box
+        flip = rng.random() < spec.flip
+        return _Sample(
+            pixels=cut(image, box, spec, flip),
+            box=(left / width, top / height, (left + w) / width, (top + h) / height),
+            flip=flip,
+            colour=[number for op in spec.colour for number in op.draw(rng)],
+        )
+
+    def _decode(self, image_id: int) -> tuple[int, Tensor]:
+        """The image, or with `on_damaged="skip"` the next readable one by id (after the last comes the first)."""
+        if self.on_damaged == "error":
+            return image_id, self.source.decode(image_id)
+        for offset in range(len(self.source)):
+            index = (image_id + offset) % len(self.source)
+            try:
+                return index, self.source.decode(index)
+            except DamagedImageError:
+                continue
+        raise PretrainError(f"none of the {len(self.source)} images under {self.source.root} can be read.")
+
+
+class CropBatches(Iterator[list[Crop]]):
+    """The batches of one epoch, in order. `skipped` counts the images replaced because they were damaged."""
+
+    def __init__(self, dataset: CropDataset, *, first_step: int, workers: int, pin: bool):
+        self.dataset = dataset
+        self.skipped = 0
+        self._step = first_step
+        loader = DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=range(first_step, len(dataset)),
+            num_workers=workers,
+            collate_fn=_as_is,
+            pin_memory=pin,
+            # The loader draws a seed for its workers, which nothing here uses; not from the global generator, whose
+            # state would then depend on how often a run was resumed.
+            generator=torch.Generator(),
+        )
+        self._loader = iter(loader)
+
+    def __len__(self) -> int:
+        """Batches that are still to come."""
+        return len(self.dataset) - self._step
+
+    def __next__(self) -> list[Crop]:
+        crops: list[Crop] | PretrainError = next(self._loader)
+        if isinstance(crops, PretrainError):
+            raise crops
+        self._note_skipped(crops[0].image_id.numpy())
+        self._step += 1
+        return crops
+
+    def _note_skipped(self, used: npt.NDArray[np.int64]) -> None:
+        wanted = self.dataset.ids(self._step)
+        for image_id in wanted[wanted != used].tolist():
+            self.skipped += 1
+            log.warning("skipped damaged image %s", self.dataset.source.where(image_id))
+
+
+def _as_is(item: list[Crop] | PretrainError) -> list[Crop] | PretrainError:
+    return item
+
+
+def crop_batches(
+    source: ImageSource,
+    plan: ViewPlan,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    first_step: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 1,
+    pin: bool = False,
+    on_damaged: OnDamaged = "error",
+) -> CropBatches:
+    """The crops of one epoch from `first_step` on, step by step: a list with one `Crop` for each view of `plan`.
+
+    `batch_size` is per process; `world` processes share each global batch. `workers` processes prepare batches
+    (0: this process does), one thread each; their number changes nothing in the result. `pin` puts batches into
+    page-locked memory. A damaged image raises PretrainError, or with `on_damaged="skip"` is replaced by the next
+    readable image, with a warning and a count in `CropBatches.skipped`.
+    """
+    dataset = CropDataset(
+        source, plan, batch_size=batch_size, seed=seed, epoch=epoch, rank=rank, world=world, on_damaged=on_damaged
+    )
+    return CropBatches(dataset, first_step=first_step, workers=workers, pin=pin)

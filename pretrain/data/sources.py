@@ -1,0 +1,105 @@
+"""Image sources: numbered images in files, wherever the files lie."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from pretrain.data.decode import decode_file
+from pretrain.errors import PretrainError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+class ImageSource:
+    """Images in files, in a fixed order. An image id is a position in that order.
+
+    `names` are paths relative to `root` and are sorted here, so that ids do not depend on how the names were found.
+    """
+
+    def __init__(self, root: Path, names: list[str]):
+        self.root = root
+        # One block of bytes instead of a million strings: forked workers then share the memory for good.
+        encoded = sorted(os.fsencode(name) for name in names)
+        self._ends = np.cumsum([len(name) for name in encoded])
+        self._block = b"".join(encoded)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def name(self, index: int) -> str:
+        """The path of image `index` relative to `root`."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        start = int(self._ends[index - 1]) if index else 0
+        return os.fsdecode(self._block[start : int(self._ends[index])])
+
+    def where(self, index: int) -> str:
+        """What a message calls image `index`: its full path."""
+        return str(self.root / self.name(index))
+
+    def size(self, index: int) -> int:
+        """Bytes of image `index`, encoded; raises PretrainError if its file cannot be found."""
+        try:
+            return (self.root / self.name(index)).stat().st_size
+        except OSError as error:
+            raise PretrainError(f"cannot read image {self.where(index)}: {error.strerror}.") from error
+
+    def decode(self, index: int) -> Tensor:
+        """Image `index` as uint8 RGB (3, H, W); raises DamagedImageError (a PretrainError) naming the file."""
+        return decode_file(self.root / self.name(index))
+
+    def fingerprint(self) -> str:
+        """Identifies the set of images: sha256 over one line `name NUL size LF` a file, names sorted as bytes.
+
+        Sizes are in bytes of the file. Contents are not read, so that a million images take seconds.
+        """
+        digest = hashlib.sha256()
+        for index in range(len(self)):
+            digest.update(b"%s\0%d\n" % (os.fsencode(self.name(index)), self.size(index)))
+        return digest.hexdigest()
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is taken for an image: by its suffix, in any case."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def is_hidden(parts: Iterable[str]) -> bool:
+    """Whether a path of these parts is hidden, or lies in a hidden folder."""
+    return any(part.startswith(".") and part != ".." for part in parts)
+
+
+def find_files(root: Path) -> Iterator[str]:
+    """Paths, relative to `root`, of the files below it, through symbolic links too; hidden ones are left out."""
+    seen = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        here = Path(folder)
+        status = here.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            # A symbolic link to a folder already visited, perhaps to one above: its images would count twice.
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        subfolders[:] = sorted(name for name in subfolders if not is_hidden([name]))
+        for name in files:
+            if not is_hidden([name]):
+                yield (here / name).relative_to(root).as_posix()
+
+
+def read_list(path: Path) -> list[str]:
+    """The names in a text file, one a line; raises PretrainError if there is none, or one twice."""
+    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
+    names = [line for line in lines if line]
+    if not names:
+        raise PretrainError(f"{path} lists no images; write one image path a line, relative to the file's folder.")
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise PretrainError(f"{path} lists {twice} more than once; remove the repeated lines.")
+    return names

@@ -1,0 +1,170 @@
+"""Geometry between views: overlap, cell centres, correspondence, and maps and boxes carried through crop and flip.
+
+Coordinates are continuous and in [0, 1]: original coordinates run over the original image, view coordinates over the
+view as a network sees it, after crop and flip; (0, 0) is the upper left corner of the upper left pixel. A point is
+(x, y), a box (x1, y1, x2, y2) with x1 < x2 and y1 < y2. Cell (r, c) of an S x S map of a view has its centre at
+((c + 1/2) / S, (r + 1/2) / S) in view coordinates.
+
+Everything is batched: row n of a tensor belongs to sample n of the views. Views are anything with `box` and `flip`:
+`pretrain.data.views.View` and `Crop`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+from torchvision.ops import roi_align
+
+
+class Placed(Protocol):
+    """Where the views of a batch came from: `box` (N, 4) in original coordinates, `flip` bool (N,) after the crop."""
+
+    @property
+    def box(self) -> Tensor:
+        """Boxes (N, 4)."""
+        ...
+
+    @property
+    def flip(self) -> Tensor:
+        """Flips, bool (N,)."""
+        ...
+
+
+def to_original(points: Tensor, view: Placed) -> Tensor:
+    """Points (N, ..., 2) in coordinates of `view`, in original coordinates."""
+    corner, extent = _corner_and_extent(points, view)
+    return corner + extent * _mirror(points, view)
+
+
+def to_view(points: Tensor, view: Placed) -> Tensor:
+    """Points (N, ..., 2) in original coordinates, in coordinates of `view`; outside [0, 1] they lie outside it."""
+    corner, extent = _corner_and_extent(points, view)
+    return _mirror((points - corner) / extent, view)
+
+
+def between(points: Tensor, source: Placed, target: Placed) -> Tensor:
+    """Points (N, ..., 2) in coordinates of `source`, in coordinates of `target`."""
+    return to_view(to_original(points, source), target)
+
+
+def inside(points: Tensor) -> Tensor:
+    """Which points (N, ..., 2) in view coordinates lie in the view, its border included: bool (N, ...)."""
+    return ((points >= 0) & (points <= 1)).all(dim=-1)
+
+
+def view_centres(size: int, like: Tensor) -> Tensor:
+    """Centres of the cells of a `size` x `size` map in view coordinates: (size, size, 2), row by row."""
+    centre = (torch.arange(size, dtype=like.dtype, device=like.device) + 0.5) / size
+    y, x = torch.meshgrid(centre, centre, indexing="ij")
+    return torch.stack((x, y), dim=-1)
+
+
+def cell_centres(view: Placed, size: int) -> Tensor:
+    """Centres of the cells of a `size` x `size` map of `view` in original coordinates: (N, size, size, 2)."""
+    grid = view_centres(size, view.box).expand(len(view.box), -1, -1, -1)
+    return to_original(grid, view)
+
+
+def cell_diagonals(view: Placed, size: int) -> Tensor:
+    """Diagonal of one cell of a `size` x `size` map of `view`, in original coordinates: (N,)."""
+    return (view.box[:, 2:] - view.box[:, :2]).norm(dim=1) / size
+
+
+def cell_distances(a: Placed, b: Placed, size: int) -> Tensor:
+    """Distances in original coordinates from each cell of `a` to each of `b`: (N, size * size, size * size).
+
+    Cells are counted row by row. Divided by `cell_diagonals` this is the distance of PixPro (CVPR 2021).
+    """
+    centres_a, centres_b = cell_centres(a, size).flatten(1, 2), cell_centres(b, size).flatten(1, 2)
+    # Not by a matrix product, which loses half of the digits of small distances.
+    return torch.cdist(centres_a, centres_b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def overlap(a: Placed, b: Placed) -> tuple[Tensor, Tensor]:
+    """What both views show: boxes (N, 4) in original coordinates, and whether there is any area: bool (N,).
+
+    Where there is none the box is all zeros.
+    """
+    low = torch.maximum(a.box[:, :2], b.box[:, :2])
+    high = torch.minimum(a.box[:, 2:], b.box[:, 2:])
+    exists = (low < high).all(dim=1)
+    return torch.cat((low, high), dim=1) * exists[:, None], exists
+
+
+def boxes_to_view(boxes: Tensor, view: Placed) -> Tensor:
+    """Boxes (N, K, 4) in original coordinates, in coordinates of `view`, not clipped to it: (N, K, 4)."""
+    corners = to_view(boxes.reshape(*boxes.shape[:-1], 2, 2), view)
+    # A flip exchanges left and right; the smaller x stays first.
+    return torch.cat((corners.amin(dim=-2), corners.amax(dim=-2)), dim=-1)
+
+
+def warp_boxes(boxes: Tensor, view: Placed) -> tuple[Tensor, Tensor]:
+    """Carry boxes (N, K, 4) through crop and flip: boxes clipped to the view (N, K, 4), and visible shares (N, K).
+
+    The share is that of the box's area which the view shows, in [0, 1]; at 0 the clipped box has no area.
+    """
+    whole = boxes_to_view(boxes, view)
+    clipped = whole.clamp(0, 1)
+    return clipped, _area(clipped) / _area(whole)
+
+
+def align(features: Tensor, of: Placed, to: Placed, size: int) -> tuple[Tensor, Tensor]:
+    """A feature map `of` one view as the view `to` would see it.
+
+    `features` (N, C, H, W) is sampled bilinearly where the centres of the cells of a `size` x `size` map of `to`
+    fall: (N, C, size, size), and which of them lie in `of`: bool (N, size, size). Outside, the nearest border value
+    stands; leave such cells out. Within one box this equals RoIAlign with one sample a bin.
+    """
+    grid = view_centres(size, to.box).expand(len(to.box), -1, -1, -1)
+    points = between(grid, to, of)
+    # In the precision of the coordinates: half precision would move the samples.
+    aligned = grid_sample(features.to(points.dtype), 2 * points - 1, padding_mode="border", align_corners=False)
+    return aligned.to(features.dtype), inside(points)
+
+
+def warp_labels(maps: Tensor, view: Placed, size: int) -> Tensor:
+    """Carry maps of labels or hard masks (N, ..., H, W) of the whole images through crop and flip.
+
+    Gives (N, ..., size, size) of the same type: the value of the pixel in which the centre of each cell falls
+    (nearest neighbour). All maps of a batch have one size, which need not be the image's.
+    """
+    height, width = maps.shape[-2:]
+    centres = cell_centres(view, size)
+    column = (centres[..., 0] * width).long().clamp_(0, width - 1)
+    row = (centres[..., 1] * height).long().clamp_(0, height - 1)
+    index = (row * width + column).flatten(1)
+    flat = maps.reshape(len(maps), math.prod(maps.shape[1:-2]), height * width)  # explicit: N may be 0
+    picked = flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1))
+    return picked.view(*maps.shape[:-2], size, size)
+
+
+def warp_soft(maps: Tensor, view: Placed, size: int) -> Tensor:
+    """Carry soft masks (N, K, H, W), float, of the whole images through crop and flip: (N, K, size, size).
+
+    Each cell is the mean over its area (RoIAlign, aligned, with as many samples as a cell has pixels).
+    """
+    height, width = maps.shape[-2:]
+    row = torch.arange(len(maps), device=maps.device, dtype=maps.dtype)
+    regions = view.box.to(maps.dtype) * maps.new_tensor([width, height, width, height])
+    warped: Tensor = roi_align(maps, torch.cat((row[:, None], regions), dim=1), (size, size), aligned=True)
+    return torch.where(view.flip.view(-1, 1, 1, 1), warped.flip(-1), warped)
+
+
+def _corner_and_extent(points: Tensor, view: Placed) -> tuple[Tensor, Tensor]:
+    shape = (len(view.box), *(1,) * (points.ndim - 2), 2)
+    corner = view.box[:, :2]
+    return corner.view(shape), (view.box[:, 2:] - corner).view(shape)
+
+
+def _mirror(points: Tensor, view: Placed) -> Tensor:
+    flip = view.flip.view(-1, *(1,) * (points.ndim - 2))
+    x, y = points.unbind(-1)
+    return torch.stack((torch.where(flip, 1 - x, x), y), dim=-1)
+
+
+def _area(boxes: Tensor) -> Tensor:
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])

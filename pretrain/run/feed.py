@@ -1,0 +1,112 @@
+"""The finished views of a whole run, step by step, on the device that trains."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Literal
+
+import torch
+
+from pretrain.data.augment import finish
+from pretrain.data.batches import CropBatches, ImageSource, crop_batches
+from pretrain.data.views import Crop, View, ViewPlan, ViewSpec
+from pretrain.run.processes import Place
+
+OPENED_AHEAD = 2
+"""Batches before the end of an epoch at which the next one's workers start, so that no epoch begins with waiting."""
+STEPS_AHEAD = 2
+"""Steps in the device's queue beyond which no further views are made beside them: each set of views takes memory."""
+
+
+def feed(
+    source: ImageSource,
+    plan: ViewPlan,
+    place: Place,
+    *,
+    batch_size: int,
+    epochs: int,
+    steps_per_epoch: int,
+    first_step: int,
+    seed: int,
+    workers: int,
+    on_damaged: Literal["error", "skip"],
+    prefetch: bool = False,
+) -> Generator[tuple[list[View], float], None, None]:
+    """This process's views of every step from `first_step` to the end of the last epoch, each with the seconds waited.
+
+    `batch_size` is global. Views lie on the place's device, channels last. The seconds are those for which the loop
+    stood still because no batch was ready; on a GPU, work queued before may have filled part of them.
+    With `prefetch` a GPU makes the views on a stream of its own, beside the step before; they are the same views.
+    """
+    side = _SideStream(place.device) if prefetch and place.device.type == "cuda" else None
+
+    def finished(crops: list[Crop]) -> list[View]:
+        def make() -> list[View]:
+            return [_view(crop, spec, plan, place) for crop, spec in zip(crops, plan.specs, strict=True)]
+
+        return make() if side is None else side.run(make)
+
+    def open_epoch(epoch: int, first: int) -> CropBatches:
+        return crop_batches(
+            source,
+            plan,
+            batch_size=batch_size // place.world,
+            seed=seed,
+            epoch=epoch,
+            first_step=first,
+            rank=place.rank,
+            world=place.world,
+            workers=workers,
+            pin=place.device.type == "cuda",
+            on_damaged=on_damaged,
+        )
+
+    epoch, first = divmod(first_step, steps_per_epoch)
+    batches = open_epoch(epoch, first) if epoch < epochs else None
+    while batches is not None:
+        following = None
+        asked = time.perf_counter()
+        for crops in batches:
+            waited = time.perf_counter() - asked
+            if following is None and len(batches) <= OPENED_AHEAD and epoch + 1 < epochs:
+                following = open_epoch(epoch + 1, 0)
+            yield finished(crops), waited
+            asked = time.perf_counter()
+        batches, epoch = following, epoch + 1
+
+
+def _view(crop: Crop, spec: ViewSpec, plan: ViewPlan, place: Place) -> View:
+    view = finish(crop.to(place.device), spec, plan)
+    view.pixels = view.pixels.contiguous(memory_format=torch.channels_last)
+    return view
+
+
+class _SideStream:
+    """Makes views on a CUDA stream beside the one that the steps are queued on.
+
+    The host queues steps faster than the device works them off: views queued on the steps' own stream would wait for
+    the step before to end, those on another stream are made while it runs.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._queued: deque[torch.cuda.Event] = deque()
+        """Ends of the steps that were queued last."""
+
+    def run(self, make: Callable[[], list[View]]) -> list[View]:
+        """What `make` returns, for use on the current stream."""
+        main = torch.cuda.current_stream(self._device)
+        self._queued.append(main.record_event())
+        if len(self._queued) > STEPS_AHEAD:
+            self._queued.popleft().synchronize()
+        with torch.cuda.stream(self._stream):
+            views = make()
+        main.wait_stream(self._stream)
+        for view in views:
+            for tensor in (view.pixels, view.box, view.flip):
+                # Their memory belongs to the side stream, which must not give it away before the step has read it.
+                tensor.record_stream(main)
+        return views

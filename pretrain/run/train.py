@@ -1,0 +1,217 @@
+"""The training loop: images and a recipe in, a finished run folder out.
+
+Under `torchrun` every process takes its share of each batch. Randomness is a function of (seed, step), never a state:
+a run that was killed at any moment and resumed ends with the same weights as one that was not, bit for bit on a CPU
+with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from leaderboard.base.provenance import code_commit
+from pretrain.data.batches import ImageSource, steps_per_epoch
+from pretrain.data.views import View
+from pretrain.errors import PretrainError
+from pretrain.method import Method
+from pretrain.parts.losses import effective_rank
+from pretrain.recipes import Recipe
+from pretrain.run.acceleration import PLAIN, Acceleration, compile_backbones
+from pretrain.run.device_gaps import DeviceGaps
+from pretrain.run.feed import feed
+from pretrain.run.folder import Progress, Run, RunRecord
+from pretrain.run.log import Interval, RunLog, require_tensorboard
+from pretrain.run.processes import Place, joined
+
+
+def train(
+    recipe: Recipe,
+    source: ImageSource,
+    out: Path,
+    *,
+    data_name: str | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    device: str | None = None,
+    workers: int | Literal["auto"] = "auto",
+    on_damaged: Literal["error", "skip"] = "error",
+    tensorboard: bool = False,
+    acceleration: Acceleration = PLAIN,
+    log_every: int = 10,
+    checkpoint_seconds: float = 120.0,
+) -> Path:
+    """Pretrain `recipe` on `source` and return the run folder `out` (its files: see `pretrain.run.folder`).
+
+    `seed` decides every random draw; `workers` is the number of loading processes of each training process
+    (`pretrain.run.processes.loader_workers`) and changes no result. Every `log_every` steps a line is logged, and the
+    checkpoint is replaced if it is older than `checkpoint_seconds`. A folder that holds the finished run of the same
+    recipe, data and seed is returned as it is.
+
+    Raises:
+        PretrainError: the folder holds another run, or an unfinished one without `resume`, or cannot be written; the
+            batch does not fit the data or the processes; the loss is not finite; an image is damaged.
+    """
+    if tensorboard:
+        require_tensorboard()
+    with ExitStack() as stack:
+        place = stack.enter_context(joined(device))
+        stack.enter_context(torch.random.fork_rng([place.device] if place.device.type == "cuda" else []))
+        stack.enter_context(acceleration.applied(place.device))
+        torch.manual_seed(seed)
+        method = recipe.method.build().train().to(place.device).to(memory_format=torch.channels_last)
+        record = place.on_main(lambda: _record(recipe, source, data_name, method, seed, place))
+        run = Run(out, record)
+        stack.callback(run.release)
+        if not place.on_main(lambda: run.claim(resume=resume)):
+            return out
+
+        place.on_main(lambda: method.prepare(source, out))
+        if not place.main:
+            method.prepare(source, out)
+        optimizer = recipe.optimizer.build((n, p) for n, p in method.named_parameters() if p.requires_grad)
+        progress = run.load(method, optimizer)
+        step, total = progress.step, record.planned_steps
+        model = _parallel(method, place, acceleration.compile)
+        log = stack.enter_context(
+            RunLog(run.log, place, title=recipe.name, first_step=step, planned_steps=total, tensorboard=tensorboard)
+        )
+        views_of_steps = feed(
+            source,
+            method.plan,
+            place,
+            batch_size=recipe.batch_size,
+            epochs=recipe.epochs,
+            steps_per_epoch=record.steps_per_epoch,
+            first_step=step,
+            seed=seed,
+            workers=place.loader_workers() if workers == "auto" else workers,
+            on_damaged=on_damaged,
+            prefetch=acceleration.prefetch,
+        )
+        opened = saved = time.perf_counter()
+        interval, gaps = Interval(place, batch_size=recipe.batch_size, step=step), DeviceGaps(place.device)
+        for views, waited in views_of_steps:
+            gaps.step_begins()
+            scalars, rate = take_step(
+                model, method, optimizer, recipe, views, seed=seed, step=step, steps_per_epoch=record.steps_per_epoch
+            )
+            gaps.step_ends()
+            step += 1
+            interval.add(scalars, waited)
+
+            if step % log_every == 0 or step == total:
+                rank = {} if method.embeddings is None else {"rank": effective_rank(method.embeddings.detach())}
+                measured = interval.close(**rank)  # raises if a loss was not finite, so that no checkpoint follows it
+                if (between := gaps.close()) is not None:
+                    measured["gpu_between_steps"] = round(between, 4)
+                now = time.perf_counter()
+                reached = Progress(step, progress.seconds + now - opened)
+                log.write(
+                    {
+                        "step": step,
+                        "epoch": round(step / record.steps_per_epoch, 4),
+                        "lr": rate,
+                        **measured,
+                        "seconds": round(reached.seconds, 3),
+                        "eta_seconds": round((now - opened) / (step - progress.step) * (total - step), 3),
+                    }
+                )
+                if place.main and (step == total or now - saved >= checkpoint_seconds):
+                    run.save(reached, method, optimizer)
+                    saved = time.perf_counter()
+        place.on_main(lambda: run.finish(Progress(step, progress.seconds + time.perf_counter() - opened)))
+    return out
+
+
+def take_step(
+    model: nn.Module,
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    views: Sequence[View],
+    *,
+    seed: int,
+    step: int,
+    steps_per_epoch: int,
+) -> tuple[dict[str, Tensor], float]:
+    """One optimiser step on a batch of views, after `step` finished ones: the named scalars and the learning rate.
+
+    `model` is `method`, or wraps it for several processes.
+    """
+    total = steps_per_epoch * recipe.epochs
+    torch.manual_seed(_step_seed(seed, step))
+    factor = recipe.schedule.factor(step, steps_per_epoch, recipe.epochs)
+    rate = recipe.optimizer.set_step(optimizer, factor, step / total)
+    with torch.autocast(views[0].pixels.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+        scalars: dict[str, Tensor] = model(views)
+    optimizer.zero_grad(set_to_none=True)
+    scalars["loss"].backward()  # type: ignore[no-untyped-call]
+    method.before_update(step + 1, total)
+    recipe.optimizer.clip(optimizer)
+    optimizer.step()
+    method.after_step(step + 1, total)
+    return scalars, rate
+
+
+def _record(
+    recipe: Recipe, source: ImageSource, data_name: str | None, method: Method, seed: int, place: Place
+) -> RunRecord:
+    """Everything that the run is a function of.
+
+    Raises:
+        PretrainError: the batch does not fit the data or the number of processes.
+    """
+    if recipe.batch_size % place.world:
+        raise PretrainError(
+            f"a batch of {recipe.batch_size} images cannot be shared by {place.world} processes equally"
+        )
+    per_epoch = steps_per_epoch(len(source), recipe.batch_size)
+    return RunRecord(
+        recipe=recipe.to_dict(),
+        recipe_sha256=recipe.sha256,
+        seed=seed,
+        processes=place.world,
+        data_name=data_name or source.root.resolve().name,
+        data_fingerprint=source.fingerprint(),
+        images=len(source),
+        batch_size=recipe.batch_size,
+        steps_per_epoch=per_epoch,
+        planned_steps=per_epoch * recipe.epochs,
+        method=method.info.name,
+        architecture=recipe.backbone,
+        views=[
+            {"name": spec.name, "size": spec.size, "scale": list(spec.scale), "ratio": list(spec.ratio)}
+            for spec in method.plan.specs
+        ],
+        mean=list(method.plan.mean),
+        std=list(method.plan.std),
+        code_commit=code_commit(),
+    )
+
+
+def _parallel(method: Method, place: Place, compile: bool) -> nn.Module:
+    """The module that the loop calls."""
+    if compile:
+        compile_backbones(method, method.backbone)
+    if place.world == 1:
+        return method
+    # Buffers stay each rank's own: queues are equal by construction, batch norm statistics are local as in the papers.
+    with warnings.catch_warnings():
+        # PyTorch 2.15 announces another name for `broadcast_buffers`, which the earlier versions do not know.
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(method, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def _step_seed(seed: int, step: int) -> int:
+    """Seed of PyTorch's generators for one step, the same on all ranks."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{step}".encode()).digest()[:8], "big")

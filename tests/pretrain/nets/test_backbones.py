@@ -1,0 +1,98 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet
+from torchvision.models._utils import IntermediateLayerGetter
+
+from pretrain.errors import PretrainError
+from pretrain.nets.backbones import RESNETS, STRIDES, ResNet, build_backbone
+from pretrain.nets.batchnorm import SplitBatchNorm2d
+
+
+@pytest.mark.parametrize("splits", [1, 4])
+@pytest.mark.parametrize("name", RESNETS)
+def test_state_dict_is_torchvisions_without_fc(name: str, splits: int) -> None:
+    with torch.device("meta"):
+        ours = build_backbone(name, bn_splits=splits)
+        theirs = getattr(resnet, name)(weights=None)
+    expected = {key: value.shape for key, value in theirs.state_dict().items() if not key.startswith("fc.")}
+    assert {key: value.shape for key, value in ours.state_dict().items()} == expected
+    assert ours.width == theirs.fc.in_features
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_features_are_torchvisions(name: str) -> None:
+    torch.manual_seed(0)
+    ours = build_backbone(name).eval()
+    theirs = getattr(resnet, name)(weights=None).eval()
+    missing, unexpected = theirs.load_state_dict(ours.state_dict(), strict=False)
+    assert missing == ["fc.weight", "fc.bias"]
+    assert unexpected == []
+    stages = IntermediateLayerGetter(theirs, {f"layer{i}": str(i) for i in range(1, 5)})
+    x = torch.randn(2, 3, 70, 97)
+    maps = ours.features(x)
+    for got, expected in zip(maps, stages(x).values(), strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+    assert torch.equal(ours(x), maps[-1])
+    assert [tuple(m.shape[2:]) for m in maps] == [(-(-70 // s), -(-97 // s)) for s in STRIDES]
+    assert maps[-1].shape[1] == ours.width
+
+
+def test_unknown_names_and_bad_splits_are_refused() -> None:
+    with pytest.raises(PretrainError, match=r"no backbone 'resnet19'.*resnet18"):
+        build_backbone("resnet19")
+    with pytest.raises(PretrainError, match="at least 1, not 0"):
+        build_backbone("resnet18", bn_splits=0)
+
+
+def plain_norm(channels: int) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels).double()
+    nn.init.uniform_(norm.weight)
+    nn.init.normal_(norm.bias)
+    return norm
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("splits", [1, 2, 4])
+def test_split_batch_norm_equals_separate_batches(splits: int, memory_format: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    plain = plain_norm(3)
+    split = SplitBatchNorm2d(3, splits=splits).double()
+    split.load_state_dict(plain.state_dict())
+    copies = [copy.deepcopy(plain) for _ in range(splits)]
+    for _ in range(3):
+        x = (torch.randn(8, 3, 5, 4).double() * 3 + 1).contiguous(memory_format=memory_format)
+        x_split, x_parts = x.clone().requires_grad_(), x.clone().requires_grad_()
+        target = torch.randn_like(x)
+        got = split(x_split)
+        expected = torch.cat([norm(part) for norm, part in zip(copies, x_parts.chunk(splits), strict=True)])
+        torch.testing.assert_close(got, expected)
+        (got * target).sum().backward()
+        (expected * target).sum().backward()
+        torch.testing.assert_close(x_split.grad, x_parts.grad)
+    torch.testing.assert_close(split.weight.grad, sum(norm.weight.grad for norm in copies))
+    torch.testing.assert_close(split.bias.grad, sum(norm.bias.grad for norm in copies))
+    # Averaging commutes with the moving average, so the copies may run on their own.
+    torch.testing.assert_close(split.running_mean, torch.stack([norm.running_mean for norm in copies]).mean(0))
+    torch.testing.assert_close(split.running_var, torch.stack([norm.running_var for norm in copies]).mean(0))
+    assert split.num_batches_tracked == 3
+    plain.load_state_dict(split.state_dict())
+    x = torch.randn(5, 3, 2, 2).double()  # in evaluation any batch size goes
+    assert torch.equal(split.eval()(x), plain.eval()(x))
+
+
+def test_split_batch_norm_refuses_a_batch_it_cannot_cut() -> None:
+    with pytest.raises(PretrainError, match="batch of 6 images cannot be cut into 4 equal parts"):
+        SplitBatchNorm2d(3, splits=4)(torch.zeros(6, 3, 2, 2))
+
+
+def test_split_backbone_equals_separate_forwards() -> None:
+    torch.manual_seed(0)
+    split = ResNet("resnet18", bn_splits=2)
+    plain = ResNet("resnet18")
+    plain.load_state_dict(split.state_dict())
+    x = torch.randn(4, 3, 32, 32)
+    torch.testing.assert_close(split(x), torch.cat([copy.deepcopy(plain)(half) for half in x.chunk(2)]))
+    assert not torch.allclose(split(x), plain(x), atol=1e-2)
