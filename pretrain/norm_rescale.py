@@ -7,30 +7,22 @@ then fit badly. Huang et al., Revisiting the Critical Factors of Augmentation-In
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from leaderboard.base.errors import RecordError
-from leaderboard.base.files import make_folder, write_atomic
 from leaderboard.base.provenance import code_commit
-from leaderboard.base.validation import first_problem
-from leaderboard.records import Card, Source, read_card_json
+from leaderboard.records import Card, Source
 from pretrain.data.augment import finish
 from pretrain.data.batches import ImageSource, crop_batches, steps_per_epoch
 from pretrain.data.views import Crop, ViewPlan, ViewSpec
 from pretrain.errors import PretrainError
-from pretrain.nets.backbones import build_backbone
+from pretrain.exported import WEIGHTS, read_exported, write_exported
 
-WEIGHTS, CARD = "backbone.safetensors", "card.json"
 BATCH, MAX_BATCHES = 64, 200
 
 
@@ -46,7 +38,7 @@ def norm_rescale(
 ) -> Path:
     """Write the backbone of `checkpoint` with the norms of `reference` into the folder `out`, and return that.
 
-    Both are folders with `backbone.safetensors` and `card.json`, of one architecture. Every learnable tensor W (weights
+    Both are exported backbones of one architecture. Every learnable tensor W (weights
     of convolutions, scales and shifts of batch norm) becomes W |R| / |W| with the reference's tensor R and Frobenius
     norms. Running statistics no longer fit then (a variance scales with the square), so they are estimated anew on
     `images`: the mean over at most 200 batches of 64 random crops at the resolution of the card. `literal` does what
@@ -64,14 +56,15 @@ def norm_rescale(
         raise PretrainError(f"{out} holds what is to be read; choose another --out")
     if (images is None) != literal:
         raise PretrainError("give images to estimate batch norm on, or ask for the literal script, which reads none")
-    (card, weights), (model, norms) = read_export(checkpoint), read_export(reference)
+    start, norms = read_exported(checkpoint), read_exported(reference)
+    card, model = (found.card for found in (start, norms))
     if card.architecture != model.architecture:
         raise PretrainError(
             f"{checkpoint} is a {card.architecture}, but the reference {reference} a {model.architecture}"
         )
-    backbone = build_backbone(card.architecture)
+    backbone = start.build()
     learnable = {key for key, _ in backbone.named_parameters()}
-    backbone.load_state_dict(rescaled(weights, norms, None if literal else learnable))
+    backbone.load_state_dict(rescaled(start.tensors, norms.tensors, None if literal else learnable))
     done = f"densebench norm-rescale: norms of {model.name} ({model.sha256[:12]})"
     if images is None:
         done += ", running statistics like weights"
@@ -79,29 +72,14 @@ def norm_rescale(
         seen = estimate_batch_norm(backbone, _batches(images, card, workers))
         data = f"{images.root.resolve().name} ({images.fingerprint()[:12]})"
         done += f", batch norm estimated on {seen} crops of {data}"
-    tensors = {key: value.contiguous() for key, value in sorted(backbone.state_dict().items())}
-    broken = [key for key, value in tensors.items() if not value.isfinite().all()]
-    if broken:
-        raise PretrainError(
-            f"{broken[0]} would hold values that are not finite; is {reference} or {checkpoint} damaged?"
-        )
-    data_out = save(tensors, metadata={"format": "pt"})
     changed = {
         "name": name or f"{card.name}-rescaled",
         "method": f"{card.method} + NormRescale",
-        "sha256": hashlib.sha256(data_out).hexdigest(),
         "source": Source(format=done, file=WEIGHTS, sha256=card.sha256, key_prefix=""),
         "code_commit": code_commit(),
         "pretraining": card.pretraining.model_copy(update={"group": None}),  # no longer that recipe's weights
     }
-    try:
-        new_card = Card.model_validate(card.model_dump() | changed)
-    except ValidationError as error:
-        raise PretrainError(f"the card is not valid: {first_problem(error)}; choose a --name") from error
-    make_folder(out)
-    (out / CARD).unlink(missing_ok=True)  # a card never stands beside other weights than its own
-    write_atomic(out / WEIGHTS, data_out)
-    write_atomic(out / CARD, new_card.to_json())
+    write_exported(out, backbone.state_dict(), card.model_dump() | changed)
     return out
 
 
@@ -138,32 +116,6 @@ def estimate_batch_norm(backbone: nn.Module, batches: Iterable[Tensor]) -> int:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return seen
-
-
-def read_export(folder: Path) -> tuple[Card, dict[str, Tensor]]:
-    """The card and the tensors of a folder that `export` or an import wrote.
-
-    Raises:
-        PretrainError: a file is missing, damaged or not the one that the card describes, or does not fill the
-            architecture.
-    """
-    try:
-        card = read_card_json((folder / CARD).read_bytes())
-        data = (folder / WEIGHTS).read_bytes()
-    except OSError as error:
-        raise PretrainError(
-            f"{error.filename}: {error.strerror}; give a folder that `densebench export` or an import wrote"
-        ) from error
-    except RecordError as error:
-        raise PretrainError(f"{folder / CARD} is no valid card: {error}") from error
-    if hashlib.sha256(data).hexdigest() != card.sha256:
-        raise PretrainError(f"{folder / WEIGHTS} is not the file that its {CARD} describes; export it again")
-    try:
-        tensors = load(data)
-        build_backbone(card.architecture).load_state_dict(tensors)
-    except (SafetensorError, RuntimeError) as error:
-        raise PretrainError(f"{folder / WEIGHTS} is no complete {card.architecture}: {error}") from error
-    return card, tensors
 
 
 def _batches(images: ImageSource, card: Card, workers: int) -> Iterable[Tensor]:

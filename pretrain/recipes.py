@@ -36,7 +36,7 @@ class MethodConfig(Protocol):
 
     @property
     def backbone(self) -> str:
-        """Architecture for `pretrain.nets.backbones.build_backbone`."""
+        """Architecture for `architectures.build_backbone`."""
         ...
 
     def build(self) -> Method:

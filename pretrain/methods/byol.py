@@ -17,9 +17,10 @@ from torch import Tensor
 from pretrain.data.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale, Solarize
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
-from pretrain.nets.backbones import Backbone, build_backbone, zero_init_residual
+from pretrain.nets.architectures import Backbone, build_backbone
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
+from pretrain.nets.resnet import zero_init_residual
 from pretrain.parts.losses import embedding_std, matching, unit
 from pretrain.parts.momentum import MomentumSchedule, momentum_at, momentum_copy, momentum_update
 from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig, small_recipe

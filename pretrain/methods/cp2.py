@@ -20,8 +20,9 @@ from pretrain.errors import PretrainError
 from pretrain.initial_weights import load_weights, weights_sha256
 from pretrain.method import Method, MethodInfo
 from pretrain.methods.moco import PAPER_COSINE, shuffled, splits_per_process, unshuffled
-from pretrain.nets.backbones import ResNet, build_backbone
+from pretrain.nets.architectures import build_backbone
 from pretrain.nets.heads import dense_head
+from pretrain.nets.resnet import ResNet
 from pretrain.nets.segmentation_heads import ASPPHead, FCNHead
 from pretrain.parts.distributed import gather, rank, reorder, world_size
 from pretrain.parts.losses import embedding_std, full_precision, info_nce, unit

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pretrain.data.augment import moco_v2_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
-from pretrain.nets.backbones import build_backbone
+from pretrain.nets.architectures import build_backbone
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
 from pretrain.parts.distributed import mean_where

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from pretrain.data.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale, Solarize
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
-from pretrain.nets.backbones import build_backbone
+from pretrain.nets.architectures import build_backbone
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.vit import VisionTransformer
 from pretrain.parts.distributed import gather

@@ -17,7 +17,7 @@ from pretrain.data.augment import MOCO_V1_COLOUR, moco_v2_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.errors import PretrainError
 from pretrain.method import Method, MethodInfo
-from pretrain.nets.backbones import Backbone, build_backbone
+from pretrain.nets.architectures import Backbone, build_backbone
 from pretrain.nets.heads import init_openselfsup, mlp_head
 from pretrain.parts.distributed import batch_permutation, gather, inverse, reorder, world_size
 from pretrain.parts.losses import InfoNCE, embedding_std, info_nce, unit

@@ -17,9 +17,10 @@ from pretrain.data.views import View
 from pretrain.errors import PretrainError
 from pretrain.method import Method, MethodInfo
 from pretrain.methods.byol import BYOLConfig, byol_views
-from pretrain.nets.backbones import build_backbone, zero_init_residual
+from pretrain.nets.architectures import build_backbone
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
+from pretrain.nets.resnet import zero_init_residual
 from pretrain.optim.optimizers import LARSConfig
 from pretrain.parts.geometry import Placed, cell_diagonals, cell_distances
 from pretrain.parts.losses import embedding_std, full_precision, unit

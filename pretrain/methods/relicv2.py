@@ -20,7 +20,7 @@ from pretrain.data.regions import Masks, Saliency, prepare_masks
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.errors import PretrainError
 from pretrain.method import Method, MethodInfo
-from pretrain.nets.backbones import build_backbone
+from pretrain.nets.architectures import build_backbone
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
 from pretrain.parts.distributed import gather, rank, world_size

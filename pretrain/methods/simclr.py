@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from pretrain.data.augment import simclr_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
-from pretrain.nets.backbones import Backbone, build_backbone, zero_init_residual
+from pretrain.nets.architectures import Backbone, build_backbone
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
+from pretrain.nets.resnet import zero_init_residual
 from pretrain.parts.distributed import gather_with_grad, rank
 from pretrain.parts.losses import InfoNCE, embedding_std, full_precision, unit
 from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig, small_recipe

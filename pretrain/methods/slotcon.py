@@ -17,8 +17,9 @@ from torch.utils.checkpoint import checkpoint
 from pretrain.data.views import View, ViewPlan
 from pretrain.method import Method, MethodInfo
 from pretrain.methods.byol import BYOLConfig, byol_views
-from pretrain.nets.backbones import build_backbone, zero_init_residual
+from pretrain.nets.architectures import build_backbone
 from pretrain.nets.batchnorm import synchronised
+from pretrain.nets.resnet import zero_init_residual
 from pretrain.optim.optimizers import LARSConfig
 from pretrain.parts.distributed import gather, rank, world_size
 from pretrain.parts.geometry import Placed, align, overlap

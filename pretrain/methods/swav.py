@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from pretrain.data.augment import simclr_colour
 from pretrain.data.views import IMAGENET_MEAN, View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
-from pretrain.nets.backbones import build_backbone
+from pretrain.nets.architectures import build_backbone
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
 from pretrain.parts.distributed import gather, rank, world_size

@@ -1,7 +1,7 @@
 """Segmentation heads that are pretrained together with their backbone and exported beside it.
 
 Modules and tensors have MMSegmentation's names (`ASPPHead`, `FCNHead`), so that a fine-tuning loads them as they are.
-Batch norm follows every convolution; `bn_splits` is that of `pretrain.nets.backbones.build_backbone`.
+Batch norm follows every convolution; `bn_splits` is that of `architectures.build_backbone`.
 """
 
 from __future__ import annotations

@@ -16,8 +16,6 @@ from torch.nn import functional as F
 
 from pretrain.errors import PretrainError
 
-SIZES = {"vit_tiny_patch16": (192, 3), "vit_small_patch16": (384, 6), "vit_base_patch16": (768, 12)}
-"""Width and number of heads of an architecture."""
 PATCH, DEPTH, GRID = 16, 12, 14
 
 
@@ -29,11 +27,9 @@ class VisionTransformer(nn.Module):
     deviation 0.02, biases zero.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        if name not in SIZES:
-            raise PretrainError(f"there is no ViT {name!r}; choose one of {', '.join(SIZES)}")
-        self.width, heads = SIZES[name]
+        self.width = width
         self.cls_token = nn.Parameter(torch.empty(1, 1, self.width))
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + GRID**2, self.width))
         self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(3, self.width, PATCH, PATCH)))

@@ -18,7 +18,7 @@ from leaderboard.records import Card, group_id, read_card_json
 from pretrain.data.batches import open_images
 from pretrain.errors import PretrainError
 from pretrain.export import export
-from pretrain.nets.backbones import build_backbone
+from pretrain.nets.architectures import build_backbone
 from pretrain.recipes import SGDConfig
 from pretrain.run.train import train
 

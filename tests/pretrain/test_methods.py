@@ -17,7 +17,7 @@ from pretrain.data.batches import open_images
 from pretrain.export import export
 from pretrain.method import Method
 from pretrain.methods import FILES, METHODS, all_recipes
-from pretrain.nets.backbones import build_backbone
+from pretrain.nets.architectures import build_backbone
 from pretrain.recipes import Recipe, override
 from pretrain.run.train import train
 

@@ -15,8 +15,9 @@ from toy import write_images
 from leaderboard.records import Card, Pretraining, Source
 from pretrain.data.batches import open_images
 from pretrain.errors import PretrainError
-from pretrain.nets.backbones import build_backbone
-from pretrain.norm_rescale import estimate_batch_norm, norm_rescale, read_export, rescaled
+from pretrain.exported import read_exported
+from pretrain.nets.architectures import build_backbone
+from pretrain.norm_rescale import estimate_batch_norm, norm_rescale, rescaled
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -66,7 +67,7 @@ def norm(x: Tensor) -> float:
 def test_norms_are_the_references_and_directions_stay(exports: tuple[Path, Path, Path], tmp_path: Path) -> None:
     checkpoint, reference, images = exports
     out = norm_rescale(checkpoint, reference, tmp_path / "out", images=open_images(images), workers=0)
-    (_, old), (_, ref), (_, new) = read_export(checkpoint), read_export(reference), read_export(out)
+    old, ref, new = (read_exported(folder).tensors for folder in (checkpoint, reference, out))
     learnable = [key for key in new if not key.endswith(BUFFERS)]
     assert len(learnable) == len(list(build_backbone("resnet18").parameters())) == 60
     for key in learnable:
@@ -79,7 +80,7 @@ def test_norms_are_the_references_and_directions_stay(exports: tuple[Path, Path,
 def test_the_card_says_what_was_done(exports: tuple[Path, Path, Path], tmp_path: Path) -> None:
     checkpoint, reference, images = exports
     out = norm_rescale(checkpoint, reference, tmp_path / "out", images=open_images(images), workers=0)
-    (card, _), (old, _), (ref, _) = read_export(out), read_export(checkpoint), read_export(reference)
+    card, old, ref = (read_exported(folder).card for folder in (out, checkpoint, reference))
     assert (card.name, card.method) == ("b-rescaled", "BYOL + NormRescale")
     assert card.source.sha256 == old.sha256 != card.sha256
     for words in (f"norms of a ({ref.sha256[:12]})", "18 crops of images"):
@@ -97,7 +98,7 @@ def test_it_is_idempotent_and_changes_no_weight_of_the_reference(
     twice = norm_rescale(once, reference, tmp_path / "twice", images=source, workers=0, name="twice")
     itself = norm_rescale(reference, write_copy(reference, tmp_path), tmp_path / "same", images=source, workers=0)
     for a, b in ((once, twice), (reference, itself)):
-        (_, first), (_, second) = read_export(a), read_export(b)
+        first, second = (read_exported(folder).tensors for folder in (a, b))
         for key, value in first.items():
             if not key.endswith(BUFFERS):
                 torch.testing.assert_close(second[key], value, rtol=1e-6, atol=0)
@@ -115,7 +116,8 @@ def test_literal_rescales_the_running_statistics_too(exports: tuple[Path, Path, 
     """The authors' script, tensor by tensor: b / |b| * |a| for everything that holds fractions."""
     checkpoint, reference, _ = exports
     out = norm_rescale(checkpoint, reference, tmp_path / "out", literal=True, name="literal")
-    card, new = read_export(out)
+    exported = read_exported(out)
+    card, new = exported.card, exported.tensors
     old, ref = (load_file(folder / "backbone.safetensors") for folder in (checkpoint, reference))
     for key, b in old.items():
         if b.is_floating_point() and norm(b):
@@ -181,7 +183,7 @@ def test_images_reach_the_backbone_in_its_order_of_colours(tmp_path: Path) -> No
         workers=0,
         images=open_images(tmp_path / "flat"),
     )
-    _, new = read_export(out)
+    new = read_exported(out).tensors
     pixel = (np.array([0, 100, 200]) / 255 - mean) / std
     x = torch.from_numpy(pixel).float()[None, :, None, None].expand(1, 3, 32, 32)
     expected = F.conv2d(x, new["conv1.weight"], stride=2, padding=3).mean((0, 2, 3))
@@ -199,7 +201,7 @@ def test_what_cannot_work_is_refused(exports: tuple[Path, Path, Path], tmp_path:
         norm_rescale(tmp_path / "none", reference, tmp_path / "out", images=source)
     with pytest.raises(PretrainError, match="is a resnet18, but the reference"):
         norm_rescale(checkpoint, write_export(tmp_path / "large", 0, "resnet34"), tmp_path / "out", images=source)
-    with pytest.raises(PretrainError, match="choose a --name"):
+    with pytest.raises(PretrainError, match="the card is not valid: name"):
         norm_rescale(checkpoint, reference, tmp_path / "out", literal=True, name="not a name")
     damaged = write_copy(checkpoint, tmp_path)
     (damaged / "backbone.safetensors").write_bytes(b"nothing")

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
-from pretrain.nets.backbones import build_backbone
+from pretrain.nets.architectures import build_backbone
 from pretrain.parts.distributed import gather
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig
 

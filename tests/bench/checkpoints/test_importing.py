@@ -17,7 +17,7 @@ from bench.checkpoints import import_checkpoint, random_backbone, read_card
 from bench.checkpoints import importing as importing_module
 from bench.errors import BenchError
 from leaderboard.records import Pretraining
-from pretrain.nets.backbones import build_backbone
+from pretrain.nets.architectures import build_backbone
 
 Save = Callable[..., Path]
 

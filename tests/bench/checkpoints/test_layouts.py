@@ -11,7 +11,7 @@ from bench.checkpoints.architectures import ARCHITECTURES, architecture, nearest
 from bench.checkpoints.containers import Leaf
 from bench.checkpoints.layouts import choose, find_candidates
 from bench.errors import BenchError
-from pretrain.nets.backbones import build_backbone
+from pretrain.nets.architectures import build_backbone
 
 with torch.device("meta"):
     RESNET18 = torchvision.models.resnet18()

@@ -18,7 +18,7 @@ from bench.openmmlab import guards, prepare_openmmlab
 from bench.openmmlab.build import build_model, compare_keys, load_backbone, prove_backbone, read_checkpoint, resolve
 from bench.protocols import Protocol, load_protocol
 from leaderboard.records import Card
-from pretrain.nets.backbones import build_backbone
+from pretrain.nets.architectures import build_backbone
 
 ROOT = Path("/data")
 

@@ -33,7 +33,8 @@ from pretrain.methods.cp2 import (
     draw_rectangles,
     output_stride_16,
 )
-from pretrain.nets.backbones import SplitBatchNorm2d, build_backbone
+from pretrain.nets.architectures import build_backbone
+from pretrain.nets.batchnorm import SplitBatchNorm2d
 from pretrain.nets.segmentation_heads import ASPPHead, FCNHead
 from pretrain.parts.distributed import inverse
 from pretrain.recipes import CosineSchedule, SGDConfig, override

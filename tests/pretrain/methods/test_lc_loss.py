@@ -22,7 +22,7 @@ from pretrain.methods import all_recipes, byol, moco
 from pretrain.methods.byol import BYOLConfig
 from pretrain.methods.lc_loss import LCLoss, LCLossConfig, at_cells, local_contrast, mapped_centres
 from pretrain.methods.moco import MoCoConfig
-from pretrain.nets.backbones import SplitBatchNorm2d
+from pretrain.nets.batchnorm import SplitBatchNorm2d
 from pretrain.parts.geometry import align
 from pretrain.parts.momentum import momentum_at
 

@@ -12,7 +12,7 @@ from pretrain.data.augment import ColorJitter, GaussianBlur, Grayscale
 from pretrain.errors import PretrainError
 from pretrain.methods import METHODS, all_recipes, moco
 from pretrain.methods.moco import RECIPES, MoCo, MoCoConfig, MoCoV1, MoCoV1Config
-from pretrain.nets.backbones import build_backbone
+from pretrain.nets.architectures import build_backbone
 from pretrain.recipes import CosineSchedule, SGDConfig, StepSchedule
 
 CURVES_OF = Path(__file__).parent / "curves"

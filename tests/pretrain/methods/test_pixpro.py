@@ -21,7 +21,7 @@ from pretrain.methods.pixpro import (
     positive_pairs,
     propagate,
 )
-from pretrain.nets.backbones import build_backbone
+from pretrain.nets.architectures import build_backbone
 from pretrain.recipes import CosineSchedule
 
 CURVE = Path(__file__).parent / "curves" / "pixpro.json"

@@ -32,7 +32,7 @@ from pretrain.methods.regioncl import (
     partners,
 )
 from pretrain.methods.simsiam import SimSiamConfig
-from pretrain.nets.backbones import SplitBatchNorm2d
+from pretrain.nets.batchnorm import SplitBatchNorm2d
 from pretrain.parts.distributed import batch_permutation, inverse
 from pretrain.recipes import CosineSchedule, SGDConfig, override
 

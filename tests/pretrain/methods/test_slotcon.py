@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from pretrain.data.views import View
 from pretrain.methods import METHODS, all_recipes, slotcon
 from pretrain.methods.slotcon import RECIPES, SlotCon, SlotConConfig, cross_entropy_sums, shared_region, slot_head
-from pretrain.nets.backbones import build_backbone
+from pretrain.nets.architectures import build_backbone
 from pretrain.optim.optimizers import LARSConfig
 from pretrain.parts.geometry import align, cell_centres
 from pretrain.recipes import CosineSchedule

@@ -15,7 +15,7 @@ from pretrain.data.views import View
 from pretrain.errors import PretrainError
 from pretrain.methods import METHODS, all_recipes, vicregl
 from pretrain.methods.vicregl import RECIPES, VICRegL, VICRegLConfig, matched, nearest, variance_and_covariance
-from pretrain.nets.backbones import build_backbone
+from pretrain.nets.architectures import build_backbone
 from pretrain.recipes import CosineSchedule
 
 CURVE = Path(__file__).parent / "curves" / "vicregl.json"

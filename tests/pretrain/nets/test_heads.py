@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from pretrain.nets.backbones import build_backbone
+from pretrain.nets.architectures import build_backbone
 from pretrain.nets.heads import dense_head, init_openselfsup, mlp_head, norm_head
 
 

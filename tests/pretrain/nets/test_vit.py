@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pretrain.errors import PretrainError
-from pretrain.nets.backbones import build_backbone
-from pretrain.nets.vit import SIZES, VisionTransformer
+from pretrain.nets.architectures import build_backbone, find_architecture
+from pretrain.nets.vit import VisionTransformer
 
 
 def timm_shapes(width: int) -> dict[str, tuple[int, ...]]:
@@ -44,13 +44,13 @@ def test_state_dict_is_timms_without_head(name: str, millions: float) -> None:
         net = build_backbone(name, bn_splits=8)
     assert {key: tuple(value.shape) for key, value in net.state_dict().items()} == timm_shapes(net.width)
     assert sum(p.numel() for p in net.parameters()) / 1e6 == pytest.approx(millions, abs=1e-3)
-    assert net.width == SIZES[name][0]
+    assert net.width == find_architecture(name).channels[-1]
 
 
 @pytest.fixture(scope="module")
 def tiny() -> VisionTransformer:
     torch.manual_seed(0)
-    net = VisionTransformer("vit_tiny_patch16").double().eval()
+    net = build_backbone("vit_tiny_patch16").double().eval()
     for p in net.parameters():
         p.data += 0.05 * torch.randn_like(p)
     return net
@@ -121,14 +121,14 @@ def test_every_parameter_is_trained(tiny: VisionTransformer) -> None:
 
 
 def test_it_works_under_autocast() -> None:
-    net = VisionTransformer("vit_tiny_patch16")
+    net = build_backbone("vit_tiny_patch16")
     with torch.autocast("cpu", torch.bfloat16):
         assert net(torch.randn(1, 3, 32, 32)).isfinite().all()
 
 
 def test_wrong_names_and_sizes_are_refused(tiny: VisionTransformer) -> None:
-    with pytest.raises(PretrainError, match=r"no ViT 'vit_huge'.*vit_small_patch16"):
-        VisionTransformer("vit_huge")
+    with pytest.raises(PretrainError, match=r"no backbone 'vit_huge'.*vit_small_patch16"):
+        build_backbone("vit_huge")
     with pytest.raises(PretrainError, match=r"no backbone 'vit_huge'.*vit_small_patch16"):
         build_backbone("vit_huge")
     with pytest.raises(PretrainError, match="multiples of 16, not 40 x 32"):

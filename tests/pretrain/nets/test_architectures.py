@@ -7,12 +7,22 @@ from torchvision.models import resnet
 from torchvision.models._utils import IntermediateLayerGetter
 
 from pretrain.errors import PretrainError
-from pretrain.nets.backbones import RESNETS, STRIDES, ResNet, build_backbone
+from pretrain.nets.architectures import (
+    ARCHITECTURES,
+    ResNetArchitecture,
+    build_backbone,
+    find_architecture,
+    parameter_count,
+    tensor_shapes,
+)
 from pretrain.nets.batchnorm import SplitBatchNorm2d
+
+RESNETS = [name for name, one in ARCHITECTURES.items() if isinstance(one, ResNetArchitecture)]
+TORCHVISIONS = [name for name in RESNETS if hasattr(resnet, name)]
 
 
 @pytest.mark.parametrize("splits", [1, 4])
-@pytest.mark.parametrize("name", RESNETS)
+@pytest.mark.parametrize("name", TORCHVISIONS)
 def test_state_dict_is_torchvisions_without_fc(name: str, splits: int) -> None:
     with torch.device("meta"):
         ours = build_backbone(name, bn_splits=splits)
@@ -20,6 +30,31 @@ def test_state_dict_is_torchvisions_without_fc(name: str, splits: int) -> None:
     expected = {key: value.shape for key, value in theirs.state_dict().items() if not key.startswith("fc.")}
     assert {key: value.shape for key, value in ours.state_dict().items()} == expected
     assert ours.width == theirs.fc.in_features
+    assert set(RESNETS) - set(TORCHVISIONS) == {"resnet200"}
+
+
+def test_resnet200_has_the_published_size() -> None:
+    """64.7 million parameters with the classifier of 1,000 classes, in 200 layers (timm's `resnet200`: 64.67 M)."""
+    assert (parameter_count("resnet200") + 2048 * 1000 + 1000) / 1e6 == pytest.approx(64.67, abs=5e-3)
+    convolutions = [name for name, shape in tensor_shapes("resnet200").items() if len(shape) == 4]
+    assert len([name for name in convolutions if "downsample" not in name]) + 1 == 200
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_table_says_what_is_built(name: str) -> None:
+    one = find_architecture(name)
+    with torch.device("meta"):
+        net = build_backbone(name)
+        maps = net.features(torch.empty(1, 3, one.input_size, one.input_size))
+    assert [m.shape[1] for m in maps] == list(one.channels)
+    assert [one.input_size // m.shape[2] for m in maps] == list(one.strides)
+    kinds = {type(m) for m in net.modules()}
+    assert (nn.BatchNorm2d in kinds, nn.LayerNorm in kinds) == (one.norm == "BN", one.norm == "LN")
+    first = next(m for m in net.modules() if isinstance(m, nn.Conv2d))
+    assert one.stem == "x".join(map(str, first.kernel_size))
+    assert {key: tuple(value.shape) for key, value in net.state_dict().items()} == tensor_shapes(name)
+    if one.stride_style == "pytorch" and "layer2.0.conv3.weight" in tensor_shapes(name):
+        assert net.get_submodule("layer2.0.conv2").stride == (2, 2)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
@@ -36,7 +71,7 @@ def test_features_are_torchvisions(name: str) -> None:
     for got, expected in zip(maps, stages(x).values(), strict=True):
         torch.testing.assert_close(got, expected, rtol=0, atol=0)
     assert torch.equal(ours(x), maps[-1])
-    assert [tuple(m.shape[2:]) for m in maps] == [(-(-70 // s), -(-97 // s)) for s in STRIDES]
+    assert [tuple(m.shape[2:]) for m in maps] == [(-(-70 // s), -(-97 // s)) for s in (4, 8, 16, 32)]
     assert maps[-1].shape[1] == ours.width
 
 
@@ -90,8 +125,8 @@ def test_split_batch_norm_refuses_a_batch_it_cannot_cut() -> None:
 
 def test_split_backbone_equals_separate_forwards() -> None:
     torch.manual_seed(0)
-    split = ResNet("resnet18", bn_splits=2)
-    plain = ResNet("resnet18")
+    split = build_backbone("resnet18", bn_splits=2)
+    plain = build_backbone("resnet18")
     plain.load_state_dict(split.state_dict())
     x = torch.randn(4, 3, 32, 32)
     torch.testing.assert_close(split(x), torch.cat([copy.deepcopy(plain)(half) for half in x.chunk(2)]))

@@ -1,0 +1,192 @@
+"""The exported backbone: the one format by which packages exchange networks, read and written here alone.
+
+A folder holds
+
+    backbone.safetensors    the tensors, torchvision's names for ResNets, timm's for ViTs
+    card.json               how to feed them, and where they come from (`leaderboard.records.Card`)
+    head.safetensors        the segmentation head, of a method that trains one
+
+Equal weights give equal bytes: tensors are sorted by name, without dates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from leaderboard.base.errors import RecordError
+from leaderboard.base.files import make_folder, write_atomic
+from leaderboard.base.validation import first_problem
+from leaderboard.records import MAX_BYTES, SCHEMA_VERSION, Card, read_card_json
+from pretrain.errors import PretrainError
+from pretrain.nets.architectures import Backbone, build_backbone, find_architecture, parameter_count, tensor_shapes
+
+WEIGHTS, CARD, HEAD = "backbone.safetensors", "card.json", "head.safetensors"
+
+
+@dataclass(frozen=True)
+class ExportedBackbone:
+    """An exported backbone in memory, checked: the card is the tensors', and they fill the card's architecture."""
+
+    folder: Path
+    card: Card
+    tensors: Mapping[str, Tensor]
+
+    def load_into(self, network: nn.Module) -> None:
+        """Fill `network` with every tensor and nothing else.
+
+        Raises:
+            PretrainError: it is of another architecture.
+        """
+        try:
+            network.load_state_dict(dict(self.tensors))
+        except RuntimeError as error:
+            first = str(error).splitlines()[1:2] or [str(error)]
+            raise PretrainError(
+                f"{self.folder} holds a {self.card.architecture}, which does not fill this backbone: {first[0].strip()}"
+            ) from error
+
+    def build(self) -> Backbone:
+        """A new network of the card's architecture with these weights. Draws nothing from a random generator."""
+        with torch.device("meta"):
+            network = build_backbone(self.card.architecture)
+        network.load_state_dict({name: tensor.clone() for name, tensor in self.tensors.items()}, assign=True)
+        return network
+
+
+def is_exported(path: Path) -> bool:
+    """Whether `path` is a folder with weights and card."""
+    return (path / WEIGHTS).is_file() and (path / CARD).is_file()
+
+
+def read_card(folder: Path) -> Card:
+    """The card in `folder`.
+
+    Raises:
+        PretrainError: it is missing or not valid.
+    """
+    path = folder / CARD
+    try:
+        with path.open("rb") as file:
+            return read_card_json(file.read(MAX_BYTES + 1))
+    except OSError as error:
+        raise PretrainError(
+            f"{path}: {error.strerror}; give a folder that `densebench export` or an import wrote"
+        ) from error
+    except RecordError as error:
+        raise PretrainError(f"{path} is not a valid card: {error}") from error
+
+
+def read_exported(folder: Path) -> ExportedBackbone:
+    """The exported backbone in `folder`, with every check.
+
+    Raises:
+        PretrainError: a file is missing or damaged, the weights are not those of the card, or they do not fill the
+            card's architecture.
+    """
+    card, path = read_card(folder), folder / WEIGHTS
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PretrainError(
+            f"{path}: {error.strerror}; give a folder that `densebench export` or an import wrote"
+        ) from error
+    if hashlib.sha256(data).hexdigest() != card.sha256:
+        raise PretrainError(f"{path} is not the file that its {CARD} describes: export or import it again")
+    try:
+        tensors = load(data)
+    except (SafetensorError, ValueError) as error:
+        raise PretrainError(f"{path} is damaged ({error}): export or import it again") from error
+    check_complete(tensors, card.architecture, path)
+    return ExportedBackbone(folder, card, tensors)
+
+
+def check_complete(tensors: Mapping[str, Tensor], architecture: str, where: Path) -> None:
+    """Prove that tensors are those of an architecture by name and shape, and finite.
+
+    Raises:
+        PretrainError: the message names `where` and the first tensor that is not.
+    """
+    expected = tensor_shapes(architecture)
+    wrong = [name for name, shape in expected.items() if name not in tensors or tuple(tensors[name].shape) != shape]
+    wrong += [name for name in tensors if name not in expected]
+    if wrong:
+        raise PretrainError(
+            f"{where} does not hold a complete {architecture}: {len(wrong)} tensors are missing, of another shape or "
+            f"left over, the first {wrong[0]}"
+        )
+    _check_finite(tensors, where)
+
+
+def write_exported(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+    *,
+    head: Mapping[str, Tensor] | None = None,
+    where: Path | None = None,
+) -> Card:
+    """Write weights, card and, if there is one, the head into `folder`, which is made; returns the card.
+
+    `facts` are the card's fields; those that follow from the weights (hash, number of parameters, stem, norm, stride
+    style, schema version) are set here. A card never stands beside other weights than its own: the old one goes first,
+    the new one comes last. `where` names the source of the tensors in messages (default: `folder`).
+
+    Raises:
+        PretrainError: the tensors do not fill the architecture or are not finite, or a field is not valid.
+        FileError: the folder cannot be written.
+    """
+    check_complete(tensors, facts["architecture"], where or folder)
+    if head:
+        _check_finite(head, where or folder)
+    data = serialized(tensors)
+    card = make_card(facts, hashlib.sha256(data).hexdigest())
+    make_folder(folder)
+    for stale in (CARD, HEAD):
+        (folder / stale).unlink(missing_ok=True)
+    write_atomic(folder / WEIGHTS, data)
+    if head:
+        write_atomic(folder / HEAD, serialized(head))
+    write_atomic(folder / CARD, card.to_json())
+    return card
+
+
+def make_card(facts: Mapping[str, Any], sha256: str) -> Card:
+    """The card of weights with this hash: `facts`, and what follows from the architecture.
+
+    Raises:
+        PretrainError: the architecture is not known, or a field is not valid.
+    """
+    architecture = find_architecture(facts["architecture"])
+    follows = {
+        "schema_version": SCHEMA_VERSION,
+        "stem": architecture.stem,
+        "norm": architecture.norm,
+        "stride_style": architecture.stride_style,
+        "parameters": parameter_count(architecture.name),
+        "sha256": sha256,
+    }
+    try:
+        return Card.model_validate({**facts, **follows})
+    except ValidationError as error:
+        raise PretrainError(f"the card is not valid: {first_problem(error)}") from error
+
+
+def serialized(tensors: Mapping[str, Tensor]) -> bytes:
+    """The tensors as safetensors, sorted by name: equal weights give equal bytes."""
+    return save({name: tensors[name].contiguous() for name in sorted(tensors)}, metadata={"format": "pt"})
+
+
+def _check_finite(tensors: Mapping[str, Tensor], where: Path) -> None:
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise PretrainError(f"{where}: {broken[0]} holds values that are not finite: has the run diverged?")

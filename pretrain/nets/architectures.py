@@ -1,0 +1,133 @@
+"""The one table of architectures: what a name stands for, and the network that it builds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache, partial
+from typing import Literal
+
+import torch
+from torch import nn
+from torchvision.models import resnet
+
+from pretrain.errors import PretrainError
+from pretrain.nets.batchnorm import SplitBatchNorm2d
+from pretrain.nets.resnet import ResNet
+from pretrain.nets.vit import VisionTransformer
+
+Backbone = ResNet | VisionTransformer
+"""A network built here. Methods take any module that maps images (N, 3, H, W) to a map (N, width, h, w) and says its
+`width`."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is known of a backbone by its name; torchvision's name for ResNets, timm's for ViTs."""
+
+    name: str
+    channels: tuple[int, int, int, int]
+    """Of the four maps that `features` returns: C2 to C5 of a ResNet, four evenly spaced blocks of a ViT."""
+    strides: tuple[int, int, int, int]
+    """Input pixels a cell of these maps."""
+    stem: str
+    """The first convolution: `7x7`, or the patches `16x16`."""
+    norm: Literal["BN", "LN"]
+    stride_style: Literal["pytorch", "none"]
+    """`pytorch`: a bottleneck's stride is on its 3x3 convolution; `none`: there are no such blocks."""
+    input_size: int = 224
+    """Side in pixels of the images that it was designed for."""
+
+
+@dataclass(frozen=True)
+class ResNetArchitecture(Architecture):
+    """A residual network of He et al. (CVPR 2016, arXiv 1512.03385), or a wide one (arXiv 1605.07146)."""
+
+    block: Literal["basic", "bottleneck"] = "basic"
+    blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
+    """Residual blocks in layer1 to layer4."""
+    inner_width: int = 64
+    """Channels of the first stage's 3x3 convolutions; 128 in torchvision's `wide_*_2`."""
+
+    def build(self, *, bn_splits: int) -> ResNet:
+        """A freshly initialised network."""
+        norm = nn.BatchNorm2d if bn_splits == 1 else partial(SplitBatchNorm2d, splits=bn_splits)
+        block = resnet.BasicBlock if self.block == "basic" else resnet.Bottleneck
+        return ResNet(resnet.ResNet(block, list(self.blocks), width_per_group=self.inner_width, norm_layer=norm))
+
+
+@dataclass(frozen=True)
+class ViTArchitecture(Architecture):
+    """A vision transformer of 12 blocks with 16 x 16 patches (arXiv 2010.11929)."""
+
+    heads: int = 3
+
+    def build(self, *, bn_splits: int) -> VisionTransformer:
+        """A freshly initialised network; it has no batch norm to split."""
+        return VisionTransformer(self.channels[-1], self.heads)
+
+
+def _resnet(
+    name: str, block: Literal["basic", "bottleneck"], blocks: tuple[int, int, int, int], inner_width: int = 64
+) -> ResNetArchitecture:
+    widest = 512 if block == "basic" else 2048
+    channels = (widest // 8, widest // 4, widest // 2, widest)
+    return ResNetArchitecture(name, channels, (4, 8, 16, 32), "7x7", "BN", "pytorch", 224, block, blocks, inner_width)
+
+
+def _vit(name: str, width: int, heads: int) -> ViTArchitecture:
+    return ViTArchitecture(name, (width,) * 4, (16,) * 4, "16x16", "LN", "none", 224, heads)
+
+
+_TABLE: tuple[ResNetArchitecture | ViTArchitecture, ...] = (
+    _resnet("resnet18", "basic", (2, 2, 2, 2)),
+    _resnet("resnet34", "basic", (3, 4, 6, 3)),
+    _resnet("resnet50", "bottleneck", (3, 4, 6, 3)),
+    _resnet("resnet101", "bottleneck", (3, 4, 23, 3)),
+    _resnet("resnet152", "bottleneck", (3, 8, 36, 3)),
+    _resnet("resnet200", "bottleneck", (3, 24, 36, 3)),
+    _resnet("wide_resnet50_2", "bottleneck", (3, 4, 6, 3), inner_width=128),
+    _resnet("wide_resnet101_2", "bottleneck", (3, 4, 23, 3), inner_width=128),
+    _vit("vit_tiny_patch16", 192, 3),
+    _vit("vit_small_patch16", 384, 6),
+    _vit("vit_base_patch16", 768, 12),
+)
+ARCHITECTURES: Mapping[str, ResNetArchitecture | ViTArchitecture] = {one.name: one for one in _TABLE}
+
+
+def find_architecture(name: str) -> ResNetArchitecture | ViTArchitecture:
+    """The architecture called `name`.
+
+    Raises:
+        PretrainError: there is none; the message lists the nearest.
+    """
+    if name not in ARCHITECTURES:
+        nearest = get_close_matches(name, ARCHITECTURES, n=3, cutoff=0.6) or list(ARCHITECTURES)
+        raise PretrainError(f"there is no backbone {name!r}; choose one of {', '.join(nearest)}")
+    return ARCHITECTURES[name]
+
+
+def build_backbone(name: str, *, bn_splits: int = 1) -> Backbone:
+    """A freshly initialised backbone, drawn from PyTorch's global generator.
+
+    `bn_splits` > 1 emulates the batch norm of that many devices on one (see `SplitBatchNorm2d`); a ViT has none.
+    Raises `PretrainError` for a name outside `ARCHITECTURES`.
+    """
+    if bn_splits < 1:
+        raise PretrainError(f"bn_splits must be at least 1, not {bn_splits}")
+    return find_architecture(name).build(bn_splits=bn_splits)
+
+
+@cache
+def tensor_shapes(name: str) -> Mapping[str, tuple[int, ...]]:
+    """Names and shapes of all tensors of an architecture's state dict, batch norm's counters among them."""
+    with torch.device("meta"):
+        return {key: tuple(value.shape) for key, value in build_backbone(name).state_dict().items()}
+
+
+@cache
+def parameter_count(name: str) -> int:
+    """Number of learnable parameters of an architecture."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in build_backbone(name).parameters())
