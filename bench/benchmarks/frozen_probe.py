@@ -38,7 +38,7 @@ from bench.datasets.names import VOID
 from bench.errors import BenchError
 from bench.metrics.segmentation import confusion_matrix, segmentation_scores
 from pretrain.data.pictures import open_picture
-from pretrain.nets.backbones import ResNet
+from pretrain.nets.resnet import ResNet
 from pretrain.run.processes import joined
 
 SIZE = (192, 256)

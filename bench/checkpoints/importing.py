@@ -31,7 +31,7 @@ from leaderboard.base.errors import RecordError
 from leaderboard.base.files import file_sha256
 from leaderboard.base.validation import first_problem
 from leaderboard.records import RANDOM_METHOD, SCHEMA_VERSION, Card, Pretraining, Source, read_card_json
-from pretrain.nets.backbones import build_backbone
+from pretrain.nets.architectures import build_backbone
 
 Triple = tuple[float, float, float]
 _RANDOM = re.compile(r"random:([^:]*)(?::(\d+))?")
