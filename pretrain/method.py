@@ -6,7 +6,7 @@ A method differs from another in five choices, which `MethodInfo` names. It hold
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, Literal, TypeVar
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from pretrain.data.batches import ImageSource
 from pretrain.data.views import View, ViewPlan
+from pretrain.errors import PretrainError
+from pretrain.parts.momentum import take_older_names
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,31 @@ class Method(nn.Module):
     backbone: nn.Module
     embeddings: Tensor | None = None
     """Of the last forward pass, those (N, C) whose effective rank the loop logs now and then; set where `std` is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_load_state_dict_pre_hook(take_older_names)  # type: ignore[no-untyped-call]
+
+    def start_from(self, tensors: Mapping[str, Tensor]) -> None:
+        """Begin with a trained backbone: fill every network in here that is built like `backbone` with its `tensors`.
+
+        So the copies of a momentum network, and a trained network whose momentum copy is exported, start alike; heads
+        stay as they were initialised, which copies share with what they copy. A method that holds such a network for
+        another purpose says here which to fill.
+
+        Raises:
+            PretrainError: the tensors are those of another network.
+        """
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        filled = 0
+        for module in self.modules():
+            if type(module) is not type(self.backbone):
+                continue
+            if {name: tensor.shape for name, tensor in module.state_dict().items()} == shapes:
+                module.load_state_dict(dict(tensors))
+                filled += 1
+        if not filled:
+            raise PretrainError(f"the starting weights do not fill the backbone of {self.info.name}")
 
     def prepare(self, source: ImageSource, folder: Path) -> None:
         """Compute or open what the method needs to know of every image before the first step, e.g. masks.

@@ -22,7 +22,7 @@ from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
 from pretrain.nets.resnet import zero_init_residual
 from pretrain.parts.losses import embedding_std, matching, unit
-from pretrain.parts.momentum import MomentumSchedule, momentum_at, momentum_copy, momentum_update
+from pretrain.parts.momentum import Momentum, MomentumSchedule, momentum_at
 from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig, small_recipe
 
 
@@ -123,15 +123,14 @@ class BYOL(Method):
         width, hidden, dim = self.backbone.width, config.hidden, config.dim
         self.projector = synchronised(norm_head(width, hidden, dim, bias=True, last_bias=config.last_bias))
         self.predictor = synchronised(norm_head(dim, hidden, dim, bias=True, last_bias=config.last_bias))
-        self.momentum_backbone = momentum_copy(self.backbone)
-        self.momentum_projector = momentum_copy(self.projector)
+        self.momentum = Momentum(backbone=self.backbone, projector=self.projector)
 
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss`; for the log `positive`, `negative` and `accuracy` of matching predictions with targets, and `std`."""
         x_1, x_2 = (view.pixels for view in views)
         online = self.backbone(x_1), self.backbone(x_2)
         with torch.no_grad():
-            target = self.momentum_backbone(x_1), self.momentum_backbone(x_2)
+            target = self.momentum.backbone(x_1), self.momentum.backbone(x_2)
         return self.image_loss(online, target)
 
     def image_loss(self, online: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
@@ -139,7 +138,7 @@ class BYOL(Method):
         z_1, z_2 = (self.projector(B.mean((2, 3))) for B in online)
         p_1, p_2 = self.predictor(z_1), self.predictor(z_2)
         with torch.no_grad():
-            t_1, t_2 = (self.momentum_projector(B.mean((2, 3))) for B in target)
+            t_1, t_2 = (self.momentum.projector(B.mean((2, 3))) for B in target)
         self.embeddings = unit(z_1.detach())
         return {
             "loss": regression_loss(p_1, t_2) + regression_loss(p_2, t_1),
@@ -149,9 +148,7 @@ class BYOL(Method):
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Move the momentum network."""
-        m = self.momentum_after(step, total_steps)
-        momentum_update(self.momentum_backbone, self.backbone, m)
-        momentum_update(self.momentum_projector, self.projector, m)
+        self.momentum.update(self.momentum_after(step, total_steps))
 
     def momentum_after(self, step: int, total_steps: int) -> float:
         """m of the update after step `step` (from 1)."""

@@ -26,7 +26,7 @@ from pretrain.nets.resnet import ResNet
 from pretrain.nets.segmentation_heads import ASPPHead, FCNHead
 from pretrain.parts.distributed import gather, rank, reorder, world_size
 from pretrain.parts.losses import embedding_std, full_precision, info_nce, unit
-from pretrain.parts.momentum import momentum_copy, momentum_update
+from pretrain.parts.momentum import Momentum
 from pretrain.parts.queues import Queue
 from pretrain.parts.upload import upload
 from pretrain.recipes import Recipe, SGDConfig, small_recipe
@@ -144,9 +144,7 @@ class CP2(Method):
             else FCNHead(width, channels, bn_splits=splits)
         )
         self.contrast_conv: nn.Module = dense_head(channels, channels, config.dim)
-        self.momentum_backbone = momentum_copy(self.backbone)
-        self.momentum_decode_head = momentum_copy(self.decode_head)
-        self.momentum_contrast_conv = momentum_copy(self.contrast_conv)
+        self.momentum = Momentum(backbone=self.backbone, decode_head=self.decode_head, contrast_conv=self.contrast_conv)
         self.queue = Queue(config.queue, config.dim)
         self.shuffles = world_size() * splits > 1
         """Whether keys are shuffled, as in MoCo: not where batch norm sees the whole batch."""
@@ -171,8 +169,8 @@ class CP2(Method):
         F_q = unit(self.contrast_conv(self.decode_head(self.backbone(x_q))))
         with torch.no_grad():
             permutation = torch.randperm(n * world_size()) if self.shuffles else None
-            F_k = self.momentum_decode_head(self.momentum_backbone(shuffled(x_k, permutation)))
-            F_k = unshuffled(unit(self.momentum_contrast_conv(F_k)), permutation)
+            F_k = self.momentum.decode_head(self.momentum.backbone(shuffled(x_k, permutation)))
+            F_k = unshuffled(unit(self.momentum.contrast_conv(F_k)), permutation)
         M_q, M_k = (at_centres(mask, F_q.shape[2]).flatten(1).to(F_q.dtype) for mask in (mask_q, mask_k))
         F_q, F_k = F_q.flatten(2), F_k.flatten(2)
 
@@ -200,12 +198,7 @@ class CP2(Method):
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Move the momentum network, then replace the oldest keys by this step's of all processes."""
-        for target, source in (
-            (self.momentum_backbone, self.backbone),
-            (self.momentum_decode_head, self.decode_head),
-            (self.momentum_contrast_conv, self.contrast_conv),
-        ):
-            momentum_update(target, source, self.config.momentum)
+        self.momentum.update(self.config.momentum)
         if self._keys is not None:
             self.queue.enqueue(gather(self._keys))
             self._keys = None

@@ -29,7 +29,6 @@ from pretrain.methods.moco import (
 from pretrain.nets.heads import dense_head
 from pretrain.parts.distributed import gather
 from pretrain.parts.losses import embedding_std, full_precision, info_nce, unit
-from pretrain.parts.momentum import momentum_at, momentum_copy, momentum_update
 from pretrain.parts.queues import Queue
 from pretrain.recipes import Recipe, small_recipe
 
@@ -89,7 +88,7 @@ class DenseCL(MoCo):
     def __init__(self, config: DenseCLConfig) -> None:
         super().__init__(config)
         self.dense_head: nn.Module = dense_head(self.backbone.width, config.hidden, config.dim)
-        self.momentum_dense_head = momentum_copy(self.dense_head)
+        self.momentum.add(dense_head=self.dense_head)
         self.dense_queue = Queue(config.queue, config.dim)
         self._dense_keys: Tensor | None = None
 
@@ -104,10 +103,10 @@ class DenseCL(MoCo):
 
         with torch.no_grad():
             permutation = self.shuffle_permutation(len(x_k))
-            B_k = self.momentum_backbone(shuffled(x_k, permutation))
-            g_k = unit(self.momentum_head(B_k.mean((2, 3))))
+            B_k = self.momentum.backbone(shuffled(x_k, permutation))
+            g_k = unit(self.momentum.head(B_k.mean((2, 3))))
             B_k = self.cells(B_k)
-            D_k = full_precision(self.momentum_dense_head(B_k).flatten(2))
+            D_k = full_precision(self.momentum.dense_head(B_k).flatten(2))
             d_k = unit(D_k.mean(2))
             D_k = unit(D_k)
             B_k, g_k, D_k, d_k = (unshuffled(x, permutation) for x in (B_k, g_k, D_k, d_k))
@@ -139,8 +138,6 @@ class DenseCL(MoCo):
     def after_step(self, step: int, total_steps: int) -> None:
         """As MoCo v2, for the dense head and the dense queue too."""
         super().after_step(step, total_steps)
-        m = momentum_at(step, total_steps, self.config.momentum, self.config.momentum_schedule)
-        momentum_update(self.momentum_dense_head, self.dense_head, m)
         if self._dense_keys is not None:
             self.dense_queue.enqueue(gather(self._dense_keys))
             self._dense_keys = None

@@ -101,8 +101,8 @@ class DetCon(BYOL):
             masks = cells[:, None] == drawn[:, :, None, None]
             predictions.append(unit(self.predictor(self.projector(pool(features, masks)[0].flatten(0, 1)))))
             with torch.no_grad():
-                h = pool(self.momentum_backbone(view.pixels), masks)[0]
-                targets.append(gather(unit(self.momentum_projector(h.flatten(0, 1))).view(*drawn.shape, -1)))
+                h = pool(self.momentum.backbone(view.pixels), masks)[0]
+                targets.append(gather(unit(self.momentum.projector(h.flatten(0, 1))).view(*drawn.shape, -1)))
             ids.append(drawn)
             shown.append(count)
         p_1, p_2 = (p.view(*ids[0].shape, -1) for p in predictions)

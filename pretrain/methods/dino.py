@@ -22,7 +22,7 @@ from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.vit import VisionTransformer
 from pretrain.parts.distributed import gather
 from pretrain.parts.losses import embedding_std, full_precision, unit
-from pretrain.parts.momentum import momentum_at, momentum_copy, momentum_update
+from pretrain.parts.momentum import Momentum, momentum_at
 from pretrain.parts.multicrop import by_size
 from pretrain.recipes import AdamWConfig, CosineSchedule, Recipe, SGDConfig, small_recipe
 
@@ -114,8 +114,8 @@ class DINO(Method):
         self.plan = dino_views(config)
         self.student_backbone = synchronised(build_backbone(config.backbone))
         self.student_head = synchronised(DINOHead(self.student_backbone.width, config))
-        self.backbone = momentum_copy(self.student_backbone)
-        self.teacher_head = momentum_copy(self.student_head)
+        self.teacher = Momentum(backbone=self.student_backbone, head=self.student_head)
+        self.backbone = self.teacher.backbone
         self.centre: Tensor
         self.register_buffer("centre", torch.zeros(config.outputs))
         self.steps = 0
@@ -133,7 +133,7 @@ class DINO(Method):
         z_s = self.student_head.embed(by_size(partial(embed, self.student_backbone), x))
         g_s = self.student_head.outputs(z_s)
         with torch.no_grad():
-            g_t = self.teacher_head(by_size(partial(embed, self.backbone), x[:2]))
+            g_t = self.teacher.head(by_size(partial(embed, self.backbone), x[:2]))
         with torch.autocast(g_s.device.type, enabled=False):
             log_s = F.log_softmax(g_s / self.config.student_temperature, dim=1).view(V, n, -1)
             p_t = F.softmax((g_t - self.centre) / self.teacher_temperature(), dim=1).view(2, n, -1)
@@ -170,8 +170,7 @@ class DINO(Method):
     def after_step(self, step: int, total_steps: int) -> None:
         """Move the teacher, then the centre by this step's outputs of all processes."""
         m = momentum_at(step, total_steps, self.config.momentum, "cosine")
-        momentum_update(self.backbone, self.student_backbone, m)
-        momentum_update(self.teacher_head, self.student_head, m)
+        self.teacher.update(m)
         if self._outputs_mean is not None:
             mean = gather(self._outputs_mean[None]).mean(0)
             self.centre.lerp_(mean.to(self.centre.dtype), 1 - self.config.centre_momentum)

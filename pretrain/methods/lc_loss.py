@@ -26,7 +26,7 @@ from pretrain.nets.heads import norm_head
 from pretrain.parts.distributed import mean_where
 from pretrain.parts.geometry import Placed, align, between, inside, view_centres
 from pretrain.parts.losses import full_precision, unit
-from pretrain.parts.momentum import momentum_at, momentum_copy, momentum_update
+from pretrain.parts.momentum import Momentum
 from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig, small_recipe
 
 
@@ -100,7 +100,7 @@ class LCLoss(Addition[BYOL | MoCo]):
         self.local_head = synchronised(
             norm_head(width, config.local_hidden, config.local_dim, last_bias=True, dense=True)
         )
-        self.momentum_local_head = momentum_copy(self.local_head)
+        self.momentum = Momentum(local_head=self.local_head)
         predictor = norm_head(config.local_dim, config.local_hidden, config.local_dim, last_bias=True, dense=True)
         self.local_predictor: nn.Module = synchronised(predictor) if config.local_predictor else nn.Identity()
 
@@ -131,7 +131,7 @@ class LCLoss(Addition[BYOL | MoCo]):
         first, second = views
         online = base.backbone(first.pixels), base.backbone(second.pixels)
         with torch.no_grad():
-            target = base.momentum_backbone(first.pixels), base.momentum_backbone(second.pixels)
+            target = base.momentum.backbone(first.pixels), base.momentum.backbone(second.pixels)
         out = base.image_loss(online, target)
         return out, [(online[0], target[1], first, second), (online[1], target[0], second, first)]
 
@@ -141,8 +141,8 @@ class LCLoss(Addition[BYOL | MoCo]):
         maps = base.backbone(query.pixels)
         with torch.no_grad():
             permutation = base.shuffle_permutation(len(key.pixels))
-            targets = base.momentum_backbone(shuffled(key.pixels, permutation))
-            k = unshuffled(unit(base.momentum_head(targets.mean((2, 3)))), permutation)
+            targets = base.momentum.backbone(shuffled(key.pixels, permutation))
+            k = unshuffled(unit(base.momentum.head(targets.mean((2, 3)))), permutation)
             targets = unshuffled(targets, permutation)
         return base.image_loss(maps, k), [(maps, targets, query, key)]
 
@@ -150,7 +150,7 @@ class LCLoss(Addition[BYOL | MoCo]):
         """L_LC from the maps (N, width, S, S) of `view` by the backbone and of `other` by the momentum backbone."""
         F = unit(self.local_predictor(self.local_head(online)))
         with torch.no_grad():
-            T = full_precision(self.momentum_local_head(target))
+            T = full_precision(self.momentum.local_head(target))
             x = mapped_centres(view, other, F.shape[2])
             if self.config.match == "bilinear":
                 y, _ = align(T, other, view, F.shape[2])
@@ -160,12 +160,8 @@ class LCLoss(Addition[BYOL | MoCo]):
 
     def after_step(self, step: int, total_steps: int) -> None:
         """What the base moves, and the momentum local head with its momentum."""
-        if isinstance(self.base, BYOL):
-            m = self.base.momentum_after(step, total_steps)
-        else:
-            m = momentum_at(step, total_steps, self.base.config.momentum, self.base.config.momentum_schedule)
         super().after_step(step, total_steps)
-        momentum_update(self.momentum_local_head, self.local_head, m)
+        self.momentum.update(self.base.momentum_after(step, total_steps))
 
 
 Pair = tuple[Tensor, Tensor, View, View]

@@ -21,7 +21,7 @@ from pretrain.nets.architectures import Backbone, build_backbone
 from pretrain.nets.heads import init_openselfsup, mlp_head
 from pretrain.parts.distributed import batch_permutation, gather, inverse, reorder, world_size
 from pretrain.parts.losses import InfoNCE, embedding_std, info_nce, unit
-from pretrain.parts.momentum import MomentumSchedule, momentum_at, momentum_copy, momentum_update
+from pretrain.parts.momentum import Momentum, MomentumSchedule, momentum_at
 from pretrain.parts.queues import Queue
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig, StepSchedule, small_recipe
 
@@ -118,8 +118,7 @@ class MoCo(Method):
         )
         if config.init == "openselfsup":
             init_openselfsup(self.backbone, self.head)
-        self.momentum_backbone = momentum_copy(self.backbone)
-        self.momentum_head = momentum_copy(self.head)
+        self.momentum = Momentum(backbone=self.backbone, head=self.head)
         self.queue = Queue(config.queue, config.dim)
         self.seed = int(torch.randint(2**31, ()))
         """Key of the shuffles: drawn like the weights, so that it follows the run's seed."""
@@ -133,7 +132,7 @@ class MoCo(Method):
         maps = self.backbone(x_q)
         with torch.no_grad():
             permutation = self.shuffle_permutation(len(x_k))
-            k = self.momentum_head(self.momentum_backbone(shuffled(x_k, permutation)).mean((2, 3)))
+            k = self.momentum.head(self.momentum.backbone(shuffled(x_k, permutation)).mean((2, 3)))
             k = unshuffled(unit(k), permutation)
         return self.image_loss(maps, k)
 
@@ -156,13 +155,15 @@ class MoCo(Method):
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Move the momentum network, then replace the oldest keys by this step's of all processes."""
-        m = momentum_at(step, total_steps, self.config.momentum, self.config.momentum_schedule)
-        momentum_update(self.momentum_backbone, self.backbone, m)
-        momentum_update(self.momentum_head, self.head, m)
+        self.momentum.update(self.momentum_after(step, total_steps))
         if self._keys is not None:
             self.queue.enqueue(gather(self._keys))
             self._keys = None
         self.steps = step
+
+    def momentum_after(self, step: int, total_steps: int) -> float:
+        """m of the update after step `step` (from 1)."""
+        return momentum_at(step, total_steps, self.config.momentum, self.config.momentum_schedule)
 
     def shuffle_permutation(self, n: int) -> Tensor | None:
         """Which key image goes where in this step, n on each process; None where batch norm sees the whole batch.

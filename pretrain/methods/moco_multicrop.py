@@ -122,8 +122,8 @@ class MoCoMultiCrop(MoCo):
         u = unit(self.head(h))
         with torch.no_grad():
             permutation = self.shuffle_permutation(len(x_k))
-            h_k = self.momentum_backbone(shuffled(x_k, permutation)).mean((2, 3))
-            k, m = (unshuffled(unit(x), permutation) for x in (self.momentum_head(h_k), h_k))
+            h_k = self.momentum.backbone(shuffled(x_k, permutation)).mean((2, 3))
+            k, m = (unshuffled(unit(x), permutation) for x in (self.momentum.head(h_k), h_k))
             keys = torch.cat([k, k.repeat_interleave(len(x_small), dim=0)])
         l_con = self.contrast(u, keys)
         loss, scalars = l_con.loss, {}

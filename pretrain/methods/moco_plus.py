@@ -22,7 +22,7 @@ from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
 from pretrain.parts.distributed import gather
 from pretrain.parts.losses import embedding_std, info_nce, unit
-from pretrain.parts.momentum import MomentumSchedule, momentum_at, momentum_copy, momentum_update
+from pretrain.parts.momentum import Momentum, MomentumSchedule, momentum_at
 from pretrain.parts.queues import Queue
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig, small_recipe
 
@@ -102,8 +102,7 @@ class MoCoPlus(Method):
         backbone = build_backbone(config.backbone)
         self.backbone = synchronised(backbone)
         self.head, self.predictor = (synchronised(part) for part in self.heads(backbone.width))
-        self.momentum_backbone = momentum_copy(self.backbone)
-        self.momentum_head = momentum_copy(self.head)
+        self.momentum = Momentum(backbone=self.backbone, head=self.head)
         self.queue = Queue(config.queue, config.dim)
         self._keys: tuple[Tensor, Tensor] | None = None
 
@@ -120,7 +119,7 @@ class MoCoPlus(Method):
         x_1, x_2 = (view.pixels for view in views)
         o_1, o_2 = (unit(self.predictor(self.head(self.backbone(x).mean((2, 3))))) for x in (x_1, x_2))
         with torch.no_grad():
-            t_1, t_2 = (unit(self.momentum_head(self.momentum_backbone(x).mean((2, 3)))) for x in (x_1, x_2))
+            t_1, t_2 = (unit(self.momentum.head(self.momentum.backbone(x).mean((2, 3)))) for x in (x_1, x_2))
         first, second = (info_nce(o, t, self.queue.keys, self.config.temperature) for o, t in ((o_1, t_2), (o_2, t_1)))
         self._keys, self.embeddings = (t_1, t_2), o_1.detach()
         return {
@@ -135,8 +134,7 @@ class MoCoPlus(Method):
         """Move the momentum network, then enqueue one view's keys of all processes."""
         # The code counts t of the cosine from 1: after the last step the momentum is 1.
         m = momentum_at(step + 1, total_steps, self.config.momentum, self.config.momentum_schedule)
-        momentum_update(self.momentum_backbone, self.backbone, m)
-        momentum_update(self.momentum_head, self.head, m)
+        self.momentum.update(m)
         if self._keys is not None:
             # Of the host's generator, which the loop seeds for every step alike on all processes.
             self.queue.enqueue(gather(self._keys[int(torch.randint(2, ()))]))

@@ -24,7 +24,7 @@ from pretrain.nets.resnet import zero_init_residual
 from pretrain.optim.optimizers import LARSConfig
 from pretrain.parts.geometry import Placed, cell_diagonals, cell_distances
 from pretrain.parts.losses import embedding_std, full_precision, unit
-from pretrain.parts.momentum import momentum_at, momentum_copy, momentum_update
+from pretrain.parts.momentum import Momentum, momentum_at
 from pretrain.recipes import CosineSchedule, Recipe, small_recipe
 from pretrain.settings import ADDED
 
@@ -115,8 +115,7 @@ class PixPro(Method):
         width = self.backbone.width
         self.projector = synchronised(cell_head(width, config.hidden, config.dim))
         self.value = nn.Conv2d(config.dim, config.dim, 1)
-        self.momentum_backbone = momentum_copy(self.backbone)
-        self.momentum_projector = momentum_copy(self.projector)
+        self.momentum = Momentum(backbone=self.backbone, projector=self.projector)
         self.instance = InstanceBranch(width, config.hidden, config.dim) if config.instance_weight > 0 else None
 
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
@@ -130,8 +129,8 @@ class PixPro(Method):
         x = [self.projector(B) for B in maps]
         y = [propagate(x_v, self.value(x_v), self.config.sharpness) for x_v in x]
         with torch.no_grad():
-            target_maps = [self.momentum_backbone(view.pixels) for view in views]
-            targets = [self.momentum_projector(B) for B in target_maps]
+            target_maps = [self.momentum.backbone(view.pixels) for view in views]
+            targets = [self.momentum.projector(B) for B in target_maps]
 
         pairs = positive_pairs(views[0], views[1], maps[0].shape[-1], self.config.positive_distance)
         first, second = cosines(y[0], targets[1]), cosines(y[1], targets[0])
@@ -147,10 +146,9 @@ class PixPro(Method):
     def after_step(self, step: int, total_steps: int) -> None:
         """Move the momentum network."""
         m = momentum_at(step + 1, total_steps, self.config.momentum, "cosine")
-        momentum_update(self.momentum_backbone, self.backbone, m)
-        momentum_update(self.momentum_projector, self.projector, m)
+        self.momentum.update(m)
         if self.instance is not None:
-            momentum_update(self.instance.momentum_projector, self.instance.projector, m)
+            self.instance.momentum.update(m)
 
 
 class InstanceBranch(nn.Module):
@@ -160,13 +158,13 @@ class InstanceBranch(nn.Module):
         super().__init__()
         self.projector = synchronised(cell_head(width, hidden, dim))
         self.predictor = synchronised(cell_head(dim, hidden, dim))
-        self.momentum_projector = momentum_copy(self.projector)
+        self.momentum = Momentum(projector=self.projector)
 
     def forward(self, maps: Sequence[Tensor], target_maps: Sequence[Tensor]) -> Tensor:
         """-2 times the mean cosine of prediction and target in both directions, in [-4, 4]."""
         predictions = [unit(full_precision(self.predictor(self.projector(B))).mean((2, 3))) for B in maps]
         with torch.no_grad():
-            targets = [unit(full_precision(self.momentum_projector(B)).mean((2, 3))) for B in target_maps]
+            targets = [unit(full_precision(self.momentum.projector(B)).mean((2, 3))) for B in target_maps]
         both = [(p * t).sum(1).mean() for p, t in zip(predictions, reversed(targets), strict=True)]
         return -2 * both[0] - 2 * both[1]
 

@@ -25,7 +25,7 @@ from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
 from pretrain.parts.distributed import gather, rank, world_size
 from pretrain.parts.losses import embedding_std, unit
-from pretrain.parts.momentum import momentum_at, momentum_copy, momentum_update
+from pretrain.parts.momentum import Momentum, momentum_at
 from pretrain.parts.upload import constant, upload
 from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, small_recipe
 
@@ -128,8 +128,7 @@ class ReLICv2(Method):
         width, hidden, dim = self.backbone.width, config.hidden, config.dim
         self.projector: nn.Module = synchronised(norm_head(width, hidden, dim, bias=True))
         self.predictor: nn.Module = synchronised(norm_head(dim, hidden, dim, bias=True))
-        self.momentum_backbone = momentum_copy(self.backbone)
-        self.momentum_projector = momentum_copy(self.projector)
+        self.momentum = Momentum(backbone=self.backbone, projector=self.projector)
         self.masks: Masks | None = None
 
     def prepare(self, source: ImageSource, folder: Path) -> None:
@@ -147,7 +146,7 @@ class ReLICv2(Method):
         o = [unit(self.predictor(self.projector(self.backbone(pixels).mean((2, 3))))) for pixels in x]
         with torch.no_grad():
             t = [
-                gather(unit(self.momentum_projector(self.momentum_backbone(pixels).mean((2, 3)))))
+                gather(unit(self.momentum.projector(self.momentum.backbone(pixels).mean((2, 3)))))
                 for pixels in x[:large]
             ]
             candidates = upload(draw_candidates(len(o[0]), self.config.negatives), o[0].device)
@@ -213,8 +212,7 @@ class ReLICv2(Method):
     def after_step(self, step: int, total_steps: int) -> None:
         """Move the momentum network."""
         m = momentum_at(step, total_steps, self.config.momentum, "cosine")
-        momentum_update(self.momentum_backbone, self.backbone, m)
-        momentum_update(self.momentum_projector, self.projector, m)
+        self.momentum.update(m)
 
 
 def draw_candidates(n: int, negatives: int) -> Tensor:

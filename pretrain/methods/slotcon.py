@@ -24,7 +24,7 @@ from pretrain.optim.optimizers import LARSConfig
 from pretrain.parts.distributed import gather, rank, world_size
 from pretrain.parts.geometry import Placed, align, overlap
 from pretrain.parts.losses import MAX_LOGITS, embedding_std, full_precision, unit
-from pretrain.parts.momentum import momentum_at, momentum_copy, momentum_update
+from pretrain.parts.momentum import Momentum, momentum_at
 from pretrain.recipes import CosineSchedule, Recipe, small_recipe
 from pretrain.settings import ADDED
 
@@ -131,10 +131,8 @@ class SlotCon(Method):
         self.projector = synchronised(slot_head(width, config.hidden, config.dim, dense=True))
         self.prototypes = nn.Embedding(config.prototypes, config.dim)
         self.predictor = synchronised(slot_head(config.dim, config.hidden, config.dim))
-        self.backbone = momentum_copy(self.student_backbone)
-        """The teacher's."""
-        self.teacher_projector = momentum_copy(self.projector)
-        self.teacher_prototypes = momentum_copy(self.prototypes)
+        self.teacher = Momentum(backbone=self.student_backbone, projector=self.projector, prototypes=self.prototypes)
+        self.backbone = self.teacher.backbone
         self.centre: Tensor
         self.register_buffer("centre", torch.zeros(config.prototypes))
         self._mean_scores: Tensor | None = None
@@ -149,7 +147,7 @@ class SlotCon(Method):
         student = [self.grouped(self.projector(self.student_backbone(v.pixels)), self.prototypes.weight) for v in views]
         with torch.no_grad():
             teacher = [
-                self.grouped(self.teacher_projector(self.backbone(v.pixels)), self.teacher_prototypes.weight)
+                self.grouped(self.teacher.projector(self.backbone(v.pixels)), self.teacher.prototypes.weight)
                 for v in views
             ]
             self._mean_scores = torch.stack([group.scores.mean((0, 2, 3)) for group in teacher]).mean(0)
@@ -182,9 +180,7 @@ class SlotCon(Method):
     def after_step(self, step: int, total_steps: int) -> None:
         """Move the teacher and its centre."""
         m = momentum_at(step + 1, total_steps, self.config.momentum, "cosine")
-        momentum_update(self.backbone, self.student_backbone, m)
-        momentum_update(self.teacher_projector, self.projector, m)
-        momentum_update(self.teacher_prototypes, self.prototypes, m)
+        self.teacher.update(m)
         if self._mean_scores is not None:
             self.centre.lerp_(gather(self._mean_scores[None]).mean(0).to(self.centre), 1 - self.config.centre_momentum)
             self._mean_scores = None

@@ -21,6 +21,7 @@ from pretrain.methods.densecl import DenseCL, DenseCLConfig
 from pretrain.methods.moco import MoCo, MoCoConfig
 from pretrain.nets.batchnorm import SplitBatchNorm2d
 from pretrain.parts.distributed import batch_permutation, inverse
+from pretrain.parts.momentum import Momentum
 
 SMALL: dict[str, Any] = {
     "backbone": "toy",
@@ -49,6 +50,13 @@ class ToyBackbone(nn.Module):
         return F.relu(self.conv2(F.relu(self.norm(self.conv1(x)))))
 
 
+def reset_momentum(method: nn.Module) -> None:
+    """Make every momentum copy equal to what it copies, after weights were drawn."""
+    for module in method.modules():
+        if isinstance(module, Momentum):
+            module.reset()
+
+
 def build(config: MoCoConfig, *, norm: bool = True, seed: int = 0) -> Any:
     """The method on a toy backbone, in float64, with every number drawn from `seed`."""
 
@@ -69,15 +77,15 @@ def fill(method: MoCo, seed: int) -> None:
     def draw(i: int, shape: torch.Size) -> Tensor:
         return torch.from_numpy(np.random.default_rng([seed, i]).standard_normal(tuple(shape)))
 
-    pairs = [(method.momentum_backbone, method.backbone), (method.momentum_head, method.head)]
+    sources = [method.backbone, method.head]
     queues = [method.queue]
     if isinstance(method, DenseCL):
-        pairs.append((method.momentum_dense_head, method.dense_head))
+        sources.append(method.dense_head)
         queues.append(method.dense_queue)
-    for i, (target, source) in enumerate(pairs):
+    for i, source in enumerate(sources):
         for j, parameter in enumerate(source.parameters()):
             parameter.data = draw(100 * i + j, parameter.shape) / max(1, parameter[0].numel()) ** 0.5
-        target.load_state_dict(source.state_dict())
+    reset_momentum(method)
     for i, queue in enumerate(queues):
         queue.keys = F.normalize(draw(1000 + i, queue.keys.shape), dim=1)
 

@@ -5,7 +5,7 @@ All numbers come from numpy generators, so that they do not change with the vers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +14,7 @@ import gloo
 import numpy as np
 import pytest
 import torch
-from contrastive import ToyBackbone, sgd
+from contrastive import ToyBackbone, reset_momentum, sgd
 from looping import part
 from torch import Tensor, nn
 
@@ -29,19 +29,16 @@ APART = ([0.0, 0.1, 0.4, 0.5], [0.6, 0.5, 1.0, 0.9])
 """Boxes of two views that share nothing."""
 
 
-def build(
-    config: Any, module: ModuleType, pairs: Sequence[tuple[str, str]] = (), *, norm: bool = True, seed: int = 0
-) -> Any:
+def build(config: Any, module: ModuleType, *, norm: bool = True, seed: int = 0) -> Any:
     """The method on a toy backbone, in float64, every number drawn from `seed`.
 
-    `module` is the method's, in which `build_backbone` is replaced; `pairs` names each momentum copy and its source.
+    `module` is the method's, in which `build_backbone` is replaced.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "build_backbone", lambda name: ToyBackbone(nn.BatchNorm2d(6) if norm else nn.Identity()))
         method = config.build().double()
     draw(method, seed)
-    for target, source in pairs:
-        method.get_submodule(target).load_state_dict(method.get_submodule(source).state_dict())
+    reset_momentum(method)
     return method
 
 

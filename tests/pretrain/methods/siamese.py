@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contrastive import ToyBackbone, batch
+from contrastive import ToyBackbone, batch, reset_momentum
 from torch import Tensor, nn
 
 from pretrain.data.views import View
@@ -26,9 +26,7 @@ def build(module: ModuleType, config: Any, seed: int = 0) -> Any:
             drawn = np.random.default_rng([seed, i]).standard_normal(tuple(parameter.shape))
             norm_scale = parameter.ndim == 1 and name.endswith("weight")
             parameter.data = torch.from_numpy(drawn / max(1, parameter[0].numel()) ** 0.5 + norm_scale)
-    for name, child in method.named_children():
-        if name.startswith("momentum_"):
-            child.load_state_dict(method.get_submodule(name.removeprefix("momentum_")).state_dict())
+    reset_momentum(method)
     return method
 
 

@@ -91,7 +91,7 @@ def test_gradients_reach_the_trained_networks_alone() -> None:
     out = method(views(0))
     out["loss"].backward()
     for name, p in method.named_parameters():
-        assert (p.grad is None) == name.startswith("momentum_"), name
+        assert (p.grad is None) == name.startswith("momentum."), name
     for part in ("backbone.conv1.weight", "projector.0.weight", "predictor.3.weight"):
         assert method.get_parameter(part).grad.any()
     assert [name for name, value in out.items() if value.requires_grad] == ["loss"]
@@ -103,7 +103,7 @@ def test_the_log() -> None:
     out = method(views(0))
     x_1, x_2 = (view.pixels for view in views(0))
     p = frozen.predictor(frozen.projector(frozen.backbone(x_1).mean((2, 3))))
-    t = frozen.momentum_projector(frozen.momentum_backbone(x_2).mean((2, 3)))
+    t = frozen.momentum.projector(frozen.momentum.backbone(x_2).mean((2, 3)))
     table = torch.tensor([[cosine(a, b).item() for b in t] for a in p]).double()
     own = torch.eye(8, dtype=torch.bool)
     torch.testing.assert_close(out["positive"], table[own].mean())
@@ -120,12 +120,12 @@ def test_momentum_moves_parameters_after_the_step_and_no_buffers() -> None:
         p.data.add_(1.0)
     method.after_step(1, 10)
     for name, xi in start.named_parameters():
-        if name.startswith("momentum_"):
-            theta = method.get_parameter(name.removeprefix("momentum_"))
+        if name.startswith("momentum."):
+            theta = method.get_parameter(name.removeprefix("momentum."))
             torch.testing.assert_close(method.get_parameter(name), 0.75 * xi + 0.25 * theta.data)
     for name, buffer in start.named_buffers():
         assert torch.equal(buffer, method.get_buffer(name)), name
-    assert start.momentum_backbone.norm.num_batches_tracked == 2  # it works in training mode, on its own inputs
+    assert start.momentum.backbone.norm.num_batches_tracked == 2  # it works in training mode, on its own inputs
 
 
 def test_resume_is_exact() -> None:

@@ -77,9 +77,9 @@ def build(*, norm: bool = True, seed: int = 0, **changes: Any) -> CP2:
 
 def pairs(method: CP2) -> list[tuple[nn.Module, nn.Module]]:
     return [
-        (method.momentum_backbone, method.backbone),
-        (method.momentum_decode_head, method.decode_head),
-        (method.momentum_contrast_conv, method.contrast_conv),
+        (method.momentum.backbone, method.backbone),
+        (method.momentum.decode_head, method.decode_head),
+        (method.momentum.contrast_conv, method.contrast_conv),
     ]
 
 
@@ -165,7 +165,7 @@ def test_composites_are_foreground_inside_and_background_outside(monkeypatch: py
     method = build(norm=False, bn_splits=1)
     seen = []
     method.backbone.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
-    method.momentum_backbone.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    method.momentum.backbone.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
     torch.manual_seed(3)
     method(data(0))
     torch.manual_seed(3)
@@ -344,7 +344,7 @@ def test_export_has_the_head_and_quick_tuning_starts_from_it(tmp_path: Path) -> 
     assert recipe.method.init_sha256 == sha256
     method = recipe.method.build()
     assert all(torch.equal(value, backbone[key]) for key, value in method.backbone.state_dict().items())
-    assert all(torch.equal(v, backbone[k]) for k, v in method.momentum_backbone.state_dict().items())
+    assert all(torch.equal(v, backbone[k]) for k, v in method.momentum.backbone.state_dict().items())
 
     # the folder's name is not part of the recipe, its weights are
     moved = tmp_path / "moved"

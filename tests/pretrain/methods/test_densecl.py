@@ -125,7 +125,7 @@ def test_one_cell_with_tied_heads_is_the_global_loss() -> None:
     method = build(small(grid=1))
     for dense, head in (
         (method.dense_head, method.head),
-        (method.momentum_dense_head, method.momentum_head),
+        (method.momentum.dense_head, method.momentum.head),
     ):
         for i in (0, 2):
             dense[i].weight.data = head[i].weight.data[:, :, None, None].clone()
@@ -142,10 +142,10 @@ def test_one_cell_with_tied_heads_is_the_global_loss() -> None:
 def test_no_information_costs_log_of_k_plus_1() -> None:
     """Dense projections that are one constant vector, orthogonal to nothing in particular: all logits equal."""
     method = build(small(dense_weight=1.0))
-    for head in (method.dense_head, method.momentum_dense_head):
+    for head in (method.dense_head, method.momentum.dense_head):
         head[2].weight.data.zero_()
     constant = F.normalize(method.dense_head[2].bias.data, dim=0)
-    method.momentum_dense_head[2].bias.data = constant.clone()
+    method.momentum.dense_head[2].bias.data = constant.clone()
     method.dense_queue.keys = constant.expand(32, 6).clone()
     assert method(batch(4, 0))["loss"].item() == pytest.approx(math.log(33), rel=1e-12)
 
@@ -175,9 +175,9 @@ def test_queues_take_the_global_key_and_the_pooled_dense_key() -> None:
     method(views)
     assert torch.equal(method.dense_queue.keys, frozen.dense_queue.keys)
     method.after_step(1, 10)
-    B_k = frozen.momentum_backbone(views[1].pixels)
-    pooled = F.normalize(frozen.momentum_dense_head(B_k).mean((2, 3)), dim=1).detach()  # pooled, then normalised
-    g_k = F.normalize(frozen.momentum_head(B_k.mean((2, 3))), dim=1).detach()
+    B_k = frozen.momentum.backbone(views[1].pixels)
+    pooled = F.normalize(frozen.momentum.dense_head(B_k).mean((2, 3)), dim=1).detach()  # pooled, then normalised
+    g_k = F.normalize(frozen.momentum.head(B_k.mean((2, 3))), dim=1).detach()
     torch.testing.assert_close(method.dense_queue.keys[:8], pooled)
     torch.testing.assert_close(method.queue.keys[:8], g_k)
     for queue, before in ((method.queue, frozen.queue), (method.dense_queue, frozen.dense_queue)):
@@ -193,8 +193,8 @@ def test_after_step_moves_the_dense_momentum_head() -> None:
         parameter.data.add_(1.0)
     method.after_step(1, 10)
     for old, new, theta in zip(
-        start.momentum_dense_head.parameters(),
-        method.momentum_dense_head.parameters(),
+        start.momentum.dense_head.parameters(),
+        method.momentum.dense_head.parameters(),
         method.dense_head.parameters(),
         strict=True,
     ):
@@ -222,7 +222,7 @@ def test_global_part_is_mocos_loss() -> None:
     views = batch(8, 0)
     out = method(views)
     q = F.normalize(frozen.head(frozen.backbone(views[0].pixels).mean((2, 3))), dim=1)
-    k = F.normalize(frozen.momentum_head(frozen.momentum_backbone(views[1].pixels).mean((2, 3))), dim=1)
+    k = F.normalize(frozen.momentum.head(frozen.momentum.backbone(views[1].pixels).mean((2, 3))), dim=1)
     expected = cross_entropy(q, k, frozen.queue.keys.T, 0.2).detach()
     torch.testing.assert_close(out["loss_global"], expected)
     assert [name for name, value in out.items() if value.requires_grad] == ["loss"]

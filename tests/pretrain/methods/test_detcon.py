@@ -21,7 +21,7 @@ from pretrain.methods.detcon import RECIPES, DetCon, DetConConfig, draw_regions,
 CURVE = Path(__file__).parent / "curves" / "detcon.json"
 N, R, C = 4, 6, 5
 SMALL: dict[str, Any] = {"backbone": "toy", "hidden": 10, "dim": C, "regions": R, "momentum": 0.9, "view_size": 16}
-PAIRS = (("momentum_backbone", "backbone"), ("momentum_projector", "projector"))
+PAIRS = (("momentum.backbone", "backbone"), ("momentum.projector", "projector"))
 
 
 class ToyMasks:
@@ -36,7 +36,7 @@ class ToyMasks:
 
 
 def small(seed: int = 0, **changes: object) -> DetCon:
-    method: DetCon = build(DetConConfig(**{**SMALL, **changes}), byol, PAIRS, seed=seed)
+    method: DetCon = build(DetConConfig(**{**SMALL, **changes}), byol, seed=seed)
     method.masks = ToyMasks()
     return method
 
@@ -85,7 +85,7 @@ def plain_curve(start: DetCon, steps: int) -> list[float]:
         torch.manual_seed(step)
         p, t, ids = [], [], []
         for view in batches(step):
-            features, momentum_features = net.backbone(view.pixels), net.momentum_backbone(view.pixels)
+            features, momentum_features = net.backbone(view.pixels), net.momentum.backbone(view.pixels)
             cells = ToyMasks().cells(view, features.shape[-1])
             u = torch.rand(N, R)
             present = [sorted(set(cells[a].flatten().tolist())) for a in range(N)]
@@ -95,7 +95,7 @@ def plain_curve(start: DetCon, steps: int) -> list[float]:
                 for f in (features, momentum_features)
             ]
             p.append(F.normalize(net.predictor(net.projector(pooled[0])), dim=1).view(N, R, -1))
-            t.append(F.normalize(net.momentum_projector(pooled[1]), dim=1).view(N, R, -1).detach())
+            t.append(F.normalize(net.momentum.projector(pooled[1]), dim=1).view(N, R, -1).detach())
             ids.append(drawn)
         loss = plain_loss(p, t, ids, config.temperature)
         optimizer.zero_grad()
@@ -189,7 +189,7 @@ def test_gradients_reach_the_trained_network_alone() -> None:
     method = small()
     method(batches(0))["loss"].backward()
     for name, parameter in method.named_parameters():
-        assert (parameter.grad is not None) == (not name.startswith("momentum_")), name
+        assert (parameter.grad is not None) == (not name.startswith("momentum.")), name
 
 
 def test_masks_must_be_prepared(tmp_path: Path) -> None:

@@ -30,11 +30,10 @@ SMALL: dict[str, Any] = {
     "local_size": 8,
     "local_crops": 3,
 }
-PAIRS = (("backbone", "student_backbone"), ("teacher_head", "student_head"))
 
 
 def small(seed: int = 0, **changes: object) -> DINO:
-    method: DINO = build(DINOConfig(**{**SMALL, **changes}), dino, PAIRS, seed=seed)
+    method: DINO = build(DINOConfig(**{**SMALL, **changes}), dino, seed=seed)
     return method
 
 
@@ -113,7 +112,7 @@ def test_a_student_that_answers_like_the_teacher_has_the_teachers_entropy_to_pay
 
 def test_no_information_costs_log_of_k() -> None:
     method = small()
-    for head in (method.student_head, method.teacher_head):
+    for head in (method.student_head, method.teacher.head):
         head.last.weight.data[:] = head.last.weight.data[:1].clone()
     out = method(batch(N, 0))
     assert out["loss"].item() == pytest.approx(math.log(9), rel=1e-12)
@@ -126,7 +125,7 @@ def test_the_centre_follows_the_teachers_outputs_after_the_step() -> None:
     method(views)
     assert not method.centre.any()
     method.after_step(1, 10)
-    raw = frozen.teacher_head(frozen.backbone(torch.cat([v.pixels for v in views[:2]])).mean((2, 3)))
+    raw = frozen.teacher.head(frozen.backbone(torch.cat([v.pixels for v in views[:2]])).mean((2, 3)))
     torch.testing.assert_close(method.centre, 0.1 * raw.detach().mean(0))
 
 

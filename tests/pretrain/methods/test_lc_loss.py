@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from contrastive import SMALL, ToyBackbone
+from contrastive import SMALL, ToyBackbone, reset_momentum
 from geometric import SIDE, draw, original_centre
 from geometric import batch as views_of
 from looping import check_resume, check_two_processes, result, sgd, train
@@ -45,15 +45,10 @@ def build(base: Any = ON_BYOL, *, norm: bool = True, seed: int = 0, **changes: A
             patch.setattr(module, "build_backbone", toy)
         method = LCLossConfig(base, **settings).build().double()
     draw(method, seed)
-    pairs = [(method.momentum_local_head, method.local_head), (method.base.momentum_backbone, method.backbone)]
+    reset_momentum(method)
     if base is ON_MOCO:
-        pairs.append((method.base.momentum_head, method.base.head))
         method.base.queue.keys = F.normalize(torch.arange(192.0).double().sin().view(32, 6) + seed, dim=1)
         method.base.seed = 7 + seed
-    else:
-        pairs.append((method.base.momentum_projector, method.base.projector))
-    for target, source in pairs:
-        target.load_state_dict(source.state_dict())
     return method
 
 
@@ -95,7 +90,7 @@ def plain_curve(start: LCLoss, steps: int) -> list[float]:
     """BYOL with the local loss, one thing after the other."""
     base = start.base
     theta = copy.deepcopy(nn.ModuleList([base.backbone, base.projector, start.local_head, base.predictor]))
-    xi = copy.deepcopy(nn.ModuleList([base.momentum_backbone, base.momentum_projector, start.momentum_local_head]))
+    xi = copy.deepcopy(nn.ModuleList([base.momentum.backbone, base.momentum.projector, start.momentum.local_head]))
     optimizer = sgd([theta])
     losses = []
     for step in range(steps):
@@ -140,8 +135,8 @@ def test_on_moco_the_query_looks_for_its_cells_in_the_key() -> None:
     out = method(views)
     expected = copy.deepcopy(plain.base)(views)["loss"]
     order = plain.base.shuffle_permutation(4)
-    keys = plain.base.momentum_backbone(views[1].pixels[order])[torch.argsort(order)]
-    local = loops(plain.local_head(plain.backbone(views[0].pixels)), plain.momentum_local_head(keys), *views)
+    keys = plain.base.momentum.backbone(views[1].pixels[order])[torch.argsort(order)]
+    local = loops(plain.local_head(plain.backbone(views[0].pixels)), plain.momentum.local_head(keys), *views)
     torch.testing.assert_close(out["loss_base"], expected.detach())
     torch.testing.assert_close(out["loss_local"], local.detach())
     torch.testing.assert_close(out["loss"], expected + 0.5 * local)

@@ -63,9 +63,9 @@ def test_after_step_moves_momentum_once_and_enqueues_the_keys() -> None:
     method.after_step(1, 10)
     for name, theta in method.named_parameters():
         if name.startswith(("backbone.", "head.")):
-            xi_0, xi_1 = start.get_parameter("momentum_" + name), method.get_parameter("momentum_" + name)
+            xi_0, xi_1 = start.get_parameter("momentum." + name), method.get_parameter("momentum." + name)
             torch.testing.assert_close(xi_1, 0.75 * xi_0 + 0.25 * theta.data, rtol=1e-14, atol=1e-14)
-    keys = F.normalize(start.momentum_head(start.momentum_backbone(views[1].pixels).mean((2, 3))), dim=1)
+    keys = F.normalize(start.momentum.head(start.momentum.backbone(views[1].pixels).mean((2, 3))), dim=1)
     torch.testing.assert_close(method.queue.keys[:8], keys.detach())
     assert torch.equal(method.queue.keys[8:], start.queue.keys[8:])
     torch.testing.assert_close(method.queue.keys.norm(dim=1), torch.ones(32).double())
@@ -89,7 +89,7 @@ def test_loss_and_log() -> None:
     frozen = copy.deepcopy(method)
     out = method(views)
     q = F.normalize(frozen.head(frozen.backbone(views[0].pixels).mean((2, 3))), dim=1)
-    k = F.normalize(frozen.momentum_head(frozen.momentum_backbone(views[1].pixels).mean((2, 3))), dim=1)
+    k = F.normalize(frozen.momentum.head(frozen.momentum.backbone(views[1].pixels).mean((2, 3))), dim=1)
     torch.testing.assert_close(out["loss"], contrastive.cross_entropy(q, k, frozen.queue.keys.T, 0.2))
     torch.testing.assert_close(out["positive"], (q * k).sum(1).mean())
     torch.testing.assert_close(out["negative"], (q @ frozen.queue.keys.T).mean())
@@ -110,9 +110,9 @@ def test_shuffle_gives_keys_other_partners_and_puts_them_back() -> None:
     method.after_step(1, 10)
     expected = torch.empty(8, 6).double()
     for half in order.chunk(2):  # a forward pass of its own for each half of the shuffled batch
-        net = copy.deepcopy(frozen.momentum_backbone)
+        net = copy.deepcopy(frozen.momentum.backbone)
         net.norm.splits = 1
-        keys = F.normalize(frozen.momentum_head(net(views[1].pixels[half]).mean((2, 3))), dim=1)
+        keys = F.normalize(frozen.momentum.head(net(views[1].pixels[half]).mean((2, 3))), dim=1)
         expected[half] = keys.detach()
     torch.testing.assert_close(method.queue.keys[:8], expected)
     assert not torch.equal(method.shuffle_permutation(8), order)  # another one at the next step

@@ -158,9 +158,9 @@ def test_queues_stay_in_step_and_hold_what_belongs_together() -> None:
         assert method.feature_queue is not None and frozen.feature_queue is not None
         assert method.queue.pointer == method.feature_queue.pointer == 4 * step % 32
         rows = slice(4 * (step - 1) % 32, 4 * (step - 1) % 32 + 4)
-        h = frozen.momentum_backbone(views[1].pixels).mean((2, 3)).detach()
+        h = frozen.momentum.backbone(views[1].pixels).mean((2, 3)).detach()
         torch.testing.assert_close(method.feature_queue.keys[rows], F.normalize(h, dim=1))
-        torch.testing.assert_close(method.queue.keys[rows], F.normalize(frozen.momentum_head(h), dim=1).detach())
+        torch.testing.assert_close(method.queue.keys[rows], F.normalize(frozen.momentum.head(h), dim=1).detach())
     torch.testing.assert_close(method.feature_queue.keys.norm(dim=1), torch.ones(32).double())
 
 

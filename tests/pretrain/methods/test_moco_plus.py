@@ -26,8 +26,7 @@ N = 8
 
 
 def build(config: MoCoPlusConfig, seed: int = 0) -> MoCoPlus:
-    pairs = (("momentum_backbone", "backbone"), ("momentum_head", "head"))
-    method = build_on_toy(config, moco_plus, pairs, seed=seed)
+    method = build_on_toy(config, moco_plus, seed=seed)
     keys = np.random.default_rng([seed, 1000]).standard_normal((config.queue, config.dim))
     method.queue.keys = F.normalize(torch.from_numpy(keys), dim=1)
     return method
@@ -131,14 +130,14 @@ def test_momentum_ends_at_one_and_the_coin_falls_on_both_sides() -> None:
         start = N * (step - 1) % 32
         enqueued = method.queue.keys[start : start + N]
         sides.append([torch.equal(enqueued, k) for k in keys].index(True))
-        moved = not torch.equal(method.momentum_head[0].weight, before.momentum_head[0].weight)
+        moved = not torch.equal(method.momentum.head[0].weight, before.momentum.head[0].weight)
         assert moved == (step < 20)
     assert 4 < sum(sides) < 16
 
 
 def test_both_networks_of_the_symmetric_variant_are_alike() -> None:
     method = build(KINDS[1])
-    assert method.head.state_dict().keys() == method.momentum_head.state_dict().keys()
+    assert method.head.state_dict().keys() == method.momentum.head.state_dict().keys()
     assert not list(method.predictor.parameters())
     biases = [layer.bias is not None for layer in method.head if isinstance(layer, nn.Linear)]
     assert biases == [True, False, True, False]

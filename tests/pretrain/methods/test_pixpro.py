@@ -30,10 +30,7 @@ SMALL = {"backbone": "toy", "hidden": 10, "dim": 6, "view_size": 16, "momentum":
 
 def make(seed: int = 0, *, norm: bool = True, **changes: object) -> PixPro:
     config = PixProConfig(**{**SMALL, **changes})  # type: ignore[arg-type]
-    pairs = [("momentum_backbone", "backbone"), ("momentum_projector", "projector")]
-    if config.instance_weight:
-        pairs.append(("instance.momentum_projector", "instance.projector"))
-    return geometric.build(config, pixpro, pairs, norm=norm, seed=seed)
+    return geometric.build(config, pixpro, norm=norm, seed=seed)
 
 
 def plain_loss(y: Tensor, target: Tensor, a: View, b: View) -> Tensor:
@@ -149,7 +146,7 @@ def test_images_without_a_common_place_count_as_zero() -> None:
     """Without batch norm an image's part does not depend on the others."""
     method = make(norm=False)
     views = batch(4, 3)
-    method.projector[1], method.momentum_projector[1] = nn.Identity(), nn.Identity()
+    method.projector[1], method.momentum.projector[1] = nn.Identity(), nn.Identity()
     whole = method(views)
     assert whole["matched"] == 0.75
     matched = method([View(*(t[:3] for t in (v.pixels, v.box, v.flip, v.image_id))) for v in views])
@@ -176,7 +173,7 @@ def test_log() -> None:
     assert [name for name, value in out.items() if value.requires_grad] == ["loss"]
     x = frozen.projector(frozen.backbone(views[0].pixels))
     y = F.normalize(propagate(x, frozen.value(x), 2.0).flatten(2), dim=1)
-    t = F.normalize(frozen.momentum_projector(frozen.momentum_backbone(views[1].pixels)).flatten(2), dim=1)
+    t = F.normalize(frozen.momentum.projector(frozen.momentum.backbone(views[1].pixels)).flatten(2), dim=1)
     pairs = positive_pairs(*views, SIDE, 0.7)
     positive, negative, correct, possible = [], [], 0, 0
     for i in range(4):
@@ -198,7 +195,7 @@ def test_gradients_stop_at_the_targets() -> None:
         method = make(instance_weight=weight)
         method(batch(4, 0))["loss"].backward()
         stopped, _ = stopped_and_trained(method)
-        assert stopped == {name for name, _ in method.named_parameters() if "momentum_" in name}
+        assert stopped == {name for name, _ in method.named_parameters() if "momentum." in name}
         assert all(p.grad is None for name, p in method.named_parameters() if name in stopped)
 
 
@@ -210,7 +207,7 @@ def test_the_instance_branch_is_byol_on_pooled_maps() -> None:
     torch.testing.assert_close(out["loss"].detach(), out["loss_pixel"] + 0.5 * out["loss_instance"])
     instance = frozen.instance
     pooled = [instance.predictor(instance.projector(frozen.backbone(v.pixels))).mean((2, 3)) for v in views]
-    targets = [instance.momentum_projector(frozen.momentum_backbone(v.pixels)).mean((2, 3)) for v in views]
+    targets = [instance.momentum.projector(frozen.momentum.backbone(v.pixels)).mean((2, 3)) for v in views]
     expected = sum(-2 * F.cosine_similarity(pooled[i], targets[1 - i]).mean() for i in range(2))
     torch.testing.assert_close(out["loss_instance"], expected.detach())
     torch.testing.assert_close(make()(views)["loss"].detach(), out["loss_pixel"])
@@ -225,8 +222,8 @@ def test_after_step_moves_the_momentum_network() -> None:
     method(batch(4, 0))
     method.after_step(2, 4)
     for name, p in method.named_parameters():
-        if "momentum_" in name:
-            theta = method.get_parameter(name.replace("momentum_", ""))
+        if "momentum." in name:
+            theta = method.get_parameter(name.replace("momentum.", ""))
             expected = 0.875 * start.get_parameter(name) + 0.125 * theta.data  # half way from 0.75 to 1
             torch.testing.assert_close(p, expected, rtol=1e-12, atol=1e-12)
     moved = copy.deepcopy(method)

@@ -284,16 +284,16 @@ def test_gradients_stop_where_the_paper_stops_them() -> None:
     out["loss"].backward()
     trained = {name for name, p in method.named_parameters() if p.grad is not None and p.grad.any()}
     assert trained == {n for n, _ in method.named_parameters() if n.startswith(("backbone.", "base.head."))}
-    assert not any(p.grad is not None for p in method.base.momentum_backbone.parameters())
+    assert not any(p.grad is not None for p in method.base.momentum.backbone.parameters())
     assert [name for name, value in out.items() if value.requires_grad] == ["loss"]
 
 
 def test_parts_of_one_constant_map_cost_log_of_k_plus_2() -> None:
     method = build(region_weight=1.0)
-    for head in (method.base.head, method.base.momentum_head):
+    for head in (method.base.head, method.base.momentum.head):
         head[2].weight.data.zero_()
     constant = F.normalize(method.base.head[2].bias.data, dim=0)
-    method.base.momentum_head[2].bias.data = constant.clone()
+    method.base.momentum.head[2].bias.data = constant.clone()
     method.base.queue.keys = constant.expand(32, 6).clone()
     out = method(data(0))
     assert out["loss_region"].item() == pytest.approx(math.log(34), rel=1e-12)

@@ -34,7 +34,7 @@ SMALL: dict[str, Any] = {
     "small_size": 8,
     "background_removal": 0.5,
 }
-PAIRS = (("momentum_backbone", "backbone"), ("momentum_projector", "projector"))
+PAIRS = (("momentum.backbone", "backbone"), ("momentum.projector", "projector"))
 
 
 class ToyMasks:
@@ -45,7 +45,7 @@ class ToyMasks:
 
 
 def small(seed: int = 0, **changes: object) -> ReLICv2:
-    method: ReLICv2 = build(ReLICv2Config(**{**SMALL, **changes}), relicv2, PAIRS, seed=seed)
+    method: ReLICv2 = build(ReLICv2Config(**{**SMALL, **changes}), relicv2, seed=seed)
     method.masks = ToyMasks()
     return method
 
@@ -77,7 +77,7 @@ def plain_curve(start: ReLICv2, steps: int) -> list[float]:
         draws = torch.randint(N - 1, (N, config.negatives))
         o = [F.normalize(net.predictor(net.projector(net.backbone(p).mean((2, 3)))), dim=1) for p in x]
         with torch.no_grad():
-            t = [F.normalize(net.momentum_projector(net.momentum_backbone(p).mean((2, 3))), dim=1) for p in x[:2]]
+            t = [F.normalize(net.momentum.projector(net.momentum.backbone(p).mean((2, 3))), dim=1) for p in x[:2]]
         loss = torch.zeros(()).double()
         for n in range(N):
             rows = [n] + [(n + 1 + int(u)) % N for u in draws[n]]
@@ -127,11 +127,11 @@ def test_one_view_twice_and_equal_networks_leave_nothing_to_make_invariant() -> 
 
 def test_orthogonal_targets_cost_the_log_of_the_candidates() -> None:
     method = small(background_removal=0.0)
-    for layer in (method.predictor[-1], method.momentum_projector[-1]):
+    for layer in (method.predictor[-1], method.momentum.projector[-1]):
         layer.weight.data.zero_()
         layer.register_parameter("bias", torch.nn.Parameter(torch.zeros(5).double()))
     method.predictor[-1].bias.data[0] = 1.0
-    method.momentum_projector[-1].bias.data[1] = 1.0
+    method.momentum.projector[-1].bias.data[1] = 1.0
     out = method(batches(0))
     assert out["loss_contrastive"].item() == pytest.approx(math.log(4), rel=1e-12)
 
@@ -148,7 +148,7 @@ def test_two_large_crops_that_skip_themselves_are_the_symmetric_loss() -> None:
     rows = draw_candidates(N, 3)
     z = [frozen.projector(frozen.backbone(v.pixels).mean((2, 3))) for v in views]
     o = [F.normalize(frozen.predictor(x), dim=1) for x in z]
-    momentum = [frozen.momentum_projector(frozen.momentum_backbone(v.pixels).mean((2, 3))) for v in views]
+    momentum = [frozen.momentum.projector(frozen.momentum.backbone(v.pixels).mean((2, 3))) for v in views]
     t = [F.normalize(x, dim=1) for x in momentum]
     label = torch.zeros(N, dtype=torch.long)
     terms = [F.cross_entropy(torch.einsum("nc,nmc->nm", o[i], t[1 - i][rows]) / 0.2, label) for i in (0, 1)]
@@ -202,11 +202,11 @@ def test_without_removal_no_masks_are_needed_and_otherwise_they_are(tmp_path: Pa
 def test_gradients_reach_the_trained_network_alone_and_small_crops_never_the_other() -> None:
     method = small(small_crops=3)
     seen: list[tuple[int, ...]] = []
-    method.momentum_backbone.register_forward_hook(lambda module, args, out: seen.append(tuple(args[0].shape)))
+    method.momentum.backbone.register_forward_hook(lambda module, args, out: seen.append(tuple(args[0].shape)))
     method(batch(N, 0))["loss"].backward()
     assert seen == [(N, 3, 16, 16)] * 2
     for name, parameter in method.named_parameters():
-        assert (parameter.grad is not None) == (not name.startswith("momentum_")), name
+        assert (parameter.grad is not None) == (not name.startswith("momentum.")), name
 
 
 def test_resume_is_exact() -> None:

@@ -22,13 +22,13 @@ from pretrain.recipes import CosineSchedule
 CURVE = Path(__file__).parent / "curves" / "slotcon.json"
 K = 6
 SMALL = {"backbone": "toy", "hidden": 9, "dim": 5, "prototypes": K, "view_size": 16, "momentum": 0.9}
-PAIRS = [("backbone", "student_backbone"), ("teacher_projector", "projector"), ("teacher_prototypes", "prototypes")]
+PAIRS = [("backbone", "student_backbone"), ("teacher.projector", "projector"), ("teacher.prototypes", "prototypes")]
 CELLS = [(r, c) for r in range(SIDE) for c in range(SIDE)]
 
 
 def make(seed: int = 0, *, norm: bool = True, **changes: object) -> SlotCon:
     config = SlotConConfig(**{**SMALL, **changes})  # type: ignore[arg-type]
-    return geometric.build(config, slotcon, PAIRS, norm=norm, seed=seed)
+    return geometric.build(config, slotcon, norm=norm, seed=seed)
 
 
 def plain_grouped(x: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor, list[set[int]]]:
@@ -249,7 +249,7 @@ def test_gradients_stop_at_the_teacher() -> None:
     torch.testing.assert_close(out["loss"].detach(), 0.5 * out["loss_grouping"] + 0.5 * out["loss_slots"])
     out["loss"].backward()
     stopped, _ = stopped_and_trained(method)
-    assert stopped == {name for name, _ in method.named_parameters() if name.startswith(("backbone.", "teacher_"))}
+    assert stopped == {name for name, _ in method.named_parameters() if name.startswith(("backbone.", "teacher."))}
     assert all(method.get_parameter(name).grad is None for name in stopped)
 
 
@@ -280,7 +280,7 @@ def test_after_step_moves_the_teacher_and_its_centre() -> None:
             new = method.get_submodule(target).get_parameter(name)
             torch.testing.assert_close(new, 0.875 * old + 0.125 * theta.data)  # half way from 0.75 to 1
     cosines = [
-        start.grouped(start.teacher_projector(start.backbone(v.pixels)), start.teacher_prototypes.weight).scores
+        start.grouped(start.teacher.projector(start.backbone(v.pixels)), start.teacher.prototypes.weight).scores
         for v in views
     ]
     torch.testing.assert_close(method.centre, 0.1 * torch.cat(cosines).mean((0, 2, 3)).detach())
