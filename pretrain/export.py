@@ -13,6 +13,7 @@ from leaderboard.base.files import file_sha256
 from leaderboard.records import InitialWeights, Pretraining, Source, group_id
 from pretrain.errors import PretrainError
 from pretrain.exported import write_exported
+from pretrain.former_hashes import present_hash
 from pretrain.run.folder import Run, RunRecord, read_checkpoint, read_record
 
 PREFIX = "backbone."
@@ -57,7 +58,9 @@ def _under(prefix: str, method: Mapping[str, Any]) -> dict[str, Tensor]:
 def _facts(record: RunRecord, steps: int, name: str | None, checkpoint: Path) -> dict[str, Any]:
     """What the card says beside what follows from the weights."""
     images_seen = steps * record.batch_size
-    init_sha256: str | None = record.recipe["method"].get("init_sha256")
+    init = None if record.init is None else InitialWeights(name=record.init["name"], sha256=record.init["sha256"])
+    start = None if init is None else init.sha256
+    recipe_sha256 = present_hash(record.recipe_sha256)
     unfinished = steps < record.planned_steps  # trained less than its recipe says: no member of the recipe's group
     return {
         "name": name or f"{record.recipe['name']}-seed{record.seed}",
@@ -68,8 +71,8 @@ def _facts(record: RunRecord, steps: int, name: str | None, checkpoint: Path) ->
         "std": tuple(record.std),
         "pretraining": Pretraining(
             recipe=_recipe(record),
-            recipe_sha256=record.recipe_sha256,
-            group=None if unfinished else group_id(record.recipe_sha256, record.data_fingerprint, init_sha256),
+            recipe_sha256=recipe_sha256,
+            group=None if unfinished else group_id(recipe_sha256, record.data_fingerprint, start),
             data=record.data_name,
             data_fingerprint=record.data_fingerprint,
             images=record.images,
@@ -80,7 +83,7 @@ def _facts(record: RunRecord, steps: int, name: str | None, checkpoint: Path) ->
             resolution=max(view["size"] for view in record.views),
             seed=record.seed,
             labels="none",
-            init=None if init_sha256 is None else InitialWeights(name=_init_name(record), sha256=init_sha256),
+            init=init,
             stages=(),
         ),
         "source": Source(
@@ -93,14 +96,9 @@ def _facts(record: RunRecord, steps: int, name: str | None, checkpoint: Path) ->
 
 def _recipe(record: RunRecord) -> str:
     """Its name and the hash of its settings, and of the backbone that it started from where it did."""
-    settings = f"settings {record.recipe_sha256[:12]}"
-    start = record.recipe["method"].get("init_sha256")
-    return f"{record.recipe['name']} ({settings}{f', from backbone {start[:12]}' if start else ''})"
-
-
-def _init_name(record: RunRecord) -> str:
-    """The folder from which the run took its starting weights."""
-    return Path(record.recipe["method"]["init_from"]).name or "backbone"
+    settings = f"settings {present_hash(record.recipe_sha256)[:12]}"
+    start = f", from backbone {record.init['sha256'][:12]}" if record.init else ""
+    return f"{record.recipe['name']} ({settings}{start})"
 
 
 def _crops(views: list[dict[str, Any]]) -> str:

@@ -14,7 +14,7 @@ from pretrain.errors import PretrainError
 from pretrain.method import Method
 from pretrain.optim.optimizers import AdamWConfig, LARSConfig, OptimizerConfig, SGDConfig
 from pretrain.optim.schedules import CosineSchedule, Schedule, StepSchedule
-from pretrain.settings import PROSE, as_text, parse
+from pretrain.settings import ADDED, PROSE, as_text, parse
 
 __all__ = [
     "AdamWConfig",
@@ -39,7 +39,7 @@ class MethodConfig(Protocol):
         """Architecture for `architectures.build_backbone`."""
         ...
 
-    def build(self) -> Method:
+    def build(self, backbone: nn.Module | None = None) -> Method:
         """The freshly initialised method."""
         ...
 
@@ -60,6 +60,8 @@ class Recipe:
     optimizer: OptimizerConfig
     schedule: Schedule
     precision: Literal["fp32", "bf16"] = "fp32"
+    needs_init: bool = field(default=False, metadata=ADDED)
+    """Whether it tunes a trained backbone, which every run must name (`--init`)."""
     data: str = field(default="", metadata=PROSE)
     """What the paper pretrained on."""
     paper: str = field(default="", metadata=PROSE)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from bench.cli.common import DEFAULT_WORK, AsJson, Work, app, print_json, print_table
+
+CHECKPOINT_ENDINGS = (".pth", ".pt", ".tar", ".ckpt", ".safetensors", ".bin", ".pkl")
 
 
 @app.command
@@ -62,6 +65,7 @@ def pretrain(
     out: Path | None = None,
     work: Work = DEFAULT_WORK,
     seed: int = 0,
+    init: str | None = None,
     resume: bool = False,
     settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     workers: int | Literal["auto"] = "auto",
@@ -87,9 +91,11 @@ def pretrain(
     data_name
         What the card calls these images (default: the folder's name).
     out
-        Run folder (default: WORK/pretraining/RECIPE-seedSEED).
+        Run folder (default: WORK/pretraining/RECIPE-seedSEED, with -from-CHECKPOINT where it starts from one).
     seed
         Every random draw is a function of it.
+    init
+        Start from the backbone of this checkpoint, any that `densebench inspect` can read, or an exported folder.
     resume
         Continue an interrupted run exactly where its last checkpoint stands.
     settings
@@ -122,12 +128,15 @@ def pretrain(
     chosen = override(find_recipe(all_recipes(), recipe), settings or [])
     if threads is not None:
         torch.set_num_threads(threads)
+    start = None if init is None else _submission_name(init)
+    own = f"{chosen.name}-seed{seed}" + (f"-from-{start}" if start else "")
     folder = train(
         chosen,
         open_images(data),
-        out or work / "pretraining" / f"{chosen.name}-seed{seed}",
+        out or work / "pretraining" / own,
         data_name=data_name,
         seed=seed,
+        init=None if init is None or start is None else lambda: _exported(init, start, work),
         resume=resume,
         workers=workers,
         on_damaged=on_damaged,
@@ -136,6 +145,24 @@ def pretrain(
     )
     if os.environ.get("RANK", "0") == "0":  # torchrun starts this verb once a process
         print(f"finished: {folder}\nnext: densebench export {folder}")
+
+
+def _submission_name(checkpoint: str) -> str:
+    """A name for an imported checkpoint: its own without the ending, in the characters that names may have."""
+    path = Path(checkpoint)
+    own = path.name.removesuffix(path.suffix) if path.suffix in CHECKPOINT_ENDINGS else path.name
+    if own in ("export", "backbone"):  # what `densebench export` calls every folder and file
+        own = path.resolve().parent.name
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", own).lstrip("._+-")[:60] or "checkpoint"
+
+
+def _exported(checkpoint: str, name: str, work: Path) -> Path:
+    """The exported folder `checkpoint`, or the one into which the importer converts it."""
+    from bench.checkpoints import import_checkpoint
+    from pretrain.exported import is_exported
+
+    folder = Path(checkpoint)
+    return folder if is_exported(folder) else import_checkpoint(checkpoint, name=name, work=work)
 
 
 @app.command

@@ -8,7 +8,7 @@ Wang et al., CP2: Copy-Paste Contrastive Pretraining for Semantic Segmentation, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from pretrain.data.augment import moco_v2_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.errors import PretrainError
-from pretrain.initial_weights import load_weights, weights_sha256
 from pretrain.method import Method, MethodInfo
 from pretrain.methods.moco import PAPER_COSINE, shuffled, splits_per_process, unshuffled
-from pretrain.nets.architectures import build_backbone
+from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.heads import dense_head
 from pretrain.nets.resnet import ResNet
 from pretrain.nets.segmentation_heads import ASPPHead, FCNHead
@@ -30,7 +29,6 @@ from pretrain.parts.momentum import Momentum
 from pretrain.parts.queues import Queue
 from pretrain.parts.upload import upload
 from pretrain.recipes import Recipe, SGDConfig, small_recipe
-from pretrain.settings import PROSE
 
 
 @dataclass(frozen=True)
@@ -62,18 +60,10 @@ class CP2Config:
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     bn_splits: int = 8
     """Parts of the global batch with batch norm of their own, the devices of the paper; at least one a process."""
-    init_from: str | None = field(default=None, metadata=PROSE)
-    """Quick tuning: the export folder whose backbone is the start. None: from scratch; empty: still to be named."""
-    init_sha256: str | None = field(default=None, init=False)
-    """Of that backbone: part of the recipe's hash, as the folder's name is not."""
 
-    def __post_init__(self) -> None:
-        if self.init_from:
-            object.__setattr__(self, "init_sha256", weights_sha256(self.init_from))
-
-    def build(self) -> CP2:
-        """The freshly initialised method."""
-        return CP2(self)
+    def build(self, backbone: nn.Module | None = None) -> CP2:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return CP2(self, backbone)
 
 
 def cp2_views(config: CP2Config) -> ViewPlan:
@@ -123,21 +113,15 @@ class CP2(Method):
         ),
     )
 
-    def __init__(self, config: CP2Config) -> None:
+    def __init__(self, config: CP2Config, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         self.plan = cp2_views(config)
         splits = splits_per_process(config.bn_splits)
-        self.backbone = build_backbone(config.backbone, bn_splits=splits)
-        if config.init_from is not None:
-            if config.init_sha256 is None:
-                raise PretrainError(
-                    "this recipe tunes a trained backbone: name its export folder, method.init_from=..."
-                )
-            load_weights(self.backbone, config.init_from, config.init_sha256)
+        self.backbone = backbone_for(config.backbone, backbone, bn_splits=splits)
         if isinstance(self.backbone, ResNet):
             output_stride_16(self.backbone)  # a ViT has it already
-        width, channels = self.backbone.width, config.channels
+        width, channels = width_of(self.backbone), config.channels
         self.decode_head: nn.Module = (
             ASPPHead(width, channels, config.dilations, bn_splits=splits)
             if config.head == "aspp"
@@ -292,10 +276,10 @@ MINI = CP2Config(
 )
 
 
-def _imagenet(name: str, config: CP2Config, epochs: int, expected: str) -> Recipe:
+def _imagenet(name: str, epochs: int, expected: str = "") -> Recipe:
     return Recipe(
         name=name,
-        method=config,
+        method=CP2Config(),
         epochs=epochs,
         batch_size=256,
         optimizer=PAPER_SGD,
@@ -308,13 +292,15 @@ def _imagenet(name: str, config: CP2Config, epochs: int, expected: str) -> Recip
 
 
 RECIPES: tuple[Recipe, ...] = (
-    _imagenet("cp2-imagenet-200ep", CP2Config(), 200, ""),
-    _imagenet("cp2-imagenet-600ep", CP2Config(), 600, ""),
-    _imagenet(
-        "cp2-quick-imagenet-20ep",
-        CP2Config(init_from=""),
-        20,
-        "VOC12 mIoU 78.6 from MoCo v2 of 800 epochs (abstract; taken to be this recipe)",
+    _imagenet("cp2-imagenet-200ep", 200),
+    _imagenet("cp2-imagenet-600ep", 600),
+    replace(
+        _imagenet(
+            "cp2-quick-imagenet-20ep",
+            20,
+            "VOC12 mIoU 78.6 from MoCo v2 of 800 epochs (abstract; taken to be this recipe)",
+        ),
+        needs_init=True,
     ),
     small_recipe(
         "cp2-mini",
@@ -323,11 +309,14 @@ RECIPES: tuple[Recipe, ...] = (
         paper="arXiv 2203.11709",
         images_per_second=69,
     ),
-    small_recipe(
-        "cp2-quick-mini",
-        replace(MINI, init_from=""),
-        epochs=5,
-        paper="arXiv 2203.11709, its quick tuning",
-        images_per_second=70,
+    replace(
+        small_recipe(
+            "cp2-quick-mini",
+            MINI,
+            epochs=5,
+            paper="arXiv 2203.11709, its quick tuning",
+            images_per_second=70,
+        ),
+        needs_init=True,
     ),
 )

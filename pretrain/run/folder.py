@@ -13,7 +13,7 @@ import json
 import os
 import struct
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +22,7 @@ from torch import nn
 
 from leaderboard.base.files import is_leftover, remove_leftovers, write_atomic
 from pretrain.errors import PretrainError
+from pretrain.former_hashes import present_hash
 
 FORMAT = 1
 _FLOCK = "hhqqi4x"
@@ -50,15 +51,18 @@ class RunRecord:
     mean: list[float]
     std: list[float]
     code_commit: str | None
+    init: dict[str, str] | None = None
+    """`name` and `sha256` of the backbone that it started from; None for random initialisation."""
     format: int = FORMAT
 
     def differences(self, other: RunRecord) -> list[str]:
         """In words, each input in which `other` would be a different run."""
         compared = {
-            "recipe": (self.recipe_sha256[:12], other.recipe_sha256[:12]),
+            "recipe": tuple(present_hash(record.recipe_sha256)[:12] for record in (self, other)),
             "data": (self.data_fingerprint[:12], other.data_fingerprint[:12]),
             "seed": (self.seed, other.seed),
             "number of processes": (self.processes, other.processes),
+            "starting weights": tuple(_start(record.init) for record in (self, other)),
         }
         changed = _changed_settings(self.recipe, other.recipe)
         found = [f"{key} {old} -> {new}" for key, (old, new) in compared.items() if old != new]
@@ -189,7 +193,9 @@ def read_record(folder: Path) -> RunRecord:
     path = folder / "run.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        if values.get("format") != FORMAT or values.keys() != {item.name for item in fields(RunRecord)}:
+        known = {item.name: item.default is MISSING for item in fields(RunRecord)}
+        needed = {name for name, required in known.items() if required}
+        if values.get("format") != FORMAT or not needed <= values.keys() <= known.keys():
             raise ValueError("it was written by another version of densebench")
         return RunRecord(**values)
     except FileNotFoundError as error:
@@ -228,9 +234,14 @@ def read_checkpoint(path: Path, record: RunRecord) -> dict[str, Any]:
     except Exception as error:  # the restricted unpickler may raise anything on bytes that are no pickle
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PretrainError(f"{path} is damaged ({reason}): delete the run folder and start again") from error
-    if found != (FORMAT, record.recipe_sha256, record.data_fingerprint, record.seed):
+    expected = (FORMAT, present_hash(record.recipe_sha256), record.data_fingerprint, record.seed)
+    if (found[0], present_hash(found[1]), *found[2:]) != expected:
         raise PretrainError(f"{path} belongs to another run than {path.parent / 'run.json'}: delete the folder")
     return state
+
+
+def _start(init: dict[str, str] | None) -> str:
+    return "none" if init is None else f"{init['name']} {init['sha256'][:12]}"
 
 
 def _left_by_start(path: Path) -> bool:

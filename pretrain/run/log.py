@@ -105,6 +105,11 @@ class RunLog:
             if self._writer is not None:
                 self._writer.close()
 
+    def note(self, text: str) -> None:
+        """Show a line that concerns the whole run."""
+        if self._active:
+            self._screen.note(text)
+
     def write(self, line: dict[str, Any]) -> None:
         """Append one line: `step`, `epoch`, `lr`, `scalars`, speeds, memory, `seconds` and `eta_seconds`."""
         if not self._active:
@@ -123,6 +128,8 @@ class RunLog:
 
 
 class _Screen(Protocol):
+    def note(self, text: str) -> None: ...
+
     def show(self, line: dict[str, Any]) -> None: ...
 
     def close(self) -> None: ...
@@ -143,6 +150,9 @@ class _Bar:
         self._task = self._progress.add_task(title, total=planned_steps, completed=first_step, status="")
         self._progress.start()
 
+    def note(self, text: str) -> None:
+        self._progress.console.print(text)
+
     def show(self, line: dict[str, Any]) -> None:
         self._progress.update(self._task, completed=line["step"], status=_status(line))
 
@@ -158,6 +168,9 @@ class _Lines:
         self._title = title
         self._planned = planned_steps
         self._shown = -math.inf
+
+    def note(self, text: str) -> None:
+        self._console.print(text)
 
     def show(self, line: dict[str, Any]) -> None:
         now = time.monotonic()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,7 @@ from leaderboard.base.provenance import code_commit
 from pretrain.data.batches import ImageSource, steps_per_epoch
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
+from pretrain.exported import ExportedBackbone
 from pretrain.method import Method
 from pretrain.parts.losses import effective_rank
 from pretrain.recipes import Recipe
@@ -32,6 +33,7 @@ from pretrain.run.feed import feed
 from pretrain.run.folder import Progress, Run, RunRecord
 from pretrain.run.log import Interval, RunLog, require_tensorboard
 from pretrain.run.processes import Place, joined
+from pretrain.run.start import other_normalisation, read_start
 
 
 def train(
@@ -41,6 +43,7 @@ def train(
     *,
     data_name: str | None = None,
     seed: int = 0,
+    init: Path | Callable[[], Path] | None = None,
     resume: bool = False,
     device: str | None = None,
     workers: int | Literal["auto"] = "auto",
@@ -52,14 +55,16 @@ def train(
 ) -> Path:
     """Pretrain `recipe` on `source` and return the run folder `out` (its files: see `pretrain.run.folder`).
 
-    `seed` decides every random draw; `workers` is the number of loading processes of each training process
-    (`pretrain.run.processes.loader_workers`) and changes no result. Every `log_every` steps a line is logged, and the
-    checkpoint is replaced if it is older than `checkpoint_seconds`. A folder that holds the finished run of the same
-    recipe, data and seed is returned as it is.
+    `seed` decides every random draw. `init` is a folder with an exported backbone to start from in the place of random
+    weights, or makes one (the first process alone calls it). `workers` is the number of loading processes of each
+    training process (`pretrain.run.processes.loader_workers`) and changes no result. Every `log_every` steps a line is
+    logged, and the checkpoint is replaced if it is older than `checkpoint_seconds`. A folder that holds the finished
+    run of the same recipe, data and seed is returned as it is.
 
     Raises:
-        PretrainError: the folder holds another run, or an unfinished one without `resume`, or cannot be written; the
-            batch does not fit the data or the processes; the loss is not finite; an image is damaged.
+        PretrainError: `init` cannot be read or does not fit, or the recipe needs one; the folder holds another run, or
+            an unfinished one without `resume`, or cannot be written; the batch does not fit the data or the processes;
+            the loss is not finite; an image is damaged.
     """
     if tensorboard:
         require_tensorboard()
@@ -67,9 +72,12 @@ def train(
         place = stack.enter_context(joined(device))
         stack.enter_context(torch.random.fork_rng([place.device] if place.device.type == "cuda" else []))
         stack.enter_context(acceleration.applied(place.device))
+        start = read_start(place.on_main(init) if callable(init) else init, recipe)
         torch.manual_seed(seed)
         method = recipe.method.build().train().to(place.device).to(memory_format=torch.channels_last)
-        record = place.on_main(lambda: _record(recipe, source, data_name, method, seed, place))
+        if start is not None:
+            method.start_from(start.tensors)
+        record = place.on_main(lambda: _record(recipe, source, data_name, method, seed, start, place))
         run = Run(out, record)
         stack.callback(run.release)
         if not place.on_main(lambda: run.claim(resume=resume)):
@@ -85,6 +93,8 @@ def train(
         log = stack.enter_context(
             RunLog(run.log, place, title=recipe.name, first_step=step, planned_steps=total, tensorboard=tensorboard)
         )
+        if start is not None and (note := other_normalisation(start, method.plan)) is not None:
+            log.note(note)
         views_of_steps = feed(
             source,
             method.plan,
@@ -164,7 +174,13 @@ def take_step(
 
 
 def _record(
-    recipe: Recipe, source: ImageSource, data_name: str | None, method: Method, seed: int, place: Place
+    recipe: Recipe,
+    source: ImageSource,
+    data_name: str | None,
+    method: Method,
+    seed: int,
+    start: ExportedBackbone | None,
+    place: Place,
 ) -> RunRecord:
     """Everything that the run is a function of.
 
@@ -196,6 +212,7 @@ def _record(
         mean=list(method.plan.mean),
         std=list(method.plan.std),
         code_commit=code_commit(),
+        init=None if start is None else {"name": start.card.name, "sha256": start.card.sha256},
     )
 
 

@@ -83,7 +83,5 @@ def _pixels(sizes: list[int]) -> int:
 def _view_sizes(task: Task, recipe: Recipe) -> list[int]:
     """Sides of the views of a recipe, at the size of the task; they do not depend on the backbone."""
     method = with_everywhere(recipe.method, "backbone", "resnet18")
-    if hasattr(method, "init_from"):
-        method = replace(method, init_from=None)  # the weights to start from change no view
     sized = at_size(task, replace(recipe, method=method), recipe.batch_size)
     return [spec.size for spec in sized.method.build().plan.specs]

@@ -35,6 +35,7 @@ from pretrain.methods.cp2 import (
 )
 from pretrain.nets.architectures import build_backbone
 from pretrain.nets.batchnorm import SplitBatchNorm2d
+from pretrain.nets.resnet import ResNet
 from pretrain.nets.segmentation_heads import ASPPHead, FCNHead
 from pretrain.parts.distributed import inverse
 from pretrain.recipes import CosineSchedule, SGDConfig, override
@@ -319,18 +320,15 @@ def test_heads_have_mmsegmentations_names_and_keep_the_map() -> None:
     torch.testing.assert_close(aspp(x), aspp.bottleneck(torch.cat(parts, 1)))
 
 
-def tiny(**changes: Any) -> Any:
-    """The mini recipe for one epoch on a few images."""
-    recipe = all_recipes()["cp2-quick-mini" if "init_from" in changes else "cp2-mini"]
-    settings = {"method.view_size": 32, "method.queue": 8, "method.channels": 8, "epochs": 1, "batch_size": 4}
-    texts = [f"{key}={value}" for key, value in settings.items()]
-    return override(recipe, texts + [f"method.{key}={value}" for key, value in changes.items()])
-
-
 @pytest.mark.slow
 def test_export_has_the_head_and_quick_tuning_starts_from_it(tmp_path: Path) -> None:
     images = open_images(write_images(tmp_path / "pictures", 8))
-    run = pretrain(tiny(), images, tmp_path / "run", workers=0)
+    settings = {"method.view_size": 32, "method.queue": 8, "method.channels": 8, "epochs": 1, "batch_size": 4}
+    small, tuning = (
+        override(all_recipes()[name], [f"{key}={value}" for key, value in settings.items()])
+        for name in ("cp2-mini", "cp2-quick-mini")
+    )
+    run = pretrain(small, images, tmp_path / "run", workers=0)
     folder = export(run)
     trained = torch.load(run / "checkpoint.pt", weights_only=True)["method"]
     head = load_file(folder / "head.safetensors")
@@ -339,41 +337,22 @@ def test_export_has_the_head_and_quick_tuning_starts_from_it(tmp_path: Path) -> 
     backbone = load_file(folder / "backbone.safetensors")
     assert sorted(backbone) == sorted(build_backbone("resnet18").state_dict())
 
-    recipe = tiny(init_from=folder)
+    with pytest.raises(PretrainError, match="cp2-quick-mini tunes a trained resnet18: name its checkpoint, --init"):
+        pretrain(tuning, images, tmp_path / "tuned", workers=0)
     sha256 = read_card_json((folder / "card.json").read_bytes()).sha256
-    assert recipe.method.init_sha256 == sha256
-    method = recipe.method.build()
-    assert all(torch.equal(value, backbone[key]) for key, value in method.backbone.state_dict().items())
-    assert all(torch.equal(v, backbone[k]) for k, v in method.momentum.backbone.state_dict().items())
-
-    # the folder's name is not part of the recipe, its weights are
-    moved = tmp_path / "moved"
-    folder.rename(moved)
-    assert tiny(init_from=moved).sha256 == recipe.sha256 != tiny().sha256
-    with pytest.raises(PretrainError, match="No such file"):
-        recipe.method.build()
-    tuned = pretrain(tiny(init_from=moved), images, tmp_path / "tuned", workers=0)
+    tuned = pretrain(tuning, images, tmp_path / "tuned", init=folder, workers=0)
     card = read_card_json((export(tuned) / "card.json").read_bytes())
     assert card.pretraining.recipe is not None and f"from backbone {sha256[:12]}" in card.pretraining.recipe
-    # another start in the same run folder is another run
-    other = export(run, tmp_path / "other")
-    data_ = bytearray((other / "backbone.safetensors").read_bytes())
-    data_[-1] ^= 1
-    (other / "backbone.safetensors").write_bytes(data_)
-    with pytest.raises(PretrainError, match=r"not the file that its card\.json describes"):
-        tiny(init_from=other)
-    export(tuned, other)
-    with pytest.raises(PretrainError, match=r"holds another run: recipe \(method.init_from"):
-        pretrain(tiny(init_from=other), images, tmp_path / "tuned", workers=0)
 
 
-def test_a_start_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PretrainError, match=r"name its export folder, method\.init_from="):
-        all_recipes()["cp2-quick-mini"].method.build()
-    with pytest.raises(PretrainError, match="must name a folder that an export or import wrote"):
-        tiny(init_from=tmp_path)
-    with pytest.raises(PretrainError, match="init_sha256"):
-        override(all_recipes()["cp2-mini"], ["method.init_sha256=00"])
+def test_the_dilated_backbone_and_its_copy_start_from_given_weights() -> None:
+    method = CP2(CP2Config(backbone="resnet18", channels=8, queue=8, view_size=32, bn_splits=2))
+    weights = build_backbone("resnet18").state_dict()
+    method.start_from(weights)
+    copies = [m for m in method.modules() if isinstance(m, ResNet)]
+    assert len(copies) == 2
+    for network in copies:
+        assert all(torch.equal(value, weights[key]) for key, value in network.state_dict().items())
 
 
 def test_paper_recipes_have_the_published_settings() -> None:
