@@ -135,10 +135,10 @@ def read_run_protocol(run: Run) -> Protocol:
     Raises:
         BenchError: it is not what was planned, because its file or the checkpoint's card was changed since.
     """
-    from bench.checkpoints import read_card
+    from pretrain.exported import read_card
 
     protocol = load_protocol(str(run.protocol_file or run.protocol))
-    card = read_card(run.checkpoint / "card.json")
+    card = read_card(run.checkpoint)
     if result_key(card.sha256, protocol.sha256, run.dataset.fingerprint, run.seed) != run.key:
         raise BenchError(f"{protocol.config_file} or {run.checkpoint} was changed meanwhile: repeat the command")
     return protocol

@@ -13,8 +13,9 @@ from bench.errors import BenchError
 from bench.jobs import Outcome, Run, fine_tune, run_all
 from bench.protocols import Protocol, builtin_ids, is_outside, load_protocol
 from bench.tracks import Track, find_track
-from leaderboard.records import Card, DatasetReference, Result, read_card_json, result_key
+from leaderboard.records import Card, DatasetReference, Result, result_key
 from leaderboard.store import ResultStore
+from pretrain.exported import read_card
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def plan_submission(
     """
     chosen, seed_list = _choose(track, protocols, seeds)
     folder = import_checkpoint(checkpoint, name=name, work=work, **card_fields)
-    card = read_card_json((folder / "card.json").read_bytes())
+    card = read_card(folder)
     datasets = {protocol.dataset: check(data, protocol.dataset).reference() for protocol in chosen}
     store = ResultStore(work / "results")
     finished = {result.key for result in store if result.status == "finished"}

@@ -137,9 +137,8 @@ def write_exported(
 ) -> Card:
     """Write weights, card and, if there is one, the head into `folder`, which is made; returns the card.
 
-    `facts` are the card's fields; those that follow from the weights (hash, number of parameters, stem, norm, stride
-    style, schema version) are set here. A card never stands beside other weights than its own: the old one goes first,
-    the new one comes last. `where` names the source of the tensors in messages (default: `folder`).
+    `facts` are the card's fields but for those that follow from the weights (see `make_card`). `where` names the source
+    of the tensors in messages (default: `folder`).
 
     Raises:
         PretrainError: the tensors do not fill the architecture or are not finite, or a field is not valid.
@@ -150,14 +149,25 @@ def write_exported(
         _check_finite(head, where or folder)
     data = serialized(tensors)
     card = make_card(facts, hashlib.sha256(data).hexdigest())
+    write_files(folder, data, card, head=serialized(head) if head else None)
+    return card
+
+
+def write_files(folder: Path, data: bytes, card: Card, *, head: bytes | None = None) -> None:
+    """Write weights in safetensors' form, their card and a head into `folder`, which is made.
+
+    A card never stands beside other weights than its own: the old one goes first, the new one comes last.
+
+    Raises:
+        FileError: the folder cannot be written.
+    """
     make_folder(folder)
     for stale in (CARD, HEAD):
         (folder / stale).unlink(missing_ok=True)
     write_atomic(folder / WEIGHTS, data)
-    if head:
-        write_atomic(folder / HEAD, serialized(head))
+    if head is not None:
+        write_atomic(folder / HEAD, head)
     write_atomic(folder / CARD, card.to_json())
-    return card
 
 
 def make_card(facts: Mapping[str, Any], sha256: str) -> Card:

@@ -26,18 +26,17 @@ import torch
 from cyclopts import Parameter, run
 from PIL import Image
 from rich.table import Table
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
 from bench.benchmarks.rounds import in_words, machine, output, start
-from bench.checkpoints import import_checkpoint, read_card
-from bench.checkpoints.inspection import BACKBONE_FILE, CARD_FILE
+from bench.checkpoints import import_checkpoint
 from bench.datasets.check import DATASETS, check
 from bench.datasets.names import VOID
 from bench.errors import BenchError
 from bench.metrics.segmentation import confusion_matrix, segmentation_scores
 from pretrain.data.pictures import open_picture
+from pretrain.exported import read_exported
 from pretrain.nets.resnet import ResNet
 from pretrain.run.processes import joined
 
@@ -176,10 +175,10 @@ def difference(found: Probe, random: list[Probe], seed: int = 0) -> tuple[float,
 def load(checkpoint: str, device: torch.device) -> Loaded:
     """Import a checkpoint as `densebench submit` does, with its proof, into a folder of its own."""
     with tempfile.TemporaryDirectory() as work:
-        folder = import_checkpoint(checkpoint, name="probed", work=Path(work))
-        card = read_card(folder / CARD_FILE)
-        backbone = ResNet(card.architecture)
-        backbone.load_state_dict(load_file(folder / BACKBONE_FILE))
+        exported = read_exported(import_checkpoint(checkpoint, name="probed", work=Path(work)))
+    card, backbone = exported.card, exported.build()
+    if not isinstance(backbone, ResNet):
+        raise BenchError(f"{checkpoint}: the probe reads C4 and C5 of ResNets, not a {card.architecture}")
     if card.color_order != "RGB":
         raise BenchError(f"{checkpoint}: the probe feeds RGB, the backbone expects {card.color_order}")
     mean, std = (torch.tensor(values, device=device) for values in (card.mean, card.std))

@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
-import torch
-import torchvision
 from torch import Tensor
+
+from pretrain.nets.architectures import ARCHITECTURES as TABLE
+from pretrain.nets.architectures import ResNetArchitecture, parameter_count, tensor_shapes
 
 ArchitectureName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 ARCHITECTURES: tuple[ArchitectureName, ...] = get_args(ArchitectureName)
@@ -18,9 +19,8 @@ ARCHITECTURES: tuple[ArchitectureName, ...] = get_args(ArchitectureName)
 _OTHER_DEPTHS = {
     ("basic", (1, 1, 1, 1)): "ResNet-10",
     ("bottleneck", (2, 2, 2, 2)): "ResNet-26",
-    ("bottleneck", (3, 8, 36, 3)): "ResNet-152",
-    ("bottleneck", (3, 24, 36, 3)): "ResNet-200",
-}
+} | {(one.block, one.blocks): one.name for one in TABLE.values() if isinstance(one, ResNetArchitecture)}
+"""Names of depths that a message may give, those that cannot be imported among them; wide ones share theirs."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,9 @@ class Architecture:
 
 @cache
 def architecture(name: ArchitectureName) -> Architecture:
-    """The named backbone, read from torchvision's own model on the meta device (no memory, no initialisation)."""
-    with torch.device("meta"):
-        net = getattr(torchvision.models, name)()
-    del net.fc
-    shapes = {key: tuple(value.shape) for key, value in net.state_dict().items()}
-    block: Literal["basic", "bottleneck"] = "bottleneck" if "layer1.0.conv3.weight" in shapes else "basic"
-    counts = (len(net.layer1), len(net.layer2), len(net.layer3), len(net.layer4))
-    return Architecture(name, block, counts, shapes, sum(p.numel() for p in net.parameters()))
+    """The named backbone."""
+    found = cast(ResNetArchitecture, TABLE[name])
+    return Architecture(name, found.block, found.blocks, tensor_shapes(name), parameter_count(name))
 
 
 @dataclass(frozen=True)

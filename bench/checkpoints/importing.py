@@ -10,7 +10,6 @@ work folder. To rename or correct a card, remove the folder and import again.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import tempfile
@@ -19,34 +18,27 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from bench.checkpoints.architectures import ARCHITECTURES, architecture, optional
-from bench.checkpoints.inspection import BACKBONE_FILE, CARD_FILE, Inspection, read_backbone
+from bench.checkpoints.inspection import Inspection, read_backbone
 from bench.checkpoints.values import convert
 from bench.errors import BenchError
-from leaderboard.base.errors import RecordError
 from leaderboard.base.files import file_sha256
-from leaderboard.base.validation import first_problem
-from leaderboard.records import RANDOM_METHOD, SCHEMA_VERSION, Card, Pretraining, Source, read_card_json
-from pretrain.nets.architectures import build_backbone
+from leaderboard.records import RANDOM_METHOD, Card, Pretraining, Source
+from pretrain.errors import PretrainError
+from pretrain.exported import CARD, WEIGHTS, make_card, read_card, read_exported, serialized, write_files
 
 Triple = tuple[float, float, float]
 _RANDOM = re.compile(r"random:([^:]*)(?::(\d+))?")
 _DEFAULTS: dict[str, Any] = {
-    "schema_version": SCHEMA_VERSION,
-    "stem": "7x7",
-    "stride_style": "pytorch",
-    "norm": "BN",
     "color_order": "RGB",
     "mean": (0.485, 0.456, 0.406),
     "std": (0.229, 0.224, 0.225),
     "license": None,
     "code_commit": None,
 }
-"""torchvision's ResNets and their input, where nothing else is declared."""
+"""The input of torchvision's networks, where nothing else is declared."""
 
 
 def import_checkpoint(
@@ -105,19 +97,17 @@ def import_checkpoint(
     own_card = _own_card(inspection)
     if own_card is not None:
         data = inspection.path.read_bytes()
-        card = _card(own_card.model_dump() | {"name": name} | said)
+        card = _card(own_card.model_dump() | {"name": name} | said, data)
     else:
-        data = _serialise(inspection, source)
-        base = _DEFAULTS | {
+        data = serialized(_converted(inspection, source))
+        facts = _DEFAULTS | {
             "name": name,
             "method": name,
             "architecture": inspection.architecture,
-            "parameters": inspection.parameters,
-            "sha256": hashlib.sha256(data).hexdigest(),
             "pretraining": Pretraining.known(),
             "source": _source(inspection),
         }
-        card = _card(base | said)
+        card = _card(facts | said, data)
     return _store(work, data, card, source)
 
 
@@ -135,25 +125,20 @@ def random_backbone(architecture_name: str, *, seed: int, name: str, work: Path)
     expected = architecture(architecture_name)
     generator = torch.Generator().manual_seed(seed)
     tensors = {key: _initial(key, shape, generator) for key, shape in expected.shapes.items()}
-    data = save(dict(sorted(tensors.items())), metadata={"format": "pt"})
-    sha256 = hashlib.sha256(data).hexdigest()
-    card = _card(
-        _DEFAULTS
-        | {
-            "name": name,
-            "method": RANDOM_METHOD,
-            "architecture": expected.name,
-            "parameters": expected.parameters,
-            "sha256": sha256,
-            "pretraining": Pretraining.known(data="none", epochs=0, image_views=0, seed=seed, labels="none"),
-            "source": Source(
-                format="random initialisation",
-                file=f"random:{architecture_name}:{seed}",
-                sha256=sha256,
-                key_prefix="",
-            ),
-        }
-    )
+    data = serialized(tensors)
+    facts = _DEFAULTS | {
+        "name": name,
+        "method": RANDOM_METHOD,
+        "architecture": expected.name,
+        "pretraining": Pretraining.known(data="none", epochs=0, image_views=0, seed=seed, labels="none"),
+        "source": Source(
+            format="random initialisation",
+            file=f"random:{architecture_name}:{seed}",
+            sha256=hashlib.sha256(data).hexdigest(),
+            key_prefix="",
+        ),
+    }
+    card = _card(facts, data)
     return _store(work, data, card, tensors)
 
 
@@ -166,15 +151,14 @@ def _initial(key: str, shape: tuple[int, ...], generator: torch.Generator) -> Te
     return torch.ones(shape) if key.endswith((".weight", ".running_var")) else torch.zeros(shape)
 
 
-def _serialise(inspection: Inspection, source: Mapping[str, Tensor]) -> bytes:
-    """The converted tensors as safetensors: sorted, no dates, so equal weights give equal bytes."""
-    tensors = {
+def _converted(inspection: Inspection, source: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's tensors by name, in the exported form."""
+    return {
         row.name: convert(row.name, source[row.name])
         if row.status == "filled"
         else torch.zeros(row.shape, dtype=torch.int64)  # a BN counter that the file lacks
         for row in inspection.rows
     }
-    return save(dict(sorted(tensors.items())), metadata={"format": "pt"})
 
 
 def _source(inspection: Inspection) -> Source:
@@ -189,18 +173,19 @@ def _source(inspection: Inspection) -> Source:
 
 def _own_card(inspection: Inspection) -> Card | None:
     """The card beside a `backbone.safetensors`; its claims about the file are checked."""
-    file = inspection.path.parent / CARD_FILE
-    if inspection.path.name != BACKBONE_FILE or not file.is_file():
+    folder = inspection.path.parent
+    file = folder / CARD
+    if inspection.path.name != WEIGHTS or not file.is_file():
         return None
-    card = read_card(file)
+    card = read_card(folder)
     if card.sha256 != inspection.sha256:
         raise BenchError(
-            f"{file}: says that the weights have the SHA-256 {card.sha256[:12]}..., but {BACKBONE_FILE} has "
+            f"{file}: says that the weights have the SHA-256 {card.sha256[:12]}..., but {WEIGHTS} has "
             f"{inspection.sha256[:12]}...: one of the two was changed; export again"
         )
     if (card.architecture, card.parameters) != (inspection.architecture, inspection.parameters):
         raise BenchError(
-            f"{file}: says {card.architecture} with {card.parameters} parameters, but {BACKBONE_FILE} holds "
+            f"{file}: says {card.architecture} with {card.parameters} parameters, but {WEIGHTS} holds "
             f"{inspection.architecture} with {inspection.parameters}; correct the card or export again"
         )
     foreign = [row.name for row in inspection.rows if row.dtype not in ("float32", "int64", None)]
@@ -210,36 +195,20 @@ def _own_card(inspection: Inspection) -> Card | None:
         raise BenchError(
             f"{inspection.path}: has a card but is no hand-off file (prefix {inspection.prefix!r}, "
             f"{extra} extra tensors, {len(foreign)} absent or not float32); "
-            f"remove {CARD_FILE} to import it as a foreign file"
+            f"remove {CARD} to import it as a foreign file"
         )
     return card
 
 
-def read_card(file: Path) -> Card:
-    """Read and validate a `card.json`.
-
-    Raises:
-        BenchError: the file is missing or not a valid card.
-    """
-    try:
-        return read_card_json(file.read_bytes())
-    except OSError as error:
-        raise BenchError(f"{file}: cannot be read ({error.strerror})") from error
-    except RecordError as error:
-        raise BenchError(f"{file}: not a valid card: {error}") from error
-
-
-def _card(fields: Mapping[str, Any]) -> Card:
+def _card(facts: Mapping[str, Any], data: bytes) -> Card:
+    """The card of the weights in `data`."""
     for key in ("mean", "std"):
-        triple = fields.get(key, ())
+        triple = facts[key]
         if not all(0 <= value <= 1 and (value or key == "mean") for value in triple):
             raise BenchError(
-                f"{key} is {triple}: give figures for pixel values in [0, 1]; divide those for 0-255 by 255"
+                f"{key} is {triple}: give values for pixel values in [0, 1]; divide those for 0-255 by 255"
             )
-    try:
-        return Card.model_validate(fields)
-    except ValidationError as error:
-        raise BenchError(f"the card is not valid: {first_problem(error)}") from error
+    return make_card(facts, hashlib.sha256(data).hexdigest())
 
 
 def _store(work: Path, data: bytes, card: Card, source: Mapping[str, Tensor]) -> Path:
@@ -255,9 +224,8 @@ def _store(work: Path, data: bytes, card: Card, source: Mapping[str, Tensor]) ->
     except OSError as error:
         raise BenchError(f"{checkpoints}: cannot be written ({error.strerror}); choose another --work") from error
     try:
-        _write(fresh / BACKBONE_FILE, data)
-        _write(fresh / CARD_FILE, card.to_json().encode())
-        _prove(fresh / BACKBONE_FILE, card, source)
+        write_files(fresh, data, card)
+        _prove(fresh, card, source)
         fresh.chmod(0o755)  # mkdtemp makes it private
         fresh.rename(folder)
     except OSError as error:
@@ -269,16 +237,9 @@ def _store(work: Path, data: bytes, card: Card, source: Mapping[str, Tensor]) ->
     return folder
 
 
-def _write(file: Path, data: bytes) -> None:
-    with file.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
 def _refuse_taken_name(checkpoints: Path, folder: Path, card: Card) -> None:
-    for file in sorted(checkpoints.glob(f"[!.]*/{CARD_FILE}")):
-        if file.parent != folder and read_card(file).name == card.name:
+    for file in sorted(checkpoints.glob(f"[!.]*/{CARD}")):
+        if file.parent != folder and read_card(file.parent).name == card.name:
             raise BenchError(
                 f"the name {card.name!r} already stands for other weights in {file.parent}; choose another name, or "
                 "remove that folder if it is out of date"
@@ -286,9 +247,9 @@ def _refuse_taken_name(checkpoints: Path, folder: Path, card: Card) -> None:
 
 
 def _reuse(folder: Path, card: Card) -> Path:
-    there = read_card(folder / CARD_FILE)
-    if file_sha256(folder / BACKBONE_FILE) != card.sha256:
-        raise BenchError(f"{folder / BACKBONE_FILE}: was changed after its import; remove the folder and import again")
+    there = read_card(folder)
+    if file_sha256(folder / WEIGHTS) != card.sha256:
+        raise BenchError(f"{folder / WEIGHTS}: was changed after its import; remove the folder and import again")
     old, new = there.model_dump(exclude={"source"}), card.model_dump(exclude={"source"})
     different = [f"{key} is {old[key]!r} there and {new[key]!r} now" for key in new if old[key] != new[key]]
     if different:
@@ -299,24 +260,18 @@ def _reuse(folder: Path, card: Card) -> Path:
     return folder
 
 
-def _prove(file: Path, card: Card, source: Mapping[str, Tensor]) -> None:
-    """Read the file again: equal to the source bit for bit, complete, and loadable into a new network."""
-    written = load_file(file)
-    expected = architecture(card.architecture).shapes
-    with torch.random.fork_rng(devices=[]):  # its initialisation must not move the caller's random state
-        net = build_backbone(card.architecture)
+def _prove(folder: Path, card: Card, source: Mapping[str, Tensor]) -> None:
+    """Read the files again: equal to the source bit for bit, complete, and loadable into a new network."""
     try:
-        net.load_state_dict(written, strict=True)
-    except RuntimeError as error:
-        raise BenchError(f"{file}: the proof failed: a new {card.architecture} does not load it ({error})") from error
-    loaded = net.state_dict()
-    for name in expected:
+        written = read_exported(folder)
+        loaded = written.build().state_dict()
+    except PretrainError as error:
+        raise BenchError(f"the proof failed: {error}; is the disk full or faulty?") from error
+    for name in architecture(card.architecture).shapes:
         wanted = convert(name, source[name]) if name in source else torch.zeros((), dtype=torch.int64)
-        for where, tensor in (("file", written.get(name)), ("network", loaded.get(name))):
-            if tensor is None or not same_bits(tensor, wanted):
-                raise BenchError(f"{file}: the proof failed: `{name}` in the new {where} differs from the source")
-    if file_sha256(file) != card.sha256:
-        raise BenchError(f"{file}: the proof failed: its SHA-256 is not the card's; is the disk full or faulty?")
+        for where, tensor in (("file", written.tensors[name]), ("network", loaded[name])):
+            if not same_bits(tensor, wanted):
+                raise BenchError(f"{folder}: the proof failed: `{name}` in the new {where} differs from the source")
 
 
 def same_bits(first: Tensor, second: Tensor) -> bool:

@@ -23,9 +23,7 @@ from bench.checkpoints.mismatch import explain, foreign, summarise
 from bench.checkpoints.values import check_values
 from bench.errors import BenchError
 from leaderboard.base.files import file_sha256
-
-BACKBONE_FILE = "backbone.safetensors"
-CARD_FILE = "card.json"
+from pretrain.exported import WEIGHTS
 
 Status = Literal["filled", "absent, not needed", "missing", "wrong shape"]
 
@@ -98,9 +96,9 @@ def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection,
     """As `inspect_checkpoint`, and the file's own tensors (unconverted) by torchvision name, filled rows only."""
     path = Path(path)
     if path.is_dir():
-        if not (path / BACKBONE_FILE).is_file():
-            raise BenchError(f"{path}: a folder without {BACKBONE_FILE}; give a file or what `densebench export` wrote")
-        path = path / BACKBONE_FILE
+        if not (path / WEIGHTS).is_file():
+            raise BenchError(f"{path}: a folder without {WEIGHTS}; give a file or what `densebench export` wrote")
+        path = path / WEIGHTS
     container = read_container(path)
     candidates = find_candidates(container.leaves)
     if not candidates:

@@ -3,50 +3,20 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from bench.checkpoints import read_card
+from bench.checkpoints.architectures import ARCHITECTURES
 from bench.errors import BenchError
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.protocols import Protocol
 from leaderboard.records import Card
-
-STAGE_CHANNELS = {
-    "resnet18": (64, 128, 256, 512),
-    "resnet34": (64, 128, 256, 512),
-    "resnet50": (256, 512, 1024, 2048),
-    "resnet101": (256, 512, 1024, 2048),
-}
-"""Channels of C2 to C5."""
-
-
-def read_checkpoint(folder: Path) -> tuple[Card, dict[str, Tensor]]:
-    """Card and tensors of a hand-off folder (`card.json`, `backbone.safetensors`).
-
-    Raises:
-        BenchError: a file is missing, damaged or not the card's.
-    """
-    file = folder / "backbone.safetensors"
-    card = read_card(folder / "card.json")
-    try:
-        data = file.read_bytes()
-        tensors = safetensors.torch.load(data)
-    except OSError as error:
-        raise BenchError(f"{file}: cannot be read ({error.strerror}); import the checkpoint again") from error
-    except safetensors.SafetensorError as error:
-        raise BenchError(f"{file} is damaged ({error}); import the checkpoint again") from error
-    if hashlib.sha256(data).hexdigest() != card.sha256:
-        raise BenchError(f"{file} is not the file that its card describes; import the checkpoint again")
-    return card, tensors
+from pretrain.nets.architectures import find_architecture
 
 
 def slots(card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
@@ -55,12 +25,12 @@ def slots(card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
     Raises:
         BenchError: the card is not that of a ResNet.
     """
-    if card.architecture not in STAGE_CHANNELS:
+    if card.architecture not in ARCHITECTURES:
         raise BenchError(
             f"{card.name} is a {card.architecture}, but the transfer protocols read ResNets; "
-            f"submit one of {', '.join(STAGE_CHANNELS)}"
+            f"submit one of {', '.join(ARCHITECTURES)}"
         )
-    channels = STAGE_CHANNELS[card.architecture]
+    channels = find_architecture(card.architecture).channels
     return {
         "card:depth": int(card.architecture.removeprefix("resnet")),
         "card:stage_channels": list(channels),

@@ -27,12 +27,13 @@ from torch import Tensor, nn
 
 from bench.environment import describe_environment
 from bench.errors import BenchError
-from bench.openmmlab.build import build_model, read_checkpoint, resolve
+from bench.openmmlab.build import build_model, resolve
 from bench.openmmlab.precision import use_bf16
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.protocols import Protocol
 from leaderboard.base.files import make_folder, write_atomic
 from leaderboard.records import SCHEMA_VERSION, Card, DatasetReference, Result, TrainingReport, result_key
+from pretrain.exported import read_exported
 from pretrain.run.memory import peak_memory_mib
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def run_transfer(
     from bench.openmmlab.hooks import DivergedError, GuardHook, ProgressHook, Record, RecordHook
 
     clock = _Clock()
-    card, tensors = read_checkpoint(checkpoint)
+    backbone = read_exported(checkpoint)
+    card, tensors = backbone.card, dict(backbone.tensors)
     config = _config(protocol, card, data_root, folder)
     model = build_model(config, tensors, seed)
     record = Record()
@@ -112,7 +114,8 @@ def evaluate_stored(protocol: Protocol, checkpoint: Path, data_root: Path, run: 
         BenchError: the weights are missing, damaged or of another protocol.
     """
     prepare_openmmlab()
-    card, tensors = read_checkpoint(checkpoint)
+    backbone = read_exported(checkpoint)
+    card, tensors = backbone.card, dict(backbone.tensors)
     config = _config(protocol, card, data_root, folder)
     model = build_model(config, tensors, seed=0)
     load_weights(model, run / WEIGHTS)

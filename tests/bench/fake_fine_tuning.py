@@ -3,10 +3,10 @@
 import time
 from datetime import UTC, datetime
 
-from bench.checkpoints import read_card
 from bench.jobs import Run, read_run_protocol
 from leaderboard.records import Environment, Result, TrainingReport
 from leaderboard.store import ResultStore
+from pretrain.exported import read_card
 
 
 def instant(run: Run, threads: int) -> None:
@@ -34,7 +34,7 @@ def fake(run: Run, threads: int, *, seconds: float) -> None:
     result = Result(
         schema_version=2,
         key=run.key,
-        card=read_card(run.checkpoint / "card.json"),
+        card=read_card(run.checkpoint),
         protocol=protocol,
         dataset=run.dataset,
         seed=run.seed,

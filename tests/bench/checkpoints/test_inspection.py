@@ -214,7 +214,7 @@ def test_stem_of_other_channels(save: Save, resnet18_state: StateDict, channels:
         (BasicBlock, [1, 1, 1, 1], "ResNet-10"),
         (BasicBlock, [2, 3, 2, 2], r"basic blocks \(2, 3, 2, 2\)"),
         (Bottleneck, [2, 2, 2, 2], "ResNet-26"),
-        (Bottleneck, [3, 8, 36, 3], "wrong depth: .*this is ResNet-152"),
+        (Bottleneck, [3, 8, 36, 3], "wrong depth: .*this is resnet152"),
     ],
 )
 def test_wrong_depth(save: Save, block: type, depth: list[int], words: str) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.checkpoints import random_backbone, read_card
+from bench.checkpoints import random_backbone
 from bench.protocols import Protocol, TrainingPlan, hash_config, load_protocol
 from leaderboard.records import Card, DatasetReference
+from pretrain.exported import read_card
 
 IDS = ("mini_voc_det_frcnn_fpn", "mini_voc_seg_fcn", "mini_coco_mrcnn_fpn", "mini_city_seg_fcn")
 SEGMENTATION = ("mini_voc_seg_fcn", "mini_city_seg_fcn")
@@ -52,6 +53,6 @@ def checkpoint(work: Path, architecture: str = "resnet18", seed: int = 0, **fiel
     """A random backbone's folder; `fields` change its card."""
     folder = random_backbone(architecture, seed=seed, name=f"random-{architecture}-{seed}", work=work)
     if fields:
-        card = Card.model_validate(read_card(folder / "card.json").model_dump() | fields)
+        card = Card.model_validate(read_card(folder).model_dump() | fields)
         (folder / "card.json").write_text(card.to_json())
     return folder
