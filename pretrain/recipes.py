@@ -10,6 +10,8 @@ from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal, Protocol, get_type_hints
 
+from torch import nn
+
 from pretrain.errors import PretrainError
 from pretrain.method import Method
 from pretrain.optim.optimizers import AdamWConfig, LARSConfig, OptimizerConfig, SGDConfig

@@ -17,11 +17,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import dijkstra
-from skimage.color import rgb2lab
-from skimage.filters import threshold_otsu
-from skimage.segmentation import felzenszwalb
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset
@@ -65,6 +60,8 @@ class Felzenszwalb:
 
     def __call__(self, image: Tensor) -> npt.NDArray[np.integer[Any]]:
         """Labels (H, W), at most LABELS of them: the regions beyond the 255 largest are one."""
+        from skimage.segmentation import felzenszwalb  # slow to import, and listing methods needs none of it
+
         pixels = image.permute(1, 2, 0).numpy()
         labels = felzenszwalb(pixels, scale=self.scale, sigma=self.sigma, min_size=self.min_size, channel_axis=-1)
         rank = np.argsort(np.argsort(-np.bincount(labels.ravel()), kind="stable"), kind="stable")
@@ -97,6 +94,11 @@ class Saliency:
 
     def __call__(self, image: Tensor) -> npt.NDArray[np.integer[Any]]:
         """Labels (`side`, `side`)."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import dijkstra
+        from skimage.color import rgb2lab
+        from skimage.filters import threshold_otsu
+
         small = interpolate(image[None] / 255, size=(self.side, self.side), mode="bilinear", antialias=True)[0]
         lab = rgb2lab(small.clamp(0, 1).permute(1, 2, 0).numpy())
         node = np.arange(self.side**2).reshape(self.side, self.side)

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pretrain.data.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale, Solarize
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
-from pretrain.nets.architectures import Backbone, build_backbone
+from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
-from pretrain.nets.resnet import zero_init_residual
 from pretrain.parts.losses import embedding_std, matching, unit
 from pretrain.parts.momentum import Momentum, MomentumSchedule, momentum_at
 from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig, small_recipe
@@ -53,9 +52,9 @@ class BYOLConfig:
     zero_init_residual: bool = False
     """Start residual blocks as identities; the code's README calls it more stable and neutral for a ResNet-50."""
 
-    def build(self) -> BYOL:
-        """The freshly initialised method."""
-        return BYOL(self)
+    def build(self, backbone: nn.Module | None = None) -> BYOL:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return BYOL(self, backbone)
 
 
 def byol_views(config: BYOLConfig) -> ViewPlan:
@@ -113,14 +112,14 @@ class BYOL(Method):
         ),
     )
 
-    def __init__(self, config: BYOLConfig) -> None:
+    def __init__(self, config: BYOLConfig, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         self.plan = byol_views(config)
-        self.backbone: Backbone = synchronised(build_backbone(config.backbone))
-        if config.zero_init_residual:
-            zero_init_residual(self.backbone)
-        width, hidden, dim = self.backbone.width, config.hidden, config.dim
+        self.backbone = synchronised(
+            backbone_for(config.backbone, backbone, zero_init_residual=config.zero_init_residual)
+        )
+        width, hidden, dim = width_of(self.backbone), config.hidden, config.dim
         self.projector = synchronised(norm_head(width, hidden, dim, bias=True, last_bias=config.last_bias))
         self.predictor = synchronised(norm_head(dim, hidden, dim, bias=True, last_bias=config.last_bias))
         self.momentum = Momentum(backbone=self.backbone, projector=self.projector)
@@ -171,9 +170,9 @@ class BYOLSGDConfig(BYOLConfig):
     momentum: float = 0.99
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
-    def build(self) -> BYOLSGD:
-        """The freshly initialised method."""
-        return BYOLSGD(self)
+    def build(self, backbone: nn.Module | None = None) -> BYOLSGD:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return BYOLSGD(self, backbone)
 
 
 class BYOLSGD(BYOL):

@@ -26,6 +26,7 @@ from pretrain.methods.moco import (
     shuffled,
     unshuffled,
 )
+from pretrain.nets.architectures import width_of
 from pretrain.nets.heads import dense_head
 from pretrain.parts.distributed import gather
 from pretrain.parts.losses import embedding_std, full_precision, info_nce, unit
@@ -47,9 +48,9 @@ class DenseCLConfig(MoCoConfig):
     """What Q2 receives of a key: the mean over its cells, or one cell, each in its turn. With a handful of cells the
     mean is told from any single cell by what averages out, so that the dense task is solved without looking."""
 
-    def build(self) -> DenseCL:
-        """The freshly initialised method."""
-        return DenseCL(self)
+    def build(self, backbone: nn.Module | None = None) -> DenseCL:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return DenseCL(self, backbone)
 
 
 class DenseCL(MoCo):
@@ -85,9 +86,9 @@ class DenseCL(MoCo):
     )
     config: DenseCLConfig
 
-    def __init__(self, config: DenseCLConfig) -> None:
-        super().__init__(config)
-        self.dense_head: nn.Module = dense_head(self.backbone.width, config.hidden, config.dim)
+    def __init__(self, config: DenseCLConfig, backbone: nn.Module | None = None) -> None:
+        super().__init__(config, backbone)
+        self.dense_head: nn.Module = dense_head(width_of(self.backbone), config.hidden, config.dim)
         self.momentum.add(dense_head=self.dense_head)
         self.dense_queue = Queue(config.queue, config.dim)
         self._dense_keys: Tensor | None = None

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pretrain.data.augment import moco_v2_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
-from pretrain.nets.architectures import build_backbone
+from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
 from pretrain.parts.distributed import mean_where
@@ -49,9 +49,9 @@ class DenseSiamConfig:
     crop_scale: tuple[float, float] = (0.2, 1.0)
     blur_sigma: tuple[float, float] = (0.1, 2.0)
 
-    def build(self) -> DenseSiam:
-        """The freshly initialised method."""
-        return DenseSiam(self)
+    def build(self, backbone: nn.Module | None = None) -> DenseSiam:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return DenseSiam(self, backbone)
 
 
 def densesiam_views(config: DenseSiamConfig) -> ViewPlan:
@@ -102,14 +102,13 @@ class DenseSiam(Method):
         ),
     )
 
-    def __init__(self, config: DenseSiamConfig) -> None:
+    def __init__(self, config: DenseSiamConfig, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         self.plan = densesiam_views(config)
         dim, hidden, regions = config.dim, config.predictor_hidden, config.region_dim
-        backbone = synchronised(build_backbone(config.backbone))
-        width = backbone.width
-        self.backbone: nn.Module = backbone
+        self.backbone = synchronised(backbone_for(config.backbone, backbone))
+        width = width_of(self.backbone)
         self.projector = synchronised(norm_head(width, dim, dim, dim, last_norm="plain"))
         self.predictor = synchronised(norm_head(dim, hidden, dim, last_bias=True))
         self.dense_projector = synchronised(norm_head(width, dim, dim, dim, last_norm="plain", dense=True))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pretrain.data.batches import ImageSource
@@ -39,9 +39,9 @@ class DetConConfig(BYOLConfig):
     mask_side: int = 64
     """Side of a stored label map in pixels."""
 
-    def build(self) -> DetCon:
-        """The freshly initialised method."""
-        return DetCon(self)
+    def build(self, backbone: nn.Module | None = None) -> DetCon:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return DetCon(self, backbone)
 
 
 class DetCon(BYOL):
@@ -77,8 +77,8 @@ class DetCon(BYOL):
     )
     config: DetConConfig
 
-    def __init__(self, config: DetConConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: DetConConfig, backbone: nn.Module | None = None) -> None:
+        super().__init__(config, backbone)
         self.masks: Masks | None = None
 
     def prepare(self, source: ImageSource, folder: Path) -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from pretrain.data.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale, Solarize
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
-from pretrain.nets.architectures import build_backbone
+from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.vit import VisionTransformer
 from pretrain.parts.distributed import gather
@@ -63,9 +63,9 @@ class DINOConfig:
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     """Range of the blur's standard deviation in pixels of the view."""
 
-    def build(self) -> DINO:
-        """The freshly initialised method."""
-        return DINO(self)
+    def build(self, backbone: nn.Module | None = None) -> DINO:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return DINO(self, backbone)
 
 
 def dino_views(config: DINOConfig) -> ViewPlan:
@@ -108,12 +108,12 @@ class DINO(Method):
         ),
     )
 
-    def __init__(self, config: DINOConfig) -> None:
+    def __init__(self, config: DINOConfig, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         self.plan = dino_views(config)
-        self.student_backbone = synchronised(build_backbone(config.backbone))
-        self.student_head = synchronised(DINOHead(self.student_backbone.width, config))
+        self.student_backbone = synchronised(backbone_for(config.backbone, backbone))
+        self.student_head = synchronised(DINOHead(width_of(self.student_backbone), config))
         self.teacher = Momentum(backbone=self.student_backbone, head=self.student_head)
         self.backbone = self.teacher.backbone
         self.centre: Tensor

@@ -21,6 +21,7 @@ from pretrain.methods.byol import BYOL, BYOLConfig
 from pretrain.methods.byol import MINI as BYOL_MINI
 from pretrain.methods.moco import MINI as MOCO_MINI
 from pretrain.methods.moco import PAPER_COSINE, PAPER_SGD, MoCo, MoCoConfig, shuffled, unshuffled
+from pretrain.nets.architectures import width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
 from pretrain.parts.distributed import mean_where
@@ -52,9 +53,9 @@ class LCLossConfig:
         """Architecture of the base's backbone."""
         return self.base.backbone
 
-    def build(self) -> LCLoss:
-        """The freshly initialised method."""
-        return LCLoss(self)
+    def build(self, backbone: nn.Module | None = None) -> LCLoss:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return LCLoss(self, backbone)
 
 
 class LCLoss(Addition[BYOL | MoCo]):
@@ -91,12 +92,12 @@ class LCLoss(Addition[BYOL | MoCo]):
         ),
     )
 
-    def __init__(self, config: LCLossConfig) -> None:
-        base = config.base.build()
+    def __init__(self, config: LCLossConfig, backbone: nn.Module | None = None) -> None:
+        base = config.base.build(backbone)
         super().__init__(base)
         self.config = config
         self.info = replace(type(self).info, name=f"{base.info.name} + LC-loss")  # type: ignore[misc]
-        width: int = base.backbone.width
+        width = width_of(base.backbone)
         self.local_head = synchronised(
             norm_head(width, config.local_hidden, config.local_dim, last_bias=True, dense=True)
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pretrain.errors import PretrainError
 from pretrain.method import MethodInfo
@@ -33,9 +33,9 @@ class MoCHiConfig(MoCoConfig):
     warmup: float = 0.05
     """Share of all steps before mixing starts: 10 of 200 epochs."""
 
-    def build(self) -> MoCHi:
-        """The freshly initialised method."""
-        return MoCHi(self)
+    def build(self, backbone: nn.Module | None = None) -> MoCHi:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return MoCHi(self, backbone)
 
 
 class MoCHi(MoCo):
@@ -69,8 +69,8 @@ class MoCHi(MoCo):
     )
     config: MoCHiConfig
 
-    def __init__(self, config: MoCHiConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: MoCHiConfig, backbone: nn.Module | None = None) -> None:
+        super().__init__(config, backbone)
         if not 1 <= config.hardest <= config.queue:
             raise PretrainError(
                 f"the {config.hardest} hardest negatives must be at least 1 and at most the queue of {config.queue}; "

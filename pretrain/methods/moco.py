@@ -17,7 +17,7 @@ from pretrain.data.augment import MOCO_V1_COLOUR, moco_v2_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.errors import PretrainError
 from pretrain.method import Method, MethodInfo
-from pretrain.nets.architectures import Backbone, build_backbone
+from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.heads import init_openselfsup, mlp_head
 from pretrain.parts.distributed import batch_permutation, gather, inverse, reorder, world_size
 from pretrain.parts.losses import InfoNCE, embedding_std, info_nce, unit
@@ -52,9 +52,9 @@ class MoCoConfig:
     """Parts of the global batch with batch norm of their own, the devices of the paper; at least one a process."""
     init: Literal["torchvision", "openselfsup"] = "torchvision"
 
-    def build(self) -> MoCo:
-        """The freshly initialised method."""
-        return MoCo(self)
+    def build(self, backbone: nn.Module | None = None) -> MoCo:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return MoCo(self, backbone)
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class MoCoV1Config(MoCoConfig):
     temperature: float = 0.07
     augmentation: Literal["v1", "v2"] = "v1"
 
-    def build(self) -> MoCoV1:
-        """The freshly initialised method."""
-        return MoCoV1(self)
+    def build(self, backbone: nn.Module | None = None) -> MoCoV1:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return MoCoV1(self, backbone)
 
 
 def moco_views(config: MoCoConfig) -> ViewPlan:
@@ -106,18 +106,18 @@ class MoCo(Method):
         uncertain=("the blur is a Gaussian, where the code calls Pillow, which approximates one by box filters",),
     )
 
-    def __init__(self, config: MoCoConfig) -> None:
+    def __init__(self, config: MoCoConfig, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         self.plan = moco_views(config)
         self.bn_splits = splits_per_process(config.bn_splits)
-        self.backbone: Backbone = build_backbone(config.backbone, bn_splits=self.bn_splits)
-        width = self.backbone.width
+        self.backbone = backbone_for(config.backbone, backbone, bn_splits=self.bn_splits)
+        width = width_of(self.backbone)
         self.head: nn.Module = (
             nn.Linear(width, config.dim) if config.head == "linear" else mlp_head(width, config.hidden, config.dim)
         )
         if config.init == "openselfsup":
-            init_openselfsup(self.backbone, self.head)
+            init_openselfsup(self.backbone if backbone is None else None, self.head)
         self.momentum = Momentum(backbone=self.backbone, head=self.head)
         self.queue = Queue(config.queue, config.dim)
         self.seed = int(torch.randint(2**31, ()))

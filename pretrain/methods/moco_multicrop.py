@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pretrain.data.augment import ColourOp, moco_v2_colour
-from pretrain.data.autoaugment import AutoAugment, Either
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import MethodInfo
 from pretrain.methods.moco import COCO_SGD, PAPER_COSINE, MoCo, MoCoConfig, shuffled, unshuffled
+from pretrain.nets.architectures import width_of
 from pretrain.parts.distributed import gather
 from pretrain.parts.losses import embedding_std, info_nce, unit
 from pretrain.parts.queues import Queue, nearest
@@ -48,9 +48,9 @@ class MoCoMultiCropConfig(MoCoConfig):
     neighbour_warmup: float = 0.025
     """Share of all steps before that loss counts: 5 of 200 epochs. The second queue starts with random vectors."""
 
-    def build(self) -> MoCoMultiCrop:
-        """The freshly initialised method."""
-        return MoCoMultiCrop(self)
+    def build(self, backbone: nn.Module | None = None) -> MoCoMultiCrop:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return MoCoMultiCrop(self, backbone)
 
 
 def multi_crop_views(config: MoCoMultiCropConfig) -> ViewPlan:
@@ -58,6 +58,8 @@ def multi_crop_views(config: MoCoMultiCropConfig) -> ViewPlan:
     mild = moco_v2_colour(config.blur_sigma)
     strong: tuple[ColourOp, ...] = mild
     if config.autoaugment:
+        from pretrain.data.autoaugment import AutoAugment, Either  # needs torchvision, which takes seconds to import
+
         strong = (Either((AutoAugment(),), mild, config.autoaugment),)
     large = ViewSpec("query", size=config.view_size, scale=config.crop_scale, flip=0.5, colour=strong)
     small = ViewSpec(
@@ -104,10 +106,10 @@ class MoCoMultiCrop(MoCo):
     )
     config: MoCoMultiCropConfig
 
-    def __init__(self, config: MoCoMultiCropConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: MoCoMultiCropConfig, backbone: nn.Module | None = None) -> None:
+        super().__init__(config, backbone)
         self.plan = multi_crop_views(config)
-        self.feature_queue = Queue(config.queue, self.backbone.width) if config.neighbour_weight else None
+        self.feature_queue = Queue(config.queue, width_of(self.backbone)) if config.neighbour_weight else None
         self.pulling = config.neighbour_warmup == 0
         """Whether the neighbours' loss counts in the next step."""
         self._key_features: Tensor | None = None

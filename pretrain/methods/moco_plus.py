@@ -17,7 +17,7 @@ from pretrain.data.augment import moco_v2_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
 from pretrain.methods.moco import MoCo
-from pretrain.nets.architectures import build_backbone
+from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
 from pretrain.parts.distributed import gather
@@ -48,18 +48,18 @@ class MoCoPlusConfig:
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     """Range of the blur's standard deviation in pixels of the view."""
 
-    def build(self) -> MoCoPlus:
-        """The freshly initialised method."""
-        return MoCoPlus(self)
+    def build(self, backbone: nn.Module | None = None) -> MoCoPlus:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return MoCoPlus(self, backbone)
 
 
 @dataclass(frozen=True)
 class SMoCoPlusConfig(MoCoPlusConfig):
     """S-MoCo v2+ as published: the settings of MoCo v2+."""
 
-    def build(self) -> SMoCoPlus:
-        """The freshly initialised method."""
-        return SMoCoPlus(self)
+    def build(self, backbone: nn.Module | None = None) -> SMoCoPlus:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return SMoCoPlus(self, backbone)
 
 
 class MoCoPlus(Method):
@@ -92,16 +92,15 @@ class MoCoPlus(Method):
         ),
     )
 
-    def __init__(self, config: MoCoPlusConfig) -> None:
+    def __init__(self, config: MoCoPlusConfig, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         query = ViewSpec(
             "first", size=config.view_size, scale=config.crop_scale, flip=0.5, colour=moco_v2_colour(config.blur_sigma)
         )
         self.plan = ViewPlan((query, replace(query, name="second")))
-        backbone = build_backbone(config.backbone)
-        self.backbone = synchronised(backbone)
-        self.head, self.predictor = (synchronised(part) for part in self.heads(backbone.width))
+        self.backbone = synchronised(backbone_for(config.backbone, backbone))
+        self.head, self.predictor = (synchronised(part) for part in self.heads(width_of(self.backbone)))
         self.momentum = Momentum(backbone=self.backbone, head=self.head)
         self.queue = Queue(config.queue, config.dim)
         self._keys: tuple[Tensor, Tensor] | None = None

@@ -17,10 +17,9 @@ from pretrain.data.views import View
 from pretrain.errors import PretrainError
 from pretrain.method import Method, MethodInfo
 from pretrain.methods.byol import BYOLConfig, byol_views
-from pretrain.nets.architectures import build_backbone
+from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
-from pretrain.nets.resnet import zero_init_residual
 from pretrain.optim.optimizers import LARSConfig
 from pretrain.parts.geometry import Placed, cell_diagonals, cell_distances
 from pretrain.parts.losses import embedding_std, full_precision, unit
@@ -59,9 +58,9 @@ class PixProConfig:
         if self.sharpness < 1:
             raise PretrainError(f"sharpness {self.sharpness} must be at least 1: below, its gradient is infinite at 0")
 
-    def build(self) -> PixPro:
-        """The freshly initialised method."""
-        return PixPro(self)
+    def build(self, backbone: nn.Module | None = None) -> PixPro:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return PixPro(self, backbone)
 
 
 class PixPro(Method):
@@ -98,7 +97,7 @@ class PixPro(Method):
         ),
     )
 
-    def __init__(self, config: PixProConfig) -> None:
+    def __init__(self, config: PixProConfig, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         self.plan = byol_views(
@@ -109,10 +108,10 @@ class PixPro(Method):
                 interpolation="bilinear",
             )
         )
-        self.backbone = synchronised(build_backbone(config.backbone))
-        if config.zero_init_residual:
-            zero_init_residual(self.backbone)
-        width = self.backbone.width
+        self.backbone = synchronised(
+            backbone_for(config.backbone, backbone, zero_init_residual=config.zero_init_residual)
+        )
+        width = width_of(self.backbone)
         self.projector = synchronised(cell_head(width, config.hidden, config.dim))
         self.value = nn.Conv2d(config.dim, config.dim, 1)
         self.momentum = Momentum(backbone=self.backbone, projector=self.projector)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
@@ -49,9 +49,9 @@ class RegionCLConfig:
         """Architecture of the base's backbone."""
         return self.base.backbone
 
-    def build(self) -> RegionCL:
-        """The freshly initialised method."""
-        return RegionCL(self)
+    def build(self, backbone: nn.Module | None = None) -> RegionCL:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return RegionCL(self, backbone)
 
 
 class RegionCL(Addition[MoCo | SimSiam]):
@@ -90,8 +90,8 @@ class RegionCL(Addition[MoCo | SimSiam]):
         ),
     )
 
-    def __init__(self, config: RegionCLConfig) -> None:
-        base = config.base.build()
+    def __init__(self, config: RegionCLConfig, backbone: nn.Module | None = None) -> None:
+        base = config.base.build(backbone)
         super().__init__(base)
         self.config = config
         self.parts = splits_per_process(config.swap_parts)

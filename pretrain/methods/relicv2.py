@@ -20,7 +20,7 @@ from pretrain.data.regions import Masks, Saliency, prepare_masks
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.errors import PretrainError
 from pretrain.method import Method, MethodInfo
-from pretrain.nets.architectures import build_backbone
+from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
 from pretrain.parts.distributed import gather, rank, world_size
@@ -65,9 +65,9 @@ class ReLICv2Config:
     background_sticky: bool = False
     """Read the paper's listing to the letter: once an image has lost its background, so have its later crops."""
 
-    def build(self) -> ReLICv2:
-        """The freshly initialised method."""
-        return ReLICv2(self)
+    def build(self, backbone: nn.Module | None = None) -> ReLICv2:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return ReLICv2(self, backbone)
 
 
 def relicv2_views(config: ReLICv2Config) -> ViewPlan:
@@ -120,12 +120,12 @@ class ReLICv2(Method):
         ),
     )
 
-    def __init__(self, config: ReLICv2Config) -> None:
+    def __init__(self, config: ReLICv2Config, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         self.plan = relicv2_views(config)
-        self.backbone = synchronised(build_backbone(config.backbone))
-        width, hidden, dim = self.backbone.width, config.hidden, config.dim
+        self.backbone = synchronised(backbone_for(config.backbone, backbone))
+        width, hidden, dim = width_of(self.backbone), config.hidden, config.dim
         self.projector: nn.Module = synchronised(norm_head(width, hidden, dim, bias=True))
         self.predictor: nn.Module = synchronised(norm_head(dim, hidden, dim, bias=True))
         self.momentum = Momentum(backbone=self.backbone, projector=self.projector)

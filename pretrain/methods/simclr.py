@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from pretrain.data.augment import simclr_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
-from pretrain.nets.architectures import Backbone, build_backbone
+from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
-from pretrain.nets.resnet import zero_init_residual
 from pretrain.parts.distributed import gather_with_grad, rank
 from pretrain.parts.losses import InfoNCE, embedding_std, full_precision, unit
 from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig, small_recipe
@@ -49,9 +48,9 @@ class SimCLRConfig:
     """Standard deviation of the head's first weights; None draws them as PyTorch does. Batch norm follows, so that
     short weights turn far at each step of SGD, while LARS moves them in proportion."""
 
-    def build(self) -> SimCLR:
-        """The freshly initialised method."""
-        return SimCLR(self)
+    def build(self, backbone: nn.Module | None = None) -> SimCLR:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return SimCLR(self, backbone)
 
 
 def simclr_views(config: SimCLRConfig) -> ViewPlan:
@@ -103,14 +102,14 @@ class SimCLR(Method):
         ),
     )
 
-    def __init__(self, config: SimCLRConfig) -> None:
+    def __init__(self, config: SimCLRConfig, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         self.plan = simclr_views(config)
-        self.backbone: Backbone = synchronised(build_backbone(config.backbone))
-        if config.zero_init_residual:
-            zero_init_residual(self.backbone)
-        self.head = synchronised(norm_head(self.backbone.width, config.hidden, config.dim, last_norm="scale"))
+        self.backbone = synchronised(
+            backbone_for(config.backbone, backbone, zero_init_residual=config.zero_init_residual)
+        )
+        self.head = synchronised(norm_head(width_of(self.backbone), config.hidden, config.dim, last_norm="scale"))
         for layer in self.head:
             if isinstance(layer, nn.Linear) and config.head_std is not None:
                 nn.init.normal_(layer.weight, std=config.head_std)

@@ -9,15 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from pretrain.data.augment import moco_v2_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
-from pretrain.nets.architectures import Backbone, build_backbone
+from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
-from pretrain.nets.resnet import zero_init_residual
 from pretrain.parts.losses import embedding_std, matching, unit
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig, small_recipe
 
@@ -40,9 +39,9 @@ class SimSiamConfig:
     zero_init_residual: bool = True
     """Start residual blocks as identities."""
 
-    def build(self) -> SimSiam:
-        """The freshly initialised method."""
-        return SimSiam(self)
+    def build(self, backbone: nn.Module | None = None) -> SimSiam:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return SimSiam(self, backbone)
 
 
 def simsiam_views(config: SimSiamConfig) -> ViewPlan:
@@ -80,14 +79,14 @@ class SimSiam(Method):
         uncertain=("the blur is a Gaussian, where the code calls Pillow, which approximates one by box filters",),
     )
 
-    def __init__(self, config: SimSiamConfig) -> None:
+    def __init__(self, config: SimSiamConfig, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         self.plan = simsiam_views(config)
-        self.backbone: Backbone = synchronised(build_backbone(config.backbone))
-        if config.zero_init_residual:
-            zero_init_residual(self.backbone)
-        width, dim = self.backbone.width, config.dim
+        self.backbone = synchronised(
+            backbone_for(config.backbone, backbone, zero_init_residual=config.zero_init_residual)
+        )
+        width, dim = width_of(self.backbone), config.dim
         self.projector = synchronised(norm_head(width, dim, dim, dim, last_norm="plain"))
         self.predictor = synchronised(norm_head(dim, config.hidden, dim, last_bias=True))
 

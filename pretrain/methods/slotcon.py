@@ -17,9 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from pretrain.data.views import View, ViewPlan
 from pretrain.method import Method, MethodInfo
 from pretrain.methods.byol import BYOLConfig, byol_views
-from pretrain.nets.architectures import build_backbone
+from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
-from pretrain.nets.resnet import zero_init_residual
 from pretrain.optim.optimizers import LARSConfig
 from pretrain.parts.distributed import gather, rank, world_size
 from pretrain.parts.geometry import Placed, align, overlap
@@ -59,9 +58,9 @@ class SlotConConfig:
     zero_init_residual: bool = field(default=True, metadata=ADDED)
     """Start residual blocks as identities."""
 
-    def build(self) -> SlotCon:
-        """The freshly initialised method."""
-        return SlotCon(self)
+    def build(self, backbone: nn.Module | None = None) -> SlotCon:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return SlotCon(self, backbone)
 
 
 def overlapping_views(config: SlotConConfig) -> ViewPlan:
@@ -120,14 +119,14 @@ class SlotCon(Method):
         ),
     )
 
-    def __init__(self, config: SlotConConfig) -> None:
+    def __init__(self, config: SlotConConfig, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         self.plan = overlapping_views(config)
-        self.student_backbone = synchronised(build_backbone(config.backbone))
-        if config.zero_init_residual:
-            zero_init_residual(self.student_backbone)
-        width = self.student_backbone.width
+        self.student_backbone = synchronised(
+            backbone_for(config.backbone, backbone, zero_init_residual=config.zero_init_residual)
+        )
+        width = width_of(self.student_backbone)
         self.projector = synchronised(slot_head(width, config.hidden, config.dim, dense=True))
         self.prototypes = nn.Embedding(config.prototypes, config.dim)
         self.predictor = synchronised(slot_head(config.dim, config.hidden, config.dim))

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from pretrain.data.augment import simclr_colour
 from pretrain.data.views import IMAGENET_MEAN, View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
-from pretrain.nets.architectures import build_backbone
+from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
 from pretrain.parts.distributed import gather, rank, world_size
@@ -60,9 +60,9 @@ class SwAVConfig:
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     """Range of the blur's standard deviation in pixels of the view."""
 
-    def build(self) -> SwAV:
-        """The freshly initialised method."""
-        return SwAV(self)
+    def build(self, backbone: nn.Module | None = None) -> SwAV:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return SwAV(self, backbone)
 
 
 def swav_views(config: SwAVConfig) -> ViewPlan:
@@ -102,13 +102,13 @@ class SwAV(Method):
         ),
     )
 
-    def __init__(self, config: SwAVConfig) -> None:
+    def __init__(self, config: SwAVConfig, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         self.plan = swav_views(config)
-        self.backbone = synchronised(build_backbone(config.backbone))
+        self.backbone = synchronised(backbone_for(config.backbone, backbone))
         self.head: nn.Module = synchronised(
-            norm_head(self.backbone.width, config.hidden, config.dim, bias=True, last_bias=True)
+            norm_head(width_of(self.backbone), config.hidden, config.dim, bias=True, last_bias=True)
         )
         self.prototypes = nn.Linear(config.dim, config.prototypes, bias=False)
         self._normalise_prototypes()

@@ -10,16 +10,15 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
 from pretrain.method import Method, MethodInfo
 from pretrain.methods.byol import BYOLConfig, byol_views
-from pretrain.nets.architectures import build_backbone
+from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
-from pretrain.nets.resnet import zero_init_residual
 from pretrain.optim.optimizers import LARSConfig
 from pretrain.parts.distributed import gather_with_grad
 from pretrain.parts.geometry import Placed, cell_distances
@@ -61,9 +60,9 @@ class VICRegLConfig:
     zero_init_residual: bool = field(default=True, metadata=ADDED)
     """Start residual blocks as identities."""
 
-    def build(self) -> VICRegL:
-        """The freshly initialised method."""
-        return VICRegL(self)
+    def build(self, backbone: nn.Module | None = None) -> VICRegL:
+        """The freshly initialised method, on `backbone` if one is given."""
+        return VICRegL(self, backbone)
 
 
 class VICRegL(Method):
@@ -101,15 +100,15 @@ class VICRegL(Method):
         ),
     )
 
-    def __init__(self, config: VICRegLConfig) -> None:
+    def __init__(self, config: VICRegLConfig, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         views = BYOLConfig(view_size=config.view_size, crop_scale=config.crop_scale, blur_sigma=config.blur_sigma)
         self.plan = replace(byol_views(views), std=(0.228, 0.224, 0.225))
-        self.backbone = synchronised(build_backbone(config.backbone))
-        if config.zero_init_residual:
-            zero_init_residual(self.backbone)
-        width = self.backbone.width
+        self.backbone = synchronised(
+            backbone_for(config.backbone, backbone, zero_init_residual=config.zero_init_residual)
+        )
+        width = width_of(self.backbone)
         self.expander = synchronised(norm_head(width, *3 * (config.expander,), bias=True))
         self.local_expander = synchronised(norm_head(width, *3 * (config.local_expander,), bias=True))
 

@@ -10,11 +10,10 @@ from typing import Literal
 
 import torch
 from torch import nn
-from torchvision.models import resnet
 
 from pretrain.errors import PretrainError
-from pretrain.nets.batchnorm import SplitBatchNorm2d
-from pretrain.nets.resnet import ResNet
+from pretrain.nets.batchnorm import SplitBatchNorm2d, split_norms
+from pretrain.nets.resnet import ResNet, start_as_identities
 from pretrain.nets.vit import VisionTransformer
 
 Backbone = ResNet | VisionTransformer
@@ -52,6 +51,8 @@ class ResNetArchitecture(Architecture):
 
     def build(self, *, bn_splits: int) -> ResNet:
         """A freshly initialised network."""
+        from torchvision.models import resnet  # takes seconds, and only a network needs it
+
         norm = nn.BatchNorm2d if bn_splits == 1 else partial(SplitBatchNorm2d, splits=bn_splits)
         block = resnet.BasicBlock if self.block == "basic" else resnet.Bottleneck
         return ResNet(resnet.ResNet(block, list(self.blocks), width_per_group=self.inner_width, norm_layer=norm))
@@ -117,6 +118,39 @@ def build_backbone(name: str, *, bn_splits: int = 1) -> Backbone:
     if bn_splits < 1:
         raise PretrainError(f"bn_splits must be at least 1, not {bn_splits}")
     return find_architecture(name).build(bn_splits=bn_splits)
+
+
+def backbone_for(
+    name: str, given: nn.Module | None, *, bn_splits: int = 1, zero_init_residual: bool = False
+) -> nn.Module:
+    """The backbone of a method: `given`, or built by `name` and then, on demand, with residual blocks as identities.
+
+    `given` is any module that maps images (N, 3, H, W) to maps (N, width, h, w); it is used itself, keeps its weights,
+    and has its plain 2d batch norms split in place where `bn_splits` > 1. Raises `PretrainError` as `build_backbone`,
+    or if `given` does not say its width.
+    """
+    if given is None:
+        built = build_backbone(name, bn_splits=bn_splits)
+        if zero_init_residual:
+            start_as_identities(built)
+        return built
+    width_of(given)
+    return split_norms(given, bn_splits) if bn_splits > 1 else given
+
+
+def width_of(backbone: nn.Module) -> int:
+    """Channels of the map that a backbone returns.
+
+    Raises:
+        PretrainError: it does not say.
+    """
+    width = getattr(backbone, "width", None)
+    if not isinstance(width, int) or width < 1:
+        raise PretrainError(
+            f"the backbone {type(backbone).__name__} must map images (N, 3, H, W) to maps (N, width, h, w) and have an "
+            f"attribute `width`, a positive whole number; it is {width!r}"
+        )
+    return width
 
 
 @cache

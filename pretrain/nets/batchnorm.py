@@ -211,3 +211,20 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
             self.running_mean.copy_(means.mean(0))
             self.running_var.copy_(variances.mean(0))
         return torch.cat(parts)
+
+
+def split_norms(module: Module, splits: int) -> Module:
+    """`module` with every plain 2d batch norm split (see `SplitBatchNorm2d`), in place; weights and names stay.
+
+    A batch norm itself is returned replaced.
+    """
+    if isinstance(module, nn.BatchNorm2d) and type(module) is nn.BatchNorm2d:
+        split = SplitBatchNorm2d(module.num_features, splits=splits)
+        split.eps, split.momentum, split.training = module.eps, module.momentum, module.training
+        split.weight, split.bias = module.weight, module.bias
+        split.running_mean, split.running_var = module.running_mean, module.running_var
+        split.num_batches_tracked = module.num_batches_tracked
+        return split  # type: ignore[return-value]  # a batch norm for a batch norm
+    for name, child in module.named_children():
+        setattr(module, name, split_norms(child, splits))
+    return module

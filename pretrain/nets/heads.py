@@ -60,13 +60,14 @@ def norm_head(
     return nn.Sequential(*layers)
 
 
-def init_openselfsup(backbone: nn.Module, head: nn.Module) -> None:
+def init_openselfsup(backbone: nn.Module | None, head: nn.Module) -> None:
     """Redraw the weights as OpenSelfSup does for MoCo v2 and DenseCL.
 
     Backbone convolutions: Kaiming normal with fan-in (PyTorch's MoCo: fan-out). Linear layers of the head: the same,
     with zero biases. The 1x1 convolutions of a dense head are not touched there, so they keep PyTorch's default.
+    A backbone that was given to the method keeps its weights: None.
     """
-    for module in backbone.modules():
+    for module in () if backbone is None else backbone.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
     for module in head.modules():

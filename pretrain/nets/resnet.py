@@ -6,8 +6,12 @@ less `fc.*`, and weights go both ways without a converter.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
-from torchvision.models import resnet
+
+if TYPE_CHECKING:  # importing torchvision takes seconds, and listing needs none of it
+    from torchvision.models import resnet
 
 
 class ResNet(nn.Module):
@@ -42,8 +46,10 @@ class ResNet(nn.Module):
         return self.features(x)[-1]
 
 
-def zero_init_residual(backbone: nn.Module) -> None:
+def start_as_identities(backbone: nn.Module) -> None:
     """Start every residual block as the identity: the scale of its last batch norm becomes zero."""
+    from torchvision.models import resnet
+
     for module in backbone.modules():
         if isinstance(module, resnet.BasicBlock | resnet.Bottleneck):
             last = module.bn3 if isinstance(module, resnet.Bottleneck) else module.bn2

@@ -17,7 +17,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
-from torchvision.ops import roi_align
 
 
 class Placed(Protocol):
@@ -147,6 +146,8 @@ def warp_soft(maps: Tensor, view: Placed, size: int) -> Tensor:
 
     Each cell is the mean over its area (RoIAlign, aligned, with as many samples as a cell has pixels).
     """
+    from torchvision.ops import roi_align  # importing torchvision takes seconds
+
     height, width = maps.shape[-2:]
     row = torch.arange(len(maps), device=maps.device, dtype=maps.dtype)
     regions = view.box.to(maps.dtype) * maps.new_tensor([width, height, width, height])

@@ -10,16 +10,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.data.views import View
-from pretrain.methods import moco
 from pretrain.methods.densecl import DenseCL, DenseCLConfig
 from pretrain.methods.moco import MoCo, MoCoConfig
-from pretrain.nets.batchnorm import SplitBatchNorm2d
 from pretrain.parts.distributed import batch_permutation, inverse
 from pretrain.parts.momentum import Momentum
 
@@ -40,10 +37,10 @@ class ToyBackbone(nn.Module):
 
     width = 8
 
-    def __init__(self, norm: nn.Module) -> None:
+    def __init__(self, *, norm: bool = True) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 6, 3, 2, 1)
-        self.norm = norm
+        self.norm: nn.Module = nn.BatchNorm2d(6) if norm else nn.Identity()
         self.conv2 = nn.Conv2d(6, self.width, 3, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,12 +57,7 @@ def reset_momentum(method: nn.Module) -> None:
 def build(config: MoCoConfig, *, norm: bool = True, seed: int = 0) -> Any:
     """The method on a toy backbone, in float64, with every number drawn from `seed`."""
 
-    def toy(name: str, *, bn_splits: int) -> ToyBackbone:
-        return ToyBackbone(SplitBatchNorm2d(6, splits=bn_splits) if norm else nn.Identity())
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(moco, "build_backbone", toy)
-        method = config.build().double()
+    method = config.build(ToyBackbone(norm=norm)).double()
     method.seed = 7
     fill(method, seed)
     return method

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import gloo
@@ -29,14 +28,9 @@ APART = ([0.0, 0.1, 0.4, 0.5], [0.6, 0.5, 1.0, 0.9])
 """Boxes of two views that share nothing."""
 
 
-def build(config: Any, module: ModuleType, *, norm: bool = True, seed: int = 0) -> Any:
-    """The method on a toy backbone, in float64, every number drawn from `seed`.
-
-    `module` is the method's, in which `build_backbone` is replaced.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "build_backbone", lambda name: ToyBackbone(nn.BatchNorm2d(6) if norm else nn.Identity()))
-        method = config.build().double()
+def build(config: Any, *, norm: bool = True, seed: int = 0) -> Any:
+    """The method on a toy backbone, in float64, every number drawn from `seed`."""
+    method = config.build(ToyBackbone(norm=norm)).double()
     draw(method, seed)
     reset_momentum(method)
     return method

@@ -12,7 +12,7 @@ from siamese import cosine, recorded, views
 from torch import Tensor, nn
 
 from pretrain.data.augment import ColorJitter, GaussianBlur, Grayscale, Solarize
-from pretrain.methods import METHODS, all_recipes, byol
+from pretrain.methods import METHODS, all_recipes
 from pretrain.methods.byol import BYOL, BYOLSGD, BYOLConfig, BYOLSGDConfig, regression_loss
 from pretrain.recipes import CosineSchedule, LARSConfig, SGDConfig
 
@@ -20,7 +20,7 @@ SMALL: dict[str, Any] = {"backbone": "toy", "hidden": 10, "dim": 6, "momentum": 
 
 
 def build(config: BYOLConfig | None = None, seed: int = 0) -> Any:
-    return siamese.build(byol, config or BYOLConfig(**SMALL), seed)
+    return siamese.build(config or BYOLConfig(**SMALL), seed)
 
 
 def plain_curve(start: BYOL, steps: int, *, first: int = 0) -> list[float]:

@@ -34,7 +34,6 @@ from pretrain.methods.cp2 import (
     output_stride_16,
 )
 from pretrain.nets.architectures import build_backbone
-from pretrain.nets.batchnorm import SplitBatchNorm2d
 from pretrain.nets.resnet import ResNet
 from pretrain.nets.segmentation_heads import ASPPHead, FCNHead
 from pretrain.parts.distributed import inverse
@@ -58,12 +57,7 @@ SMALL: dict[str, Any] = {
 def build(*, norm: bool = True, seed: int = 0, **changes: Any) -> CP2:
     """On a toy backbone with cells of 4 pixels, in float64, with every weight drawn from `seed`."""
 
-    def toy(name: str, *, bn_splits: int) -> ToyBackbone:
-        return ToyBackbone(SplitBatchNorm2d(6, splits=bn_splits) if norm else nn.Identity())
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cp2, "build_backbone", toy)
-        method = CP2Config(**{**SMALL, **changes}).build().double()
+    method = CP2Config(**{**SMALL, **changes}).build(ToyBackbone(norm=norm)).double()
     rng = np.random.default_rng(seed)
     for target, source in pairs(method):
         for p in source.parameters():

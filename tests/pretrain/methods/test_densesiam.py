@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.data.views import View
-from pretrain.methods import all_recipes, densesiam
+from pretrain.methods import all_recipes
 from pretrain.methods.densesiam import DenseSiam, DenseSiamConfig, Frame, cosine_distance, region_contrast
 from pretrain.recipes import CosineSchedule
 
@@ -38,11 +38,7 @@ SMALL: dict[str, Any] = {
 
 def build(*, norm: bool = True, seed: int = 0, **changes: Any) -> DenseSiam:
     """On a toy backbone with maps of 4 x 4, in float64, with every weight drawn from `seed`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            densesiam, "build_backbone", lambda name: ToyBackbone(nn.BatchNorm2d(6) if norm else nn.Identity())
-        )
-        method = DenseSiamConfig(**{**SMALL, **changes}).build().double()
+    method = DenseSiamConfig(**{**SMALL, **changes}).build(ToyBackbone(norm=norm)).double()
     draw(method, seed)
     return method
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
-from pretrain.methods import METHODS, all_recipes, byol, detcon
+from pretrain.methods import METHODS, all_recipes, detcon
 from pretrain.methods.detcon import RECIPES, DetCon, DetConConfig, draw_regions, region_loss
 
 CURVE = Path(__file__).parent / "curves" / "detcon.json"
@@ -36,7 +36,7 @@ class ToyMasks:
 
 
 def small(seed: int = 0, **changes: object) -> DetCon:
-    method: DetCon = build(DetConConfig(**{**SMALL, **changes}), byol, seed=seed)
+    method: DetCon = build(DetConConfig(**{**SMALL, **changes}), seed=seed)
     method.masks = ToyMasks()
     return method
 

@@ -12,7 +12,7 @@ from multicrops import batch
 from torch.nn import functional as F
 
 from pretrain.data.augment import BYOL_COLOUR_1, BYOL_COLOUR_2
-from pretrain.methods import METHODS, all_recipes, dino
+from pretrain.methods import METHODS, all_recipes
 from pretrain.methods.dino import DINO, RECIPES, DINOConfig, NormalisedLinear, embed
 
 CURVE = Path(__file__).parent / "curves" / "dino.json"
@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
 
 
 def small(seed: int = 0, **changes: object) -> DINO:
-    method: DINO = build(DINOConfig(**{**SMALL, **changes}), dino, seed=seed)
+    method: DINO = build(DINOConfig(**{**SMALL, **changes}), seed=seed)
     return method
 
 

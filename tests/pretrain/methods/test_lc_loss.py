@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.data.views import View
-from pretrain.methods import all_recipes, byol, moco
+from pretrain.methods import all_recipes
 from pretrain.methods.byol import BYOLConfig
 from pretrain.methods.lc_loss import LCLoss, LCLossConfig, at_cells, local_contrast, mapped_centres
 from pretrain.methods.moco import MoCoConfig
-from pretrain.nets.batchnorm import SplitBatchNorm2d
 from pretrain.parts.geometry import align
 from pretrain.parts.momentum import momentum_at
 
@@ -35,15 +34,8 @@ ON_MOCO = MoCoConfig(**{**SMALL, "bn_splits": 2})
 def build(base: Any = ON_BYOL, *, norm: bool = True, seed: int = 0, **changes: Any) -> Any:
     """On a toy backbone with maps of 4 x 4, in float64, with every weight drawn from `seed`."""
 
-    def toy(name: str, *, bn_splits: int = 1) -> ToyBackbone:
-        normed = nn.BatchNorm2d(6) if bn_splits == 1 else SplitBatchNorm2d(6, splits=bn_splits)
-        return ToyBackbone(normed if norm else nn.Identity())
-
     settings = {"local_hidden": 7, "local_dim": 5, "local_weight": 0.5, **changes}
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (byol, moco):
-            patch.setattr(module, "build_backbone", toy)
-        method = LCLossConfig(base, **settings).build().double()
+    method = LCLossConfig(base, **settings).build(ToyBackbone(norm=norm)).double()
     draw(method, seed)
     reset_momentum(method)
     if base is ON_MOCO:

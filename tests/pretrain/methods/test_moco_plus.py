@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.data.views import View
-from pretrain.methods import METHODS, all_recipes, moco_plus
+from pretrain.methods import METHODS, all_recipes
 from pretrain.methods.moco_plus import RECIPES, MoCoPlus, MoCoPlusConfig, SMoCoPlus, SMoCoPlusConfig
 from pretrain.parts.distributed import gather
 from pretrain.recipes import SGDConfig
@@ -26,7 +26,7 @@ N = 8
 
 
 def build(config: MoCoPlusConfig, seed: int = 0) -> MoCoPlus:
-    method = build_on_toy(config, moco_plus, seed=seed)
+    method = build_on_toy(config, seed=seed)
     keys = np.random.default_rng([seed, 1000]).standard_normal((config.queue, config.dim))
     method.queue.keys = F.normalize(torch.from_numpy(keys), dim=1)
     return method

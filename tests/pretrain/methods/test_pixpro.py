@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
-from pretrain.methods import METHODS, all_recipes, pixpro
+from pretrain.methods import METHODS, all_recipes
 from pretrain.methods.pixpro import (
     RECIPES,
     PixPro,
@@ -30,7 +30,7 @@ SMALL = {"backbone": "toy", "hidden": 10, "dim": 6, "view_size": 16, "momentum":
 
 def make(seed: int = 0, *, norm: bool = True, **changes: object) -> PixPro:
     config = PixProConfig(**{**SMALL, **changes})  # type: ignore[arg-type]
-    return geometric.build(config, pixpro, norm=norm, seed=seed)
+    return geometric.build(config, norm=norm, seed=seed)
 
 
 def plain_loss(y: Tensor, target: Tensor, a: View, b: View) -> Tensor:

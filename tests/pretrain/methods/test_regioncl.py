@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.errors import PretrainError
-from pretrain.methods import moco, simsiam
 from pretrain.methods.densecl import DenseCLConfig
 from pretrain.methods.moco import MoCoConfig
 from pretrain.methods.regioncl import (
@@ -32,7 +31,6 @@ from pretrain.methods.regioncl import (
     partners,
 )
 from pretrain.methods.simsiam import SimSiamConfig
-from pretrain.nets.batchnorm import SplitBatchNorm2d
 from pretrain.parts.distributed import batch_permutation, inverse
 from pretrain.recipes import CosineSchedule, SGDConfig, override
 
@@ -46,15 +44,9 @@ def build(
 ) -> RegionCL:
     """On a toy backbone with cells of 4 pixels, in float64, with every number drawn from `seed`."""
 
-    def toy(name: str, *, bn_splits: int = 1) -> ToyBackbone:
-        return ToyBackbone(SplitBatchNorm2d(6, splits=bn_splits) if norm else nn.Identity())
-
     base = base or MoCoConfig(**{**SMALL, "bn_splits": 2})
     settings = {"region_cells": (1, 3), "stride": 4, "swap_parts": 2, **changes}
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (moco, simsiam):
-            patch.setattr(module, "build_backbone", toy)
-        method = RegionCLConfig(base, **settings).build().double()
+    method = RegionCLConfig(base, **settings).build(ToyBackbone(norm=norm)).double()
     if isinstance(base, SimSiamConfig):
         draw(method, seed)
     else:

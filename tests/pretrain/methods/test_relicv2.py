@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from pretrain.data.augment import BYOL_COLOUR_1, BYOL_COLOUR_2
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
-from pretrain.methods import METHODS, all_recipes, relicv2
+from pretrain.methods import METHODS, all_recipes
 from pretrain.methods.relicv2 import RECIPES, ReLICv2, ReLICv2Config, draw_candidates
 
 CURVE = Path(__file__).parent / "curves" / "relicv2.json"
@@ -45,7 +45,7 @@ class ToyMasks:
 
 
 def small(seed: int = 0, **changes: object) -> ReLICv2:
-    method: ReLICv2 = build(ReLICv2Config(**{**SMALL, **changes}), relicv2, seed=seed)
+    method: ReLICv2 = build(ReLICv2Config(**{**SMALL, **changes}), seed=seed)
     method.masks = ToyMasks()
     return method
 

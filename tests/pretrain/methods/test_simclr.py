@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.data.augment import ColorJitter, GaussianBlur, Grayscale
-from pretrain.methods import METHODS, all_recipes, simclr
+from pretrain.methods import METHODS, all_recipes
 from pretrain.methods.simclr import SimCLR, SimCLRConfig, nt_xent
 from pretrain.recipes import CosineSchedule, LARSConfig
 
@@ -21,7 +21,7 @@ SMALL: dict[str, Any] = {"backbone": "toy", "hidden": 10, "dim": 6, "view_size":
 
 
 def build(seed: int = 0) -> Any:
-    return siamese.build(simclr, SimCLRConfig(**SMALL), seed)
+    return siamese.build(SimCLRConfig(**SMALL), seed)
 
 
 def plain_loss(z_1: Tensor, z_2: Tensor, temperature: float) -> Tensor:

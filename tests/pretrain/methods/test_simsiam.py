@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pretrain.data.augment import ColorJitter, GaussianBlur, Grayscale
-from pretrain.methods import METHODS, all_recipes, simsiam
+from pretrain.methods import METHODS, all_recipes
 from pretrain.methods.simsiam import SimSiam, SimSiamConfig, negative_cosine
 from pretrain.recipes import CosineSchedule, SGDConfig
 
@@ -20,7 +20,7 @@ SMALL: dict[str, Any] = {"backbone": "toy", "dim": 10, "hidden": 6, "view_size":
 
 
 def build(seed: int = 0) -> Any:
-    return siamese.build(simsiam, SimSiamConfig(**SMALL), seed)
+    return siamese.build(SimSiamConfig(**SMALL), seed)
 
 
 def plain_curve(start: SimSiam, steps: int) -> list[float]:

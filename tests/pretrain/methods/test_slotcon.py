@@ -28,7 +28,7 @@ CELLS = [(r, c) for r in range(SIDE) for c in range(SIDE)]
 
 def make(seed: int = 0, *, norm: bool = True, **changes: object) -> SlotCon:
     config = SlotConConfig(**{**SMALL, **changes})  # type: ignore[arg-type]
-    return geometric.build(config, slotcon, norm=norm, seed=seed)
+    return geometric.build(config, norm=norm, seed=seed)
 
 
 def plain_grouped(x: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor, list[set[int]]]:

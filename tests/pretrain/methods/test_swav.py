@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pretrain.data.augment import SIMCLR_COLOUR
-from pretrain.methods import METHODS, all_recipes, swav
+from pretrain.methods import METHODS, all_recipes
 from pretrain.methods.swav import RECIPES, SwAV, SwAVConfig, sinkhorn
 
 CURVE = Path(__file__).parent / "curves" / "swav.json"
@@ -35,7 +35,7 @@ SMALL: dict[str, Any] = {
 
 
 def small(seed: int = 0, **changes: object) -> SwAV:
-    method: SwAV = build(SwAVConfig(**{**SMALL, **changes}), swav, seed=seed)
+    method: SwAV = build(SwAVConfig(**{**SMALL, **changes}), seed=seed)
     method._normalise_prototypes()
     for i, queue in enumerate(method.queues):
         queue.keys = F.normalize(torch.randn(queue.keys.shape, generator=torch.manual_seed(i)), dim=1).double()

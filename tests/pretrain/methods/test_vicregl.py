@@ -23,7 +23,7 @@ SMALL = {"backbone": "toy", "expander": 7, "local_expander": 5, "matches": (6, 3
 
 
 def make(seed: int = 0, **changes: object) -> VICRegL:
-    return geometric.build(VICRegLConfig(**{**SMALL, **changes}), vicregl, seed=seed)  # type: ignore[arg-type]
+    return geometric.build(VICRegLConfig(**{**SMALL, **changes}), seed=seed)  # type: ignore[arg-type]
 
 
 def plain_vicreg(a: Tensor, b: Tensor) -> Tensor:

@@ -10,10 +10,12 @@ from pretrain.errors import PretrainError
 from pretrain.nets.architectures import (
     ARCHITECTURES,
     ResNetArchitecture,
+    backbone_for,
     build_backbone,
     find_architecture,
     parameter_count,
     tensor_shapes,
+    width_of,
 )
 from pretrain.nets.batchnorm import SplitBatchNorm2d
 
@@ -131,3 +133,57 @@ def test_split_backbone_equals_separate_forwards() -> None:
     x = torch.randn(4, 3, 32, 32)
     torch.testing.assert_close(split(x), torch.cat([copy.deepcopy(plain)(half) for half in x.chunk(2)]))
     assert not torch.allclose(split(x), plain(x), atol=1e-2)
+
+
+class Foreign(nn.Module):
+    """A network that is not of the table."""
+
+    width = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4, eps=0.1, momentum=0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x))
+
+
+def test_a_given_backbone_is_used_as_it_is() -> None:
+    given = Foreign()
+    before = {key: value.clone() for key, value in given.state_dict().items()}
+    assert backbone_for("never looked at", given, zero_init_residual=True) is given
+    assert type(given.norm) is nn.BatchNorm2d
+    assert all(torch.equal(value, before[key]) for key, value in given.state_dict().items())
+    resnet = build_backbone("resnet18")
+    assert backbone_for("", resnet, zero_init_residual=True).layer1[0].bn2.weight.all()
+
+
+def test_without_one_it_is_built_by_name() -> None:
+    assert backbone_for("resnet18", None).layer1[0].bn2.weight.all()
+    built = backbone_for("resnet18", None, bn_splits=2, zero_init_residual=True)
+    assert not built.layer1[0].bn2.weight.any()
+    assert isinstance(built.bn1, SplitBatchNorm2d)
+    assert width_of(built) == 512
+
+
+def test_a_given_backbones_batch_norms_are_split_with_all_that_they_hold() -> None:
+    torch.manual_seed(0)
+    given = Foreign()
+    given(torch.randn(8, 3, 9, 9))
+    half = copy.deepcopy(given)
+    before = {key: value.clone() for key, value in given.state_dict().items()}
+    split = backbone_for("", given, bn_splits=2)
+    assert isinstance(split.norm, SplitBatchNorm2d)
+    assert split.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[key]) for key, value in split.state_dict().items())
+    x = torch.randn(8, 3, 9, 9)
+    torch.testing.assert_close(split(x)[:4], half(x[:4]))  # its own eps, too
+
+
+@pytest.mark.parametrize("width", [None, 0, "many"])
+def test_a_backbone_that_does_not_say_its_width_is_refused(width: object) -> None:
+    given = nn.Conv2d(3, 4, 3)
+    if width is not None:
+        given.width = width  # type: ignore[assignment]
+    with pytest.raises(PretrainError, match=r"Conv2d must map images .* and have an attribute `width`"):
+        backbone_for("resnet18", given)
