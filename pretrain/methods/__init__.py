@@ -1,34 +1,25 @@
-"""The methods: one file each, named here. A file states its `METHODS` and their `RECIPES`."""
+"""The methods, a file each in this folder. A file states its `METHODS` and their `RECIPES`; nothing else names it."""
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
+from pkgutil import iter_modules
 
-from pretrain.method import Method
+from pretrain.method import Method, MethodInfo
 from pretrain.recipes import Recipe
 
-FILES = (
-    "moco",
-    "simclr",
-    "simsiam",
-    "byol",
-    "mochi",
-    "moco_multicrop",
-    "moco_plus",
-    "densecl",
-    "swav",
-    "dino",
-    "detcon",
-    "relicv2",
-    "regioncl",
-    "pixpro",
-    "vicregl",
-    "slotcon",
-    "cp2",
-    "lc_loss",
-    "densesiam",
+
+def _published(info: MethodInfo) -> str:
+    """By what methods are listed: the arXiv number of the first paper, which counts months; without one, at the end."""
+    number = re.search(r"\d{4}\.\d{4,5}", info.paper)
+    return number[0] if number else "9999"
+
+
+_MODULES = sorted(
+    (import_module(f"{__name__}.{file.name}") for file in iter_modules(__path__)),
+    key=lambda module: (_published(module.METHODS[0].info), module.__name__),
 )
-_MODULES = tuple(import_module(f"{__name__}.{file}") for file in FILES)
 
 METHODS: tuple[type[Method], ...] = tuple(method for module in _MODULES for method in module.METHODS)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import get_type_hints
 
@@ -16,7 +19,8 @@ from pretrain import methods
 from pretrain.data.batches import open_images
 from pretrain.export import export
 from pretrain.method import Method
-from pretrain.methods import FILES, METHODS, all_recipes
+from pretrain.methods import METHODS, all_recipes
+from pretrain.methods.moco import MoCo
 from pretrain.nets.architectures import build_backbone
 from pretrain.recipes import Recipe, override
 from pretrain.run.train import train
@@ -38,9 +42,22 @@ def recipes_of(method: type[Method]) -> dict[str, Recipe]:
     return {name: recipe for name, recipe in all_recipes().items() if method_of(recipe) is method}
 
 
-def test_every_file_is_listed_once() -> None:
+def test_every_file_is_found_and_methods_are_listed_as_they_were_published() -> None:
     folder = Path(methods.__file__).parent
-    assert sorted(FILES) == sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+    found = sorted(module.__name__.rpartition(".")[2] for module in methods._MODULES)
+    assert found == sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+    first = [module.METHODS[0].info.paper for module in methods._MODULES]
+    assert first == sorted(first) and first[0].startswith("arXiv 1911.")
+    infos = [replace(MoCo.info, paper=paper) for paper in ("CVPR 2031", "arXiv 2010.00001", "JMLR; arXiv 0912.1234")]
+    assert [info.paper for info in sorted(infos, key=methods._published)][1:] == ["arXiv 2010.00001", "CVPR 2031"]
+
+
+def test_listing_imports_no_slow_library() -> None:
+    """Of another process: what `densebench methods` and `recipes` need beyond PyTorch."""
+    code = "import sys, pretrain.methods; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "torch" in loaded
+    assert not {"torchvision", "scipy", "skimage", "pandas", "matplotlib", "mmengine"} & set(loaded)
 
 
 def test_ids_are_unique_and_known() -> None:
