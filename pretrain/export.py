@@ -95,10 +95,12 @@ def _facts(record: RunRecord, steps: int, name: str | None, checkpoint: Path) ->
 
 
 def _recipe(record: RunRecord) -> str:
-    """Its name and the hash of its settings, and of the backbone that it started from where it did."""
+    """Its name and hash, the file of a method from outside, and the hash of the backbone that it started from."""
     settings = f"settings {present_hash(record.recipe_sha256)[:12]}"
     start = f", from backbone {record.init['sha256'][:12]}" if record.init else ""
-    return f"{record.recipe['name']} ({settings}{start})"
+    file = record.method_file
+    outside = f", file {file['name']} {file['sha256'][:12]}" if file else ""
+    return f"{record.recipe['name']} ({settings}{outside}{start})"
 
 
 def _crops(views: list[dict[str, Any]]) -> str:

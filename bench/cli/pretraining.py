@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from bench.cli.common import DEFAULT_WORK, AsJson, Work, app, print_json, print_table
 
-CHECKPOINT_ENDINGS = (".pth", ".pt", ".tar", ".ckpt", ".safetensors", ".bin", ".pkl")
+CHECKPOINT_ENDINGS = re.compile(r"(\.(pth|pt|tar|ckpt|safetensors|bin|pkl))+$")
 
 
 @app.command
@@ -27,9 +27,9 @@ def methods(*, as_json: AsJson = False, markdown: bool = False) -> None:
     """
     from dataclasses import asdict
 
-    from pretrain.methods import METHODS
+    from pretrain.outside import every_method
 
-    infos = [asdict(method.info) for method in METHODS]
+    infos = [asdict(method.info) for method in every_method()]
     if as_json:
         return print_json(infos)
     keys = ["id", "unit", "partner", "loss", "second_network", "negatives", "fidelity", "paper"]
@@ -45,9 +45,9 @@ def recipes(*, as_json: AsJson = False) -> None:
 
     Example: densebench recipes
     """
-    from pretrain.methods import all_recipes
+    from pretrain.outside import every_recipe
 
-    listed = all_recipes().values()
+    listed = every_recipe().values()
     if as_json:
         return print_json([recipe.to_dict() for recipe in listed])
     rows = [
@@ -84,7 +84,8 @@ def pretrain(
     Parameters
     ----------
     recipe
-        A name from `densebench recipes`.
+        A name from `densebench recipes`, or a file with a method of your own: FILE.py, or FILE.py:NAME where it states
+        several recipes.
     data
         Folder of images (searched recursively), text file with one image path a line, or tar shards: a folder of
         them or a pattern such as "train-{000..146}.tar".
@@ -120,12 +121,12 @@ def pretrain(
     import torch
 
     from pretrain.data.batches import open_images
-    from pretrain.methods import all_recipes
-    from pretrain.recipes import find_recipe, override
+    from pretrain.outside import find_anywhere
+    from pretrain.recipes import override
     from pretrain.run.acceleration import Acceleration
     from pretrain.run.train import train
 
-    chosen = override(find_recipe(all_recipes(), recipe), settings or [])
+    chosen = override(find_anywhere(recipe), settings or [])
     if threads is not None:
         torch.set_num_threads(threads)
     start = None if init is None else _submission_name(init)
@@ -150,7 +151,7 @@ def pretrain(
 def _submission_name(checkpoint: str) -> str:
     """A name for an imported checkpoint: its own without the ending, in the characters that names may have."""
     path = Path(checkpoint)
-    own = path.name.removesuffix(path.suffix) if path.suffix in CHECKPOINT_ENDINGS else path.name
+    own = CHECKPOINT_ENDINGS.sub("", path.name)
     if own in ("export", "backbone"):  # what `densebench export` calls every folder and file
         own = path.resolve().parent.name
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", own).lstrip("._+-")[:60] or "checkpoint"

@@ -53,6 +53,8 @@ class RunRecord:
     code_commit: str | None
     init: dict[str, str] | None = None
     """`name` and `sha256` of the backbone that it started from; None for random initialisation."""
+    method_file: dict[str, str] | None = None
+    """`name` and `sha256` of the file of a method from outside, which `recipe_sha256` covers, too."""
     format: int = FORMAT
 
     def differences(self, other: RunRecord) -> list[str]:
@@ -62,10 +64,13 @@ class RunRecord:
             "data": (self.data_fingerprint[:12], other.data_fingerprint[:12]),
             "seed": (self.seed, other.seed),
             "number of processes": (self.processes, other.processes),
-            "starting weights": tuple(_start(record.init) for record in (self, other)),
+            "starting weights": tuple(_named(record.init) for record in (self, other)),
+            "file of the method": tuple(_named(record.method_file) for record in (self, other)),
         }
         changed = _changed_settings(self.recipe, other.recipe)
         found = [f"{key} {old} -> {new}" for key, (old, new) in compared.items() if old != new]
+        if not changed and self.method_file != other.method_file:  # its hash is part of the recipe's
+            found.pop(0)
         return [f"recipe ({', '.join(changed)})" if text.startswith("recipe ") and changed else text for text in found]
 
 
@@ -240,8 +245,8 @@ def read_checkpoint(path: Path, record: RunRecord) -> dict[str, Any]:
     return state
 
 
-def _start(init: dict[str, str] | None) -> str:
-    return "none" if init is None else f"{init['name']} {init['sha256'][:12]}"
+def _named(file: dict[str, str] | None) -> str:
+    return "none" if file is None else f"{file['name']} {file['sha256'][:12]}"
 
 
 def _left_by_start(path: Path) -> bool:

@@ -25,6 +25,7 @@ from pretrain.data.views import View
 from pretrain.errors import PretrainError
 from pretrain.exported import ExportedBackbone
 from pretrain.method import Method
+from pretrain.outside import identity, outside_of
 from pretrain.parts.losses import effective_rank
 from pretrain.recipes import Recipe
 from pretrain.run.acceleration import PLAIN, Acceleration, compile_backbones
@@ -192,9 +193,10 @@ def _record(
             f"a batch of {recipe.batch_size} images cannot be shared by {place.world} processes equally"
         )
     per_epoch = steps_per_epoch(len(source), recipe.batch_size)
+    outside = outside_of(recipe)
     return RunRecord(
         recipe=recipe.to_dict(),
-        recipe_sha256=recipe.sha256,
+        recipe_sha256=identity(recipe),
         seed=seed,
         processes=place.world,
         data_name=data_name or source.root.resolve().name,
@@ -212,6 +214,7 @@ def _record(
         mean=list(method.plan.mean),
         std=list(method.plan.std),
         code_commit=code_commit(),
+        method_file=None if outside is None else {"name": outside.name, "sha256": outside.sha256},
         init=None if start is None else {"name": start.card.name, "sha256": start.card.sha256},
     )
 

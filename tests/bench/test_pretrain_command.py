@@ -1,0 +1,57 @@
+"""`densebench pretrain` as a user types it: starting from a stranger's checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.models import resnet18
+
+from bench.cli import run
+from pretrain.exported import read_card
+from pretrain.run.folder import read_record
+
+METHOD = Path(__file__).parents[1] / "pretrain" / "my_method.py"
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with images and a checkpoint as torchvision users save theirs."""
+    (tmp_path / "images").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 24, 32, 3), dtype=np.uint8)
+    for index, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / "images" / f"{index}.png")
+    torch.manual_seed(0)
+    torch.save({"state_dict": resnet18().state_dict()}, tmp_path / "their weights.pth.tar")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "densebench-work"
+
+
+def test_it_starts_from_any_checkpoint(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["pretrain", f"{METHOD}:mine-mini", "--data", "images", "--init"]
+    assert run([*line, "their weights.pth.tar"]) == 0, capsys.readouterr().err
+    (imported,) = (work / "checkpoints").glob("*")
+    card = read_card(imported)
+    assert (card.name, card.architecture) == ("their-weights", "resnet18")
+    first = work / "pretraining" / "mine-mini-seed0-from-their-weights"
+    assert read_record(first).init == {"name": "their-weights", "sha256": card.sha256}
+
+    # an exported folder is taken as it is
+    assert run(["export", str(first)]) == 0
+    assert run([*line, str(first / "export")]) == 0
+    second = read_record(work / "pretraining" / "mine-mini-seed0-from-mine-mini-seed0-from-their-weights")
+    assert second.init == {"name": "mine-mini-seed0", "sha256": read_card(first / "export").sha256}
+    assert [imported] == list((work / "checkpoints").glob("*"))
+
+
+def test_what_cannot_be_a_start_is_explained(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["pretrain", "cp2-quick-mini", "--data", "images"]
+    assert run(line) == 1
+    assert "cp2-quick-mini tunes a trained resnet18: name its checkpoint, --init CHECKPOINT" in capsys.readouterr().err
+    assert run([*line, "--init", "missing.pth"]) == 1
+    assert "missing.pth" in capsys.readouterr().err
+    assert run([*line, "--init", "random:resnet50"]) == 1
+    assert "holds a resnet50, but recipe cp2-quick-mini trains a resnet18" in capsys.readouterr().err
