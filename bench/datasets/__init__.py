@@ -2,7 +2,7 @@
 
 from bench.datasets.check import DATASETS, check
 from bench.datasets.check_cityscapes import cityscapes_suffix
-from bench.datasets.generate import generate
 from bench.datasets.report import DatasetReport, Problem
+from bench.datasets.synthetic.generate import generate
 
 __all__ = ["DATASETS", "DatasetReport", "Problem", "check", "cityscapes_suffix", "generate"]

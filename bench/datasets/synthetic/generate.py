@@ -1,7 +1,6 @@
 """Writes small data sets in the formats of VOC 2012, COCO 2017 and Cityscapes, and images to pretrain on.
 
-All are drawn from one world (`bench.datasets.scene`, `bench.datasets.street`). Every image follows from
-(seed, data set, split, number) alone, so the same call gives the same bytes on the same machine and versions of
+All are drawn from one world (`scene`, `street` in this package). Every image follows from (seed, data set, split, number) alone, so the same call gives the same bytes on the same machine and versions of
 numpy, OpenCV and Pillow.
 """
 
@@ -17,12 +16,12 @@ from typing import Final
 import numpy as np
 from PIL import Image as PillowImage
 
-from bench.datasets.scene import scene
-from bench.datasets.silhouettes import KINDS
-from bench.datasets.stage import Image
-from bench.datasets.street import Street, street
-from bench.datasets.write_coco import CocoWriter
-from bench.datasets.write_voc import VocWriter
+from bench.datasets.synthetic.scene import scene
+from bench.datasets.synthetic.silhouettes import KINDS
+from bench.datasets.synthetic.stage import Image
+from bench.datasets.synthetic.street import Street, street
+from bench.datasets.synthetic.write_coco import CocoWriter
+from bench.datasets.synthetic.write_voc import VocWriter
 from bench.errors import BenchError
 
 GENERATOR_VERSION: Final = 1

@@ -5,9 +5,9 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
 from bench.datasets.names import VOC_CLASSES, VOID, voc_palette
-from bench.datasets.scene import Instance, Scene
-from bench.datasets.write_coco import polygons, rle
-from bench.datasets.write_voc import bounding_box, is_difficult, masks
+from bench.datasets.synthetic.scene import Instance, Scene
+from bench.datasets.synthetic.write_coco import polygons, rle
+from bench.datasets.synthetic.write_voc import bounding_box, is_difficult, masks
 
 MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12))
 

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 from bench.datasets.names import COCO_CATEGORIES
-from bench.datasets.scene import Scene
-from bench.datasets.stage import Mask
-from bench.datasets.write_voc import bounding_box
+from bench.datasets.synthetic.scene import Scene
+from bench.datasets.synthetic.stage import Mask
+from bench.datasets.synthetic.write_voc import bounding_box
 
 _ZOOM: Final = 8
 """A mask is enlarged before its outline is traced, so that the polygon runs along pixel edges."""

@@ -11,8 +11,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from bench.datasets import DATASETS, check, cityscapes_suffix, generate
-from bench.datasets.generate import COCO_KINDS, RECORD, VOC_KINDS
 from bench.datasets.names import COCO_CATEGORIES, VOC_CLASSES, VOID, voc_palette
+from bench.datasets.synthetic.generate import COCO_KINDS, RECORD, VOC_KINDS
 from bench.errors import BenchError
 
 

@@ -1,6 +1,6 @@
 """What a frozen backbone's cells tell a linear classifier about their class, beside random initialisation.
 
-    python -m bench.benchmarks.frozen_probe densebench-work/pretraining/*/export --data ROOT
+    python -m bench.probes.frozen densebench-work/pretraining/*/export --data ROOT
 
 A quick look at many backbones, half a minute each on one CPU core; the protocols of `densebench submit` are what
 results are made of. Images are scaled to `SIZE`. A cell is described by C4 and C5 at stride 16, C5 upsampled, each
@@ -225,7 +225,7 @@ def main(
 ) -> None:
     """Probe frozen backbones beside random initialisation.
 
-    Example: python -m bench.benchmarks.frozen_probe moco/export densecl/export --data ROOT
+    Example: python -m bench.probes.frozen moco/export densecl/export --data ROOT
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bench.datasets.textures import PERIODS, SIDE, TEXTURES, noise, sample, tile
+from bench.datasets.synthetic.textures import PERIODS, SIDE, TEXTURES, noise, sample, tile
 
 
 @pytest.mark.parametrize("name", TEXTURES)

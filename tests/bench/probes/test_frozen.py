@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench.benchmarks import frozen_probe
-from bench.benchmarks.frozen_probe import (
+from bench.benchmarks.rounds import start
+from bench.datasets.check import check
+from bench.errors import BenchError
+from bench.probes import frozen
+from bench.probes.frozen import (
     Labelled,
     Precision,
     Probe,
@@ -21,9 +24,6 @@ from bench.benchmarks.frozen_probe import (
     probe,
     read_splits,
 )
-from bench.benchmarks.rounds import start
-from bench.datasets.check import check
-from bench.errors import BenchError
 
 CPU = torch.device("cpu")
 
@@ -36,7 +36,7 @@ def test_the_regression_is_solved() -> None:
     # The problem is strictly convex but for a shift of all biases: where the gradient is zero is the solution.
     logits = x.numpy() @ weight.numpy().T + bias.numpy()
     excess = np.exp(logits) / np.exp(logits).sum(1, keepdims=True) - np.eye(3)[y.numpy()]
-    assert np.abs(excess.T @ x.numpy() / 300 + frozen_probe.PENALTY * weight.numpy()).max() < 1e-5
+    assert np.abs(excess.T @ x.numpy() / 300 + frozen.PENALTY * weight.numpy()).max() < 1e-5
     assert np.abs(excess.mean(0)).max() < 1e-5
 
 
@@ -47,8 +47,8 @@ def test_images_and_labels_are_those_of_the_data_set(tiny_data: Path) -> None:
         name: [path.name for path in split.images] for name, split in report.splits.items()
     }
     for split in splits.values():
-        assert split.pixels.shape == (len(split.names), 3, *frozen_probe.SIZE)
-        assert split.labels.shape == (len(split.names), *frozen_probe.SIZE)
+        assert split.pixels.shape == (len(split.names), 3, *frozen.SIZE)
+        assert split.labels.shape == (len(split.names), *frozen.SIZE)
     names = list(report.splits["val"].histogram)
     found = {names[k] for k in np.unique(splits["val"].labels.numpy()).tolist() if k < len(names) - 1}
     assert found <= {name for name, pixels in report.splits["val"].histogram.items() if pixels}
@@ -65,14 +65,14 @@ def test_features_are_c4_beside_c5_whatever_the_chunk(monkeypatch: pytest.Monkey
     # Cell (1, 2) lies a quarter of a C5 cell before the centre of its second, and as much behind that of its first.
     expected = sum(w * v * c5[:, :, i, j] for i, w in ((0, 0.75), (1, 0.25)) for j, v in ((0, 0.25), (1, 0.75)))
     torch.testing.assert_close(found[:, 256:, 1, 2], expected)
-    monkeypatch.setattr(frozen_probe, "CHUNK", 2)
+    monkeypatch.setattr(frozen, "CHUNK", 2)
     torch.testing.assert_close(cell_features(loaded, pixels), found)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_classes_that_differ_in_colour_are_told_apart(precision: Precision) -> None:
     """Red left, green right: even random features tell them, except along the border."""
-    height, width = frozen_probe.SIZE
+    height, width = frozen.SIZE
     pixels = torch.zeros(6, 3, height, width, dtype=torch.uint8)
     pixels[:, 0, :, : width // 2], pixels[:, 1, :, width // 2 :] = 200, 200
     labels = torch.zeros(6, height, width, dtype=torch.uint8)
@@ -99,25 +99,25 @@ def test_the_difference_is_paired() -> None:
 def test_the_command_compares_with_random_networks(
     tiny_data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frozen_probe, "RANDOM_SEEDS", (0,))
-    monkeypatch.setattr(frozen_probe, "ITERATIONS", 3)
+    monkeypatch.setattr(frozen, "RANDOM_SEEDS", (0,))
+    monkeypatch.setattr(frozen, "ITERATIONS", 3)
     arguments = {"data": tiny_data, "dataset": ["cityscapes"], "device": "cpu"}
-    frozen_probe.main(["random:resnet18:0", "random:resnet18:7"], **arguments, as_json=True)  # type: ignore[arg-type]
+    frozen.main(["random:resnet18:0", "random:resnet18:7"], **arguments, as_json=True)  # type: ignore[arg-type]
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [row["checkpoint"] for row in rows] == ["random:resnet18:0", "random:resnet18:0", "random:resnet18:7"]
     reference, same, other = (row["cityscapes"] for row in rows)
     assert "over_random" not in reference
     assert (same["over_random"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
     assert other["miou"] == pytest.approx(reference["miou"] + other["over_random"])
-    frozen_probe.main(["random:resnet18:7"], **arguments)  # type: ignore[arg-type]
+    frozen.main(["random:resnet18:7"], **arguments)  # type: ignore[arg-type]
     assert f"{other['miou']:.2f}" in capsys.readouterr().out
 
 
 def test_what_cannot_be_probed_is_refused(tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(BenchError, match="coco2017 cannot be probed"):
-        frozen_probe.main(["random:resnet18"], data=tiny_data, dataset=["coco2017"])
+        frozen.main(["random:resnet18"], data=tiny_data, dataset=["coco2017"])
     with pytest.raises(BenchError, match="holds no data set to probe"):
-        frozen_probe.main(["random:resnet18"], data=tmp_path)
+        frozen.main(["random:resnet18"], data=tmp_path)
     with pytest.raises(SystemExit):
-        start(lambda: frozen_probe.main(["nowhere.pth"], data=tiny_data, dataset=["cityscapes"], device="cpu"))
+        start(lambda: frozen.main(["nowhere.pth"], data=tiny_data, dataset=["cityscapes"], device="cpu"))
     assert "nowhere.pth" in capsys.readouterr().err

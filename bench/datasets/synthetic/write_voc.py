@@ -12,8 +12,8 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from bench.datasets.names import VOC_CLASSES, VOID, voc_palette
-from bench.datasets.scene import Instance, Scene
-from bench.datasets.stage import Mask
+from bench.datasets.synthetic.scene import Instance, Scene
+from bench.datasets.synthetic.stage import Mask
 
 _FOLDERS: Final = ("Annotations", "JPEGImages", "SegmentationClass", "SegmentationObject")
 DIFFICULT_BELOW: Final = 0.4

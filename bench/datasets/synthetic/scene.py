@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.datasets.silhouettes import KINDS, Kind, ellipse
-from bench.datasets.stage import SMALLEST, Image, Mask, Stage, colours, crop_noise, grid, mix, photograph
-from bench.datasets.textures import TEXTURES, Grey, sample
+from bench.datasets.synthetic.silhouettes import KINDS, Kind, ellipse
+from bench.datasets.synthetic.stage import SMALLEST, Image, Mask, Stage, colours, crop_noise, grid, mix, photograph
+from bench.datasets.synthetic.textures import TEXTURES, Grey, sample
 
 
 @dataclass(frozen=True)

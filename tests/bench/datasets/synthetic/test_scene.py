@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.datasets.names import CITYSCAPES_CLASSES, VOID
-from bench.datasets.scene import scene
-from bench.datasets.silhouettes import KINDS
-from bench.datasets.stage import Stage, colours, mix
-from bench.datasets.street import STREET_CLASSES, street
+from bench.datasets.synthetic.scene import scene
+from bench.datasets.synthetic.silhouettes import KINDS
+from bench.datasets.synthetic.stage import Stage, colours, mix
+from bench.datasets.synthetic.street import STREET_CLASSES, street
 
 SIZES = st.sampled_from([(160, 128), (96, 128), (65, 97)])
 SEEDS = st.integers(0, 2**32 - 1)

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bench.datasets.silhouettes import Polygon
-from bench.datasets.textures import SIDE, Grey, noise, sample
+from bench.datasets.synthetic.silhouettes import Polygon
+from bench.datasets.synthetic.textures import SIDE, Grey, noise, sample
 
 Mask = npt.NDArray[np.bool_]
 Image = npt.NDArray[np.uint8]

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.datasets.names import CITYSCAPES_CLASSES, VOID
-from bench.datasets.silhouettes import KINDS, Polygon, bar, corners, ellipse
-from bench.datasets.stage import Image, Mask, Stage, colours, crop_noise, grid, mix, photograph
-from bench.datasets.textures import Coordinates, sample
+from bench.datasets.synthetic.silhouettes import KINDS, Polygon, bar, corners, ellipse
+from bench.datasets.synthetic.stage import Image, Mask, Stage, colours, crop_noise, grid, mix, photograph
+from bench.datasets.synthetic.textures import Coordinates, sample
 
 _ID: Final = {name: index for index, name in enumerate(CITYSCAPES_CLASSES)}
 STREET_CLASSES: Final = (

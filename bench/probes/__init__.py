@@ -1,0 +1,1 @@
+"""Evaluation of frozen backbones: what their features tell without being trained on."""
