@@ -34,7 +34,7 @@ PRELOAD = ("bench.openmmlab.preload",)
 
 
 @dataclass(frozen=True)
-class Run:
+class TransferRun:
     """One fine-tuning run, as data: everything its process needs."""
 
     protocol: str
@@ -61,17 +61,17 @@ class Run:
 class Outcome:
     """How a run's process ended. `failure` is None when the run has written its result."""
 
-    run: Run
+    run: TransferRun
     seconds: float
     failure: str | None
 
 
 def run_all(
-    runs: Sequence[Run],
+    runs: Sequence[TransferRun],
     *,
     processes: int | None = None,
     finished: Callable[[Outcome], None],
-    execute: Callable[[Run, int], None],
+    execute: Callable[[TransferRun, int], None],
 ) -> list[Outcome]:
     """Execute `runs` in order on `processes` processes at a time, sharing the cores equally.
 
@@ -91,7 +91,7 @@ def run_all(
     processes = processes or len(gpus.names) or min(4, available_cores())
     threads = max(1, available_cores() // processes)
     waiting, outcomes, free = list(runs), list[Outcome](), list(range(processes))
-    active: dict[ForkServerProcess | SpawnProcess, tuple[Run, float, int]] = {}
+    active: dict[ForkServerProcess | SpawnProcess, tuple[TransferRun, float, int]] = {}
     try:
         while waiting or active:
             while waiting and free:
@@ -114,7 +114,7 @@ def run_all(
     return outcomes
 
 
-def fine_tune(run: Run, threads: int) -> None:
+def fine_tune(run: TransferRun, threads: int) -> None:
     """Execute one run in this process and add its result to the store."""
     import cv2
     import torch
@@ -129,7 +129,7 @@ def fine_tune(run: Run, threads: int) -> None:
     ResultStore(run.results).add(result)
 
 
-def read_run_protocol(run: Run) -> Protocol:
+def read_run_protocol(run: TransferRun) -> Protocol:
     """The run's protocol, read again in the run's process.
 
     Raises:
@@ -144,7 +144,7 @@ def read_run_protocol(run: Run) -> Protocol:
     return protocol
 
 
-def _in_process(execute: Callable[[Run, int], None], run: Run, threads: int, gpu: str | None) -> None:
+def _in_process(execute: Callable[[TransferRun, int], None], run: TransferRun, threads: int, gpu: str | None) -> None:
     """A run's process: everything printed goes to the run's log, the last line says why it failed."""
     if gpu is not None:
         os.environ[VISIBLE] = gpu
@@ -176,7 +176,7 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _only_one(run: Run) -> Iterator[None]:
+def _only_one(run: TransferRun) -> Iterator[None]:
     """Hold the run's lock, so that two commands never execute the same run at the same time."""
     with (run.folder / "lock").open("w") as lock:
         try:
@@ -186,7 +186,7 @@ def _only_one(run: Run) -> Iterator[None]:
         yield
 
 
-def _why(run: Run, exitcode: int | None) -> str:
+def _why(run: TransferRun, exitcode: int | None) -> str:
     """The last words of a failed run."""
     lines = run.log.read_text(errors="replace").splitlines() if run.log.is_file() else []
     words = next((line.removeprefix("FAILED: ") for line in reversed(lines) if line.startswith("FAILED: ")), None)

@@ -10,7 +10,7 @@ from typing import Any
 from bench.checkpoints import import_checkpoint
 from bench.datasets import check
 from bench.errors import BenchError
-from bench.jobs import Outcome, Run, fine_tune, run_all
+from bench.jobs import Outcome, TransferRun, fine_tune, run_all
 from bench.protocols import Protocol, builtin_ids, is_outside, load_protocol
 from bench.tracks import Track, find_track
 from leaderboard.records import Card, DatasetReference, Result, result_key
@@ -37,8 +37,8 @@ class SubmissionPlan:
     """The runs of a submission: those that have a result already and those that are to be executed."""
 
     card: Card
-    done: list[Run]
-    todo: list[Run]
+    done: list[TransferRun]
+    todo: list[TransferRun]
 
 
 def plan_submission(
@@ -80,7 +80,7 @@ def submit(
     *,
     processes: int | None = None,
     finished: Callable[[Outcome], None] = lambda outcome: None,
-    execute: Callable[[Run, int], None] = fine_tune,
+    execute: Callable[[TransferRun, int], None] = fine_tune,
 ) -> Submission:
     """Execute what is left of `plan` on local processes (default: one a GPU; on a CPU one a core, four at most)."""
     outcomes = run_all(plan.todo, processes=processes, finished=finished, execute=execute)
@@ -104,8 +104,8 @@ def _load(name: str, track: Track) -> Protocol:
 
 def _run(
     protocol: Protocol, checkpoint: Path, card: Card, data: Path, dataset: DatasetReference, seed: int, work: Path
-) -> Run:
+) -> TransferRun:
     key = result_key(card.sha256, protocol.sha256, dataset.fingerprint, seed)
     folder = work / "transfers" / card.sha256[:12] / protocol.id / f"seed{seed}-{key[:8]}"
     file = protocol.config_file if is_outside(protocol) else None
-    return Run(protocol.id, checkpoint, data, dataset, seed, folder, work / "results", key, file)
+    return TransferRun(protocol.id, checkpoint, data, dataset, seed, folder, work / "results", key, file)

@@ -23,7 +23,7 @@ class DivergedError(Exception):
 
 
 @dataclass
-class Record:
+class Executed:
     """What was executed, an entry an iteration."""
 
     losses: list[dict[str, float]] = field(default_factory=list)
@@ -40,7 +40,7 @@ class GuardHook(Hook):
 
     priority = "VERY_HIGH"
 
-    def __init__(self, plan: TrainingPlan, card: Card, tensors: dict[str, Tensor], record: Record) -> None:
+    def __init__(self, plan: TrainingPlan, card: Card, tensors: dict[str, Tensor], record: Executed) -> None:
         self.plan, self.card, self.tensors, self.record = plan, card, tensors, record
 
     def before_train(self, runner: Runner) -> None:
@@ -67,7 +67,7 @@ class RecordHook(Hook):
     # before ParamSchedulerHook (LOW), which sets the rate of the next iteration
     priority = "NORMAL"
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Executed) -> None:
         self.record = record
         self._mark = 0.0
 
@@ -102,7 +102,7 @@ class ProgressHook(Hook):
 
     priority = "LOW"
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Executed) -> None:
         self.record = record
         self._started = time.perf_counter()
 

@@ -39,7 +39,7 @@ from pretrain.run.memory import peak_memory_mib
 if TYPE_CHECKING:
     from mmengine.runner import Runner
 
-    from bench.openmmlab.hooks import Record
+    from bench.openmmlab.hooks import Executed
 
 WEIGHTS = "weights.safetensors"
 
@@ -57,14 +57,14 @@ def run_transfer(
             say.
     """
     prepare_openmmlab()
-    from bench.openmmlab.hooks import DivergedError, GuardHook, ProgressHook, Record, RecordHook
+    from bench.openmmlab.hooks import DivergedError, Executed, GuardHook, ProgressHook, RecordHook
 
     clock = _Clock()
     backbone = read_exported(checkpoint)
     card, tensors = backbone.card, dict(backbone.tensors)
     config = _config(protocol, card, data_root, folder)
     model = build_model(config, tensors, seed)
-    record = Record()
+    record = Executed()
     hooks = [GuardHook(protocol.plan, card, tensors, record), RecordHook(record), ProgressHook(record)]
     runner = _runner(config, model, seed, folder, training=True, hooks=hooks)
     device = next(model.parameters()).device
@@ -195,7 +195,7 @@ def _runner(
     )
 
 
-def _report(runner: Runner, model: Any, record: Record) -> TrainingReport:
+def _report(runner: Runner, model: Any, record: Executed) -> TrainingReport:
     """What was executed, counted on the built model and on the run."""
     parameters: list[nn.Parameter] = list(model.parameters())
     backbone = sum(p.numel() for p in model.backbone.parameters())
@@ -214,7 +214,7 @@ def _report(runner: Runner, model: Any, record: Record) -> TrainingReport:
     )
 
 
-def _losses_csv(record: Record) -> str:
+def _losses_csv(record: Executed) -> str:
     text = io.StringIO()
     names = list(record.losses[0]) if record.losses else []
     writer = csv.DictWriter(text, ["iteration", "learning_rate", *names], lineterminator="\n")

@@ -3,30 +3,30 @@
 import time
 from datetime import UTC, datetime
 
-from bench.jobs import Run, read_run_protocol
+from bench.jobs import TransferRun, read_run_protocol
 from leaderboard.records import Environment, Result, TrainingReport
 from leaderboard.store import ResultStore
 from pretrain.exported import read_card
 
 
-def instant(run: Run, threads: int) -> None:
+def instant(run: TransferRun, threads: int) -> None:
     """A run that takes no time; every execution leaves a line in `executions`."""
     fake(run, threads, seconds=0.0)
 
 
-def slow(run: Run, threads: int) -> None:
+def slow(run: TransferRun, threads: int) -> None:
     """A run that takes half a second."""
     fake(run, threads, seconds=0.5)
 
 
-def fails_on_detection(run: Run, threads: int) -> None:
+def fails_on_detection(run: TransferRun, threads: int) -> None:
     """A run whose process dies if it is a detection protocol."""
     if "seg" not in run.protocol:
         raise RuntimeError("out of luck")
     instant(run, threads)
 
 
-def fake(run: Run, threads: int, *, seconds: float) -> None:
+def fake(run: TransferRun, threads: int, *, seconds: float) -> None:
     with (run.results.parent / "executions").open("a") as lines:
         lines.write(f"{run.key}\n")
     time.sleep(seconds)

@@ -53,7 +53,7 @@ folder, runs, together, processes = Path(sys.argv[1]), *(int(word) for word in s
 if __name__ == "__main__":
     data = DatasetReference(name="d", fingerprint="0" * 64, train_images=1, val_images=1)
     outcomes = jobs.run_all(
-        [jobs.Run("p", folder, folder, data, s, folder / f"seed{s}", folder, f"{s:016x}") for s in range(runs)],
+        [jobs.TransferRun("p", folder, folder, data, s, folder / f"seed{s}", folder, f"{s:016x}") for s in range(runs)],
         processes=processes or None,
         finished=lambda outcome: None,
         execute=look,

@@ -12,22 +12,24 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchError
-from bench.jobs import Outcome, Run, run_all
+from bench.jobs import Outcome, TransferRun, run_all
 from leaderboard.records import DatasetReference
 
 DATASET = DatasetReference(name="voc2012_seg", fingerprint="0" * 64, train_images=1, val_images=1)
 
 
-def make_run(folder: Path, seed: int = 0) -> Run:
-    return Run("protocol", folder, folder, DATASET, seed, folder / f"seed{seed}", folder / "results", f"{seed:016x}")
+def make_run(folder: Path, seed: int = 0) -> TransferRun:
+    return TransferRun(
+        "protocol", folder, folder, DATASET, seed, folder / f"seed{seed}", folder / "results", f"{seed:016x}"
+    )
 
 
-def write_marker(run: Run, threads: int) -> None:
+def write_marker(run: TransferRun, threads: int) -> None:
     print(f"seed {run.seed} with {threads} threads")
     (run.folder / "done").write_text(str(os.getpid()))
 
 
-def fail_on_odd_seeds(run: Run, threads: int) -> None:
+def fail_on_odd_seeds(run: TransferRun, threads: int) -> None:
     if run.seed == 1:
         raise BenchError("the data are gone: bring them back")
     if run.seed == 3:
@@ -72,7 +74,7 @@ def test_killing_the_command_leaves_no_orphan(tmp_path: Path) -> None:
         textwrap.dedent(f"""
         import os, time
         from pathlib import Path
-        from bench.jobs import Run, run_all
+        from bench.jobs import TransferRun, run_all
         from leaderboard.records import DatasetReference
 
         def sleep(run, threads):
@@ -82,7 +84,7 @@ def test_killing_the_command_leaves_no_orphan(tmp_path: Path) -> None:
         if __name__ == "__main__":
             data = DatasetReference(name="d", fingerprint="0" * 64, train_images=1, val_images=1)
             folder = Path({str(tmp_path)!r})
-            run_all([Run("p", folder, folder, data, 0, folder / "run", folder, "0" * 16)], processes=1,
+            run_all([TransferRun("p", folder, folder, data, 0, folder / "run", folder, "0" * 16)], processes=1,
                     finished=print, execute=sleep)
         """)
     )

@@ -14,7 +14,7 @@ import torch
 
 from bench.benchmarks.gpu_check.task import CheckFailedError, Task
 from bench.datasets import generate
-from bench.jobs import Outcome, Run, fine_tune
+from bench.jobs import Outcome, TransferRun, fine_tune
 from bench.protocols import load_protocol
 from bench.submit import plan_submission, submit
 from leaderboard.records import Result
@@ -39,7 +39,7 @@ def transfer(task: Task) -> None:
         _compare(task, first, _submit(task, data, Path(folder) / "again", [REPEATED]))
 
 
-def shortened(run: Run, threads: int) -> None:
+def shortened(run: TransferRun, threads: int) -> None:
     """Two iterations of a run's protocol, under the protocol's own hash: for a store that is thrown away."""
     from bench.openmmlab.runner import run_transfer
 

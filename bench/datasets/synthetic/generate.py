@@ -1,7 +1,7 @@
 """Writes small data sets in the formats of VOC 2012, COCO 2017 and Cityscapes, and images to pretrain on.
 
-All are drawn from one world (`scene`, `street` in this package). Every image follows from (seed, data set, split, number) alone, so the same call gives the same bytes on the same machine and versions of
-numpy, OpenCV and Pillow.
+All are drawn from one world (`scene`, `street` in this package). Every image follows from (seed, data set, split,
+number) alone, so the same call gives the same bytes on the same machine and versions of numpy, OpenCV and Pillow.
 """
 
 from __future__ import annotations

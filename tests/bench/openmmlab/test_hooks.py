@@ -11,7 +11,7 @@ from bench.openmmlab import prepare_openmmlab
 prepare_openmmlab()
 
 from bench.errors import BenchError  # noqa: E402
-from bench.openmmlab.hooks import DivergedError, GuardHook, ProgressHook, Record, RecordHook  # noqa: E402
+from bench.openmmlab.hooks import DivergedError, Executed, GuardHook, ProgressHook, RecordHook  # noqa: E402
 from bench.protocols import load_protocol  # noqa: E402
 
 
@@ -36,7 +36,7 @@ def train(hooks: list[Any], run: Any, losses: list[float]) -> None:
 
 
 def test_record_keeps_the_rate_that_was_used() -> None:
-    record = Record()
+    record = Executed()
     train([RecordHook(record)], runner(3, rate=0.4), [3.0, 2.0, 1.0])
     assert record.rates == [0.4, 0.2, 0.1]
     assert record.losses == [{"loss": 3.0}, {"loss": 2.0}, {"loss": 1.0}]
@@ -46,7 +46,7 @@ def test_record_keeps_the_rate_that_was_used() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_a_loss_that_is_not_finite_stops_the_run(bad: float) -> None:
-    record = Record()
+    record = Executed()
     with pytest.raises(DivergedError, match=r"loss was .* at iteration 2"):
         train([RecordHook(record)], runner(3), [1.0, bad, 1.0])
     assert len(record.losses) == 2
@@ -54,7 +54,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(bad: float) -> None:
 
 @pytest.mark.parametrize(("iterations", "lines"), [(7, 7), (10, 10), (25, 10), (130, 10)])
 def test_progress_is_ten_lines_at_most(iterations: int, lines: int, capsys: pytest.CaptureFixture[str]) -> None:
-    record = Record()
+    record = Executed()
     train([RecordHook(record), ProgressHook(record)], runner(iterations), [1.0] * iterations)
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == lines
@@ -64,7 +64,7 @@ def test_progress_is_ten_lines_at_most(iterations: int, lines: int, capsys: pyte
 
 def test_a_run_that_ends_early_is_no_result() -> None:
     protocol = load_protocol("mini_voc_seg_fcn")
-    hook = GuardHook(protocol.plan, None, {}, Record(rates=[protocol.plan.learning_rate]))  # type: ignore[arg-type]
+    hook = GuardHook(protocol.plan, None, {}, Executed(rates=[protocol.plan.learning_rate]))  # type: ignore[arg-type]
     ended: Any = SimpleNamespace(iter=1)
     with pytest.raises(BenchError, match="1 iterations were executed"):
         hook.after_train(ended)
