@@ -28,7 +28,7 @@ from pretrain.methods.moco import (
 )
 from pretrain.nets.architectures import width_of
 from pretrain.nets.heads import dense_head
-from pretrain.parts.distributed import gather
+from pretrain.parts.distributed import gather, rank
 from pretrain.parts.losses import embedding_std, full_precision, info_nce, unit
 from pretrain.parts.queues import Queue
 from pretrain.recipes import Recipe, small_recipe
@@ -162,9 +162,12 @@ def correspondence(B_q: Tensor, B_k: Tensor) -> Tensor:
 
 
 def one_cell(D: Tensor, step: int) -> Tensor:
-    """One cell of each image, (N, C, P) -> (N, C): cell (n + step) mod P of image n, so that all have their turn."""
-    n = torch.arange(len(D), device=D.device)
-    return D[n, :, (n + step) % D.shape[2]]
+    """One cell of each image, (N, C, P) -> (N, C): cell (n + step) mod P of image n of the global batch.
+
+    So all cells have their turn, whichever process holds the image.
+    """
+    row = torch.arange(len(D), device=D.device)
+    return D[row, :, (rank() * len(D) + row + step) % D.shape[2]]
 
 
 def rows(D: Tensor) -> Tensor:

@@ -5,21 +5,15 @@ All numbers come from numpy generators, so that they do not change with the vers
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import gloo
 import numpy as np
-import pytest
 import torch
 from contrastive import ToyBackbone, reset_momentum, sgd
-from looping import part
 from torch import Tensor, nn
 
 from pretrain.data.views import View
 from pretrain.method import Method
-from pretrain.parts.distributed import gather
 from pretrain.parts.geometry import align
 
 SIDE = 4
@@ -65,63 +59,18 @@ def batch(n: int, seed: int, size: int = 4 * SIDE) -> list[View]:
     return views
 
 
-def train(
-    method: Method, n: int, steps: int, *, first: int = 1, total: int | None = None, optimizer: Any = None
-) -> list[float]:
-    """Losses, averaged over processes, of training as any user of a method would write it; gradients likewise."""
-    world, rank = (torch.distributed.get_world_size(), torch.distributed.get_rank()) if is_parallel() else (1, 0)
-    optimizer = optimizer or sgd([method])
+def train(method: Method, n: int, steps: int) -> list[float]:
+    """Losses of training as any user of a method would write it."""
+    optimizer = sgd([method])
     losses = []
-    for step in range(first, first + steps):
-        loss = method([part(view, rank, world) for view in batch(n, step % 8)])["loss"]
-        losses.append(gather(loss.detach()[None]).mean().item())
+    for step in range(1, 1 + steps):
+        loss = method(batch(n, step % 8))["loss"]
         optimizer.zero_grad()
         loss.backward()
-        for p in method.parameters():
-            if p.grad is not None:
-                p.grad = gather(p.grad[None]).mean(0)
         optimizer.step()
-        method.after_step(step, total or steps)
+        method.after_step(step, steps)
+        losses.append(loss.item())
     return losses
-
-
-def is_parallel() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def assert_resumes(make: Callable[[int], Any], n: int = 4) -> None:
-    """A run whose states are saved and loaded into another method in the middle ends with the same bits."""
-    straight, stopped, resumed = make(0), make(0), make(5)
-    expected = train(straight, n, 8, total=8)
-    optimizer = sgd([stopped])
-    got = train(stopped, n, 4, total=8, optimizer=optimizer)
-    resumed.load_state_dict(stopped.state_dict())
-    continued = sgd([resumed])
-    continued.load_state_dict(optimizer.state_dict())
-    got += train(resumed, n, 4, first=5, total=8, optimizer=continued)
-    assert got == expected
-    theirs = straight.state_dict()
-    assert theirs.keys() == resumed.state_dict().keys()
-    assert all(torch.equal(value, theirs[key]) for key, value in resumed.state_dict().items())
-
-
-def assert_two_processes_are_one(
-    check: Callable[[int, int, Path], None], make: Callable[[], Any], folder: Path, *, n: int, steps: int
-) -> None:
-    """Two Gloo processes that run `check` (which must call `save_run`) train as one process with the whole batch."""
-    gloo.run(check, 2, folder)
-    method = make()
-    losses = train(method, n, steps)
-    for rank in range(2):
-        their_losses, theirs = torch.load(folder / f"{rank}.pt", weights_only=True)
-        assert their_losses == pytest.approx(losses, rel=1e-10)
-        for key, value in method.state_dict().items():
-            torch.testing.assert_close(theirs[key], value, rtol=1e-8, atol=1e-10, msg=key)
-
-
-def save_run(method: Any, rank: int, folder: Path, *, n: int, steps: int) -> None:
-    """Train this process's part and leave losses and state for `assert_two_processes_are_one`."""
-    torch.save((train(method, n, steps), method.state_dict()), folder / f"{rank}.pt")
 
 
 def stopped_and_trained(method: nn.Module) -> tuple[set[str], set[str]]:

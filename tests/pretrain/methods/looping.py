@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import gloo
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -75,31 +72,6 @@ def check_resume(build: Callable[[int], Any], batch: Batch, steps: int = 6, stop
     assert a.keys() == b.keys()
     for key, value in a.items():
         assert torch.equal(value, b[key]), key
-
-
-def check_two_processes(
-    check: Callable[[int, int, Path], None],
-    build: Callable[[], Any],
-    batch: Batch,
-    folder: Path,
-    *,
-    steps: int = 5,
-    statistics: bool = False,
-) -> None:
-    """`check` saves `result` of each rank; both ranks must be one process with the whole batch.
-
-    Batch norm of one process with several parts averages its running statistics, while those of ranks are theirs.
-    Where it is synchronised they are equal too: `statistics`.
-    """
-    gloo.run(check, 2, folder)
-    losses, state = result(build(), batch, 0, 1, steps)
-    for rank in range(2):
-        their_losses, theirs = torch.load(folder / f"{rank}.pt", weights_only=True)
-        assert their_losses == pytest.approx(losses, rel=1e-11)
-        assert theirs.keys() == state.keys()
-        for key, value in state.items():
-            if statistics or not key.endswith(("running_mean", "running_var")):
-                torch.testing.assert_close(theirs[key], value, rtol=1e-9, atol=1e-11, msg=key)
 
 
 def result(method: Any, batch: Batch, rank: int, world: int, steps: int = 5) -> tuple[list[float], dict[str, Tensor]]:

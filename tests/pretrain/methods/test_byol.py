@@ -1,15 +1,14 @@
 import copy
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import siamese
 import torch
 from contrastive import batch
-from looping import check_resume, check_two_processes, result, sgd, train
+from looping import sgd, train
 from siamese import cosine, recorded, views
-from torch import Tensor, nn
+from torch import nn
 
 from pretrain.data.augment import ColorJitter, GaussianBlur, Grayscale, Solarize
 from pretrain.methods import METHODS, all_recipes
@@ -128,23 +127,6 @@ def test_momentum_moves_parameters_after_the_step_and_no_buffers() -> None:
     assert start.momentum.backbone.norm.num_batches_tracked == 2  # it works in training mode, on its own inputs
 
 
-def test_resume_is_exact() -> None:
-    check_resume(lambda seed: build(seed=seed), views)
-
-
-def check(rank: int, world: int, folder: Path) -> None:
-    torch.save(result(build(), views, rank, world), folder / f"{rank}.pt")
-
-
-@pytest.mark.slow
-def test_two_gloo_processes_train_as_one(tmp_path: Path) -> None:
-    check_two_processes(check, build, views, tmp_path)
-    _, state = result(build(), views, 0, 1)
-    _, theirs = torch.load(tmp_path / "1.pt", weights_only=True)
-    for name, value in state.items():  # running statistics, too
-        torch.testing.assert_close(theirs[name], value, rtol=1e-9, atol=1e-11, msg=name)
-
-
 def test_views_are_the_papers() -> None:
     for spec, blur, solarize in zip(
         BYOLConfig(backbone="resnet18").build().plan.specs, (1, 0.1), (0, 0.2), strict=True
@@ -158,19 +140,11 @@ def test_views_are_the_papers() -> None:
         )
 
 
-def test_a_real_backbone_trains_in_bfloat16() -> None:
-    torch.manual_seed(0)
+def test_residual_blocks_can_start_as_identities() -> None:
     method = BYOLConfig(backbone="resnet18", hidden=16, dim=8, zero_init_residual=True).build()
     scales = [m.bn2.weight for m in method.backbone.modules() if hasattr(m, "bn2")]
     assert len(scales) == 8 and not any(scale.any() for scale in scales)
     assert method.backbone.bn1.weight.all()
-    pixels: list[Tensor] = [view.pixels.float() for view in batch(4, 0, 33)]
-    pair = [type(view)(x, view.box, view.flip, view.image_id) for view, x in zip(batch(4, 0), pixels, strict=True)]
-    with torch.autocast("cpu", torch.bfloat16):
-        out = method(pair)
-    out["loss"].backward()
-    method.after_step(1, 1)
-    assert out["loss"].dtype == torch.float32 and 0 <= out["loss"] <= 8
 
 
 def test_recipes_have_the_papers_settings() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from contrastive import ToyBackbone
-from looping import check_resume, check_two_processes, result, sgd, train
+from looping import sgd, train
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -269,19 +269,6 @@ def test_full_masks_pool_the_whole_map(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.cat(((q * k).sum(1, keepdim=True), q @ method.queue.keys.T), 1) / 0.2
     expected = F.cross_entropy(logits, torch.zeros(8, dtype=torch.int64))
     torch.testing.assert_close(out["loss_instance"], expected.detach())
-
-
-def test_resume_is_exact() -> None:
-    check_resume(lambda seed: build(seed=seed), data)
-
-
-def two(rank: int, world: int, folder: Path) -> None:
-    torch.save(result(build(), data, rank, world), folder / f"{rank}.pt")
-
-
-@pytest.mark.slow
-def test_two_gloo_processes_train_as_one(tmp_path: Path) -> None:
-    check_two_processes(two, build, data, tmp_path)
 
 
 def test_backbone_of_stride_16_keeps_its_weights() -> None:

@@ -10,8 +10,8 @@ import torch
 from contrastive import SMALL, batch, build, cross_entropy, curve, plain_curve
 from torch.nn import functional as F
 
-from pretrain.methods import METHODS, all_recipes
-from pretrain.methods.densecl import DenseCL, DenseCLConfig, correspondence, rows
+from pretrain.methods import all_recipes
+from pretrain.methods.densecl import DenseCLConfig, correspondence, rows
 from pretrain.methods.moco import MoCoConfig
 from pretrain.recipes import CosineSchedule, SGDConfig
 
@@ -256,8 +256,3 @@ def test_real_networks_have_the_papers_heads_and_equal_a_moco_of_the_same_seed()
     for key, value in plain.state_dict().items():
         if key != "_extra_state":
             assert torch.equal(value, theirs[key]), key
-
-
-def test_registered() -> None:
-    assert DenseCL in METHODS
-    assert DenseCL.info.id == "densecl"

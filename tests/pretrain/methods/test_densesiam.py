@@ -11,7 +11,7 @@ import torch
 from contrastive import ToyBackbone
 from geometric import batch as views_of
 from geometric import draw
-from looping import check_resume, check_two_processes, result, sgd, train
+from looping import sgd, train
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -223,20 +223,6 @@ def test_hard_masks_sum_the_features_of_their_segment() -> None:
         cells = [(r, c) for r in range(K) for c in range(K) if label[r, c] == m]
         expected = sum(sample(maps, whole, 0, (c + 0.5) / K, (r + 0.5) / K) for r, c in cells)
         torch.testing.assert_close(seen[0][m], expected)
-
-
-def test_resume_is_exact() -> None:
-    check_resume(lambda seed: build(seed=seed), data)
-
-
-def two(rank: int, world: int, folder: Path) -> None:
-    torch.save(result(build(), data, rank, world), folder / f"{rank}.pt")
-
-
-@pytest.mark.slow
-def test_two_gloo_processes_train_as_one(tmp_path: Path) -> None:
-    """One of the processes has an image without overlap, so that they average over different numbers."""
-    check_two_processes(two, build, data, tmp_path)
 
 
 def test_recipes() -> None:

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 from geometric import build
-from looping import check_resume, check_two_processes, result, sgd, train
+from looping import sgd, train
 from multicrops import batch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
-from pretrain.methods import METHODS, all_recipes, detcon
-from pretrain.methods.detcon import RECIPES, DetCon, DetConConfig, draw_regions, region_loss
+from pretrain.methods import detcon
+from pretrain.methods.detcon import DetCon, DetConConfig, draw_regions, region_loss
 
 CURVE = Path(__file__).parent / "curves" / "detcon.json"
 N, R, C = 4, 6, 5
@@ -197,35 +197,3 @@ def test_masks_must_be_prepared(tmp_path: Path) -> None:
     method.masks = None
     with pytest.raises(PretrainError, match=r"call prepare\(source, folder\)"):
         method(batches(0))
-
-
-def test_resume_is_exact() -> None:
-    check_resume(small, batches)
-
-
-def check(rank: int, world: int, folder: Path) -> None:
-    torch.save(result(small(), batches, rank, world, steps=3), folder / f"{rank}.pt")
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    check_two_processes(check, small, batches, tmp_path, steps=3, statistics=True)
-
-
-def test_a_real_backbone_trains_in_bfloat16() -> None:
-    torch.manual_seed(0)
-    method = DetConConfig(backbone="resnet18", hidden=16, dim=8, regions=3).build()
-    method.masks = ToyMasks()
-    views = batches(0)
-    for view in views:
-        view.pixels = F.interpolate(view.pixels.float(), 64)
-    with torch.autocast("cpu", torch.bfloat16):
-        out = method(views)
-    out["loss"].backward()
-    assert out["loss"].dtype == torch.float32
-    assert out["loss"].isfinite()
-
-
-def test_registered() -> None:
-    assert DetCon in METHODS
-    assert {recipe.name for recipe in RECIPES} <= set(all_recipes())

@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 import torch
 from geometric import build
-from looping import check_resume, check_two_processes, result, sgd, train
+from looping import sgd, train
 from multicrops import batch
 from torch.nn import functional as F
 
 from pretrain.data.augment import BYOL_COLOUR_1, BYOL_COLOUR_2
-from pretrain.methods import METHODS, all_recipes
-from pretrain.methods.dino import DINO, RECIPES, DINOConfig, NormalisedLinear, embed
+from pretrain.methods.dino import DINO, DINOConfig, NormalisedLinear, embed
 
 CURVE = Path(__file__).parent / "curves" / "dino.json"
 N = 8
@@ -159,33 +158,6 @@ def test_outputs_are_cosines_whatever_the_weights_length() -> None:
     torch.testing.assert_close(y, F.cosine_similarity(x[:, None], layer.weight[None], dim=2))
 
 
-def test_resume_is_exact() -> None:
-    check_resume(small, batches, steps=8, stop=5)
-
-
-def check(rank: int, world: int, folder: Path) -> None:
-    torch.save(result(small(), batches, rank, world), folder / f"{rank}.pt")
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    check_two_processes(check, small, batches, tmp_path, statistics=True)
-
-
-def test_a_real_backbone_trains_in_bfloat16() -> None:
-    torch.manual_seed(0)
-    method = DINOConfig(backbone="resnet18", hidden=16, bottleneck=8, outputs=12).build()
-    views = batch(4, 0, small=1)
-    for view in views:
-        view.pixels = view.pixels.float()
-    with torch.autocast("cpu", torch.bfloat16):
-        out = method(views)
-    out["loss"].backward()
-    assert out["loss"].dtype == torch.float32
-    assert out["loss"].isfinite()
-    assert torch.equal(method.backbone.conv1.weight, method.student_backbone.conv1.weight)
-
-
 def test_a_transformer_is_seen_by_its_class_token() -> None:
     torch.manual_seed(0)
     method = DINOConfig(backbone="vit_tiny_patch16", hidden=16, bottleneck=8, outputs=12).build()
@@ -204,8 +176,3 @@ def test_views_are_the_papers() -> None:
     assert (first.size, first.scale, len(local)) == (224, (0.4, 1.0), 8)
     assert all((spec.size, spec.scale) == (96, (0.05, 0.4)) for spec in local)
     assert all(spec.interpolation == "bicubic" for spec in (first, second, *local))
-
-
-def test_registered() -> None:
-    assert DINO in METHODS
-    assert {recipe.name for recipe in RECIPES} <= set(all_recipes())

@@ -13,7 +13,7 @@ import torch
 from contrastive import SMALL, ToyBackbone, reset_momentum
 from geometric import SIDE, draw, original_centre
 from geometric import batch as views_of
-from looping import check_resume, check_two_processes, result, sgd, train
+from looping import sgd, train
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -210,21 +210,6 @@ def test_nearest_cells_can_be_positives() -> None:
                 u, v = x[n, r, c].tolist()
                 i, j = (min(max(math.floor(w * 4), 0), 3) for w in (v, u))
                 assert picked[n, 0, r, c] == T[n, 0, i, j]
-
-
-@pytest.mark.parametrize("base", [ON_BYOL, ON_MOCO])
-def test_resume_is_exact(base: Any) -> None:
-    check_resume(lambda seed: build(base, seed=seed), data)
-
-
-def two(rank: int, world: int, folder: Path) -> None:
-    torch.save(result(build(), data, rank, world), folder / f"{rank}.pt")
-
-
-@pytest.mark.slow
-def test_two_gloo_processes_train_as_one(tmp_path: Path) -> None:
-    """The last image of each batch has no valid cell, so that the processes average over different numbers."""
-    check_two_processes(two, build, data, tmp_path)
 
 
 def test_recipes() -> None:

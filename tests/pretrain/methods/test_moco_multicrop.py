@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from pretrain.data.augment import MOCO_V2_COLOUR
 from pretrain.data.autoaugment import AutoAugment, Either
 from pretrain.data.views import View
-from pretrain.methods import METHODS, all_recipes
+from pretrain.methods import all_recipes
 from pretrain.methods.moco import MoCoConfig
-from pretrain.methods.moco_multicrop import RECIPES, MoCoMultiCrop, MoCoMultiCropConfig
+from pretrain.methods.moco_multicrop import MoCoMultiCrop, MoCoMultiCropConfig
 from pretrain.parts.distributed import batch_permutation, inverse
 
 CURVE = Path(__file__).parent / "curves" / "moco-multicrop.json"
@@ -176,20 +176,6 @@ def test_small_crops_of_an_image_stay_together_in_split_batch_norm() -> None:
     assert losses[0] == pytest.approx((losses[1] + losses[2]) / 2, rel=1e-9)
 
 
-def test_a_stopped_run_continues_exactly() -> None:
-    straight, stopped, resumed = make(small()), make(small()), make(small(), seed=5)
-    for method in (straight, stopped):
-        train(method, 6)
-    resumed.load_state_dict(stopped.state_dict())
-    assert resumed.pulling
-    for step in (7, 8):
-        losses = []
-        for method in (straight, resumed):
-            losses.append(method(crops(N, step))["loss"])
-            method.after_step(step, 8)
-        assert torch.equal(*losses)
-
-
 def test_views_are_the_papers() -> None:
     query, key, *smalls = MoCoMultiCropConfig(backbone="resnet18", queue=8).build().plan.specs
     assert (query.size, query.scale, key.size, key.scale) == (160, (0.2, 1.0), 160, (0.2, 1.0))
@@ -204,7 +190,6 @@ def test_views_are_the_papers() -> None:
 
 
 def test_recipes_have_the_papers_settings() -> None:
-    assert {recipe.name for recipe in RECIPES} <= set(all_recipes())
     for epochs, warmup in ((200, 5), (800, 20)):
         recipe = all_recipes()[f"moco-multicrop-coco-{epochs}ep"]
         assert (recipe.epochs, recipe.batch_size, recipe.optimizer.lr) == (epochs, 256, 0.3)
@@ -213,5 +198,4 @@ def test_recipes_have_the_papers_settings() -> None:
         assert (config.momentum, config.temperature, config.queue) == (0.995, 0.2, 65536)
         assert (config.neighbours, config.neighbour_weight) == (20, 0.4)
         assert config.neighbour_warmup * epochs == pytest.approx(warmup)
-    assert MoCoMultiCrop in METHODS
     assert MoCoMultiCrop.info.id == "moco-multicrop"

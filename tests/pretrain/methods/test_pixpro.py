@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
-from pretrain.methods import METHODS, all_recipes
+from pretrain.methods import all_recipes
 from pretrain.methods.pixpro import (
     RECIPES,
     PixPro,
@@ -21,7 +21,6 @@ from pretrain.methods.pixpro import (
     positive_pairs,
     propagate,
 )
-from pretrain.nets.architectures import build_backbone
 from pretrain.recipes import CosineSchedule
 
 CURVE = Path(__file__).parent / "curves" / "pixpro.json"
@@ -231,33 +230,6 @@ def test_after_step_moves_the_momentum_network() -> None:
     assert all(torch.equal(p, moved.get_parameter(name)) for name, p in method.named_parameters())
 
 
-def test_state_dict_resumes_exactly() -> None:
-    geometric.assert_resumes(lambda seed: make(seed, instance_weight=1.0))
-
-
-def run(rank: int, world: int, folder: Path) -> None:
-    geometric.save_run(make(instance_weight=1.0), rank, folder, n=8, steps=6)
-
-
-@pytest.mark.slow
-def test_two_gloo_processes_train_as_one(tmp_path: Path) -> None:
-    geometric.assert_two_processes_are_one(run, lambda: make(instance_weight=1.0), tmp_path, n=8, steps=6)
-
-
-def test_a_real_backbone_trains_in_bfloat16() -> None:
-    torch.manual_seed(0)
-    method = PixProConfig(backbone="resnet18", hidden=16, dim=8).build()
-    views = [View(v.pixels.float(), v.box.float(), v.flip, v.image_id) for v in batch(4, 0, 64)]
-    with torch.autocast("cpu", torch.bfloat16):
-        out = method(views)
-    out["loss"].backward()
-    method.after_step(1, 2)
-    assert out["loss"].dtype == torch.float32
-    assert out["loss"].isfinite()
-    assert method.backbone.conv1.weight.grad.any()
-    assert sorted(method.backbone.state_dict()) == sorted(build_backbone("resnet18").state_dict())
-
-
 def test_paper_recipes_have_the_papers_settings() -> None:
     recipes = all_recipes()
     assert {recipe.name for recipe in RECIPES} <= set(recipes)
@@ -280,8 +252,3 @@ def test_paper_recipes_have_the_papers_settings() -> None:
         assert [(s.size, s.scale, s.flip, s.interpolation) for s in plan.specs] == [
             (224, (0.08, 1.0), 0.5, "bilinear")
         ] * 2
-
-
-def test_registered() -> None:
-    assert PixPro in METHODS
-    assert PixPro.info.id == "pixpro"

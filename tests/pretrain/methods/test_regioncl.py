@@ -13,7 +13,7 @@ import pytest
 import torch
 from contrastive import SMALL, ToyBackbone, batch, fill
 from geometric import draw
-from looping import check_resume, check_two_processes, result, sgd, train
+from looping import sgd, train
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -196,7 +196,6 @@ def test_on_simsiam_training_and_gradients() -> None:
     assert [name for name, value in out.items() if value.requires_grad] == ["loss"]
     losses = train(build(ON_SIMSIAM), data, 12)
     assert losses[-1] < losses[0]
-    check_resume(lambda seed: build(ON_SIMSIAM, seed=seed), data)
 
 
 def test_without_the_region_term_it_is_the_base() -> None:
@@ -291,19 +290,6 @@ def test_parts_of_one_constant_map_cost_log_of_k_plus_2() -> None:
     assert out["loss_region"].item() == pytest.approx(math.log(34), rel=1e-12)
     assert out["loss_base"].item() == pytest.approx(math.log(33), rel=1e-12)
     assert out["region_other"].item() == pytest.approx(1)
-
-
-def test_resume_is_exact() -> None:
-    check_resume(lambda seed: build(seed=seed), data)
-
-
-def two(rank: int, world: int, folder: Path) -> None:
-    torch.save(result(build(), data, rank, world), folder / f"{rank}.pt")
-
-
-@pytest.mark.slow
-def test_two_gloo_processes_train_as_one(tmp_path: Path) -> None:
-    check_two_processes(two, build, data, tmp_path)
 
 
 def test_regions_that_do_not_fit_are_refused() -> None:

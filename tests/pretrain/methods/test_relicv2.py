@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from geometric import build
-from looping import check_resume, check_two_processes, result, sgd, train
+from looping import sgd, train
 from multicrops import batch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,8 +15,7 @@ from torch.nn import functional as F
 from pretrain.data.augment import BYOL_COLOUR_1, BYOL_COLOUR_2
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
-from pretrain.methods import METHODS, all_recipes
-from pretrain.methods.relicv2 import RECIPES, ReLICv2, ReLICv2Config, draw_candidates
+from pretrain.methods.relicv2 import ReLICv2, ReLICv2Config, draw_candidates
 
 CURVE = Path(__file__).parent / "curves" / "relicv2.json"
 N = 8
@@ -209,39 +208,7 @@ def test_gradients_reach_the_trained_network_alone_and_small_crops_never_the_oth
         assert (parameter.grad is not None) == (not name.startswith("momentum.")), name
 
 
-def test_resume_is_exact() -> None:
-    check_resume(small, batches)
-
-
-def check(rank: int, world: int, folder: Path) -> None:
-    torch.save(result(small(), batches, rank, world, steps=3), folder / f"{rank}.pt")
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    check_two_processes(check, small, batches, tmp_path, steps=3, statistics=True)
-
-
-def test_a_real_backbone_trains_in_bfloat16() -> None:
-    torch.manual_seed(0)
-    method = ReLICv2Config(backbone="resnet18", hidden=16, dim=8, large_crops=2, small_crops=1).build()
-    method.masks = ToyMasks()
-    views = batches(0)
-    for view in views:
-        view.pixels = view.pixels.float()
-    with torch.autocast("cpu", torch.bfloat16):
-        out = method(views)
-    out["loss"].backward()
-    assert out["loss"].dtype == torch.float32
-    assert out["loss"].isfinite()
-
-
 def test_views_are_byols_in_turns() -> None:
     specs = ReLICv2Config(backbone="resnet18").build().plan.specs
     assert [spec.size for spec in specs] == [224] * 4 + [96] * 2
     assert [spec.colour for spec in specs] == [BYOL_COLOUR_1, BYOL_COLOUR_2] * 3
-
-
-def test_registered() -> None:
-    assert ReLICv2 in METHODS
-    assert {recipe.name for recipe in RECIPES} <= set(all_recipes())

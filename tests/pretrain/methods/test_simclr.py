@@ -1,19 +1,18 @@
 import copy
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import siamese
 import torch
 from contrastive import batch
-from looping import check_resume, check_two_processes, result, sgd, train
+from looping import sgd, train
 from siamese import cosine, recorded, views
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.data.augment import ColorJitter, GaussianBlur, Grayscale
-from pretrain.methods import METHODS, all_recipes
+from pretrain.methods import all_recipes
 from pretrain.methods.simclr import SimCLR, SimCLRConfig, nt_xent
 from pretrain.recipes import CosineSchedule, LARSConfig
 
@@ -120,21 +119,7 @@ def test_half_precision_is_left_for_the_loss() -> None:
     torch.testing.assert_close(loss.double(), plain_loss(z_1.double(), z_2.double(), 0.1), rtol=1e-5, atol=0)
 
 
-def test_resume_is_exact() -> None:
-    check_resume(build, views)
-
-
-def check(rank: int, world: int, folder: Path) -> None:
-    torch.save(result(build(), views, rank, world), folder / f"{rank}.pt")
-
-
-@pytest.mark.slow
-def test_two_gloo_processes_train_as_one(tmp_path: Path) -> None:
-    check_two_processes(check, build, views, tmp_path)
-
-
 def test_recipes_and_views_are_the_papers() -> None:
-    assert SimCLR in METHODS
     for epochs in (100, 1000):
         recipe = all_recipes()[f"simclr-imagenet-{epochs}ep"]
         assert (recipe.epochs, recipe.batch_size) == (epochs, 4096)

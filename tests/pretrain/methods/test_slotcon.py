@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.data.views import View
-from pretrain.methods import METHODS, all_recipes, slotcon
+from pretrain.methods import all_recipes, slotcon
 from pretrain.methods.slotcon import RECIPES, SlotCon, SlotConConfig, cross_entropy_sums, shared_region, slot_head
-from pretrain.nets.architectures import build_backbone
 from pretrain.optim.optimizers import LARSConfig
 from pretrain.parts.geometry import align, cell_centres
 from pretrain.recipes import CosineSchedule
@@ -289,35 +288,6 @@ def test_after_step_moves_the_teacher_and_its_centre() -> None:
     assert torch.equal(method.centre, centre)
 
 
-def test_state_dict_resumes_exactly() -> None:
-    geometric.assert_resumes(make)
-
-
-def run(rank: int, world: int, folder: Path) -> None:
-    geometric.save_run(make(), rank, folder, n=8, steps=6)
-
-
-@pytest.mark.slow
-def test_two_gloo_processes_train_as_one(tmp_path: Path) -> None:
-    """Keys and centre are those of both, the numbers of slots differ between the processes."""
-    geometric.assert_two_processes_are_one(run, make, tmp_path, n=8, steps=6)
-
-
-def test_a_real_backbone_trains_in_bfloat16() -> None:
-    torch.manual_seed(0)
-    method = SlotConConfig(backbone="resnet18", hidden=16, dim=8, prototypes=4).build()
-    views = [View(v.pixels.float(), v.box.float(), v.flip, v.image_id) for v in batch(4, 0, 64)]
-    with torch.autocast("cpu", torch.bfloat16):
-        out = method(views)
-    out["loss"].backward()
-    method.after_step(1, 2)
-    assert out["loss"].dtype == torch.float32
-    assert out["loss"].isfinite()
-    assert method.student_backbone.conv1.weight.grad.any()
-    assert method.backbone.conv1.weight.grad is None
-    assert sorted(method.backbone.state_dict()) == sorted(build_backbone("resnet18").state_dict())
-
-
 def test_heads_are_the_papers() -> None:
     for dense, kind in ((True, nn.Conv2d), (False, nn.Linear)):
         head = slot_head(200, 300, 50, dense=dense)
@@ -349,8 +319,3 @@ def test_paper_recipes_have_the_papers_settings() -> None:
     plan = SlotConConfig(backbone="resnet18", hidden=8).build().plan
     assert [(s.size, s.scale, s.flip, s.interpolation) for s in plan.specs] == [(224, (0.08, 1.0), 0.5, "bicubic")] * 2
     assert [s.overlap for s in plan.specs] == [None, ("first", 0.01)]
-
-
-def test_registered() -> None:
-    assert SlotCon in METHODS
-    assert SlotCon.info.id == "slotcon"
