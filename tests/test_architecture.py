@@ -9,6 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OPENMMLAB = {"mmcv", "mmdet", "mmengine", "mmseg"}
+PRETRAIN = (
+    ("errors", "settings", "former_hashes"),
+    ("parts", "optim"),
+    ("nets", "data"),
+    ("exported", "method"),
+    ("recipes", "norm_rescale"),
+    ("methods", "recipe_files"),
+    ("outside",),
+    ("run",),
+    ("export",),
+)
+"""Packages and modules of `pretrain`, the lowest layer first: each may import what lies below it."""
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -46,6 +58,17 @@ def test_pretrain_knows_only_records_and_the_base_layer(file: Path) -> None:
     names = set(imports(file))
     assert not {top(name) for name in names} & {"bench", "transfer_configs", *OPENMMLAB}
     assert not [name for name in names if top(name) == "leaderboard" and not within(name, "records", "base")]
+
+
+@pytest.mark.parametrize("file", files("pretrain"), ids=str)
+def test_pretrain_has_layers(file: Path) -> None:
+    layer = {name: number for number, names in enumerate(PRETRAIN) for name in names}
+    own = file.relative_to(ROOT / "pretrain").with_suffix("").parts[0]
+    if own == "__init__":
+        assert not list(imports(file))
+        return
+    others = {name.split(".")[1] for name in imports(file) if name.startswith("pretrain.")} - {own}
+    assert not {other for other in others if layer[other] >= layer[own]}
 
 
 @pytest.mark.parametrize("file", files("leaderboard/base"), ids=str)
