@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from bench.cli.common import DEFAULT_WORK, AsJson, Work, app, print_json, print_table
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from pretrain.recipes import Recipe
 
 CHECKPOINT_ENDINGS = re.compile(r"(\.(pth|pt|tar|ckpt|safetensors|bin|pkl))+$")
 
@@ -58,9 +62,10 @@ def recipes(*, as_json: AsJson = False) -> None:
 
 @app.command
 def pretrain(
-    recipe: str,
+    recipe: str | None = None,
     *,
     data: Path,
+    config: Path | None = None,
     data_name: str | None = None,
     out: Path | None = None,
     work: Work = DEFAULT_WORK,
@@ -86,6 +91,9 @@ def pretrain(
     recipe
         A name from `densebench recipes`, or a file with a method of your own: FILE.py, or FILE.py:NAME where it states
         several recipes.
+    config
+        Read the recipe from this file, a run's run.json or one recipe of `densebench recipes --json`; beside it, RECIPE
+        may only be the FILE.py of its method.
     data
         Folder of images (searched recursively), text file with one image path a line, or tar shards: a folder of
         them or a pattern such as "train-{000..146}.tar".
@@ -121,12 +129,11 @@ def pretrain(
     import torch
 
     from pretrain.data.batches import open_images
-    from pretrain.outside import find_anywhere
     from pretrain.recipes import override
     from pretrain.run.acceleration import Acceleration
     from pretrain.run.train import train
 
-    chosen = override(find_anywhere(recipe), settings or [])
+    chosen = override(_recipe(recipe, config), settings or [])
     if threads is not None:
         torch.set_num_threads(threads)
     start = None if init is None else _submission_name(init)
@@ -146,6 +153,23 @@ def pretrain(
     )
     if os.environ.get("RANK", "0") == "0":  # torchrun starts this verb once a process
         print(f"finished: {folder}\nnext: densebench export {folder}")
+
+
+def _recipe(name: str | None, config: Path | None) -> Recipe:
+    """The recipe called `name`, or that in the file `config`, whose method a file `name` may define."""
+    from pretrain.outside import every_recipe, find_anywhere, load_methods
+    from pretrain.recipe_files import read_recipe
+
+    if config is None:
+        if name is None:
+            raise BenchError("name a RECIPE (`densebench recipes` lists them), a FILE.py, or --config FILE.json")
+        return find_anywhere(name)
+    known = every_recipe()
+    if name is not None:
+        if not name.endswith(".py"):
+            raise BenchError(f"{name} and --config {config} both name a recipe: leave one out")
+        known |= load_methods(Path(name)).recipes
+    return read_recipe(config, known.values())
 
 
 def _submission_name(checkpoint: str) -> str:

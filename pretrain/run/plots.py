@@ -31,7 +31,7 @@ COLOURS = 8
 
 Floats = npt.NDArray[np.float64]
 
-_asset = partial(asset, "pretrain", "page")
+_asset = partial(asset, "pretrain.run", "page")
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,7 @@ def take_step(
 ) -> tuple[dict[str, Tensor], float]:
     """One optimiser step on a batch of views, after `step` finished ones: the named scalars and the learning rate.
 
+    Beside the method's own scalars, `grad_norm` is the Euclidean length of the whole gradient before it is clipped.
     `model` is `method`, or wraps it for several processes.
     """
     total = steps_per_epoch * recipe.epochs
@@ -168,10 +169,12 @@ def take_step(
     optimizer.zero_grad(set_to_none=True)
     scalars["loss"].backward()  # type: ignore[no-untyped-call]
     method.before_update(step + 1, total)
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
     recipe.optimizer.clip(optimizer)
     optimizer.step()
     method.after_step(step + 1, total)
-    return scalars, rate
+    return {**scalars, "grad_norm": norm}, rate
 
 
 def _record(

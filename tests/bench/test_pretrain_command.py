@@ -55,3 +55,18 @@ def test_what_cannot_be_a_start_is_explained(work: Path, capsys: pytest.CaptureF
     assert "missing.pth" in capsys.readouterr().err
     assert run([*line, "--init", "random:resnet50"]) == 1
     assert "holds a resnet50, but recipe cp2-quick-mini trains a resnet18" in capsys.readouterr().err
+
+
+def test_a_run_is_repeated_from_its_record(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["pretrain", "--data", "images"]
+    assert run([*line, f"{METHOD}:mine-mini", "--set", "batch_size=2", "--out", "first"]) == 0
+    again = [*line, "--config", "first/run.json", "--out", "second"]
+    assert run(again) == 1
+    assert "method.type: 'MyConfig' is not known; a method from outside needs its FILE.py" in capsys.readouterr().err
+    assert run([*again, str(METHOD)]) == 0
+    first, second = (read_record(Path(folder)) for folder in ("first", "second"))
+    assert first == second and first.batch_size == 2
+    assert run([*again, "moco-v2-mini"]) == 1
+    assert "both name a recipe: leave one out" in capsys.readouterr().err
+    assert run(line) == 1
+    assert "name a RECIPE" in capsys.readouterr().err

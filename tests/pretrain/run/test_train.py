@@ -18,7 +18,7 @@ from leaderboard.base.errors import FileError
 from pretrain.data.augment import finish
 from pretrain.data.batches import ImageSource, crop_batches, open_images
 from pretrain.errors import PretrainError
-from pretrain.recipes import Recipe
+from pretrain.recipes import Recipe, SGDConfig
 from pretrain.run import train as train_module
 from pretrain.run.acceleration import Acceleration
 from pretrain.run.folder import read_record
@@ -54,7 +54,7 @@ def test_it_is_the_plain_loop(source: ImageSource, tmp_path: Path) -> None:
     torch.manual_seed(3)
     toy = Toy(recipe.method).to(memory_format=torch.channels_last)  # type: ignore[arg-type]
     optimizer = torch.optim.SGD([p for p in toy.parameters() if p.requires_grad], lr=0, momentum=0.9, weight_decay=1e-4)
-    losses, rates = [], []
+    losses, rates, norms = [], [], []
     for epoch in range(3):
         for crops in crop_batches(source, toy.plan, batch_size=4, seed=3, epoch=epoch, workers=0):
             rates.append(0.05 * 0.5 * (1 + math.cos(math.pi * epoch / 3)))
@@ -62,6 +62,7 @@ def test_it_is_the_plain_loop(source: ImageSource, tmp_path: Path) -> None:
             loss = toy([finish(crop, spec, toy.plan) for crop, spec in zip(crops, toy.plan.specs, strict=True)])["loss"]
             optimizer.zero_grad()
             loss.backward()
+            norms.append(torch.cat([p.grad.flatten() for p in toy.parameters()]).norm().item())  # type: ignore[union-attr]
             optimizer.step()
             toy.after_step(len(rates), STEPS)
             losses.append(loss.item())
@@ -69,7 +70,17 @@ def test_it_is_the_plain_loop(source: ImageSource, tmp_path: Path) -> None:
     torch.testing.assert_close(weights(run), dict(toy.state_dict()))
     assert [line["lr"] for line in log(run)] == pytest.approx(rates)
     assert [line["scalars"]["loss"] for line in log(run)] == pytest.approx(losses, rel=1e-5)
+    assert [line["scalars"]["grad_norm"] for line in log(run)] == pytest.approx(norms, rel=1e-4)
     assert json.loads((run / "finished.json").read_text())["executed_steps"] == len(losses) == STEPS
+
+
+def test_the_logged_gradient_is_that_before_clipping(source: ImageSource, tmp_path: Path) -> None:
+    first = []
+    for clip_norm in (None, 1e-3):
+        recipe = toy_recipe(optimizer=SGDConfig(lr=0.05, clip_norm=clip_norm), epochs=1)
+        run = train(recipe, source, tmp_path / str(clip_norm), workers=0, log_every=1)
+        first.append(log(run)[0]["scalars"]["grad_norm"])
+    assert first[0] == first[1] > 1e-3
 
 
 def test_the_log_averages_over_intervals(source: ImageSource, tmp_path: Path) -> None:
