@@ -95,6 +95,59 @@ class Method(nn.Module):
         """Move momentum weights and queues. `step` counts finished optimiser steps, from 1 to `total_steps`."""
 
 
+@dataclass(frozen=True)
+class Maps:
+    """A batch as a method of two networks sees it: maps (N, width, h, w), one a view or None where it makes none."""
+
+    online: tuple[Tensor | None, ...]
+    """By the trained backbone."""
+    target: tuple[Tensor | None, ...]
+    """By the momentum backbone, without gradient, in the order of the views' images."""
+    keys: Tensor | None = None
+    """Embeddings (N, C) of the target map, of a method that makes them before the images are back in their order."""
+
+
+class MapMethod(Method):
+    """A method whose loss follows from the maps of two networks, so that a loss of cells can be added to it.
+
+    A subclass that overrides `forward` computes another loss than `image_loss`, to which nothing can be added.
+    """
+
+    def maps(self, views: Sequence[View], *, cells: bool = True) -> Maps:
+        """The maps of the views. Without `cells`, target maps that `image_loss` does not need may be left out."""
+        raise NotImplementedError
+
+    def image_loss(self, maps: Maps) -> dict[str, Tensor]:
+        """What `forward` returns, from the maps of its views."""
+        raise NotImplementedError
+
+    def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
+        """The loss and the log of the views."""
+        return self.image_loss(self.maps(views, cells=False))
+
+    def momentum_after(self, step: int, total_steps: int) -> float:
+        """m of the update after step `step` (from 1)."""
+        raise NotImplementedError
+
+
+class EmbeddingMethod(Method):
+    """A method that compares one embedding of each image with a target, so that parts of images can be compared too."""
+
+    targets: Tensor | None = None
+    """Of the last forward pass: what the first view of each image is compared with (N, C), without gradient."""
+
+    def embed(self, pooled: Tensor) -> Tensor:
+        """Unit embeddings (R, C) of pooled features (R, width), on the trained side."""
+        raise NotImplementedError
+
+    def compare(self, embedded: Tensor, targets: Tensor, rivals: Tensor) -> dict[str, Tensor]:
+        """`loss` of embeddings (R, C) against their `targets` (R, C), and what the log tells of it.
+
+        `rivals` (R, K, C) are further negatives of each, for a method that has negatives.
+        """
+        raise NotImplementedError
+
+
 Base = TypeVar("Base", bound=Method)
 
 

@@ -13,10 +13,11 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pretrain.data.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale, Solarize
 from pretrain.data.views import View, ViewPlan, ViewSpec
-from pretrain.method import Method, MethodInfo
+from pretrain.method import MapMethod, Maps, MethodInfo
 from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
@@ -82,7 +83,7 @@ def byol_views(config: BYOLConfig) -> ViewPlan:
     )
 
 
-class BYOL(Method):
+class BYOL(MapMethod):
     """Bootstrap your own latent.
 
     g is the projector on the averaged map of the backbone f, q the predictor, theta the trained weights and xi their
@@ -124,20 +125,20 @@ class BYOL(Method):
         self.predictor = synchronised(norm_head(dim, hidden, dim, bias=True, last_bias=config.last_bias))
         self.momentum = Momentum(backbone=self.backbone, projector=self.projector)
 
-    def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
-        """`loss`; for the log `positive`, `negative` and `accuracy` of matching predictions with targets, and `std`."""
+    @override
+    def maps(self, views: Sequence[View], *, cells: bool = True) -> Maps:
         x_1, x_2 = (view.pixels for view in views)
         online = self.backbone(x_1), self.backbone(x_2)
         with torch.no_grad():
-            target = self.momentum.backbone(x_1), self.momentum.backbone(x_2)
-        return self.image_loss(online, target)
+            return Maps(online, (self.momentum.backbone(x_1), self.momentum.backbone(x_2)))
 
-    def image_loss(self, online: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """What `forward` returns, from the maps (N, width, H, W) of both views by backbone and momentum backbone."""
-        z_1, z_2 = (self.projector(B.mean((2, 3))) for B in online)
+    @override
+    def image_loss(self, maps: Maps) -> dict[str, Tensor]:
+        """`loss`; for the log `positive`, `negative` and `accuracy` of matching predictions with targets, and `std`."""
+        z_1, z_2 = (self.projector(B.mean((2, 3))) for B in maps.online if B is not None)
         p_1, p_2 = self.predictor(z_1), self.predictor(z_2)
         with torch.no_grad():
-            t_1, t_2 = (self.momentum.projector(B.mean((2, 3))) for B in target)
+            t_1, t_2 = (self.momentum.projector(B.mean((2, 3))) for B in maps.target if B is not None)
         self.embeddings = unit(z_1.detach())
         return {
             "loss": regression_loss(p_1, t_2) + regression_loss(p_2, t_1),
@@ -149,8 +150,8 @@ class BYOL(Method):
         """Move the momentum network."""
         self.momentum.update(self.momentum_after(step, total_steps))
 
+    @override
     def momentum_after(self, step: int, total_steps: int) -> float:
-        """m of the update after step `step` (from 1)."""
         return momentum_at(step, total_steps, self.config.momentum, self.config.momentum_schedule)
 
 

@@ -121,7 +121,7 @@ class DenseCL(MoCo):
         l_global = info_nce(g_q, g_k, self.queue.keys, tau)
         l_dense = info_nce(rows(D_q), rows(D_k), self.dense_queue.keys, tau)
         lam = self.config.dense_weight if self.steps >= self.config.dense_warmup else 0.0
-        self._keys, self._dense_keys, self.embeddings = g_k, d_k, g_q.detach()
+        self.targets, self._dense_keys, self.embeddings = g_k, d_k, g_q.detach()
         return {
             "loss": (1 - lam) * l_global.loss + lam * l_dense.loss,
             "loss_global": l_global.loss.detach(),

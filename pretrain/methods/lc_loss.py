@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from pretrain.data.views import View
-from pretrain.method import Addition, MethodInfo
-from pretrain.methods.byol import BYOL, BYOLConfig
+from pretrain.errors import PretrainError
+from pretrain.method import Addition, MapMethod, MethodInfo
 from pretrain.methods.byol import MINI as BYOL_MINI
+from pretrain.methods.byol import BYOLConfig
 from pretrain.methods.moco import MINI as MOCO_MINI
-from pretrain.methods.moco import PAPER_COSINE, PAPER_SGD, MoCo, MoCoConfig, shuffled, unshuffled
+from pretrain.methods.moco import PAPER_COSINE, PAPER_SGD, MoCoConfig
 from pretrain.nets.architectures import width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
@@ -58,7 +59,7 @@ class LCLossConfig:
         return LCLoss(self, backbone)
 
 
-class LCLoss(Addition[BYOL | MoCo]):
+class LCLoss(Addition[MapMethod]):
     """Every cell must find the place of the other view that shows the same pixels, among the other cells there.
 
     F is the local projection of a view's last map by the trained network, T that of the other view by the momentum
@@ -94,6 +95,10 @@ class LCLoss(Addition[BYOL | MoCo]):
 
     def __init__(self, config: LCLossConfig, backbone: nn.Module | None = None) -> None:
         base = config.base.build(backbone)
+        if type(base).forward is not MapMethod.forward:
+            raise PretrainError(
+                f"the local loss cannot be added to {base.info.name}, whose loss needs more than two maps"
+            )
         super().__init__(base)
         self.config = config
         self.info = replace(type(self).info, name=f"{base.info.name} + LC-loss")  # type: ignore[misc]
@@ -110,11 +115,13 @@ class LCLoss(Addition[BYOL | MoCo]):
 
         `local_valid` is the share of cells with a partner.
         """
-        if isinstance(self.base, BYOL):
-            out, pairs = self.byol(self.base, views)
-        else:
-            out, pairs = self.moco(self.base, views)
-        local = [self.local_loss(*pair) for pair in pairs]
+        maps = self.base.maps(views)
+        out = self.base.image_loss(maps)
+        local = [
+            self.local_loss(online, target, views[i], views[1 - i])
+            for i, (online, target) in enumerate(zip(maps.online, reversed(maps.target), strict=True))
+            if online is not None and target is not None
+        ]
         self.embeddings = self.base.embeddings
         loss_local = torch.stack([part.loss for part in local]).mean()
         return {
@@ -126,26 +133,6 @@ class LCLoss(Addition[BYOL | MoCo]):
             "local_accuracy": torch.stack([part.accuracy for part in local]).mean(),
             "local_valid": torch.stack([part.valid for part in local]).mean(),
         }
-
-    def byol(self, base: BYOL, views: Sequence[View]) -> tuple[dict[str, Tensor], list[Pair]]:
-        """BYOL's loss, and its maps in both directions."""
-        first, second = views
-        online = base.backbone(first.pixels), base.backbone(second.pixels)
-        with torch.no_grad():
-            target = base.momentum.backbone(first.pixels), base.momentum.backbone(second.pixels)
-        out = base.image_loss(online, target)
-        return out, [(online[0], target[1], first, second), (online[1], target[0], second, first)]
-
-    def moco(self, base: MoCo, views: Sequence[View]) -> tuple[dict[str, Tensor], list[Pair]]:
-        """MoCo's loss, and its maps of query and key."""
-        query, key = views
-        maps = base.backbone(query.pixels)
-        with torch.no_grad():
-            permutation = base.shuffle_permutation(len(key.pixels))
-            targets = base.momentum.backbone(shuffled(key.pixels, permutation))
-            k = unshuffled(unit(base.momentum.head(targets.mean((2, 3)))), permutation)
-            targets = unshuffled(targets, permutation)
-        return base.image_loss(maps, k), [(maps, targets, query, key)]
 
     def local_loss(self, online: Tensor, target: Tensor, view: View, other: View) -> Local:
         """L_LC from the maps (N, width, S, S) of `view` by the backbone and of `other` by the momentum backbone."""
@@ -163,10 +150,6 @@ class LCLoss(Addition[BYOL | MoCo]):
         """What the base moves, and the momentum local head with its momentum."""
         super().after_step(step, total_steps)
         self.momentum.update(self.base.momentum_after(step, total_steps))
-
-
-Pair = tuple[Tensor, Tensor, View, View]
-"""Map of a view by the trained backbone, map of the other by the momentum backbone, and where both views lie."""
 
 
 class Local(NamedTuple):

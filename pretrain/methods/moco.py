@@ -4,6 +4,8 @@ He et al., Momentum Contrast for Unsupervised Visual Representation Learning, CV
 Chen et al., Improved Baselines with Momentum Contrastive Learning, 2020, arXiv 2003.04297.
 """
 
+# ruff: noqa: N806 - the paper's symbols
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -12,11 +14,12 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pretrain.data.augment import MOCO_V1_COLOUR, moco_v2_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.errors import PretrainError
-from pretrain.method import Method, MethodInfo
+from pretrain.method import EmbeddingMethod, MapMethod, Maps, MethodInfo
 from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.heads import init_openselfsup, mlp_head
 from pretrain.parts.distributed import batch_permutation, gather, inverse, reorder, world_size
@@ -81,7 +84,7 @@ def moco_views(config: MoCoConfig) -> ViewPlan:
     )
 
 
-class MoCo(Method):
+class MoCo(MapMethod, EmbeddingMethod):
     """Momentum contrast: a query must pick its own key among those of earlier images.
 
     f_q = head(mean(backbone(x))) is trained; f_k is its momentum copy. For two views of an image
@@ -124,23 +127,26 @@ class MoCo(Method):
         """Key of the shuffles: drawn like the weights, so that it follows the run's seed."""
         self.steps = 0
         """Finished steps."""
-        self._keys: Tensor | None = None
 
-    def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
-        """`loss`, and for the log `positive`, `negative`, `accuracy` (see `InfoNCE`) and `std` of the queries."""
+    @override
+    def maps(self, views: Sequence[View], *, cells: bool = True) -> Maps:
+        """That of the query and, unless `cells` is false, of the key; and the unit keys."""
         x_q, x_k = (view.pixels for view in views)
-        maps = self.backbone(x_q)
+        B_q = self.backbone(x_q)
         with torch.no_grad():
             permutation = self.shuffle_permutation(len(x_k))
-            k = self.momentum.head(self.momentum.backbone(shuffled(x_k, permutation)).mean((2, 3)))
-            k = unshuffled(unit(k), permutation)
-        return self.image_loss(maps, k)
+            B_k = self.momentum.backbone(shuffled(x_k, permutation))
+            k = unshuffled(unit(self.momentum.head(B_k.mean((2, 3)))), permutation)
+            return Maps((B_q, None), (None, unshuffled(B_k, permutation) if cells else None), k)
 
-    def image_loss(self, maps: Tensor, k: Tensor) -> dict[str, Tensor]:
-        """What `forward` returns, from the maps (N, width, H, W) of the queries and the unit keys (N, C)."""
-        q = unit(self.head(maps.mean((2, 3))))
+    @override
+    def image_loss(self, maps: Maps) -> dict[str, Tensor]:
+        """`loss`, and for the log `positive`, `negative`, `accuracy` (see `InfoNCE`) and `std` of the queries."""
+        B_q, k = maps.online[0], maps.keys
+        assert B_q is not None and k is not None  # `maps` makes them
+        q = self.embed(B_q.mean((2, 3)))
         nce = self.contrast(q, k)
-        self._keys, self.embeddings = k, q.detach()
+        self.targets, self.embeddings = k, q.detach()
         return {
             "loss": nce.loss,
             "positive": nce.positive,
@@ -149,6 +155,16 @@ class MoCo(Method):
             "std": embedding_std(q),
         }
 
+    @override
+    def embed(self, pooled: Tensor) -> Tensor:
+        return unit(self.head(pooled))
+
+    @override
+    def compare(self, embedded: Tensor, targets: Tensor, rivals: Tensor) -> dict[str, Tensor]:
+        """MoCo v2's loss with the rivals among the negatives, and its scalars."""
+        nce = info_nce(embedded, targets, self.queue.keys, self.config.temperature, own_negatives=rivals)
+        return nce._asdict()
+
     def contrast(self, q: Tensor, k: Tensor) -> InfoNCE:
         """The loss of unit queries (N, C) and their keys (N, C) against the queue as it stands."""
         return info_nce(q, k, self.queue.keys, self.config.temperature)
@@ -156,13 +172,13 @@ class MoCo(Method):
     def after_step(self, step: int, total_steps: int) -> None:
         """Move the momentum network, then replace the oldest keys by this step's of all processes."""
         self.momentum.update(self.momentum_after(step, total_steps))
-        if self._keys is not None:
-            self.queue.enqueue(gather(self._keys))
-            self._keys = None
+        if self.targets is not None:
+            self.queue.enqueue(gather(self.targets))
+            self.targets = None
         self.steps = step
 
+    @override
     def momentum_after(self, step: int, total_steps: int) -> float:
-        """m of the update after step `step` (from 1)."""
         return momentum_at(step, total_steps, self.config.momentum, self.config.momentum_schedule)
 
     def shuffle_permutation(self, n: int) -> Tensor | None:

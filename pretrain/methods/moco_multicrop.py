@@ -138,7 +138,7 @@ class MoCoMultiCrop(MoCo):
             if self.pulling:
                 loss = loss + self.config.neighbour_weight * pulled.loss
             scalars = {"loss_neighbours": pulled.loss.detach(), "neighbour_positive": pulled.positive}
-        self._keys, self._key_features, self.embeddings = k, m, u.detach()
+        self.targets, self._key_features, self.embeddings = k, m, u.detach()
         return {
             "loss": loss,
             "loss_contrast": l_con.loss.detach(),

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
-from pretrain.method import Addition, MethodInfo
+from pretrain.method import Addition, EmbeddingMethod, MethodInfo
 from pretrain.methods.densecl import MINI as DENSECL_MINI
-from pretrain.methods.densecl import DenseCL, DenseCLConfig
+from pretrain.methods.densecl import DenseCLConfig
 from pretrain.methods.moco import MINI as MOCO_MINI
-from pretrain.methods.moco import PAPER_COSINE, MoCo, MoCoConfig, splits_per_process
+from pretrain.methods.moco import PAPER_COSINE, MoCoConfig, splits_per_process
 from pretrain.methods.simsiam import MINI as SIMSIAM_MINI
-from pretrain.methods.simsiam import SimSiam, SimSiamConfig, negative_cosine
-from pretrain.parts.losses import full_precision, info_nce, unit
+from pretrain.methods.simsiam import SimSiamConfig
+from pretrain.parts.losses import full_precision
 from pretrain.parts.upload import upload
 from pretrain.recipes import Recipe, SGDConfig, small_recipe
 
@@ -54,7 +54,7 @@ class RegionCLConfig:
         return RegionCL(self, backbone)
 
 
-class RegionCL(Addition[MoCo | SimSiam]):
+class RegionCL(Addition[EmbeddingMethod]):
     """Swap one region between the images of a batch; canvas and paste are each told from everything else.
 
     The composite of image b is its query view with the region replaced by that of its partner b', who receives b's in
@@ -96,7 +96,7 @@ class RegionCL(Addition[MoCo | SimSiam]):
         self.config = config
         self.parts = splits_per_process(config.swap_parts)
         """Parts of this process's batch within which images swap."""
-        letter = "S" if isinstance(base, SimSiam) else "D" if isinstance(base, DenseCL) else "M"
+        letter = {"simsiam": "S", "densecl": "D"}.get(base.info.id, "M")
         self.info = replace(type(self).info, name=f"RegionCL-{letter}")  # type: ignore[misc]
         side, rest = divmod(self.plan.specs[0].size, config.stride)
         low, high = config.region_cells
@@ -118,19 +118,28 @@ class RegionCL(Addition[MoCo | SimSiam]):
         region = draw_region(self.side, config.region_cells, config.stride, legacy=config.legacy_offset)
         x = views[0].pixels
         partner = partners(len(x), self.parts).to(x.device, non_blocking=True)
-        if isinstance(self.base, SimSiam):
-            z_1, z_2 = (self.base.projector(self.backbone(view.pixels).mean((2, 3))) for view in views)
-            out = self.base.image_loss(z_1, z_2)
-            terms = siamese_terms(self.base, self.regions(x, partner, region), z_2, partner)
-        else:
-            out = self.base(views)
-            terms = contrastive_terms(self.base, self.regions(x, partner, region), partner)
+        out = self.base(views)
+        terms = self.region_terms(self.base.embed(self.regions(x, partner, region)), partner)
         self.embeddings = self.base.embeddings
         return {
             **out,
             "loss": out["loss"] + config.region_weight * terms["loss_region"],
             "loss_base": out["loss"].detach(),
             **{name: value.detach() for name, value in terms.items()},
+        }
+
+    def region_terms(self, embedded: Tensor, partner: Tensor) -> dict[str, Tensor]:
+        """L_region of the embeddings (2 N, C) of canvases and pastes, and what the log tells of it."""
+        k = self.base.targets
+        if k is None:
+            raise RuntimeError("the base left no targets of this step")
+        c, p = embedded.chunk(2)
+        terms = self.base.compare(embedded, torch.cat((k, k[partner])), torch.cat((p, c)).detach()[:, None])
+        loss = terms.pop("loss")
+        return {
+            "loss_region": loss,
+            **{f"region_{name}": value for name, value in terms.items()},
+            "region_other": (c * p).sum(1).mean(),
         }
 
     def regions(self, x: Tensor, partner: Tensor, region: Region) -> Tensor:
@@ -142,36 +151,6 @@ class RegionCL(Addition[MoCo | SimSiam]):
                 f"{self.config.stride} pixels; set method.stride to the backbone's"
             )
         return torch.cat(canvas_and_paste(maps, region))
-
-
-def contrastive_terms(base: MoCo, regions: Tensor, partner: Tensor) -> dict[str, Tensor]:
-    """L_region after a forward pass of MoCo v2 or DenseCL, and what the log tells of it."""
-    k = base._keys
-    if k is None:
-        raise RuntimeError("the base left no keys of this step")
-    c, p = unit(base.head(regions)).chunk(2)
-    nce = info_nce(
-        torch.cat((c, p)),
-        torch.cat((k, k[partner])),
-        base.queue.keys,
-        base.config.temperature,
-        own_negatives=torch.cat((p, c)).detach()[:, None],
-    )
-    return {
-        "loss_region": nce.loss,
-        "region_positive": nce.positive,
-        "region_negative": nce.negative,
-        "region_accuracy": nce.accuracy,
-        "region_other": (c * p).sum(1).mean(),
-    }
-
-
-def siamese_terms(base: SimSiam, regions: Tensor, z: Tensor, partner: Tensor) -> dict[str, Tensor]:
-    """L_region on SimSiam with the other view's projections z (N, dim), and what the log tells of it."""
-    predictions = base.predictor(base.projector(regions))
-    loss = negative_cosine(predictions, torch.cat((z, z[partner])))
-    c, p = unit(predictions).chunk(2)
-    return {"loss_region": loss, "region_positive": -loss, "region_other": (c * p).sum(1).mean()}
 
 
 class Region(NamedTuple):

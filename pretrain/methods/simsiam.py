@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pretrain.data.augment import moco_v2_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
-from pretrain.method import Method, MethodInfo
+from pretrain.method import EmbeddingMethod, MethodInfo
 from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
@@ -55,7 +56,7 @@ def simsiam_views(config: SimSiamConfig) -> ViewPlan:
     )
 
 
-class SimSiam(Method):
+class SimSiam(EmbeddingMethod):
     """Simple siamese learning.
 
     z = projector(mean(backbone(x))) and p = predictor(z) of both views of an image:
@@ -93,17 +94,24 @@ class SimSiam(Method):
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss`; for the log `positive`, `negative` and `accuracy` of matching predictions and projections, `std`."""
         z_1, z_2 = (self.projector(self.backbone(view.pixels).mean((2, 3))) for view in views)
-        return self.image_loss(z_1, z_2)
-
-    def image_loss(self, z_1: Tensor, z_2: Tensor) -> dict[str, Tensor]:
-        """What `forward` returns, from the projections (N, dim) of both views."""
         p_1, p_2 = self.predictor(z_1), self.predictor(z_2)
-        self.embeddings = unit(z_1.detach())
+        self.targets, self.embeddings = z_2.detach(), unit(z_1.detach())
         return {
             "loss": (negative_cosine(p_1, z_2) + negative_cosine(p_2, z_1)) / 2,
             **matching(unit(p_1), unit(z_2)),
             "std": embedding_std(self.embeddings),
         }
+
+    @override
+    def embed(self, pooled: Tensor) -> Tensor:
+        """Unit predictions of the features' projections."""
+        return unit(self.predictor(self.projector(pooled)))
+
+    @override
+    def compare(self, embedded: Tensor, targets: Tensor, rivals: Tensor) -> dict[str, Tensor]:
+        """The negative cosine with projections of any length; there are no negatives."""
+        loss = -(embedded * unit(targets)).sum(1).mean()
+        return {"loss": loss, "positive": -loss}
 
 
 def negative_cosine(predictions: Tensor, targets: Tensor) -> Tensor:

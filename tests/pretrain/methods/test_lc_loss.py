@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.data.views import View
+from pretrain.errors import PretrainError
 from pretrain.methods import all_recipes
 from pretrain.methods.byol import BYOLConfig
+from pretrain.methods.densecl import DenseCLConfig
 from pretrain.methods.lc_loss import LCLoss, LCLossConfig, at_cells, local_contrast, mapped_centres
 from pretrain.methods.moco import MoCoConfig
 from pretrain.parts.geometry import align
@@ -219,3 +221,8 @@ def test_recipes() -> None:
     assert (paper.epochs, paper.batch_size, paper.optimizer.lr) == (200, 4096, 3.2)
     assert isinstance(recipes["lc-loss-moco-v2-imagenet-200ep"].method.base, MoCoConfig)
     assert LCLoss.info.fidelity == "reconstruction"
+
+
+def test_a_base_whose_loss_is_not_of_its_maps_is_refused() -> None:
+    with pytest.raises(PretrainError, match="cannot be added to DenseCL"):
+        build(DenseCLConfig(**SMALL))

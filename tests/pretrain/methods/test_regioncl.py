@@ -152,7 +152,9 @@ def test_on_densecl_the_region_term_joins_densecls_loss(legacy: bool) -> None:
     torch.manual_seed(0)
     region = draw_region(4, (1, 3), 4, legacy=legacy)
     expected = plain(data(0))["loss"]
-    terms = region_terms(plain.backbone, plain.head, data(0)[0].pixels, plain._keys, plain.queue.keys.T, region, 2, 0.2)
+    terms = region_terms(
+        plain.backbone, plain.head, data(0)[0].pixels, plain.targets, plain.queue.keys.T, region, 2, 0.2
+    )
     torch.testing.assert_close(out["loss"], expected + 0.5 * terms)
     assert out["loss_base"] == expected
     torch.testing.assert_close(out["loss_region"], terms.detach())
