@@ -81,6 +81,7 @@ def pretrain(
     cudnn_benchmark: bool = False,
     tf32: bool = False,
     prefetch: bool = False,
+    recompute: bool = False,
 ) -> None:
     """Pretrain a backbone with a recipe on a folder, list or tar shards of images; under `torchrun` on many GPUs.
 
@@ -125,6 +126,8 @@ def pretrain(
         On a GPU, let float32 matrix products run in TF32; the blur's pixels then differ by up to 5e-4.
     prefetch
         On a GPU, make the next views beside the step; the result is the same.
+    recompute
+        Keep less of the backbone's activations and compute them again for the gradient: less memory, more time.
     """
     import torch
 
@@ -149,7 +152,7 @@ def pretrain(
         workers=workers,
         on_damaged=on_damaged,
         tensorboard=tensorboard,
-        acceleration=Acceleration(compile_backbone, cudnn_benchmark, tf32, prefetch),
+        acceleration=Acceleration(compile_backbone, cudnn_benchmark, tf32, prefetch, recompute),
     )
     if os.environ.get("RANK", "0") == "0":  # torchrun starts this verb once a process
         print(f"finished: {folder}\nnext: densebench export {folder}")

@@ -1,4 +1,4 @@
-"""What makes a step faster on a GPU and changes its results by no more than rounding."""
+"""What makes a step faster or smaller on a GPU and changes its results by no more than rounding."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from pretrain.errors import PretrainError
+
 
 @dataclass(frozen=True)
 class Acceleration:
     """Switches of the training loop. All are off until `bench.benchmarks.gpu_check` has measured that they gain.
 
-    Runs that differ in them have the same recipe and data, but not the same bits; `prefetch` alone keeps every bit.
-    Without a GPU only `compile` does anything.
+    Runs that differ in them have the same recipe and data, but not the same bits; `prefetch` and, on a CPU, `recompute`
+    keep every bit.
+    Without a GPU only `compile` and `recompute` do anything.
+
+    Raises:
+        PretrainError: `compile` and `recompute` together.
     """
 
     compile: bool = False
@@ -27,6 +33,13 @@ class Acceleration:
     the blur of the views, too, whose pixels then differ by up to 5e-4 (`colour.gaussian_blur`)."""
     prefetch: bool = False
     """Copy a batch to the GPU and apply its colour operations on a stream of their own, beside the step before."""
+    recompute: bool = False
+    """Keep only the inputs of the backbone's stages and compute the rest again in the backward pass: less memory, more
+    time (`pretrain.run.recompute`)."""
+
+    def __post_init__(self) -> None:
+        if self.compile and self.recompute:
+            raise PretrainError("--compile and --recompute cannot be combined: leave one out")
 
     @contextmanager
     def applied(self, device: torch.device) -> Iterator[None]:

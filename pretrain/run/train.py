@@ -34,6 +34,7 @@ from pretrain.run.feed import feed
 from pretrain.run.folder import Progress, Run, RunRecord
 from pretrain.run.log import Interval, RunLog, require_tensorboard
 from pretrain.run.processes import Place, joined
+from pretrain.run.recompute import recompute_activations
 from pretrain.run.start import other_normalisation, read_start
 
 
@@ -90,6 +91,8 @@ def train(
         optimizer = recipe.optimizer.build((n, p) for n, p in method.named_parameters() if p.requires_grad)
         progress = run.load(method, optimizer)
         step, total = progress.step, record.planned_steps
+        if acceleration.recompute:
+            recompute_activations(method, method.backbone)
         model = _parallel(method, place, acceleration.compile)
         log = stack.enter_context(
             RunLog(run.log, place, title=recipe.name, first_step=step, planned_steps=total, tensorboard=tensorboard)
