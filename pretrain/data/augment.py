@@ -30,6 +30,7 @@ __all__ = [
     "GaussianBlur",
     "Grayscale",
     "Solarize",
+    "byol_colour",
     "byol_colours",
     "finish",
     "moco_v2_colour",
@@ -237,14 +238,18 @@ def simclr_colour(blur_sigma: tuple[float, float], strength: float = 1.0) -> tup
     return ColorJitter(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s, p=0.8), Grayscale(0.2), GaussianBlur(blur_sigma, p=0.5)
 
 
+def byol_colour(blur_sigma: tuple[float, float], *, blur: float, solarize: float | None = None) -> tuple[ColourOp, ...]:
+    """BYOL's operations, and DINO's, with the probabilities of blur and solarisation; None leaves the last one out."""
+    ops = (ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8), Grayscale(p=0.2), GaussianBlur(blur_sigma, p=blur))
+    return ops if solarize is None else (*ops, Solarize(threshold=0.5, p=solarize))
+
+
 def byol_colours(blur_sigma: tuple[float, float]) -> tuple[tuple[ColourOp, ...], tuple[ColourOp, ...]]:
     """BYOL, views 1 and 2, deepmind-research/byol.
 
     Its brightness is additive, here multiplicative as in PixPro's and every other PyTorch version.
     """
-    common: tuple[ColourOp, ...] = (ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8), Grayscale(0.2))
-    first = (*common, GaussianBlur(blur_sigma, p=1.0))
-    return first, (*common, GaussianBlur(blur_sigma, p=0.1), Solarize(0.5, p=0.2))
+    return byol_colour(blur_sigma, blur=1.0), byol_colour(blur_sigma, blur=0.1, solarize=0.2)
 
 
 # As published, for views of 224 pixels.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pretrain.data.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale, Solarize
+from pretrain.data.augment import byol_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import MapMethod, Maps, MethodInfo
 from pretrain.nets.architectures import backbone_for, width_of
@@ -58,27 +58,26 @@ class BYOLConfig:
         return BYOL(self, backbone)
 
 
-def byol_views(config: BYOLConfig) -> ViewPlan:
+def byol_views(
+    view_size: int,
+    crop_scale: tuple[float, float],
+    blur_sigma: tuple[float, float],
+    *,
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic",
+    blur: tuple[float, float] = (1.0, 0.1),
+    solarize: tuple[float, float] = (0.0, 0.2),
+) -> ViewPlan:
     """Two views that differ in how often they are blurred and solarised."""
-
-    def colour(blur: float, solarize: float) -> tuple[ColourOp, ...]:
-        return (
-            ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8),
-            Grayscale(p=0.2),
-            GaussianBlur(sigma=config.blur_sigma, p=blur),
-            Solarize(threshold=0.5, p=solarize),
-        )
-
     return ViewPlan(
         tuple(
             ViewSpec(
                 name=name,
-                size=config.view_size,
-                scale=config.crop_scale,
-                interpolation=config.interpolation,
-                colour=colour(blur, solarize),
+                size=view_size,
+                scale=crop_scale,
+                interpolation=interpolation,
+                colour=byol_colour(blur_sigma, blur=blurred, solarize=solarized),
             )
-            for name, blur, solarize in zip(("first", "second"), config.blur, config.solarize, strict=True)
+            for name, blurred, solarized in zip(("first", "second"), blur, solarize, strict=True)
         )
     )
 
@@ -116,7 +115,14 @@ class BYOL(MapMethod):
     def __init__(self, config: BYOLConfig, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
-        self.plan = byol_views(config)
+        self.plan = byol_views(
+            config.view_size,
+            config.crop_scale,
+            config.blur_sigma,
+            interpolation=config.interpolation,
+            blur=config.blur,
+            solarize=config.solarize,
+        )
         self.backbone = synchronised(
             backbone_for(config.backbone, backbone, zero_init_residual=config.zero_init_residual)
         )

@@ -20,7 +20,7 @@ from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
 from pretrain.parts.distributed import mean_where
-from pretrain.parts.geometry import align, overlap
+from pretrain.parts.geometry import Frame, align, overlap, upright
 from pretrain.parts.losses import embedding_std, full_precision, matching, own_is_largest, unit
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig, small_recipe
 
@@ -126,7 +126,7 @@ class DenseSiam(Method):
         """
         config = self.config
         box, exists = overlap(*views)
-        shared = Frame(box, torch.zeros_like(exists))
+        shared = upright(box)
         images = [self.image(view) for view in views]
         parts = [self.points(maps, view, shared) for (maps, _, _), view in zip(images, views, strict=True)]
         (_, z_1, p_1), (_, z_2, p_2) = images
@@ -179,13 +179,6 @@ class DenseSiam(Method):
     def target(self, b: Tensor) -> Tensor:
         """What the region loss compares with."""
         return b.detach() if self.config.region_stop_gradient else b
-
-
-class Frame(NamedTuple):
-    """The overlap as a view: boxes (N, 4) in original coordinates, never flipped."""
-
-    box: Tensor
-    flip: Tensor
 
 
 class Points(NamedTuple):

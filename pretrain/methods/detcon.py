@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from pretrain.data.batches import ImageSource
 from pretrain.data.regions import LABELS, Felzenszwalb, Masks, pool, prepare_masks
@@ -21,7 +21,8 @@ from pretrain.errors import PretrainError
 from pretrain.method import MethodInfo
 from pretrain.methods.byol import BYOL, BYOLConfig
 from pretrain.parts.distributed import gather, rank, world_size
-from pretrain.parts.losses import MAX_LOGITS, embedding_std, unit
+from pretrain.parts.losses import embedding_std, unit
+from pretrain.parts.turns import in_turns, rows_at_once
 from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, small_recipe
 
 
@@ -146,17 +147,11 @@ def region_loss(
     n, regions = ids.shape
     start = rank() * n
     with torch.autocast(p.device.type, enabled=False):
-        part = max(1, MAX_LOGITS // (regions * 2 * other.shape[0] * regions))
         match = ids[:, :, None] == other_ids[:, None]
-        sums, largest = [], []
-        for i in range(0, n, part):
-            arguments = (p[i : i + part], other, same, ids[i : i + part], match[i : i + part], start + i, tau)
-            if part >= n:
-                found = _log_sums(*arguments)
-            else:  # logits are made again for the gradient, not kept
-                found = checkpoint(_log_sums, *arguments, use_reentrant=False, preserve_rng_state=False)
-            sums.append(found[0])
-            largest.append(found[1])
+        own = torch.arange(start, start + n, device=p.device)
+        images = rows_at_once(regions * 2 * other.shape[0] * regions)
+        parts = in_turns(partial(_log_sums, other, same, tau), images, p, ids, match, own)
+        sums, largest = zip(*parts, strict=True)
         similarity = p @ other[start : start + n].transpose(1, 2)
         positive = (similarity * match).sum(2) / match.sum(2).clamp(min=1)
         shared = match.any(2)
@@ -175,10 +170,11 @@ def region_loss(
 
 
 def _log_sums(
-    p: Tensor, other: Tensor, same: Tensor, ids: Tensor, match: Tensor, start: int, tau: float
+    other: Tensor, same: Tensor, tau: float, p: Tensor, ids: Tensor, match: Tensor, own: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Of images `start` and following: log sum exp of each prediction's logits (n, R), and the largest logit (n, R) of
-    another region than its own; `match` (n, R, R) are its own among those of its image in the other view.
+    """Of the images at places `own` (n,) in the batch: log sum exp of each prediction's logits (n, R), and the largest
+    logit (n, R) of another region than its own; `match` (n, R, R) are its own among those of its image in the other
+    view.
     """
     n, regions, _ = p.shape
     rows = p.flatten(0, 1) / tau
@@ -186,10 +182,10 @@ def _log_sums(
     sames = (rows @ same.flatten(0, 1).T).view(n, regions, -1, regions)
     i = torch.arange(n, device=p.device)
     itself = ids[:, :, None] == ids[:, None]
-    sames[i, :, start + i] = sames[i, :, start + i].masked_fill(itself, -torch.inf)
+    sames[i, :, own] = sames[i, :, own].masked_fill(itself, -torch.inf)
     logits = torch.cat([others, sames.flatten(2)], dim=2)
     rivals = others.detach().view(n, regions, -1, regions).clone()
-    rivals[i, :, start + i] = rivals[i, :, start + i].masked_fill(match, -torch.inf)
+    rivals[i, :, own] = rivals[i, :, own].masked_fill(match, -torch.inf)
     return logits.logsumexp(2), torch.maximum(rivals.flatten(2).amax(2), sames.detach().flatten(2).amax(2))
 
 

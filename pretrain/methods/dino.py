@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.data.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale, Solarize
+from pretrain.data.augment import byol_colour, byol_colours
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
 from pretrain.nets.architectures import backbone_for, width_of
@@ -70,12 +70,12 @@ class DINOConfig:
 
 def dino_views(config: DINOConfig) -> ViewPlan:
     """Two global crops, one always and one seldom blurred, and the local crops."""
-    common: tuple[ColourOp, ...] = (ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8), Grayscale(0.2))
-    blur = partial(GaussianBlur, config.blur_sigma)
+    colours = byol_colours(config.blur_sigma)
     crop = partial(ViewSpec, size=config.view_size, scale=config.crop_scale, interpolation="bicubic")
-    first = crop("global 1", colour=(*common, blur(p=1.0)))
-    second = crop("global 2", colour=(*common, blur(p=0.1), Solarize(0.5, p=0.2)))
-    local = crop("local", size=config.local_size, scale=config.local_scale, colour=(*common, blur(p=0.5)))
+    first = crop("global 1", colour=colours[0])
+    second = crop("global 2", colour=colours[1])
+    blurred = byol_colour(config.blur_sigma, blur=0.5)
+    local = crop("local", size=config.local_size, scale=config.local_scale, colour=blurred)
     return ViewPlan((first, second) + (local,) * config.local_crops)
 
 

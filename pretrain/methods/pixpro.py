@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
 from pretrain.method import Method, MethodInfo
-from pretrain.methods.byol import BYOLConfig, byol_views
+from pretrain.methods.byol import byol_views
 from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
@@ -100,14 +100,7 @@ class PixPro(Method):
     def __init__(self, config: PixProConfig, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
-        self.plan = byol_views(
-            BYOLConfig(
-                view_size=config.view_size,
-                crop_scale=config.crop_scale,
-                blur_sigma=config.blur_sigma,
-                interpolation="bilinear",
-            )
-        )
+        self.plan = byol_views(config.view_size, config.crop_scale, config.blur_sigma, interpolation="bilinear")
         self.backbone = synchronised(
             backbone_for(config.backbone, backbone, zero_init_residual=config.zero_init_residual)
         )

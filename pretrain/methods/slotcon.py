@@ -12,18 +12,18 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from pretrain.data.views import View, ViewPlan
 from pretrain.method import Method, MethodInfo
-from pretrain.methods.byol import BYOLConfig, byol_views
+from pretrain.methods.byol import byol_views
 from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.optim.optimizers import LARSConfig
-from pretrain.parts.distributed import gather, rank, world_size
-from pretrain.parts.geometry import Placed, align, overlap
-from pretrain.parts.losses import MAX_LOGITS, embedding_std, full_precision, unit
+from pretrain.parts.distributed import gather, mean_where, rank, world_size
+from pretrain.parts.geometry import align, overlap, upright
+from pretrain.parts.losses import embedding_std, full_precision, unit
 from pretrain.parts.momentum import Momentum, momentum_at
+from pretrain.parts.turns import in_turns, rows_at_once
 from pretrain.recipes import CosineSchedule, Recipe, small_recipe
 from pretrain.settings import ADDED
 
@@ -65,9 +65,7 @@ class SlotConConfig:
 
 def overlapping_views(config: SlotConConfig) -> ViewPlan:
     """BYOL's two views, the second drawn so that at least a hundredth of it lies in the first (if ten draws allow)."""
-    plan = byol_views(
-        BYOLConfig(view_size=config.view_size, crop_scale=config.crop_scale, blur_sigma=config.blur_sigma)
-    )
+    plan = byol_views(config.view_size, config.crop_scale, config.blur_sigma)
     first, second = plan.specs
     return replace(plan, specs=(first, replace(second, overlap=(first.name, 0.01))))
 
@@ -152,7 +150,8 @@ class SlotCon(Method):
             self._mean_scores = torch.stack([group.scores.mean((0, 2, 3)) for group in teacher]).mean(0)
 
         size = teacher[0].scores.shape[-1]
-        shared, exists = shared_region(views[0], views[1])
+        box, exists = overlap(views[0], views[1])
+        shared = upright(box)
         s, t = (
             [align(group.scores, view, shared, size)[0] for group, view in zip(groups, views, strict=True)]
             for groups in (student, teacher)
@@ -198,7 +197,7 @@ class SlotCon(Method):
         wanted = ((teacher - self.centre[:, None, None]) / self.config.teacher_temperature).softmax(1)
         predicted = (student / self.config.student_temperature).log_softmax(1)
         each = -(wanted * predicted).sum(1).mean((1, 2))
-        return global_mean((each * exists).sum(), exists.sum())
+        return mean_where(each, exists)
 
     def contrast(self, student: Grouped, teacher: Grouped, chosen: Chosen) -> Contrast:
         """Predicted student slots against the teacher's of the global batch, `chosen` for this pair of views."""
@@ -270,24 +269,6 @@ def places(mask: Tensor, count: int) -> Tensor:
     return (~mask).flatten().to(torch.uint8).argsort(stable=True)[:count]
 
 
-class Region(NamedTuple):
-    """A box of the original image, not flipped."""
-
-    box: Tensor
-    flip: Tensor
-
-
-def shared_region(a: Placed, b: Placed) -> tuple[Region, Tensor]:
-    """What both views show, upright, and of which images there is any: bool (N,)."""
-    box, exists = overlap(a, b)
-    return Region(box, torch.zeros_like(exists)), exists
-
-
-def global_mean(total: Tensor, count: Tensor) -> Tensor:
-    """This process's part of the mean over all processes' items: their mean is the whole, for gradients likewise."""
-    return total * world_size() / gather(count[None]).sum().clamp(min=1)
-
-
 @torch.no_grad()
 def gather_rows(x: Tensor, counts: Sequence[int]) -> Tensor:
     """Rows (n, ...) of all processes, n in `counts`, in the order of ranks."""
@@ -298,23 +279,13 @@ def gather_rows(x: Tensor, counts: Sequence[int]) -> Tensor:
 
 
 def cross_entropy_sums(queries: Tensor, keys: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Sums over queries (R, D) of the cross entropy with the keys (M, D) that `labels` name, and of correct choices.
-
-    At most `MAX_LOGITS` of the R x M logits are held at once; of more, each part is computed again for its gradient.
-    """
+    """Sums over queries (R, D) of the cross entropy with the keys (M, D) that `labels` name, and of correct choices."""
 
     def part(q: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         logits = q @ keys.T / temperature
         return F.cross_entropy(logits, label, reduction="sum"), (logits.detach().argmax(1) == label).sum()
 
-    rows = max(1, MAX_LOGITS // len(keys))
-    if len(queries) <= rows:
-        return part(queries, labels)
-    parts = [
-        checkpoint(part, q, label, use_reentrant=False)
-        for q, label in zip(torch.split(queries, rows), torch.split(labels, rows), strict=True)
-    ]
-    losses, correct = zip(*parts, strict=True)
+    losses, correct = zip(*in_turns(part, rows_at_once(len(keys)), queries, labels), strict=True)
     return torch.stack(losses).sum(), torch.stack(correct).sum()
 
 

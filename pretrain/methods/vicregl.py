@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
 from pretrain.method import Method, MethodInfo
-from pretrain.methods.byol import BYOLConfig, byol_views
+from pretrain.methods.byol import byol_views
 from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
 from pretrain.optim.optimizers import LARSConfig
 from pretrain.parts.distributed import gather_with_grad
-from pretrain.parts.geometry import Placed, cell_distances
+from pretrain.parts.geometry import Placed, cell_distances, upright
 from pretrain.parts.losses import embedding_std, full_precision, unit
 from pretrain.parts.upload import constant
 from pretrain.recipes import CosineSchedule, Recipe, small_recipe
@@ -103,8 +103,8 @@ class VICRegL(Method):
     def __init__(self, config: VICRegLConfig, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
-        views = BYOLConfig(view_size=config.view_size, crop_scale=config.crop_scale, blur_sigma=config.blur_sigma)
-        self.plan = replace(byol_views(views), std=(0.228, 0.224, 0.225))
+        views = byol_views(config.view_size, config.crop_scale, config.blur_sigma)
+        self.plan = replace(views, std=(0.228, 0.224, 0.225))
         self.backbone = synchronised(
             backbone_for(config.backbone, backbone, zero_init_residual=config.zero_init_residual)
         )
@@ -159,17 +159,8 @@ class VICRegL(Method):
 
     def place_distances(self, views: Sequence[Placed], size: int) -> Tensor:
         """Distances in the original image of all cells of one view and of the other: (N, P, P), P = size^2."""
-        first, second = (
-            views if self.config.mirror_grid else (Unflipped(v.box, torch.zeros_like(v.flip)) for v in views)
-        )
+        first, second = views if self.config.mirror_grid else (upright(view.box) for view in views)
         return cell_distances(first, second, size)
-
-
-class Unflipped(NamedTuple):
-    """Where a view came from, its flip forgotten."""
-
-    box: Tensor
-    flip: Tensor
 
 
 def vicreg(a: Tensor, b: Tensor) -> Tensor:

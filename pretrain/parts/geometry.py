@@ -12,7 +12,7 @@ Everything is batched: row n of a tensor belongs to sample n of the views. Views
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -31,6 +31,18 @@ class Placed(Protocol):
     def flip(self) -> Tensor:
         """Flips, bool (N,)."""
         ...
+
+
+class Frame(NamedTuple):
+    """A place in the original image that need be no view: boxes (N, 4) in original coordinates, flips bool (N,)."""
+
+    box: Tensor
+    flip: Tensor
+
+
+def upright(box: Tensor) -> Frame:
+    """Boxes (N, 4) in original coordinates, not flipped."""
+    return Frame(box, torch.zeros(len(box), dtype=torch.bool, device=box.device))
 
 
 def to_original(points: Tensor, view: Placed) -> Tensor:

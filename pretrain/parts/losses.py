@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-MAX_LOGITS = 1 << 24
-"""Logits held at once (64 MiB in float32); more rows are taken in turns."""
+from pretrain.parts.turns import rows_at_once
 
 
 def full_precision(x: Tensor) -> Tensor:
@@ -75,7 +74,7 @@ class _InfoNCE(torch.autograd.Function):
         with torch.autocast(queries.device.type, enabled=False):
             q = full_precision(queries)
             k, n, own = positives.to(q.dtype), negatives.to(q.dtype), own.to(q.dtype)
-            rows = max(1, min(len(q), MAX_LOGITS // len(n)))
+            rows = max(1, min(len(q), rows_at_once(len(n))))
             gradient = torch.empty_like(q) if grad else q.new_empty(0)
             log_losses, similarities, correct = [], [], []
             for start in range(0, len(q), rows):

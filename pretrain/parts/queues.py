@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.errors import PretrainError
-from pretrain.parts.losses import MAX_LOGITS, full_precision
+from pretrain.parts.losses import full_precision
+from pretrain.parts.turns import rows_at_once
 
 
 class Queue(nn.Module):
@@ -53,5 +54,5 @@ def nearest(queries: Tensor, keys: Tensor, count: int) -> Tensor:
     with torch.autocast(queries.device.type, enabled=False):
         q = full_precision(queries)
         k = keys.to(q.dtype)
-        parts = torch.split(q, max(1, MAX_LOGITS // len(k)))
+        parts = torch.split(q, rows_at_once(len(k)))
         return torch.cat([(part @ k.T).topk(count, dim=1).indices for part in parts])

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from pretrain.data.views import View
 from pretrain.methods import all_recipes
-from pretrain.methods.densesiam import DenseSiam, DenseSiamConfig, Frame, cosine_distance, region_contrast
+from pretrain.methods.densesiam import DenseSiam, DenseSiamConfig, cosine_distance, region_contrast
+from pretrain.parts.geometry import Frame
 from pretrain.recipes import CosineSchedule
 
 CURVE = Path(__file__).parent / "curves" / "densesiam.json"

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
-from pretrain.methods import detcon
 from pretrain.methods.detcon import DetCon, DetConConfig, draw_regions, region_loss
+from pretrain.parts import turns
 
 CURVE = Path(__file__).parent / "curves" / "detcon.json"
 N, R, C = 4, 6, 5
@@ -123,7 +123,7 @@ def test_training_is_the_papers_code_and_gives_the_recorded_losses() -> None:
 
 @pytest.mark.parametrize("most", [1 << 24, 1])
 def test_loss_is_the_plain_loop_also_in_parts(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detcon, "MAX_LOGITS", most)
+    monkeypatch.setattr(turns, "MAX_LOGITS", most)
     p = [unit_rows(3, 4, C, seed=i).requires_grad_() for i in (0, 1)]
     t = [unit_rows(3, 4, C, seed=i) for i in (2, 3)]
     labels = [[[0, 0, 1, 2], [3, 3, 3, 3], [1, 2, 3, 4]], [[0, 1, 1, 5], [4, 4, 4, 4], [4, 3, 2, 1]]]

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from pretrain.data.views import View
 from pretrain.methods import all_recipes, slotcon
-from pretrain.methods.slotcon import RECIPES, SlotCon, SlotConConfig, cross_entropy_sums, shared_region, slot_head
+from pretrain.methods.slotcon import RECIPES, SlotCon, SlotConConfig, cross_entropy_sums, slot_head
 from pretrain.optim.optimizers import LARSConfig
-from pretrain.parts.geometry import align, cell_centres
+from pretrain.parts import turns
+from pretrain.parts.geometry import align, cell_centres, overlap, upright
 from pretrain.recipes import CosineSchedule
 
 CURVE = Path(__file__).parent / "curves" / "slotcon.json"
@@ -144,8 +145,9 @@ def test_slots_are_weighted_means_of_cells() -> None:
 def test_equal_maps_align_to_equal_places() -> None:
     """Maps that hold their cells' places agree wherever both views look, whatever the flips."""
     views = batch(6, 2)
-    shared, exists = shared_region(*views)
+    box, exists = overlap(*views)
     assert not exists[-1] and exists.sum() >= 4
+    shared = upright(box)
     assert not shared.flip.any()
     centres = cell_centres(shared, SIDE).permute(0, 3, 1, 2)
     for view in views:
@@ -159,7 +161,7 @@ def test_images_without_a_common_place_are_left_out_of_the_grouping() -> None:
     method = make()
     views = batch(4, 0)
     maps = torch.randn(4, K, SIDE, SIDE, dtype=torch.float64)
-    exists = shared_region(*views)[1]
+    exists = overlap(*views)[1]
     assert not exists[-1]
     some = method.grouping(maps, maps.roll(1, 0), exists)
     torch.testing.assert_close(
@@ -232,7 +234,7 @@ def test_cross_entropy_in_parts_is_that_at_once(monkeypatch: pytest.MonkeyPatch)
     keys, labels = torch.randn(7, 5).double(), torch.randint(7, (11,))
     results = []
     for limit in (1 << 20, 21):  # at once; three queries at a time
-        monkeypatch.setattr(slotcon, "MAX_LOGITS", limit)
+        monkeypatch.setattr(turns, "MAX_LOGITS", limit)
         queries = torch.randn(11, 5, generator=torch.Generator().manual_seed(1)).double().requires_grad_()
         loss, correct = cross_entropy_sums(queries, keys, labels, 0.2)
         loss.backward()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from pretrain.parts import losses
+from pretrain.parts import turns
 from pretrain.parts.losses import effective_rank, embedding_std, info_nce, matching, own_is_largest, unit
 
 
@@ -47,7 +47,7 @@ def test_equals_the_double_loop(r: int, k: int, c: int, temperature: float) -> N
 def test_equals_plain_code_with_gradient_for_any_number_of_rows_at_once(
     held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(losses, "MAX_LOGITS", held)
+    monkeypatch.setattr(turns, "MAX_LOGITS", held)
     q, k, n = draw(7, 20, 5)
     ours, theirs = q.clone().requires_grad_(), q.clone().requires_grad_()
     loss, expected = info_nce(ours, k, n, 0.2).loss, plain(theirs, k, n, 0.2)
@@ -59,7 +59,7 @@ def test_equals_plain_code_with_gradient_for_any_number_of_rows_at_once(
 
 @pytest.mark.parametrize("held", [20, 10**6])
 def test_own_negatives_join_the_logits_of_their_row_alone(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "MAX_LOGITS", held)
+    monkeypatch.setattr(turns, "MAX_LOGITS", held)
     q, k, n = draw(7, 20, 5)
     own = unit(torch.randn(7 * 3, 5, dtype=torch.float64)).view(7, 3, 5)
     own[0, 1] = q[0]  # one that beats the positive
@@ -78,7 +78,7 @@ def test_own_negatives_join_the_logits_of_their_row_alone(held: int, monkeypatch
 
 @pytest.mark.parametrize("held", [20, 10**6])
 def test_decoupled_leaves_the_positive_out_of_the_denominator(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "MAX_LOGITS", held)
+    monkeypatch.setattr(turns, "MAX_LOGITS", held)
     q, k, n = draw(7, 20, 5)
     k = 300 * q  # far above every negative: nothing may overflow
     ours, theirs = q.clone().requires_grad_(), q.clone().requires_grad_()
