@@ -18,7 +18,7 @@ from pretrain.data.augment import moco_v2_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.errors import PretrainError
 from pretrain.method import Method, MethodInfo
-from pretrain.methods.moco import PAPER_COSINE, shuffled, splits_per_process, unshuffled
+from pretrain.methods.moco import PAPER_COSINE, splits_per_process
 from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.heads import dense_head
 from pretrain.nets.resnet import ResNet
@@ -27,6 +27,7 @@ from pretrain.parts.distributed import gather, rank, reorder, world_size
 from pretrain.parts.losses import embedding_std, full_precision, info_nce, unit
 from pretrain.parts.momentum import Momentum
 from pretrain.parts.queues import Queue
+from pretrain.parts.shuffling import Shuffle
 from pretrain.parts.upload import upload
 from pretrain.recipes import Recipe, SGDConfig, small_recipe
 
@@ -117,7 +118,7 @@ class CP2(Method):
         super().__init__()
         self.config = config
         self.plan = cp2_views(config)
-        splits = splits_per_process(config.bn_splits)
+        self.bn_splits = splits = splits_per_process(config.bn_splits)
         self.backbone = backbone_for(config.backbone, backbone, bn_splits=splits)
         if isinstance(self.backbone, ResNet):
             output_stride_16(self.backbone)  # a ViT has it already
@@ -130,8 +131,6 @@ class CP2(Method):
         self.contrast_conv: nn.Module = dense_head(channels, channels, config.dim)
         self.momentum = Momentum(backbone=self.backbone, decode_head=self.decode_head, contrast_conv=self.contrast_conv)
         self.queue = Queue(config.queue, config.dim)
-        self.shuffles = world_size() * splits > 1
-        """Whether keys are shuffled, as in MoCo: not where batch norm sees the whole batch."""
         self._keys: Tensor | None = None
 
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
@@ -152,9 +151,9 @@ class CP2(Method):
 
         F_q = unit(self.contrast_conv(self.decode_head(self.backbone(x_q))))
         with torch.no_grad():
-            permutation = torch.randperm(n * world_size()) if self.shuffles else None
-            F_k = self.momentum.decode_head(self.momentum.backbone(shuffled(x_k, permutation)))
-            F_k = unshuffled(unit(self.momentum.contrast_conv(F_k)), permutation)
+            shuffle = Shuffle.drawn(n, self.bn_splits)
+            F_k = self.momentum.decode_head(self.momentum.backbone(shuffle(x_k)))
+            F_k = shuffle.undo(unit(self.momentum.contrast_conv(F_k)))
         M_q, M_k = (at_centres(mask, F_q.shape[2]).flatten(1).to(F_q.dtype) for mask in (mask_q, mask_k))
         F_q, F_k = F_q.flatten(2), F_k.flatten(2)
 

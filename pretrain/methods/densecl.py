@@ -23,8 +23,6 @@ from pretrain.methods.moco import (
     PAPER_SGD,
     MoCo,
     MoCoConfig,
-    shuffled,
-    unshuffled,
 )
 from pretrain.nets.architectures import width_of
 from pretrain.nets.heads import dense_head
@@ -103,14 +101,14 @@ class DenseCL(MoCo):
         D_q = unit(self.dense_head(B_q).flatten(2))
 
         with torch.no_grad():
-            permutation = self.shuffle_permutation(len(x_k))
-            B_k = self.momentum.backbone(shuffled(x_k, permutation))
+            shuffle = self.shuffle(len(x_k))
+            B_k = self.momentum.backbone(shuffle(x_k))
             g_k = unit(self.momentum.head(B_k.mean((2, 3))))
             B_k = self.cells(B_k)
             D_k = full_precision(self.momentum.dense_head(B_k).flatten(2))
             d_k = unit(D_k.mean(2))
             D_k = unit(D_k)
-            B_k, g_k, D_k, d_k = (unshuffled(x, permutation) for x in (B_k, g_k, D_k, d_k))
+            B_k, g_k, D_k, d_k = (shuffle.undo(x) for x in (B_k, g_k, D_k, d_k))
             if self.config.dense_negatives == "cell":
                 d_k = one_cell(D_k, self.steps)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -181,7 +181,7 @@ class DINO(Method):
         """Finished steps, on which the teacher's temperature depends, for the state dict."""
         return torch.tensor(self.steps)
 
-    def set_extra_state(self, state: Any) -> None:
+    def set_extra_state(self, state: Tensor) -> None:
         """Take up where the state dict was written."""
         self.steps = int(state)
 

@@ -6,7 +6,7 @@ Kalantidis et al., Hard Negative Mixing for Contrastive Learning, NeurIPS 2020, 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -119,11 +119,10 @@ class MoCHi(MoCo):
         """As MoCo's, and whether the warm-up is over."""
         return torch.cat([super().get_extra_state(), torch.tensor([self.mixing])])
 
-    def set_extra_state(self, state: Any) -> None:
+    def set_extra_state(self, state: Tensor) -> None:
         """Take up where the state dict was written."""
-        *moco, mixing = state
-        super().set_extra_state(moco)
-        self.mixing = bool(mixing)
+        super().set_extra_state(state[:-1])
+        self.mixing = bool(state[-1])
 
 
 METHODS = (MoCHi,)

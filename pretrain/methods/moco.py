@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,11 @@ from pretrain.errors import PretrainError
 from pretrain.method import EmbeddingMethod, MapMethod, Maps, MethodInfo
 from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.heads import init_openselfsup, mlp_head
-from pretrain.parts.distributed import batch_permutation, gather, inverse, reorder, world_size
+from pretrain.parts.distributed import gather, world_size
 from pretrain.parts.losses import InfoNCE, embedding_std, info_nce, unit
 from pretrain.parts.momentum import Momentum, MomentumSchedule, momentum_at
 from pretrain.parts.queues import Queue
+from pretrain.parts.shuffling import Shuffle
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig, StepSchedule, small_recipe
 
 
@@ -134,10 +135,10 @@ class MoCo(MapMethod, EmbeddingMethod):
         x_q, x_k = (view.pixels for view in views)
         B_q = self.backbone(x_q)
         with torch.no_grad():
-            permutation = self.shuffle_permutation(len(x_k))
-            B_k = self.momentum.backbone(shuffled(x_k, permutation))
-            k = unshuffled(unit(self.momentum.head(B_k.mean((2, 3)))), permutation)
-            return Maps((B_q, None), (None, unshuffled(B_k, permutation) if cells else None), k)
+            shuffle = self.shuffle(len(x_k))
+            B_k = self.momentum.backbone(shuffle(x_k))
+            k = shuffle.undo(unit(self.momentum.head(B_k.mean((2, 3)))))
+            return Maps((B_q, None), (None, shuffle.undo(B_k) if cells else None), k)
 
     @override
     def image_loss(self, maps: Maps) -> dict[str, Tensor]:
@@ -181,21 +182,15 @@ class MoCo(MapMethod, EmbeddingMethod):
     def momentum_after(self, step: int, total_steps: int) -> float:
         return momentum_at(step, total_steps, self.config.momentum, self.config.momentum_schedule)
 
-    def shuffle_permutation(self, n: int) -> Tensor | None:
-        """Which key image goes where in this step, n on each process; None where batch norm sees the whole batch.
-
-        Without the shuffle, query and positive key share their part's statistics, which give the answer away.
-        """
-        world = world_size()
-        if world * self.bn_splits == 1:
-            return None
-        return batch_permutation(n * world, self.seed, self.steps)
+    def shuffle(self, n: int) -> Shuffle:
+        """How the keys of this step's n images a process change places."""
+        return Shuffle.keyed(n, self.bn_splits, self.seed, self.steps)
 
     def get_extra_state(self) -> Tensor:
         """What the shuffles depend on, for the state dict."""
         return torch.tensor([self.seed, self.steps])
 
-    def set_extra_state(self, state: Any) -> None:
+    def set_extra_state(self, state: Tensor) -> None:
         """Take up where the state dict was written."""
         self.seed, self.steps = (int(value) for value in state)
 
@@ -221,16 +216,6 @@ def splits_per_process(splits: int) -> int:
             f"set method.bn_splits to a multiple of {world} or change the number of processes"
         )
     return max(1, splits // world)
-
-
-def shuffled(x: Tensor, permutation: Tensor | None) -> Tensor:
-    """This process's part of the shuffled global batch."""
-    return x if permutation is None else reorder(x, permutation)
-
-
-def unshuffled(x: Tensor, permutation: Tensor | None) -> Tensor:
-    """Undo `shuffled`."""
-    return x if permutation is None else reorder(x, inverse(permutation))
 
 
 PAPER_SGD = SGDConfig(lr=0.03, momentum=0.9, weight_decay=1e-4)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pretrain.data.augment import ColourOp, moco_v2_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import MethodInfo
-from pretrain.methods.moco import COCO_SGD, PAPER_COSINE, MoCo, MoCoConfig, shuffled, unshuffled
+from pretrain.methods.moco import COCO_SGD, PAPER_COSINE, MoCo, MoCoConfig
 from pretrain.nets.architectures import width_of
 from pretrain.parts.distributed import gather
 from pretrain.parts.losses import embedding_std, info_nce, unit
@@ -123,9 +123,9 @@ class MoCoMultiCrop(MoCo):
             h = torch.cat([h, self.backbone(crops).mean((2, 3))])
         u = unit(self.head(h))
         with torch.no_grad():
-            permutation = self.shuffle_permutation(len(x_k))
-            h_k = self.momentum.backbone(shuffled(x_k, permutation)).mean((2, 3))
-            k, m = (unshuffled(unit(x), permutation) for x in (self.momentum.head(h_k), h_k))
+            shuffle = self.shuffle(len(x_k))
+            h_k = self.momentum.backbone(shuffle(x_k)).mean((2, 3))
+            k, m = (shuffle.undo(unit(x)) for x in (self.momentum.head(h_k), h_k))
             keys = torch.cat([k, k.repeat_interleave(len(x_small), dim=0)])
         l_con = self.contrast(u, keys)
         loss, scalars = l_con.loss, {}
@@ -161,11 +161,10 @@ class MoCoMultiCrop(MoCo):
         """As MoCo's, and whether the warm-up is over."""
         return torch.cat([super().get_extra_state(), torch.tensor([self.pulling])])
 
-    def set_extra_state(self, state: Any) -> None:
+    def set_extra_state(self, state: Tensor) -> None:
         """Take up where the state dict was written."""
-        *moco, pulling = state
-        super().set_extra_state(moco)
-        self.pulling = bool(pulling)
+        super().set_extra_state(state[:-1])
+        self.pulling = bool(state[-1])
 
 
 METHODS = (MoCoMultiCrop,)

@@ -205,8 +205,8 @@ def test_all_four_key_tensors_are_unshuffled() -> None:
     """Where batch norm is gone, the shuffle must not be seen at all."""
     method, unshuffled = build(small(bn_splits=2), norm=False), build(small(bn_splits=1), norm=False)
     views = batch(8, 0)
-    assert method.shuffle_permutation(8) is not None
-    assert unshuffled.shuffle_permutation(8) is None
+    assert method.shuffle(8).permutation is not None
+    assert unshuffled.shuffle(8).permutation is None
     a, b = method(views), unshuffled(views)
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=1e-12, atol=1e-12)

@@ -128,7 +128,7 @@ def test_on_moco_the_query_looks_for_its_cells_in_the_key() -> None:
     views = data(0)
     out = method(views)
     expected = copy.deepcopy(plain.base)(views)["loss"]
-    order = plain.base.shuffle_permutation(4)
+    order = plain.base.shuffle(4).permutation
     keys = plain.base.momentum.backbone(views[1].pixels[order])[torch.argsort(order)]
     local = loops(plain.local_head(plain.backbone(views[0].pixels)), plain.momentum.local_head(keys), *views)
     torch.testing.assert_close(out["loss_base"], expected.detach())

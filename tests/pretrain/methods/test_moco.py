@@ -101,7 +101,7 @@ def test_shuffle_gives_keys_other_partners_and_puts_them_back() -> None:
     """With split batch norm, a key's statistics come from other images than its query's do, in the old order."""
     method = build(small(bn_splits=2))
     views = batch(8, 0)
-    order = method.shuffle_permutation(8)
+    order = method.shuffle(8).permutation
     assert order is not None
     assert set(order[:4].tolist()) != {0, 1, 2, 3}
     frozen = copy.deepcopy(method)
@@ -114,8 +114,8 @@ def test_shuffle_gives_keys_other_partners_and_puts_them_back() -> None:
         keys = F.normalize(frozen.momentum.head(net(views[1].pixels[half]).mean((2, 3))), dim=1)
         expected[half] = keys.detach()
     torch.testing.assert_close(method.queue.keys[:8], expected)
-    assert not torch.equal(method.shuffle_permutation(8), order)  # another one at the next step
-    assert build(small()).shuffle_permutation(8) is None
+    assert not torch.equal(method.shuffle(8).permutation, order)  # another one at the next step
+    assert build(small()).shuffle(8).permutation is None
 
 
 def test_equal_seeds_build_equal_methods() -> None:
