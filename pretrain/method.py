@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Generic, Literal, TypeVar
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pretrain.data.batches import ImageSource
 from pretrain.data.views import View, ViewPlan
@@ -162,14 +163,14 @@ class Addition(Method, Generic[Base]):
         self.base: Base = base
         self.plan = base.plan
 
+    @override
     def prepare(self, source: ImageSource, folder: Path) -> None:
-        """What the base prepares."""
         self.base.prepare(source, folder)
 
+    @override
     def before_update(self, step: int, total_steps: int) -> None:
-        """What the base changes."""
         self.base.before_update(step, total_steps)
 
+    @override
     def after_step(self, step: int, total_steps: int) -> None:
-        """What the base moves."""
         self.base.after_step(step, total_steps)

@@ -152,8 +152,8 @@ class BYOL(MapMethod):
             "std": embedding_std(self.embeddings),
         }
 
+    @override
     def after_step(self, step: int, total_steps: int) -> None:
-        """Move the momentum network."""
         self.momentum.update(self.momentum_after(step, total_steps))
 
     @override
@@ -177,8 +177,8 @@ class BYOLSGDConfig(BYOLConfig):
     momentum: float = 0.99
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
+    @override
     def build(self, backbone: nn.Module | None = None) -> BYOLSGD:
-        """The freshly initialised method, on `backbone` if one is given."""
         return BYOLSGD(self, backbone)
 
 

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pretrain.data.augment import moco_v2_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
@@ -133,6 +134,7 @@ class CP2(Method):
         self.queue = Queue(config.queue, config.dim)
         self._keys: Tensor | None = None
 
+    @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss`, its parts, and for both the similarities of positives and negatives; see `InfoNCE`.
 
@@ -179,6 +181,7 @@ class CP2(Method):
             "dense_std": embedding_std(F_q.detach().transpose(1, 2).flatten(0, 1)),
         }
 
+    @override
     def after_step(self, step: int, total_steps: int) -> None:
         """Move the momentum network, then replace the oldest keys by this step's of all processes."""
         self.momentum.update(self.config.momentum)

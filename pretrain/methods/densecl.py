@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
+from typing_extensions import override
 
 from pretrain.data.views import View
 from pretrain.method import MethodInfo
@@ -46,8 +47,8 @@ class DenseCLConfig(MoCoConfig):
     """What Q2 receives of a key: the mean over its cells, or one cell, each in its turn. With a handful of cells the
     mean is told from any single cell by what averages out, so that the dense task is solved without looking."""
 
+    @override
     def build(self, backbone: nn.Module | None = None) -> DenseCL:
-        """The freshly initialised method, on `backbone` if one is given."""
         return DenseCL(self, backbone)
 
 
@@ -91,6 +92,7 @@ class DenseCL(MoCo):
         self.dense_queue = Queue(config.queue, config.dim)
         self._dense_keys: Tensor | None = None
 
+    @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss`, its parts `loss_global` and `loss_dense`, and for each part the scalars that MoCo v2 logs."""
         x_q, x_k = (view.pixels for view in views)
@@ -134,6 +136,7 @@ class DenseCL(MoCo):
             "dense_std": embedding_std(rows(D_q)),
         }
 
+    @override
     def after_step(self, step: int, total_steps: int) -> None:
         """As MoCo v2, for the dense head and the dense queue too."""
         super().after_step(step, total_steps)

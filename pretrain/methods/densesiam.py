@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pretrain.data.augment import moco_v2_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
@@ -117,6 +118,7 @@ class DenseSiam(Method):
         self.region_projector = synchronised(norm_head(width, regions, regions, regions, last_norm="plain"))
         self.region_predictor = synchronised(norm_head(regions, regions, regions, last_bias=True))
 
+    @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss` and its parts; `positive`, `negative`, `accuracy` of matching images, `std` of their projections.
 

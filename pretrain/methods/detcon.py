@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pretrain.data.batches import ImageSource
 from pretrain.data.regions import LABELS, Felzenszwalb, Masks, pool, prepare_masks
@@ -40,8 +41,8 @@ class DetConConfig(BYOLConfig):
     mask_side: int = 64
     """Side of a stored label map in pixels."""
 
+    @override
     def build(self, backbone: nn.Module | None = None) -> DetCon:
-        """The freshly initialised method, on `backbone` if one is given."""
         return DetCon(self, backbone)
 
 
@@ -82,11 +83,13 @@ class DetCon(BYOL):
         super().__init__(config, backbone)
         self.masks: Masks | None = None
 
+    @override
     def prepare(self, source: ImageSource, folder: Path) -> None:
         """Segment every image, or find the segmentations of an earlier start in `folder`."""
         segmenter = Felzenszwalb(scale=self.config.mask_scale, min_size=self.config.mask_min_size)
         self.masks = prepare_masks(source, folder, segmenter, side=self.config.mask_side)
 
+    @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss`; for the log `positive` and `negative`, mean similarities of predictions with their region's and with
         all targets; `accuracy`, the share of regions in both views whose nearest target is their own; `shared`, the

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from pretrain.data.augment import byol_colour, byol_colours
 from pretrain.data.views import View, ViewPlan, ViewSpec
@@ -122,6 +123,7 @@ class DINO(Method):
         """Finished steps."""
         self._outputs_mean: Tensor | None = None
 
+    @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss`, and for the log: `accuracy`, the share of global views whose largest output is the teacher's for the
         other; `entropy` of the teacher's answers in nats (log K: uniform) and its share `kl` left to learn of the loss;
@@ -161,12 +163,14 @@ class DINO(Method):
         start, end, warmup = self.config.teacher_start, self.config.teacher_temperature, self.config.teacher_warmup
         return end if self.steps >= warmup else start + (end - start) * self.steps / warmup
 
+    @override
     def before_update(self, step: int, total_steps: int) -> None:
         """Without gradients the optimiser leaves the last layer alone, weight decay and momentum included."""
         if step <= self.config.freeze_last_layer:
             for parameter in self.student_head.last.parameters():
                 parameter.grad = None
 
+    @override
     def after_step(self, step: int, total_steps: int) -> None:
         """Move the teacher, then the centre by this step's outputs of all processes."""
         m = momentum_at(step, total_steps, self.config.momentum, "cosine")
@@ -177,12 +181,13 @@ class DINO(Method):
             self._outputs_mean = None
         self.steps = step
 
+    @override
     def get_extra_state(self) -> Tensor:
         """Finished steps, on which the teacher's temperature depends, for the state dict."""
         return torch.tensor(self.steps)
 
+    @override
     def set_extra_state(self, state: Tensor) -> None:
-        """Take up where the state dict was written."""
         self.steps = int(state)
 
 

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
@@ -110,6 +111,7 @@ class LCLoss(Addition[MapMethod]):
         predictor = norm_head(config.local_dim, config.local_hidden, config.local_dim, last_bias=True, dense=True)
         self.local_predictor: nn.Module = synchronised(predictor) if config.local_predictor else nn.Identity()
 
+    @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """What the base returns, with `loss_base`, `loss_local` and the local `positive` and `accuracy`.
 
@@ -146,6 +148,7 @@ class LCLoss(Addition[MapMethod]):
                 y = at_cells(T, x)
         return local_contrast(F, unit(T), unit(y), x.to(F.dtype), self.config.local_temperature)
 
+    @override
     def after_step(self, step: int, total_steps: int) -> None:
         """What the base moves, and the momentum local head with its momentum."""
         super().after_step(step, total_steps)

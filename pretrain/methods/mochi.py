@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pretrain.errors import PretrainError
 from pretrain.method import MethodInfo
@@ -33,8 +34,8 @@ class MoCHiConfig(MoCoConfig):
     warmup: float = 0.05
     """Share of all steps before mixing starts: 10 of 200 epochs."""
 
+    @override
     def build(self, backbone: nn.Module | None = None) -> MoCHi:
-        """The freshly initialised method, on `backbone` if one is given."""
         return MoCHi(self, backbone)
 
 
@@ -79,12 +80,14 @@ class MoCHi(MoCo):
         self.mixing = config.warmup == 0
         """Whether the next step mixes."""
 
+    @override
     def contrast(self, q: Tensor, k: Tensor) -> InfoNCE:
         """MoCo's loss, with the mixtures of each query among its negatives once the warm-up is over."""
         if not self.mixing:
             return super().contrast(q, k)
         return info_nce(q, k, self.queue.keys, self.config.temperature, own_negatives=self.mixtures(q))
 
+    @override
     def after_step(self, step: int, total_steps: int) -> None:
         """As MoCo; also ends the warm-up."""
         super().after_step(step, total_steps)
@@ -115,12 +118,13 @@ class MoCHi(MoCo):
         part = slice(rank() * len(q), (rank() + 1) * len(q))
         return share[part], i[part], j[part]
 
+    @override
     def get_extra_state(self) -> Tensor:
         """As MoCo's, and whether the warm-up is over."""
         return torch.cat([super().get_extra_state(), torch.tensor([self.mixing])])
 
+    @override
     def set_extra_state(self, state: Tensor) -> None:
-        """Take up where the state dict was written."""
         super().set_extra_state(state[:-1])
         self.mixing = bool(state[-1])
 

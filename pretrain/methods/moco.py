@@ -69,8 +69,8 @@ class MoCoV1Config(MoCoConfig):
     temperature: float = 0.07
     augmentation: Literal["v1", "v2"] = "v1"
 
+    @override
     def build(self, backbone: nn.Module | None = None) -> MoCoV1:
-        """The freshly initialised method, on `backbone` if one is given."""
         return MoCoV1(self, backbone)
 
 
@@ -170,6 +170,7 @@ class MoCo(MapMethod, EmbeddingMethod):
         """The loss of unit queries (N, C) and their keys (N, C) against the queue as it stands."""
         return info_nce(q, k, self.queue.keys, self.config.temperature)
 
+    @override
     def after_step(self, step: int, total_steps: int) -> None:
         """Move the momentum network, then replace the oldest keys by this step's of all processes."""
         self.momentum.update(self.momentum_after(step, total_steps))
@@ -186,12 +187,13 @@ class MoCo(MapMethod, EmbeddingMethod):
         """How the keys of this step's n images a process change places."""
         return Shuffle.keyed(n, self.bn_splits, self.seed, self.steps)
 
+    @override
     def get_extra_state(self) -> Tensor:
         """What the shuffles depend on, for the state dict."""
         return torch.tensor([self.seed, self.steps])
 
+    @override
     def set_extra_state(self, state: Tensor) -> None:
-        """Take up where the state dict was written."""
         self.seed, self.steps = (int(value) for value in state)
 
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pretrain.data.augment import ColourOp, moco_v2_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
@@ -48,8 +49,8 @@ class MoCoMultiCropConfig(MoCoConfig):
     neighbour_warmup: float = 0.025
     """Share of all steps before that loss counts: 5 of 200 epochs. The second queue starts with random vectors."""
 
+    @override
     def build(self, backbone: nn.Module | None = None) -> MoCoMultiCrop:
-        """The freshly initialised method, on `backbone` if one is given."""
         return MoCoMultiCrop(self, backbone)
 
 
@@ -114,6 +115,7 @@ class MoCoMultiCrop(MoCo):
         """Whether the neighbours' loss counts in the next step."""
         self._key_features: Tensor | None = None
 
+    @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss`, its parts, and the scalars that MoCo v2 logs, over all queries."""
         x_q, x_k, *x_small = (view.pixels for view in views)
@@ -149,6 +151,7 @@ class MoCoMultiCrop(MoCo):
             "std": embedding_std(u),
         }
 
+    @override
     def after_step(self, step: int, total_steps: int) -> None:
         """As MoCo, for the queue of features too; also ends the warm-up."""
         super().after_step(step, total_steps)
@@ -157,12 +160,13 @@ class MoCoMultiCrop(MoCo):
         self._key_features = None
         self.pulling = step >= self.config.neighbour_warmup * total_steps
 
+    @override
     def get_extra_state(self) -> Tensor:
         """As MoCo's, and whether the warm-up is over."""
         return torch.cat([super().get_extra_state(), torch.tensor([self.pulling])])
 
+    @override
     def set_extra_state(self, state: Tensor) -> None:
-        """Take up where the state dict was written."""
         super().set_extra_state(state[:-1])
         self.pulling = bool(state[-1])
 

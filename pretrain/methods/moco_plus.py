@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pretrain.data.augment import moco_v2_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
@@ -57,8 +58,8 @@ class MoCoPlusConfig:
 class SMoCoPlusConfig(MoCoPlusConfig):
     """S-MoCo v2+ as published: the settings of MoCo v2+."""
 
+    @override
     def build(self, backbone: nn.Module | None = None) -> SMoCoPlus:
-        """The freshly initialised method, on `backbone` if one is given."""
         return SMoCoPlus(self, backbone)
 
 
@@ -113,6 +114,7 @@ class MoCoPlus(Method):
             norm_head(c.dim, c.hidden, c.dim, bias=True, last_bias=True),
         )
 
+    @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss`, and over both directions the scalars that MoCo v2 logs."""
         x_1, x_2 = (view.pixels for view in views)
@@ -129,6 +131,7 @@ class MoCoPlus(Method):
             "std": embedding_std(o_1),
         }
 
+    @override
     def after_step(self, step: int, total_steps: int) -> None:
         """Move the momentum network, then enqueue one view's keys of all processes."""
         # The code counts t of the cosine from 1: after the last step the momentum is 1.
@@ -148,6 +151,7 @@ class SMoCoPlus(MoCoPlus):
 
     info: ClassVar[MethodInfo] = replace(MoCoPlus.info, id="s-moco-v2-plus", name="S-MoCo v2+")
 
+    @override
     def heads(self, width: int) -> tuple[nn.Module, nn.Module]:
         """The head of four linear layers, and nothing."""
         c = self.config

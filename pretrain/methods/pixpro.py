@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
@@ -110,6 +111,7 @@ class PixPro(Method):
         self.momentum = Momentum(backbone=self.backbone, projector=self.projector)
         self.instance = InstanceBranch(width, config.hidden, config.dim) if config.instance_weight > 0 else None
 
+    @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss`, with an instance branch its parts, and for the log, of the first view's cells against the second's:
 
@@ -135,8 +137,8 @@ class PixPro(Method):
         total = loss + self.config.instance_weight * loss_instance
         return {"loss": total, "loss_pixel": loss.detach(), "loss_instance": loss_instance.detach(), **log}
 
+    @override
     def after_step(self, step: int, total_steps: int) -> None:
-        """Move the momentum network."""
         m = momentum_at(step + 1, total_steps, self.config.momentum, "cosine")
         self.momentum.update(m)
         if self.instance is not None:

@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
@@ -109,6 +110,7 @@ class RegionCL(Addition[EmbeddingMethod]):
         self.side = side
         """Cells along a view."""
 
+    @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """What the base returns, with `loss_base`, `loss_region` and the region term's similarities and accuracy.
 

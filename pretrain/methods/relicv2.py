@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pretrain.data.augment import byol_colours
 from pretrain.data.batches import ImageSource
@@ -131,11 +132,13 @@ class ReLICv2(Method):
         self.momentum = Momentum(backbone=self.backbone, projector=self.projector)
         self.masks: Masks | None = None
 
+    @override
     def prepare(self, source: ImageSource, folder: Path) -> None:
         """Estimate the foreground of every image, or find what an earlier start estimated in `folder`."""
         if self.config.background_removal:
             self.masks = prepare_masks(source, folder, Saliency())
 
+    @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss`, its parts `loss_contrastive` and `loss_invariance` without their weights, and for the log, of the
         first large crop with the second's targets: `positive` and `negative`, mean similarities with the image's own
@@ -209,8 +212,8 @@ class ReLICv2(Method):
         colour = {"black": torch.zeros_like(mean), "grey": torch.full_like(mean, 0.5), "mean": mean}
         return (colour[self.config.background_fill] - mean) / std
 
+    @override
     def after_step(self, step: int, total_steps: int) -> None:
-        """Move the momentum network."""
         m = momentum_at(step, total_steps, self.config.momentum, "cosine")
         self.momentum.update(m)
 

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pretrain.data.augment import simclr_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
@@ -114,6 +115,7 @@ class SimCLR(Method):
             if isinstance(layer, nn.Linear) and config.head_std is not None:
                 nn.init.normal_(layer.weight, std=config.head_std)
 
+    @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss`, and for the log `positive`, `negative`, `accuracy` (see `InfoNCE`) and `std` of the embeddings."""
         z_1, z_2 = (unit(self.head(self.backbone(view.pixels).mean((2, 3)))) for view in views)

@@ -91,6 +91,7 @@ class SimSiam(EmbeddingMethod):
         self.projector = synchronised(norm_head(width, dim, dim, dim, last_norm="plain"))
         self.predictor = synchronised(norm_head(dim, config.hidden, dim, last_bias=True))
 
+    @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss`; for the log `positive`, `negative` and `accuracy` of matching predictions and projections, `std`."""
         z_1, z_2 = (self.projector(self.backbone(view.pixels).mean((2, 3))) for view in views)

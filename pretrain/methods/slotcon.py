@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from pretrain.data.views import View, ViewPlan
 from pretrain.method import Method, MethodInfo
@@ -134,6 +135,7 @@ class SlotCon(Method):
         self.register_buffer("centre", torch.zeros(config.prototypes))
         self._mean_scores: Tensor | None = None
 
+    @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss`, its parts `loss_grouping` and `loss_slots`, and for the log:
 
@@ -175,6 +177,7 @@ class SlotCon(Method):
             "std": embedding_std(there.queries),
         }
 
+    @override
     def after_step(self, step: int, total_steps: int) -> None:
         """Move the teacher and its centre."""
         m = momentum_at(step + 1, total_steps, self.config.momentum, "cosine")

@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from pretrain.data.augment import simclr_colour
 from pretrain.data.views import IMAGENET_MEAN, View, ViewPlan, ViewSpec
@@ -117,6 +118,7 @@ class SwAV(Method):
         """Finished steps."""
         self._embeddings: Tensor | None = None
 
+    @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss`, and for the log: `positive` and `negative`, mean cosines of large crops of one and of two images;
         `accuracy`, the share of large crops whose best prototype is that of the other's code; `usage`, how many
@@ -163,11 +165,13 @@ class SwAV(Method):
             return sinkhorn(S, self.config.epsilon, self.config.sinkhorn_iterations)[len(share) :]
         return sinkhorn(S, self.config.epsilon, self.config.sinkhorn_iterations)
 
+    @override
     def before_update(self, step: int, total_steps: int) -> None:
         """Without a gradient the optimiser leaves the prototypes alone, weight decay and momentum included."""
         if step <= self.config.freeze_prototypes:
             self.prototypes.weight.grad = None
 
+    @override
     def after_step(self, step: int, total_steps: int) -> None:
         """Prototypes back to unit length; the large crops' embeddings into the queues once these have begun."""
         if step > self.config.freeze_prototypes:
@@ -182,12 +186,13 @@ class SwAV(Method):
     def _normalise_prototypes(self) -> None:
         self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))
 
+    @override
     def get_extra_state(self) -> Tensor:
         """Finished steps, on which the queue's use depends, for the state dict."""
         return torch.tensor(self.steps)
 
+    @override
     def set_extra_state(self, state: Tensor) -> None:
-        """Take up where the state dict was written."""
         self.steps = int(state)
 
 

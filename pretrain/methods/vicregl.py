@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
@@ -112,6 +113,7 @@ class VICRegL(Method):
         self.expander = synchronised(norm_head(width, *3 * (config.expander,), bias=True))
         self.local_expander = synchronised(norm_head(width, *3 * (config.local_expander,), bias=True))
 
+    @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss`, its weighted parts, and for the log:
 
