@@ -46,13 +46,24 @@ def upright(box: Tensor) -> Frame:
 
 
 def to_original(points: Tensor, view: Placed) -> Tensor:
-    """Points (N, ..., 2) in coordinates of `view`, in original coordinates."""
+    """Points (N, ..., 2) in coordinates of `view`, in original coordinates.
+
+    The left half of an image, flipped: what the view shows at its left edge lies in the image's middle.
+
+    >>> left_half = Frame(box=torch.tensor([[0.0, 0.0, 0.5, 1.0]]), flip=torch.tensor([True]))
+    >>> to_original(torch.tensor([[0.0, 0.25]]), left_half)
+    tensor([[0.5000, 0.2500]])
+    """
     corner, extent = _corner_and_extent(points, view)
     return corner + extent * _mirror(points, view)
 
 
 def to_view(points: Tensor, view: Placed) -> Tensor:
-    """Points (N, ..., 2) in original coordinates, in coordinates of `view`; outside [0, 1] they lie outside it."""
+    """Points (N, ..., 2) in original coordinates, in coordinates of `view`; outside [0, 1] they lie outside it.
+
+    >>> to_view(torch.tensor([[0.5, 0.5]]), upright(torch.tensor([[0.0, 0.0, 0.25, 1.0]])))
+    tensor([[2.0000, 0.5000]])
+    """
     corner, extent = _corner_and_extent(points, view)
     return _mirror((points - corner) / extent, view)
 
@@ -68,7 +79,11 @@ def inside(points: Tensor) -> Tensor:
 
 
 def view_centres(size: int, like: Tensor) -> Tensor:
-    """Centres of the cells of a `size` x `size` map in view coordinates: (size, size, 2), row by row."""
+    """Centres of the cells of a `size` x `size` map in view coordinates: (size, size, 2), row by row.
+
+    >>> view_centres(2, torch.empty(0)).flatten(0, 1).tolist()
+    [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
+    """
     centre = (torch.arange(size, dtype=like.dtype, device=like.device) + 0.5) / size
     y, x = torch.meshgrid(centre, centre, indexing="ij")
     return torch.stack((x, y), dim=-1)

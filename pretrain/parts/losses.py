@@ -18,7 +18,11 @@ def full_precision(x: Tensor) -> Tensor:
 
 
 def unit(x: Tensor) -> Tensor:
-    """`x` (N, C, ...) with vectors along C scaled to length 1, in full precision."""
+    """`x` (N, C, ...) with vectors along C scaled to length 1, in full precision.
+
+    >>> unit(torch.tensor([[3.0, 4.0]]))
+    tensor([[0.6000, 0.8000]])
+    """
     return F.normalize(full_precision(x), dim=1)
 
 
@@ -50,6 +54,12 @@ def info_nce(
     `queries` receive a gradient; keys are constants (MoCo, arXiv 1911.05722, equation 1; DenseCL, equations 2 and 3).
     `own_negatives` (R, M, C) join the sum over j of their row alone; the logged `negative` leaves them out.
     `decoupled` leaves the positive out of the denominator (as decoupled contrastive learning does, arXiv 2110.06848).
+
+    A query that is its own key, against one negative at a right angle:
+
+    >>> nce = info_nce(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 0.5)
+    >>> nce.loss, nce.positive, nce.negative, nce.accuracy  # the loss is log(1 + e^-2)
+    (tensor(0.1269), tensor(1.), tensor(0.), tensor(1.))
 
     Computed in float32 (float64 for float64 input) also under autocast. The R x K logits are never held at once:
     forward takes rows in turns and keeps only the gradient (R, C), which is linear in what the chain rule brings.
@@ -120,6 +130,9 @@ def embedding_std(embeddings: Tensor) -> Tensor:
     """How spread unit vectors (N, C) are: standard deviation over N, mean over C, times sqrt(C).
 
     About 1 if directions are uniform on the sphere, 0 if all collapsed to one point.
+
+    >>> embedding_std(torch.tensor([[1.0, 0.0], [0.0, 1.0]])), embedding_std(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    (tensor(0.7071), tensor(0.))
     """
     return full_precision(embeddings).std(0, correction=0).mean() * embeddings.shape[1] ** 0.5
 
@@ -169,6 +182,10 @@ def matching(first: Tensor, second: Tensor) -> dict[str, Tensor]:
 
 
 def own_is_largest(similarity: Tensor) -> Tensor:
-    """Which rows of `similarity` (..., N, N) have their strictly largest entry on the diagonal: bool (..., N)."""
+    """Which rows of `similarity` (..., N, N) have their strictly largest entry on the diagonal: bool (..., N).
+
+    >>> own_is_largest(torch.tensor([[0.9, 0.1], [0.5, 0.5]]))
+    tensor([ True, False])
+    """
     itself = torch.eye(similarity.shape[-1], dtype=torch.bool, device=similarity.device)
     return similarity.diagonal(dim1=-2, dim2=-1) > similarity.masked_fill(itself, -torch.inf).amax(-1)

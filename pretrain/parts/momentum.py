@@ -72,6 +72,9 @@ def momentum_at(step: int, total_steps: int, base: float, schedule: MomentumSche
 
     `constant`: always `base` (MoCo). `cosine`: from `base` towards 1, that is 1 - (1 - base) (cos(pi t / T) + 1) / 2
     with t = step - 1 finished updates (BYOL, arXiv 2006.07733).
+
+    >>> [round(momentum_at(step, 100, 0.99, "cosine"), 4) for step in (1, 51, 100)]
+    [0.99, 0.995, 1.0]
     """
     if schedule == "constant":
         return base

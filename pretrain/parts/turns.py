@@ -13,7 +13,11 @@ MAX_LOGITS = 1 << 24
 
 
 def rows_at_once(columns: int) -> int:
-    """How many rows of logits with so many columns are held at a time; at least one."""
+    """How many rows of logits with so many columns are held at a time; at least one.
+
+    >>> rows_at_once(65536)
+    256
+    """
     return max(1, MAX_LOGITS // columns)
 
 
