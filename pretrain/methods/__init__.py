@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import get_type_hints
 
 from pretrain.method import Method, MethodInfo
 from pretrain.recipes import Recipe
@@ -27,3 +28,11 @@ METHODS: tuple[type[Method], ...] = tuple(method for module in _MODULES for meth
 def all_recipes() -> dict[str, Recipe]:
     """Every recipe of every method by name."""
     return {recipe.name: recipe for module in _MODULES for recipe in module.RECIPES}
+
+
+def gpu_memory(recipe: Recipe) -> str:
+    """`MethodInfo.gpu_memory` of the method that a recipe with a ResNet-50 trains; nothing for other backbones."""
+    if recipe.backbone != "resnet50":
+        return ""
+    method: type[Method] = get_type_hints(type(recipe.method).build)["return"]
+    return method.info.gpu_memory

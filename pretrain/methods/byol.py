@@ -105,6 +105,7 @@ class BYOL(MapMethod):
         negatives="none",
         paper="arXiv 2006.07733",
         fidelity="code",
+        gpu_memory="22 to 25 / 41 to 45",
         uncertain=(
             "brightness is multiplied, where the code adds to it",
             "weights start as PyTorch's, and the momentum network as a copy, where the code draws both anew (Haiku)",
@@ -198,6 +199,7 @@ class BYOLSGD(BYOL):
         negatives="none",
         paper="arXiv 2208.00275",
         fidelity="code",
+        gpu_memory="22 to 25 / 41 to 45",
         uncertain=(
             "the grey conversion comes before the blur, which differs from the code's order by rounding alone",
             "the blur is a Gaussian, where the code calls Pillow, which approximates one by box filters",

@@ -108,6 +108,7 @@ class CP2(Method):
         negatives="queue; background cells",
         paper="arXiv 2203.11709",
         fidelity="code",
+        gpu_memory="16 / 30",
         uncertain=(
             "the released softmax runs over query cells, the paper's may run over key cells: `dense_softmax_axis`",
             "backgrounds are other images of the batch, where the code reads two more streams of images",

@@ -77,6 +77,7 @@ class DenseCL(MoCo):
         negatives="queue",
         paper="arXiv 2011.09157",
         fidelity="code",
+        gpu_memory="13 / 25",
         uncertain=(
             *MoCo.info.uncertain,
             "the code's grid option matches on the unpooled map, so its indices miss; here both maps are pooled",

@@ -95,6 +95,7 @@ class DenseSiam(Method):
         negatives="other regions of the image",
         paper="arXiv 2203.11075",
         fidelity="reconstruction",
+        gpu_memory="22 to 25 / 41 to 45",
         uncertain=(
             "the released code is that of unsupervised segmentation: pretraining on ImageNet is our reading",
             "weights of the three losses, size of the grid, number and origin of the regions, widths of their heads",

@@ -71,6 +71,7 @@ class DetCon(BYOL):
         negatives="regions of the batch",
         paper="arXiv 2103.10957",
         fidelity="code",
+        gpu_memory="22 to 25 / 41 to 45",
         uncertain=(
             *BYOL.info.uncertain,
             "label maps are kept at 64 x 64, where the code keeps them at the image's size",

@@ -85,6 +85,7 @@ class LCLoss(Addition[MapMethod]):
         negatives="the base's; other cells of the image",
         paper="arXiv 2207.04398",
         fidelity="reconstruction",
+        gpu_memory="22 to 25 / 41 to 45",
         uncertain=(
             "known from the paper: a local contrast between corresponding pixels of two views, added to BYOL",
             "weight, temperature, head, negatives and the rule that leaves out near cells are our reading",

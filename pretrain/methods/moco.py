@@ -107,6 +107,7 @@ class MoCo(MapMethod, EmbeddingMethod):
         negatives="queue",
         paper="arXiv 1911.05722, 2003.04297",
         fidelity="code",
+        gpu_memory="13 / 25",
         uncertain=("the blur is a Gaussian, where the code calls Pillow, which approximates one by box filters",),
     )
 

@@ -96,6 +96,7 @@ class MoCoMultiCrop(MoCo):
         name="MoCo with constrained multi-crop and nearest neighbours",
         unit="image and small crop",
         partner="the key's crop, which overlaps; the nearest neighbours in the queue",
+        gpu_memory="",
         paper="arXiv 2106.05967",
         uncertain=(
             *MoCo.info.uncertain,

@@ -85,6 +85,7 @@ class MoCoPlus(Method):
         negatives="queue",
         paper="arXiv 2208.00275",
         fidelity="code",
+        gpu_memory="22 to 25 / 41 to 45",
         uncertain=(
             *MoCo.info.uncertain,
             "one coin a step decides for all processes which view's keys are enqueued; in the code each process "

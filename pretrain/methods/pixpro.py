@@ -91,6 +91,7 @@ class PixPro(Method):
         negatives="none",
         paper="arXiv 2011.10043",
         fidelity="code",
+        gpu_memory="22 to 25 / 41 to 45",
         uncertain=(
             "coordinates are shares of the image; in the code shares of its side less one pixel",
             "the weight 1 of the instance branch is remembered from the paper; the authors' scripts leave it out",

@@ -83,6 +83,7 @@ class RegionCL(Addition[EmbeddingMethod]):
         negatives="queue; the other part of the composite",
         paper="arXiv 2111.12309",
         fidelity="code",
+        gpu_memory="up to 32 / 62, on SimSiam",
         uncertain=(
             "only the form on MoCo v2 was released; those on DenseCL and SimSiam follow the paper's description",
             "the released code names a second loss head but never builds it: here InfoNCE with the same temperature",

@@ -110,6 +110,7 @@ class ReLICv2(Method):
         negatives="a few of the batch",
         paper="arXiv 2201.05119",
         fidelity="reconstruction",
+        gpu_memory="49 / 93",
         uncertain=(
             "the pretraining code was not released; the structure follows the paper's published listing",
             "temperature, both weights, the numbers of crops and negatives, crop areas, heads and optimiser are not "

@@ -96,6 +96,7 @@ class SimCLR(Method):
         negatives="batch",
         paper="arXiv 2002.05709",
         fidelity="code",
+        gpu_memory="22 to 25 / 41 to 45",
         uncertain=(
             "the loss is the paper's mean; the code's sum of two means is twice as large, which LARS does not see",
             "convolutions start as PyTorch's, where the code scales by fan-in",

@@ -77,6 +77,7 @@ class SimSiam(EmbeddingMethod):
         negatives="none",
         paper="arXiv 2011.10566",
         fidelity="code",
+        gpu_memory="22 to 25 / 41 to 45",
         uncertain=("the blur is a Gaussian, where the code calls Pillow, which approximates one by box filters",),
     )
 

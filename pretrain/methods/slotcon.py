@@ -111,6 +111,7 @@ class SlotCon(Method):
         negatives="other slots of the batch",
         paper="arXiv 2205.15288",
         fidelity="code",
+        gpu_memory="22 to 25 / 41 to 45",
         uncertain=(
             "an image whose views share nothing is left out of the grouping loss; the code samples an inverted box",
             "the slots' loss is the mean over the slots of all processes; in the code over each process's own first",

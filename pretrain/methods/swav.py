@@ -97,6 +97,7 @@ class SwAV(Method):
         negatives="none",
         paper="arXiv 2006.09882",
         fidelity="code",
+        gpu_memory="33 / 64",
         uncertain=(
             "the blur is a Gaussian, where the code calls Pillow, which approximates one by box filters",
             "batch norm is synchronised over all processes, where the code's large runs use groups of 8",

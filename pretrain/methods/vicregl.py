@@ -94,6 +94,7 @@ class VICRegL(Method):
         negatives="none",
         paper="arXiv 2210.01571",
         fidelity="code",
+        gpu_memory="22 to 25 / 41 to 45",
         uncertain=(
             "distances of places are in shares of the image's sides, in the code in pixels: not the same if long",
             "one version of the code keeps the local loss of the last pair of views only, another, as here, of all",
