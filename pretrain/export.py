@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from leaderboard.base.files import file_sha256
-from leaderboard.records import InitialWeights, Pretraining, Source, group_id
+from leaderboard.records import InitialWeights, Pretraining, Source, Stage, group_id
 from pretrain.errors import PretrainError
 from pretrain.exported import write_exported
 from pretrain.former_hashes import present_hash
-from pretrain.run.folder import Run, RunRecord, read_checkpoint, read_record
+from pretrain.run.folder import BACKBONE_PREFIX, Run, RunRecord, read_checkpoint, read_record, tensors_under
 
-PREFIX = "backbone."
-"""Where a method keeps the network that is exported."""
 HEAD_PREFIX = "decode_head."
 """Where a method keeps the segmentation head that it trains, if it does."""
 
@@ -42,20 +38,28 @@ def export(run: Path, out: Path | None = None, *, name: str | None = None, unfin
     folder = out or run / "export"
     write_exported(
         folder,
-        _under(PREFIX, state["method"]),
-        _facts(record, state["step"], name, opened.checkpoint),
-        head=_under(HEAD_PREFIX, state["method"]),
+        tensors_under(BACKBONE_PREFIX, state["method"]),
+        _facts(record, state["step"], name, opened.checkpoint, _stages(run, record)),
+        head=tensors_under(HEAD_PREFIX, state["method"]),
         where=opened.checkpoint,
     )
     return folder
 
 
-def _under(prefix: str, method: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors whose names start with `prefix`, without it."""
-    return {key.removeprefix(prefix): value for key, value in method.items() if key.startswith(prefix)}
+def _stages(run: Path, record: RunRecord) -> list[dict[str, Any]]:
+    """What was trained and computed before the last training: name, hash and seconds of each stage."""
+    if not record.recipe.get("stages"):
+        return []
+    try:
+        found: list[dict[str, Any]] = json.loads((run / "stages.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PretrainError(f"{run / 'stages.json'} cannot be read: {error}") from error
+    return found
 
 
-def _facts(record: RunRecord, steps: int, name: str | None, checkpoint: Path) -> dict[str, Any]:
+def _facts(
+    record: RunRecord, steps: int, name: str | None, checkpoint: Path, stages: list[dict[str, Any]]
+) -> dict[str, Any]:
     """What the card says beside what follows from the weights."""
     images_seen = steps * record.batch_size
     init = None if record.init is None else InitialWeights(name=record.init["name"], sha256=record.init["sha256"])
@@ -84,10 +88,10 @@ def _facts(record: RunRecord, steps: int, name: str | None, checkpoint: Path) ->
             seed=record.seed,
             labels="none",
             init=init,
-            stages=(),
+            stages=tuple(Stage(**stage) for stage in stages),
         ),
         "source": Source(
-            format="densebench run", file=checkpoint.name, sha256=file_sha256(checkpoint), key_prefix=PREFIX
+            format="densebench run", file=checkpoint.name, sha256=file_sha256(checkpoint), key_prefix=BACKBONE_PREFIX
         ),
         "license": None,
         "code_commit": record.code_commit,

@@ -8,10 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal, Protocol, get_type_hints
 
 from torch import nn
 
+from pretrain.data.batches import ImageSource
 from pretrain.errors import PretrainError
 from pretrain.method import Method
 from pretrain.optim.optimizers import AdamWConfig, LARSConfig, OptimizerConfig, SGDConfig
@@ -33,6 +35,9 @@ __all__ = [
 ]
 
 
+NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}"
+
+
 class MethodConfig(Protocol):
     """A method's frozen config dataclass: it names its backbone and builds its method."""
 
@@ -43,6 +48,22 @@ class MethodConfig(Protocol):
 
     def build(self, backbone: nn.Module | None = None) -> Method:
         """The freshly initialised method."""
+        ...
+
+
+class ComputeStage(Protocol):
+    """A frozen dataclass that computes something from what a stage before has trained, e.g. masks or neighbours."""
+
+    @property
+    def name(self) -> str:
+        """By which methods find the file in `Method.products`; a name like a recipe's."""
+        ...
+
+    def compute(self, method: Method, source: ImageSource, product: Path) -> None:
+        """Write the file `product`, best one that can be mapped into memory, from the trained `method`.
+
+        The method is on its device, in evaluation mode, and no gradients are kept. PyTorch's generators are seeded.
+        """
         ...
 
 
@@ -62,6 +83,10 @@ class Recipe:
     optimizer: OptimizerConfig
     schedule: Schedule
     precision: Literal["fp32", "bf16"] = "fp32"
+    stages: tuple[Recipe | ComputeStage, ...] = field(default=(), metadata=ADDED)
+    """What is trained or computed before, in order; the recipe's own training is the last stage."""
+    from_stage: bool = field(default=False, metadata=ADDED)
+    """Whether the backbone starts from that of the training stage before, not from scratch or the run's weights."""
     needs_init: bool = field(default=False, metadata=ADDED)
     """Whether it tunes a trained backbone, which every run must name (`--init`)."""
     data: str = field(default="", metadata=PROSE)
@@ -73,7 +98,7 @@ class Recipe:
     """Rough cost of a run."""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}", self.name):
+        if not re.fullmatch(NAME, self.name):
             raise PretrainError(
                 f"{self.name!r} is no recipe name: write at most 60 letters, digits, '.', '_', '+' and '-', "
                 "the first a letter or a digit"
@@ -81,6 +106,20 @@ class Recipe:
         for key, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
             if value < 1:
                 raise PretrainError(f"recipe {self.name}: {key} is {value}, but must be at least 1")
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        names = [stage.name for stage in self.stages]
+        trained = False
+        for stage in (*self.stages, self):
+            if isinstance(stage, Recipe):
+                if stage.from_stage and self.stages and not trained:
+                    raise PretrainError(f"recipe {self.name}: no stage before {stage.name} trains a backbone")
+                if stage is not self and stage.stages:
+                    raise PretrainError(f"recipe {self.name}: stage {stage.name} has stages of its own; list them here")
+                trained = True
+            if names.count(stage.name) > 1 or not re.fullmatch(NAME, stage.name):
+                raise PretrainError(f"recipe {self.name}: {stage.name!r} cannot be the name of one stage")
 
     @property
     def backbone(self) -> str:
@@ -90,11 +129,16 @@ class Recipe:
     @property
     def sha256(self) -> str:
         """Hash of all settings that decide the weights: equal hashes are the same recipe."""
-        return hashlib.sha256(json.dumps(_plain(self, hashed=True), sort_keys=True).encode()).hexdigest()
+        return settings_sha256(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting as JSON values; `type` names the dataclass of each part."""
         return _plain(self, hashed=False)
+
+
+def settings_sha256(part: Any) -> str:
+    """Hash of all settings of a recipe or a part of it that decide a result."""
+    return hashlib.sha256(json.dumps(_plain(part, hashed=True), sort_keys=True).encode()).hexdigest()
 
 
 SMALL_SGD = SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4)

@@ -49,15 +49,22 @@ def recipes(*, as_json: AsJson = False) -> None:
 
     Example: densebench recipes
     """
+    from pretrain.methods import gpu_memory
     from pretrain.outside import every_recipe
 
     listed = every_recipe().values()
     if as_json:
         return print_json([recipe.to_dict() for recipe in listed])
+    columns = ["recipe", "backbone", "epochs", "batch", "precision", "data", "expected", "cost", "GiB"]
     rows = [
-        [r.name, r.backbone, str(r.epochs), str(r.batch_size), r.precision, r.data, r.expected, r.cost] for r in listed
+        [r.name, r.backbone, str(r.epochs), str(r.batch_size), r.precision, r.data, r.expected, r.cost, gpu_memory(r)]
+        for r in listed
     ]
-    print_table("Recipes", ["recipe", "backbone", "epochs", "batch", "precision", "data", "expected", "cost"], rows)
+    print_table("Recipes", columns, rows)
+    print(
+        "GiB: memory on a GPU in bf16 / fp32 with 256 images, computed, not measured. The papers' recipes are fp32; "
+        "on a GPU bf16 is recommended: --set precision=bf16"
+    )
 
 
 @app.command
@@ -71,6 +78,7 @@ def pretrain(
     work: Work = DEFAULT_WORK,
     seed: int = 0,
     init: str | None = None,
+    stages: Path | None = None,
     resume: bool = False,
     settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     workers: int | Literal["auto"] = "auto",
@@ -106,6 +114,9 @@ def pretrain(
         Every random draw is a function of it.
     init
         Start from the backbone of this checkpoint, any that `densebench inspect` can read, or an exported folder.
+    stages
+        Folder for the stages before the last training, for recipes of several (default: stages in the run folder);
+        runs that share it compute equal stages once.
     resume
         Continue an interrupted run exactly where its last checkpoint stands.
     settings
@@ -147,6 +158,7 @@ def pretrain(
         out or work / "pretraining" / own,
         data_name=data_name,
         seed=seed,
+        stages=stages,
         init=None if init is None or start is None else lambda: _exported(init, start, work),
         resume=resume,
         workers=workers,

@@ -13,18 +13,21 @@ import json
 import os
 import struct
 import sys
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from leaderboard.base.files import is_leftover, remove_leftovers, write_atomic
 from pretrain.errors import PretrainError
 from pretrain.former_hashes import present_hash
 
 FORMAT = 1
+BACKBONE_PREFIX = "backbone."
+"""Where a method keeps the network that is exported."""
 _FLOCK = "hhqqi4x"
 """Linux's `struct flock`: type, whence, start, length, process."""
 
@@ -207,6 +210,11 @@ def read_record(folder: Path) -> RunRecord:
         raise PretrainError(f"{folder} is not a pretraining run: it has no run.json") from error
     except (OSError, ValueError, AttributeError) as error:
         raise PretrainError(f"{path} cannot be read: {error}") from error
+
+
+def tensors_under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a state dict whose names start with `prefix`, without it."""
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def in_training(folder: Path) -> bool:

@@ -7,6 +7,7 @@ with the same number of threads.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 import warnings
@@ -35,6 +36,7 @@ from pretrain.run.folder import Progress, Run, RunRecord
 from pretrain.run.log import Interval, RunLog, require_tensorboard
 from pretrain.run.processes import Place, joined
 from pretrain.run.recompute import recompute_activations
+from pretrain.run.stages import NOTHING, Handed, complete_stages
 from pretrain.run.start import other_normalisation, read_start
 
 
@@ -46,6 +48,8 @@ def train(
     data_name: str | None = None,
     seed: int = 0,
     init: Path | Callable[[], Path] | None = None,
+    stages: Path | None = None,
+    before: Handed = NOTHING,
     resume: bool = False,
     device: str | None = None,
     workers: int | Literal["auto"] = "auto",
@@ -58,10 +62,12 @@ def train(
     """Pretrain `recipe` on `source` and return the run folder `out` (its files: see `pretrain.run.folder`).
 
     `seed` decides every random draw. `init` is a folder with an exported backbone to start from in the place of random
-    weights, or makes one (the first process alone calls it). `workers` is the number of loading processes of each
-    training process (`pretrain.run.processes.loader_workers`) and changes no result. Every `log_every` steps a line is
-    logged, and the checkpoint is replaced if it is older than `checkpoint_seconds`. A folder that holds the finished
-    run of the same recipe, data and seed is returned as it is.
+    weights, or makes one (the first process alone calls it). `stages` is where the stages of a recipe of several lie
+    (default: `out`/stages); runs that share it share what is equal (see `pretrain.run.stages`). `before` is what
+    stages before have left, where this training is a stage itself. `workers` is the number of loading processes of
+    each training process (`pretrain.run.processes.loader_workers`) and changes no result. Every `log_every` steps a
+    line is logged, and the checkpoint is replaced if it is older than `checkpoint_seconds`. A folder that holds the
+    finished run of the same recipe, data and seed is returned as it is.
 
     Raises:
         PretrainError: `init` cannot be read or does not fit, or the recipe needs one; the folder holds another run, or
@@ -74,9 +80,10 @@ def train(
         place = stack.enter_context(joined(device))
         stack.enter_context(torch.random.fork_rng([place.device] if place.device.type == "cuda" else []))
         stack.enter_context(acceleration.applied(place.device))
-        start = read_start(place.on_main(init) if callable(init) else init, recipe)
+        folder = place.on_main(init) if callable(init) else init
+        start = read_start(folder, recipe)
         torch.manual_seed(seed)
-        method = recipe.method.build().train().to(place.device).to(memory_format=torch.channels_last)
+        method = recipe.method.build().train()
         if start is not None:
             method.start_from(start.tensors)
         record = place.on_main(lambda: _record(recipe, source, data_name, method, seed, start, place))
@@ -85,6 +92,40 @@ def train(
         if not place.on_main(lambda: run.claim(resume=resume)):
             return out
 
+        completed = complete_stages(
+            recipe,
+            out,
+            stages or out / "stages",
+            record,
+            source,
+            place,
+            train_stage=lambda stage, at, handed: train(
+                stage,
+                source,
+                at,
+                data_name=data_name,
+                seed=seed,
+                init=None if stage.from_stage else folder,
+                before=handed,
+                resume=True,
+                device=str(place.device),
+                workers=workers,
+                on_damaged=on_damaged,
+                tensorboard=tensorboard,
+                acceleration=acceleration,
+                log_every=log_every,
+                checkpoint_seconds=checkpoint_seconds,
+            ),
+            first_method=lambda: copy.deepcopy(method),
+        )
+        if not recipe.stages:
+            completed = before
+        if completed.backbone is not None:
+            method.start_from(completed.backbone)
+        elif recipe.from_stage:
+            raise PretrainError(f"recipe {recipe.name} starts from a stage before it: run the recipe that lists it")
+        method.products = completed.products
+        method.to(place.device).to(memory_format=torch.channels_last)
         place.on_main(lambda: method.prepare(source, out))
         if not place.main:
             method.prepare(source, out)

@@ -1,0 +1,159 @@
+"""What is trained or computed before the last training of a recipe of several stages.
+
+Each stage has a folder, `<k>-<name>-<hash>`, whose hash is that of all its inputs: data, seed, starting weights, its
+settings and those of the stages before. What is there already is taken as it is, also by another run.
+
+A training stage's folder is a run folder. That of a computing stage holds
+product       the file that it computed
+stage.json    its name, hash and seconds; written last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from leaderboard.base.files import file_sha256, make_folder, write_atomic
+from pretrain.data.batches import ImageSource
+from pretrain.errors import PretrainError
+from pretrain.exported import serialized
+from pretrain.method import Method
+from pretrain.outside import outside_of
+from pretrain.recipes import ComputeStage, Recipe, settings_sha256
+from pretrain.run.folder import BACKBONE_PREFIX, RunRecord, read_checkpoint, read_record, tensors_under
+from pretrain.run.processes import Place
+
+PRODUCT, DONE, STAGES = "product", "stage.json", "stages.json"
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage left to the next: see `leaderboard.records.Stage`."""
+
+    name: str
+    sha256: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What stages leave to a training after them."""
+
+    products: Mapping[str, Path] = field(default_factory=dict)
+    """The files of computing stages, by the stage's name."""
+    backbone: Mapping[str, Tensor] | None = None
+    """Weights of the last training stage, where the training starts from them."""
+
+
+NOTHING = Handed()
+
+
+def complete_stages(
+    recipe: Recipe,
+    run: Path,
+    folder: Path,
+    record: RunRecord,
+    source: ImageSource,
+    place: Place,
+    *,
+    train_stage: Callable[[Recipe, Path, Handed], Path],
+    first_method: Callable[[], Method],
+) -> Handed:
+    """Do in `folder` what is missing of the stages of `recipe`, and list all in the run folder `run`.
+
+    A stage trains by `train_stage` (recipe, folder, what the stages before left). A stage computes with the method of
+    the last training stage; where there is none, with `first_method()`.
+
+    Raises:
+        PretrainError: a stage cannot be done, or what is there of it is damaged.
+    """
+    if not recipe.stages:
+        return NOTHING
+    products: dict[str, Path] = {}
+    results: list[StageResult] = []
+    last: tuple[Recipe, Path] | None = None
+
+    def handed(to: Recipe) -> Handed:
+        return Handed(dict(products), _backbone(last[1]) if to.from_stage and last else None)
+
+    for (number, stage), key in zip(enumerate(recipe.stages, 1), _keys(recipe, record), strict=True):
+        at = folder / f"{number}-{stage.name}-{key[:12]}"
+        if place.main:
+            doing = "trains" if isinstance(stage, Recipe) else "computes"
+            Console(stderr=True, highlight=False, soft_wrap=True).print(
+                f"{recipe.name}: stage {number} of {len(recipe.stages) + 1}, {stage.name}, {doing} in {at}"
+            )
+        if isinstance(stage, Recipe):
+            train_stage(stage, at, handed(stage))
+            last = stage, at
+            results.append(place.on_main(partial(_trained, stage.name, at)))
+        else:
+            made = partial(_loaded, *last) if last else first_method
+            results.append(place.on_main(partial(_computed, stage, at, key, source, place, made)))
+            products[stage.name] = at / PRODUCT
+    text = json.dumps([asdict(result) for result in results], indent=2) + "\n"
+    place.on_main(lambda: write_atomic(run / STAGES, text))
+    return handed(recipe)
+
+
+def _keys(recipe: Recipe, record: RunRecord) -> Iterator[str]:
+    """For each stage the hash of everything that it is a function of."""
+    outside = outside_of(recipe)
+    files = [record.init and record.init["sha256"], outside and outside.sha256]
+    key = json.dumps([record.data_fingerprint, record.seed, record.processes, *files])
+    for stage in recipe.stages:
+        key = hashlib.sha256(f"{key}\n{settings_sha256(stage)}".encode()).hexdigest()
+        yield key
+
+
+def _backbone(folder: Path) -> dict[str, Tensor]:
+    """Of a finished run."""
+    state = read_checkpoint(folder / "checkpoint.pt", read_record(folder))
+    return tensors_under(BACKBONE_PREFIX, state["method"])
+
+
+def _trained(name: str, folder: Path) -> StageResult:
+    """Of a finished run, by the weights of its backbone."""
+    state = read_checkpoint(folder / "checkpoint.pt", read_record(folder))
+    backbone = tensors_under(BACKBONE_PREFIX, state["method"])
+    return StageResult(name, hashlib.sha256(serialized(backbone)).hexdigest(), round(state["seconds"], 3))
+
+
+def _loaded(recipe: Recipe, folder: Path) -> Method:
+    """The method of a finished training stage, with all that it has learnt."""
+    method = recipe.method.build()
+    method.load_state_dict(read_checkpoint(folder / "checkpoint.pt", read_record(folder))["method"])
+    return method
+
+
+def _computed(
+    stage: ComputeStage, folder: Path, key: str, source: ImageSource, place: Place, method: Callable[[], Method]
+) -> StageResult:
+    """Compute the product of `stage` in `folder`, or find it there."""
+    product, done = folder / PRODUCT, folder / DONE
+    if done.exists():
+        result = StageResult(**json.loads(done.read_text(encoding="utf-8")))
+        if not product.exists() or file_sha256(product) != result.sha256:
+            raise PretrainError(f"{product} is not what stage {stage.name} left: delete {folder}")
+        return result
+    make_folder(folder)
+    began = time.perf_counter()
+    unfinished = folder / f"{PRODUCT}.unfinished"
+    with torch.random.fork_rng([place.device] if place.device.type == "cuda" else []), torch.no_grad():
+        torch.manual_seed(int(key[:15], 16))
+        stage.compute(method().eval().to(place.device), source, unfinished)
+    if not unfinished.is_file():
+        raise PretrainError(f"stage {stage.name} wrote no file {unfinished}: this is a fault of its method")
+    unfinished.replace(product)
+    result = StageResult(stage.name, file_sha256(product), round(time.perf_counter() - began, 3))
+    write_atomic(done, json.dumps(asdict(result), indent=2) + "\n")
+    return result
