@@ -23,7 +23,7 @@ from pretrain.recipes import SGDConfig
 from pretrain.run.train import train
 
 RECIPE = toy_recipe(
-    method=ToyConfig(real=True, scale=(0.2, 1.0)), epochs=2, optimizer=SGDConfig(lr=1e-3), precision="bf16"
+    method=ToyConfig(real=True, size=32, scale=(0.2, 1.0)), epochs=2, optimizer=SGDConfig(lr=1e-3), precision="bf16"
 )
 
 
@@ -64,7 +64,7 @@ def test_the_card_tells_what_was_done(run: Path) -> None:
     assert seen.recipe == f"toy (settings {RECIPE.sha256[:12]})"
     assert (seen.data, seen.images, seen.epochs, seen.effective_batch) == ("pictures", 18, 2, 4)
     assert seen.image_views == 2 * 4 * 4 * 2  # epochs x steps x batch x views
-    assert (seen.crops, seen.resolution, seen.seed, seen.labels) == ("2x16 (area 0.2-1)", 16, 2, "none")
+    assert (seen.crops, seen.resolution, seen.seed, seen.labels) == ("2x32 (area 0.2-1)", 32, 2, "none")
     assert (seen.recipe_sha256, seen.init, seen.stages) == (RECIPE.sha256, None, ())
     assert seen.data_fingerprint is not None
     assert seen.group == group_id(RECIPE.sha256, seen.data_fingerprint, None)
