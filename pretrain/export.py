@@ -12,7 +12,7 @@ from leaderboard.records import InitialWeights, Pretraining, Source, Stage, grou
 from pretrain.errors import PretrainError
 from pretrain.exported import write_exported
 from pretrain.former_hashes import present_hash
-from pretrain.run.folder import BACKBONE_PREFIX, Run, RunRecord, read_checkpoint, read_record, tensors_under
+from pretrain.run.folder import BACKBONE_PREFIX, RunFolder, RunRecord, read_checkpoint, read_record, tensors_under
 
 HEAD_PREFIX = "decode_head."
 """Where a method keeps the segmentation head that it trains, if it does."""
@@ -31,7 +31,7 @@ def export(run: Path, out: Path | None = None, *, name: str | None = None, unfin
         FileError: the folder cannot be written.
     """
     record = read_record(run)
-    opened = Run(run, record)
+    opened = RunFolder(run, record)
     if not (opened.finished or unfinished):
         raise PretrainError(f"{run} is not finished: continue it with --resume, then export it")
     state = read_checkpoint(opened.checkpoint, record)

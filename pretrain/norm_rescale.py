@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from leaderboard.base.provenance import code_commit
 from leaderboard.records import Card, Source
-from pretrain.data.augment import finish
+from pretrain.data.augment import finish_views
 from pretrain.data.batches import ImageSource, crop_batches, steps_per_epoch
 from pretrain.data.views import Crop, ViewPlan, ViewSpec
 from pretrain.errors import PretrainError
@@ -128,7 +128,7 @@ def _batches(images: ImageSource, card: Card, workers: int) -> Iterable[Tensor]:
     steps = min(MAX_BATCHES, steps_per_epoch(len(images), size))
 
     def pixels(crop: Crop) -> Tensor:
-        x = finish(crop, spec, plan).pixels
+        x = finish_views(crop, spec, plan).pixels
         return x.flip(1) if backwards else x
 
     crops = crop_batches(images, plan, batch_size=size, seed=0, epoch=0, workers=workers)

@@ -37,13 +37,13 @@ from torch.nn.functional import interpolate
 from bench.benchmarks.rounds import Contestant, Step, compare, endless, in_words, machine, measure, output, start
 from bench.benchmarks.trainee import Trainee
 from bench.errors import BenchError
-from pretrain.data.augment import finish
+from pretrain.data.augment import finish_views
 from pretrain.data.batches import ImageSource, crop_batches
 from pretrain.data.views import View
 from pretrain.methods import METHODS, all_recipes
 from pretrain.recipes import Recipe, find_recipe
 from pretrain.run.memory import peak_memory_mib
-from pretrain.run.processes import joined
+from pretrain.run.processes import process_group
 
 BASE = "moco-v2-mini"
 BATCHES = 2
@@ -81,7 +81,7 @@ def synthetic_views(trainee: Trainee, source: ImageSource, batches: int = BATCHE
     made = []
     for epoch in range(batches):
         drawn = crop_batches(source, plan, batch_size=trainee.recipe.batch_size, seed=0, epoch=epoch, workers=0)
-        views = [finish(c.to(place.device), spec, plan) for c, spec in zip(next(drawn), plan.specs, strict=True)]
+        views = [finish_views(c.to(place.device), spec, plan) for c, spec in zip(next(drawn), plan.specs, strict=True)]
         for view in views:
             view.pixels = view.pixels.contiguous(memory_format=torch.channels_last)
         made.append(views)
@@ -286,7 +286,7 @@ def main(
     equal = [equalised(recipe, **settings, precision=precision) for recipe in _chosen(recipes)]
     if len(equal) < 2:
         raise BenchError("there is nothing to compare: name at least two recipes")
-    with joined(device) as place:
+    with process_group(device) as place:
         about = machine(place.device, precision)
         options = {"rounds": rounds, "warmup": warmup, "steps": steps}
         rows = overhead(equal, place.device, **options, memory=memory)

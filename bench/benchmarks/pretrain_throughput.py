@@ -37,7 +37,7 @@ from pretrain.recipes import Recipe, find_recipe, override
 from pretrain.run.acceleration import PLAIN, Acceleration
 from pretrain.run.device_gaps import DeviceGaps
 from pretrain.run.feed import feed
-from pretrain.run.processes import joined
+from pretrain.run.processes import process_group
 
 ON_DEVICE = 4
 """Batches that lie on the device and are taken in turns."""
@@ -208,7 +208,7 @@ def main(
     if threads is not None:
         torch.set_num_threads(threads)
     source = open_images(data)
-    with joined(device) as place:
+    with process_group(device) as place:
         about = machine(place.device, chosen.precision)
         workers = place.loader_workers() if workers is None else workers
         options = {"workers": workers, "rounds": rounds, "warmup": warmup, "steps": steps}

@@ -38,7 +38,7 @@ from bench.metrics.segmentation import confusion_matrix, segmentation_scores
 from pretrain.data.pictures import open_picture
 from pretrain.exported import read_exported
 from pretrain.nets.resnet import ResNet
-from pretrain.run.processes import joined
+from pretrain.run.processes import process_group
 
 SIZE = (192, 256)
 """Height and width of the images in pixels."""
@@ -251,7 +251,7 @@ def main(
     if unknown or not chosen:
         what = f"{unknown[0]} cannot be probed" if unknown else f"{data} holds no data set to probe"
         raise BenchError(f"{what}: the probe reads {' and '.join(PROBED)}")
-    with joined(device) as place:
+    with process_group(device) as place:
         about = machine(place.device, precision)
         rows = probe_all(checkpoints, data, chosen, place.device, precision)
     if as_json:

@@ -32,7 +32,7 @@ __all__ = [
     "Solarize",
     "byol_colour",
     "byol_colours",
-    "finish",
+    "finish_views",
     "moco_v2_colour",
     "simclr_colour",
 ]
@@ -258,10 +258,10 @@ SIMCLR_COLOUR = simclr_colour((0.1, 2.0))
 BYOL_COLOUR_1, BYOL_COLOUR_2 = byol_colours((0.1, 2.0))
 
 _CPU_PIXELS = 524288
-"""Pixels that `finish` works on at a time on a CPU, so that they stay in its cache from first to last operation."""
+"""Pixels that `finish_views` takes at a time on a CPU, so that they stay in its cache from first to last operation."""
 
 
-def finish(crop: Crop, spec: ViewSpec, plan: ViewPlan) -> View:
+def finish_views(crop: Crop, spec: ViewSpec, plan: ViewPlan) -> View:
     """The finished view on the crop's device: float32 in [0, 1], colour operations of `spec`, normalised by `plan`.
 
     Runs in float32 and without gradients whatever autocast or gradient mode the caller is in.

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from pretrain.data.augment import finish
+from pretrain.data.augment import finish_views
 from pretrain.data.batches import CropBatches, ImageSource, crop_batches
 from pretrain.data.views import Crop, View, ViewPlan, ViewSpec
 from pretrain.run.processes import Place
@@ -78,7 +78,7 @@ def feed(
 
 
 def _view(crop: Crop, spec: ViewSpec, plan: ViewPlan, place: Place) -> View:
-    view = finish(crop.to(place.device), spec, plan)
+    view = finish_views(crop.to(place.device), spec, plan)
     view.pixels = view.pixels.contiguous(memory_format=torch.channels_last)
     return view
 

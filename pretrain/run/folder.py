@@ -85,7 +85,7 @@ class Progress:
     seconds: float = 0.0
 
 
-class Run:
+class RunFolder:
     """An open run folder. One process at a time may hold it."""
 
     def __init__(self, folder: Path, record: RunRecord) -> None:

@@ -88,7 +88,7 @@ class Place:
 
 
 @contextmanager
-def joined(device: str | torch.device | None = None) -> Iterator[Place]:
+def process_group(device: str | torch.device | None = None) -> Iterator[Place]:
     """This process's place: alone, or in the group that `torchrun` (or an initialised process group) describes.
 
     `device` defaults to cuda where there is a GPU, else to cpu; cuda without a number is this process's own GPU, that

@@ -32,9 +32,9 @@ from pretrain.recipes import Recipe
 from pretrain.run.acceleration import PLAIN, Acceleration, compile_backbones
 from pretrain.run.device_gaps import DeviceGaps
 from pretrain.run.feed import feed
-from pretrain.run.folder import Progress, Run, RunRecord
+from pretrain.run.folder import Progress, RunFolder, RunRecord
 from pretrain.run.log import Interval, RunLog, require_tensorboard
-from pretrain.run.processes import Place, joined
+from pretrain.run.processes import Place, process_group
 from pretrain.run.recompute import recompute_activations
 from pretrain.run.stages import NOTHING, Handed, complete_stages
 from pretrain.run.start import other_normalisation, read_start
@@ -77,7 +77,7 @@ def train(
     if tensorboard:
         require_tensorboard()
     with ExitStack() as stack:
-        place = stack.enter_context(joined(device))
+        place = stack.enter_context(process_group(device))
         stack.enter_context(torch.random.fork_rng([place.device] if place.device.type == "cuda" else []))
         stack.enter_context(acceleration.applied(place.device))
         folder = place.on_main(init) if callable(init) else init
@@ -87,7 +87,7 @@ def train(
         if start is not None:
             method.start_from(start.tensors)
         record = place.on_main(lambda: _record(recipe, source, data_name, method, seed, start, place))
-        run = Run(out, record)
+        run = RunFolder(out, record)
         stack.callback(run.release)
         if not place.on_main(lambda: run.claim(resume=resume)):
             return out

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from toy import write_images
 
-from pretrain.data.augment import finish
+from pretrain.data.augment import finish_views
 from pretrain.data.batches import crop_batches, open_images
 from pretrain.data.views import View
 from pretrain.method import Method
@@ -26,7 +26,7 @@ from pretrain.methods import METHODS, all_recipes
 from pretrain.nets.batchnorm import SynchronisedBatchNorm
 from pretrain.parts.distributed import gather, gather_with_grad
 from pretrain.recipes import find_recipe, override
-from pretrain.run.processes import joined
+from pretrain.run.processes import process_group
 from pretrain.run.train import train
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
@@ -89,7 +89,7 @@ def test_a_loss_is_that_of_the_cpu(
     method = recipe.method.build().train()
     method.prepare(source, tmp_path)
     (crops, *_) = crop_batches(source, method.plan, batch_size=4, seed=0, epoch=0, workers=0)
-    views = [finish(crop, spec, method.plan) for crop, spec in zip(crops, method.plan.specs, strict=True)]
+    views = [finish_views(crop, spec, method.plan) for crop, spec in zip(crops, method.plan.specs, strict=True)]
 
     with torch.no_grad():
         expected = scalars_of(copy.deepcopy(method).double(), views, "cpu", torch.float64)["loss"].item()
@@ -171,7 +171,7 @@ def test_one_process_in_a_group(device: str, tmp_path: Path) -> None:
     backend = "nccl" if device == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
     try:
-        with joined(device) as place:
+        with process_group(device) as place:
             assert (place.device, place.rank, place.world) == (here, 0, 1)
             assert place.control is not None and dist.get_backend(place.control) == "gloo"
             outcome: list[Any] = ["agreed"]

@@ -25,7 +25,7 @@ from pretrain.data.augment import (
     GaussianBlur,
     Grayscale,
     Solarize,
-    finish,
+    finish_views,
 )
 from pretrain.data.autoaugment import AutoAugment, Either
 from pretrain.data.views import IMAGENET_MEAN, IMAGENET_STD, Crop, ViewPlan, ViewSpec
@@ -221,7 +221,7 @@ def test_finish_is_the_whole_recipe_of_torchvision(colour: tuple[ColourOp, ...])
     spec = ViewSpec("v", 32, (0.2, 1.0), colour=colour)
     crop = random_crop(spec, 40)
     before = crop.pixels.clone()
-    view = finish(crop, spec, ViewPlan((spec,)))
+    view = finish_views(crop, spec, ViewPlan((spec,)))
     for k in range(40):
         image = tv.to_dtype(crop.pixels[k], torch.float32, scale=True)
         drawn = crop.colour[k].tolist()
@@ -237,9 +237,9 @@ def test_finish_runs_in_float32_under_autocast_and_without_gradients() -> None:
     spec = ViewSpec("v", 24, (0.2, 1.0), colour=MOCO_V2_COLOUR)
     plan = ViewPlan((spec,))
     crop = random_crop(spec, 8)
-    plain = finish(crop, spec, plan).pixels
+    plain = finish_views(crop, spec, plan).pixels
     with torch.autocast("cpu", torch.bfloat16), torch.enable_grad():
-        mixed = finish(crop, spec, plan).pixels
+        mixed = finish_views(crop, spec, plan).pixels
     assert mixed.dtype == torch.float32 and not mixed.requires_grad
     assert torch.equal(mixed, plain)
 
@@ -248,9 +248,9 @@ def test_finish_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     spec = ViewSpec("v", 24, (0.2, 1.0), colour=BYOL_COLOUR_2)
     plan = ViewPlan((spec,))
     crop = random_crop(spec, 25)
-    whole = finish(crop, spec, plan).pixels
+    whole = finish_views(crop, spec, plan).pixels
     monkeypatch.setattr("pretrain.data.augment._CPU_PIXELS", 4 * 24 * 24)
-    torch.testing.assert_close(finish(crop, spec, plan).pixels, whole, rtol=0, atol=1e-5)
+    torch.testing.assert_close(finish_views(crop, spec, plan).pixels, whole, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
@@ -275,7 +275,7 @@ def test_finish_on_a_gpu_is_finish_on_the_cpu(colour: tuple[ColourOp, ...], apar
     spec = ViewSpec("v", 96, (0.2, 1.0), colour=colour)
     plan = ViewPlan((spec,))
     crop = random_crop(spec, 64)
-    moved = finish(crop.to(device), spec, plan)
+    moved = finish_views(crop.to(device), spec, plan)
     assert moved.pixels.device.type == moved.box.device.type == device
-    difference = (moved.pixels.cpu() - finish(crop, spec, plan).pixels).abs()
+    difference = (moved.pixels.cpu() - finish_views(crop, spec, plan).pixels).abs()
     assert (difference > 5e-5).float().mean() < apart

@@ -17,7 +17,7 @@ from toy import processes_context
 
 from pretrain.errors import PretrainError
 from pretrain.run import processes
-from pretrain.run.processes import Place, joined, loader_workers
+from pretrain.run.processes import Place, loader_workers, process_group
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_cuda_without_a_number_is_the_process_own_gpu(
 ) -> None:
     if local_rank is not None:
         monkeypatch.setenv("LOCAL_RANK", local_rank)
-    with joined(asked) as place:
+    with process_group(asked) as place:
         assert place.device == torch.device(got)
     assert gpus == [torch.device(got)]
 
@@ -60,10 +60,10 @@ def test_a_device_that_does_not_exist_is_an_error(gpus: list[torch.device], monk
         ("cuda:9", "cuda:9 does not exist"),
         ("mps", "mps is not supported: use cuda or cpu"),
     ):
-        with pytest.raises(PretrainError, match=message), joined(asked):
+        with pytest.raises(PretrainError, match=message), process_group(asked):
             pass
     assert gpus == []
-    with joined("cpu") as place:
+    with process_group("cpu") as place:
         assert place.device == torch.device("cpu")
 
 
@@ -93,7 +93,7 @@ def test_a_process_of_torchrun_counts_those_beside_it(monkeypatch: pytest.Monkey
 def wait_for_rank_0(rank: int, world: int, folder: Path) -> None:
     """Rank 0 takes longer than the training group would wait, and then fails in two ways."""
     dist.distributed_c10d._set_pg_timeout(timedelta(seconds=0.5))
-    with joined("cpu") as place:
+    with process_group("cpu") as place:
 
         def slow() -> str:
             time.sleep(2)
@@ -125,7 +125,7 @@ def test_the_others_wait_for_rank_0_as_long_as_it_takes(tmp_path: Path) -> None:
 
 def lose_rank_0(rank: int, world: int, folder: Path) -> None:
     """Rank 0 is killed in the middle of what it does alone."""
-    with joined("cpu") as place:
+    with process_group("cpu") as place:
 
         def die() -> None:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -188,18 +188,18 @@ def test_stages_are_shared_as_far_as_they_are_equal(
 ) -> None:
     """A longer last training takes all from the first run; other labels take its training."""
     source, stages, computed, trained = open_images(images), tmp_path / "stages", [], []
-    compute, save = Labels.compute, runs.Run.save
+    compute, save = Labels.compute, runs.RunFolder.save
 
     def counted(self: Labels, *args: Any) -> None:
         computed.append(self.scale)
         compute(self, *args)
 
-    def saved(self: runs.Run, *args: Any) -> None:
+    def saved(self: runs.RunFolder, *args: Any) -> None:
         trained.append(self.folder.name[:7])
         save(self, *args)
 
     monkeypatch.setattr(Labels, "compute", counted)
-    monkeypatch.setattr(runs.Run, "save", saved)
+    monkeypatch.setattr(runs.RunFolder, "save", saved)
     train(staged(), source, tmp_path / "a", stages=stages, **SETTINGS)
     assert computed == [1.0] and "1-first" in trained
     trained.clear()

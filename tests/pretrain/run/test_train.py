@@ -15,7 +15,7 @@ import torch
 from toy import Toy, ToyConfig, processes_context, toy_recipe, write_images
 
 from leaderboard.base.errors import FileError
-from pretrain.data.augment import finish
+from pretrain.data.augment import finish_views
 from pretrain.data.batches import ImageSource, crop_batches, open_images
 from pretrain.errors import PretrainError
 from pretrain.recipes import Recipe, SGDConfig
@@ -59,7 +59,9 @@ def test_it_is_the_plain_loop(source: ImageSource, tmp_path: Path) -> None:
         for crops in crop_batches(source, toy.plan, batch_size=4, seed=3, epoch=epoch, workers=0):
             rates.append(0.05 * 0.5 * (1 + math.cos(math.pi * epoch / 3)))
             optimizer.param_groups[0]["lr"] = rates[-1]
-            loss = toy([finish(crop, spec, toy.plan) for crop, spec in zip(crops, toy.plan.specs, strict=True)])["loss"]
+            loss = toy([finish_views(crop, spec, toy.plan) for crop, spec in zip(crops, toy.plan.specs, strict=True)])[
+                "loss"
+            ]
             optimizer.zero_grad()
             loss.backward()
             norms.append(torch.cat([p.grad.flatten() for p in toy.parameters()]).norm().item())  # type: ignore[union-attr]
@@ -222,7 +224,7 @@ def test_a_missing_gpu_is_an_error(source: ImageSource, tmp_path: Path) -> None:
 def train_on_a_full_disk(images: Path, out: Path) -> None:
     """Trains until its file-size limit, which stands for a full disk, is met by the checkpoint of a later step."""
     limits = []
-    original = train_module.Run.save
+    original = train_module.RunFolder.save
 
     def save(run: Any, progress: Any, *rest: Any) -> None:
         if progress.step == 5:
@@ -230,7 +232,7 @@ def train_on_a_full_disk(images: Path, out: Path) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[0][1]))
         original(run, progress, *rest)
 
-    train_module.Run.save = save  # type: ignore[method-assign]
+    train_module.RunFolder.save = save  # type: ignore[method-assign]
     try:
         train(toy_recipe(), open_images(images), out, workers=0, log_every=1, checkpoint_seconds=0)
     except FileError as error:
