@@ -11,7 +11,7 @@ from pretrain.data import pictures
 from pretrain.data.pictures import FORMATS, check_pixels, open_picture
 from pretrain.data.sources import SUFFIXES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_formats_cover_the_suffixes() -> None:
