@@ -258,14 +258,14 @@ class InterruptionError(Exception):
     pass
 
 
-def train_as_rank(rank: int, port: int, recipe: Recipe, images: Path, out: Path) -> None:
+def train_as_rank(rank: int, ports: list[int], recipe: Recipe, images: Path, out: Path) -> None:
     """Trains as one of two ranks, is interrupted at step 7, and resumes."""
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(ports[0]),
         "GLOO_SOCKET_IFNAME": "lo",
     }
     final: dict[str, torch.Tensor] = {}
@@ -283,7 +283,10 @@ def train_as_rank(rank: int, port: int, recipe: Recipe, images: Path, out: Path)
     settings: dict[str, Any] = {"workers": 0, "log_every": 2, "checkpoint_seconds": 0}
     with pytest.raises(InterruptionError):
         train(recipe, open_images(images), out, **settings)
+    # Each group on a port of its own: on the old one a process may still meet the store of the group before.
+    os.environ["MASTER_PORT"] = str(ports[1])
     train(recipe, open_images(images), out, resume=True, **settings)
+    os.environ["MASTER_PORT"] = str(ports[2])
     with pytest.raises(PretrainError, match="another run: seed 0 -> 1"):  # on both ranks, though rank 0 alone looks
         train(recipe, open_images(images), out, seed=1, **settings)
     torch.save(final, out.parent / f"rank{rank}.pt")
@@ -292,11 +295,13 @@ def train_as_rank(rank: int, port: int, recipe: Recipe, images: Path, out: Path)
 def test_two_gloo_processes_are_one(source: ImageSource, tmp_path: Path) -> None:
     """Without batch norm, two processes with half the batch each take the steps of one; ranks end equal."""
     recipe = toy_recipe(method=ToyConfig(norm=False, dropout=0.0))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    ports = []
+    for _ in range(3):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            ports.append(probe.getsockname()[1])
     processes = [
-        processes_context().Process(target=train_as_rank, args=(rank, port, recipe, source.root, tmp_path / "two"))
+        processes_context().Process(target=train_as_rank, args=(rank, ports, recipe, source.root, tmp_path / "two"))
         for rank in range(2)
     ]
     for process in processes:
