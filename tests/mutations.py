@@ -1,0 +1,8 @@
+"""How many mutated inputs the tests that draw them try."""
+
+import os
+
+
+def mutations(default: int) -> int:
+    """The number of mutated inputs to try: ``DENSEBENCH_MUTATIONS`` where it is set, else the few that a quick run affords."""
+    return int(os.environ.get("DENSEBENCH_MUTATIONS", default))
