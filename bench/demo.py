@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
+from leaderboard.base.terminal import Console
 
 from bench.errors import BenchError
 from leaderboard.base.provenance import available_cores

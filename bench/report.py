@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
 from bench.jobs import Outcome
 from bench.submit import Submission, SubmissionPlan
+from leaderboard.base.terminal import Console
 from leaderboard.store import ResultStore
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 
 from leaderboard import text
-from leaderboard.base.html import asset, policy_hash, script_json
+from leaderboard.base.html import asset, policy_hash, readable, script_json
 from leaderboard.board import Board, Cell, Group, Standing, Submission, Track
 from leaderboard.records import Result, TrackDescription
 
@@ -228,6 +228,6 @@ def _sid(submission: tuple[str, str]) -> str:
 @cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=readable
     )
     return environment.from_string(_asset("page.html.jinja"))

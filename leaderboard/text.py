@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
+from leaderboard.base.printable import STEERING
 from leaderboard.stats import Summary
 
 DASH = "\N{EN DASH}"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
-"""Control characters, line separators, and the marks that make text run the other way."""
+_CONTROL = re.compile(f"(?:\n|{STEERING.pattern})+")
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",

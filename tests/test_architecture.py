@@ -1,6 +1,7 @@
 """Imports between the packages: cli -> bench -> {pretrain, leaderboard}; pretrain -> leaderboard.{records, base}."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,10 +73,18 @@ def test_pretrain_has_layers(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", files("leaderboard/base"), ids=str)
-def test_the_base_layer_needs_only_pydantic(file: Path) -> None:
+def test_the_base_layer_needs_only_pydantic_and_rich(file: Path) -> None:
     names = set(imports(file))
-    assert {top(name) for name in names} <= {*sys.stdlib_module_names, "pydantic", "leaderboard"}
+    assert {top(name) for name in names} <= {*sys.stdlib_module_names, "pydantic", "rich", "leaderboard"}
     assert not [name for name in names if top(name) == "leaderboard" and not within(name, "base")]
+
+
+@pytest.mark.parametrize("file", [*files("leaderboard"), *files("pretrain"), *files("bench")], ids=str)
+def test_all_print_through_the_console_that_neutralises(file: Path) -> None:
+    text = file.read_text()
+    assert "rich.console.Console(" not in text.replace("(rich.console.Console)", "")
+    if re.search(r"\bConsole\(", text):
+        assert not re.search(r"from rich(\.console)? import .*\bConsole\b", text)
 
 
 @pytest.mark.parametrize("file", files("leaderboard/records"), ids=str)

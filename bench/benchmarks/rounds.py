@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.console import Console
+from leaderboard.base.terminal import Console
 
 from bench.environment import describe_environment
 from bench.errors import BenchError

@@ -8,15 +8,20 @@ from __future__ import annotations
 import sys
 
 from cyclopts import CycloptsError
-from rich.console import Console
 
 from bench.cli import evaluation, pretraining, protocols, tables  # noqa: F401 - they register their verbs
 from bench.cli.common import app
 from leaderboard.base.errors import DenseBenchError
+from leaderboard.base.printable import printable
+from leaderboard.base.terminal import Console, accept_any_character
+
+_LINES = 3
+"""Lines of an error message that are shown as lines."""
 
 
 def main() -> None:
     """Entry point of the `densebench` command."""
+    accept_any_character()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -26,12 +31,13 @@ def run(arguments: list[str]) -> int:
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        errors.print(f"[red]usage:[/] {error}", highlight=False)
+        errors.print("[red]usage:[/] ", end="")
+        errors.print(printable(error, lines=_LINES), markup=False, highlight=False)
         errors.print("`densebench --help` lists the verbs, `densebench VERB --help` shows an example.", highlight=False)
         return 2
     except DenseBenchError as error:
         errors.print("[red]error:[/] ", end="")
-        errors.print(str(error), markup=False, highlight=False)
+        errors.print(printable(error, lines=_LINES), markup=False, highlight=False)
         return 1
     except OSError as error:
         errors.print("[red]error:[/] ", end="")

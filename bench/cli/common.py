@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from rich.console import Console
 from rich.table import Table
+
+from leaderboard.base.printable import printable_json
+from leaderboard.base.terminal import Console
 
 app = App(
     name="densebench",
@@ -26,7 +27,7 @@ DEFAULT_WORK = Path("densebench-work")
 
 def print_json(value: Any) -> None:
     """Print `value` for a program to read."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(printable_json(value))
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:

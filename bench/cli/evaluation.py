@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.progress import Progress
 
 from bench.cli.common import DEFAULT_WORK, AsJson, Work, app, data_app, print_json, print_table
+from leaderboard.base.terminal import Console
 
 
 @app.command

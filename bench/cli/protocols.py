@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from cyclopts import App
-from rich.console import Console
 
 from bench.cli.common import AsJson, app, print_json, print_table
+from leaderboard.base.terminal import Console
 
 protocols_app = App(name="protocols")
 app.command(protocols_app)

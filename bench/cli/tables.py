@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
 from bench.cli.common import DEFAULT_WORK, Work, app
+from leaderboard.base.terminal import Console
 
 
 @app.command(name="leaderboard")

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from bench.errors import BenchError
+from leaderboard.base.terminal import Console
 from leaderboard.records import DatasetReference
 
 Severity = Literal["error", "warning"]

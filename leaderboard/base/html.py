@@ -8,11 +8,22 @@ import json
 from functools import cache
 from importlib.resources import files
 
+from leaderboard.base.printable import visible
+
 
 def script_json(value: object) -> str:
     """JSON that stays data inside a `script` element: no tag can end it."""
     compact = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return compact.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def readable(value: object) -> object:
+    """What a template shows for a value (Jinja's `finalize`): of text no control character comes through.
+
+    HTML allows no NUL, and an escape in a page that someone prints on a terminal would steer it. What is marked as
+    markup is ours and stays.
+    """
+    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def policy_hash(source: str) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leaderboard.base.files import write_atomic
-from leaderboard.base.html import asset, policy_hash, script_json
+from leaderboard.base.html import asset, policy_hash, readable, script_json
 from pretrain.run.history import BESIDE, WatchedRun, newest, significant
 
 WIDTH, HEIGHT = 360, 196
@@ -278,6 +278,6 @@ def _row(run: WatchedRun, number: int) -> dict[str, Any]:
 @cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=readable
     )
     return environment.from_string(_asset("page.html.jinja"))

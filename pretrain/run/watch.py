@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from leaderboard.base.terminal import Console
 from pretrain.run.history import WatchedRun, newest
 from pretrain.run.plots import write_page
 
