@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
+import stat
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from leaderboard.base.errors import FileError
 
+LOCK = ".lock"
+"""The file in a folder that its writers hold, one at a time."""
 _SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.\d+\.tmp")
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.\d+\.tmp", re.DOTALL)
 _LONGEST = 150
 """Bytes of a file's name that its temporary file repeats: a name may have 255."""
 
@@ -24,14 +30,18 @@ def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], object]
 
     `content` is text (written as UTF-8, line ends as they are), bytes, or a function that writes into the open file
     that it gets. The bytes go to a temporary file in the same folder, which must exist; they reach the disk, and only
-    then take the name. Several processes and threads may write the same path: the last one to finish stays.
+    then take the name. Several processes and threads may write the same path: the last one to finish stays. A new file
+    has the permissions that the umask leaves, another keeps its own; of a symbolic link the target is written.
 
     Raises:
         FileError: the folder cannot be written or the disk is full; `path` is as it was and nothing is left over.
     """
+    path = _target(path)
     temporary = path.with_name(f".{_shortened(path.name)}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:
+            if path.is_file():
+                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
             if callable(content):
                 content(file)
             else:
@@ -60,10 +70,68 @@ def make_folder(path: Path) -> None:
         raise _file_error(f"cannot make the folder {path}", error) from error
 
 
-def is_leftover(path: Path, of: str) -> bool:
-    """Whether `path` is the temporary file of a writer of the file named `of` (at work, or killed)."""
+def require_writable(folder: Path) -> None:
+    """Make the folder `folder` if it is missing, and a file in it that is gone at once: before long work, not after it.
+
+    Raises:
+        FileError: the one or the other cannot be done.
+    """
+    make_folder(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        raise _file_error(f"cannot write into {folder}", error) from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Be the only writer of `folder` among all that ask; wait for the one that is. A killed writer holds nothing.
+
+    Raises:
+        FileError: the folder is missing or cannot be written.
+    """
+    try:
+        file = (folder / LOCK).open("a")
+    except OSError as error:
+        raise _file_error(f"cannot write into {folder}", error) from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def read_bounded(path: Path | str, most: int) -> bytes:
+    """The bytes of a regular file of at most `most` bytes.
+
+    A pipe, a device or a folder is refused before anything is read: the one would wait forever, the other never end.
+
+    Raises:
+        FileError: it is not a regular file, or longer; the text names it.
+        OSError: it is missing or cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe is opened without a writer, too
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileError(f"{path}: is no regular file")
+    with os.fdopen(descriptor, "rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise FileError(f"{path}: is longer than {most:,} bytes")
+    return data
+
+
+def describe_os_error(error: OSError) -> str:
+    """What the system refused, on which file, and where the disk is full, what to do."""
+    if error.errno in _SPACE:
+        where = "" if error.filename is None else f" ({error.filename})"
+        return f"the disk is full{where}: free space and repeat the command"
+    return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+
+
+def is_leftover(path: Path, of: str | None = None) -> bool:
+    """Whether `path` is the temporary file of a writer (at work, or killed) of the file named `of`, or of any file."""
     found = _TEMPORARY.fullmatch(path.name)
-    return found is not None and found["name"] == _shortened(of)
+    return found is not None and (of is None or found["name"] == _shortened(of))
 
 
 def remove_leftovers(path: Path) -> None:
@@ -73,10 +141,27 @@ def remove_leftovers(path: Path) -> None:
             _remove(file)
 
 
+def remove_all_leftovers(folder: Path) -> None:
+    """As :func:`remove_leftovers`, of every file in `folder`."""
+    for file in list(folder.iterdir()):
+        if is_leftover(file):
+            _remove(file)
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _target(path: Path) -> Path:
+    """The file that is written: of a symbolic link what it names, which need not exist yet."""
+    if not path.is_symlink():
+        return path
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise FileError(f"cannot write {path}: the symbolic link names itself; choose another file") from error
 
 
 def _shortened(name: str) -> str:

@@ -4,15 +4,28 @@ import errno
 import hashlib
 import os
 import resource
+import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from leaderboard.base import files
 from leaderboard.base.errors import DenseBenchError, FileError
-from leaderboard.base.files import file_sha256, is_leftover, make_folder, remove_leftovers, write_atomic
+from leaderboard.base.files import (
+    describe_os_error,
+    file_sha256,
+    is_leftover,
+    locked,
+    make_folder,
+    read_bounded,
+    remove_all_leftovers,
+    remove_leftovers,
+    require_writable,
+    write_atomic,
+)
 
 
 @pytest.mark.parametrize("content", ["ä\r\n", "ä\r\n".encode(), lambda file: file.write("ä\r\n".encode())])
@@ -118,3 +131,92 @@ def test_the_rename_reaches_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
     write_atomic(tmp_path / "file", "text")
     assert synced == [(tmp_path / "file").stat().st_ino, tmp_path.stat().st_ino]
+
+
+def test_all_leftovers_of_a_folder_go_and_nothing_else(tmp_path):
+    for name in (".a.json.12.34.tmp", ".b\nc.5.6.tmp", "a.json", ".lock", ".tmp", "x.12.34.tmp"):
+        (tmp_path / name).touch()
+    remove_all_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".tmp", "a.json", "x.12.34.tmp"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_a_new_file_follows_the_umask_and_another_keeps_its_permissions(tmp_path, umask):
+    path = tmp_path / "file"
+    before = os.umask(umask)
+    try:
+        write_atomic(path, "new")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+        path.chmod(0o640)
+        write_atomic(path, "newer")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_of_a_symbolic_link_the_target_is_written(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    link, target = tmp_path / "link", tmp_path / "elsewhere" / "target"
+    link.symlink_to("elsewhere/target")
+    for text in ("first", "second"):
+        write_atomic(link, text)
+        assert link.is_symlink() and target.read_text() == text
+    assert list(target.parent.iterdir()) == [target]
+    link.unlink()
+    link.symlink_to(link)
+    with pytest.raises(FileError, match="names itself"):
+        write_atomic(link, "third")
+
+
+def test_only_regular_files_of_a_bounded_length_are_read(tmp_path):
+    path, pipe = tmp_path / "file", tmp_path / "pipe"
+    path.write_bytes(b"12345")
+    os.mkfifo(pipe)
+    assert read_bounded(path, 5) == b"12345"
+    with pytest.raises(FileError, match=r"file: is longer than 4 bytes"):
+        read_bounded(path, 4)
+    for other in (pipe, Path("/dev/zero"), tmp_path):
+        with pytest.raises(FileError, match="is no regular file"):
+            read_bounded(other, 5)
+    with pytest.raises(FileNotFoundError):
+        read_bounded(tmp_path / "none", 5)
+
+
+def test_a_folder_is_tried_before_the_work(tmp_path, monkeypatch):
+    require_writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a").rglob("*")) == [tmp_path / "a" / "b"]
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(FileError, match=r"cannot write into .*a: Read-only file system; choose another folder"):
+        require_writable(tmp_path / "a")
+
+
+def test_one_writer_at_a_time_holds_a_folder(tmp_path):
+    inside, most = [], []
+
+    def enter():
+        with locked(tmp_path):
+            inside.append(1)
+            most.append(len(inside))
+            inside.pop()
+
+    threads = [threading.Thread(target=enter) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 16
+    with pytest.raises(FileError, match="cannot write into"), locked(tmp_path / "none"):
+        pass
+
+
+def test_a_full_disk_is_said_as_such():
+    assert describe_os_error(OSError(errno.ENOSPC, "No space left on device")).startswith(
+        "the disk is full: free space"
+    )
+    assert "(x.json)" in describe_os_error(OSError(errno.EDQUOT, "Disk quota exceeded", "x.json"))
+    assert describe_os_error(OSError(errno.EACCES, "Permission denied", "x")) == "Permission denied: x"
+    assert describe_os_error(OSError("of no number")) == "of no number"
