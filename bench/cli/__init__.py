@@ -15,8 +15,8 @@ from leaderboard.base.errors import DenseBenchError
 from leaderboard.base.printable import printable
 from leaderboard.base.terminal import Console, accept_any_character
 
-_LINES = 3
-"""Lines of an error message that are shown as lines."""
+_LINES = 25
+"""Lines of an error that are shown as lines: some name each of several files."""
 
 
 def main() -> None:

@@ -23,9 +23,9 @@ _CUT = " [...] "
 
 
 def printable(text: object, limit: int = LONGEST_MESSAGE, *, lines: int = 1) -> str:
-    r"""`text` with every steering character written as its code: at most `limit` (20 or more) characters, `lines` lines.
+    r"""`text` with every steering character written as its code, `limit` (20 or more) characters at most.
 
-    Of longer texts the middle is left out. Line breaks beyond the allowed ones are written as `\n`.
+    Of longer texts the middle is left out. Line breaks that make more than `lines` lines are written as `\n`.
 
     >>> print(printable("a\x1b[2J\nb"))
     a\x1b[2J\nb
