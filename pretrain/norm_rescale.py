@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from leaderboard.base.provenance import code_commit
 from leaderboard.records import Card, Source
 from pretrain.data.augment import finish_views
-from pretrain.data.batches import ImageSource, crop_batches, steps_per_epoch
+from pretrain.data.batches import ImageSource, Loading, crop_batches, steps_per_epoch
 from pretrain.data.views import Crop, ViewPlan, ViewSpec
 from pretrain.errors import PretrainError
 from pretrain.exported import WEIGHTS, read_exported, write_exported
@@ -131,5 +131,5 @@ def _batches(images: ImageSource, card: Card, workers: int) -> Iterable[Tensor]:
         x = finish_views(crop, spec, plan).pixels
         return x.flip(1) if backwards else x
 
-    crops = crop_batches(images, plan, batch_size=size, seed=0, epoch=0, workers=workers)
+    crops = crop_batches(images, plan, Loading(size, workers=workers))
     return (pixels(crop) for (crop,) in islice(crops, steps))

@@ -38,7 +38,7 @@ from bench.benchmarks.rounds import Contestant, Step, compare, endless, in_words
 from bench.benchmarks.trainee import Trainee
 from bench.errors import BenchError
 from pretrain.data.augment import finish_views
-from pretrain.data.batches import ImageSource, crop_batches
+from pretrain.data.batches import ImageSource, Loading, crop_batches
 from pretrain.data.views import View
 from pretrain.methods import METHODS, all_recipes
 from pretrain.recipes import Recipe, find_recipe
@@ -77,11 +77,13 @@ def equalised(recipe: Recipe, *, backbone: str, view_size: int, batch_size: int,
 
 def synthetic_views(trainee: Trainee, source: ImageSource, batches: int = BATCHES) -> list[list[View]]:
     """Finished views of some batches on the device, cut from the synthetic images as from any others."""
-    plan, place = trainee.method.plan, trainee.place
+    plan, process = trainee.method.plan, trainee.process
     made = []
     for epoch in range(batches):
-        drawn = crop_batches(source, plan, batch_size=trainee.recipe.batch_size, seed=0, epoch=epoch, workers=0)
-        views = [finish_views(c.to(place.device), spec, plan) for c, spec in zip(next(drawn), plan.specs, strict=True)]
+        drawn = crop_batches(source, plan, Loading(trainee.recipe.batch_size, workers=0), epoch=epoch)
+        views = [
+            finish_views(c.to(process.device), spec, plan) for c, spec in zip(next(drawn), plan.specs, strict=True)
+        ]
         for view in views:
             view.pixels = view.pixels.contiguous(memory_format=torch.channels_last)
         made.append(views)
@@ -286,10 +288,10 @@ def main(
     equal = [equalised(recipe, **settings, precision=precision) for recipe in _chosen(recipes)]
     if len(equal) < 2:
         raise BenchError("there is nothing to compare: name at least two recipes")
-    with process_group(device) as place:
-        about = machine(place.device, precision)
+    with process_group(device) as process:
+        about = machine(process.device, precision)
         options = {"rounds": rounds, "warmup": warmup, "steps": steps}
-        rows = overhead(equal, place.device, **options, memory=memory)
+        rows = overhead(equal, process.device, **options, memory=memory)
     if as_json:
         print(json.dumps({"machine": about, **settings, **options, "methods": rows}, indent=2))
         return

@@ -30,7 +30,7 @@ from bench.benchmarks import lightly_step
 from bench.benchmarks.pil_pipeline import PillowDataset, ViewTransforms, as_views, batches
 from bench.benchmarks.rounds import Contestant, Step, compare, endless, in_words, machine, measure, output, start
 from bench.benchmarks.trainee import Trainee
-from pretrain.data.batches import ImageSource, open_images, steps_per_epoch
+from pretrain.data.batches import ImageSource, Loading, open_images
 from pretrain.data.views import View
 from pretrain.methods import all_recipes
 from pretrain.recipes import Recipe, find_recipe, override
@@ -101,7 +101,10 @@ def fed_steps(
         if gaps is not None:
             gaps.step_ends()
 
-    with acceleration.applied(trainee.place.device), closing(fed_views(trainee, source, workers, acceleration)) as fed:
+    with (
+        acceleration.applied(trainee.process.device),
+        closing(fed_views(trainee, source, workers, acceleration)) as fed,
+    ):
         yield step
 
 
@@ -109,18 +112,14 @@ def fed_views(
     trainee: Trainee, source: ImageSource, workers: int, acceleration: Acceleration = PLAIN
 ) -> Generator[tuple[list[View], float], None, None]:
     """Finished views without end, as the training loop gets them."""
-    per_epoch = steps_per_epoch(len(source), trainee.recipe.batch_size)
+    device = trainee.process.device
     return feed(
         source,
         trainee.method.plan,
-        trainee.place,
-        batch_size=trainee.recipe.batch_size,
+        Loading(trainee.recipe.batch_size, workers=workers, pin=device.type == "cuda"),
+        device,
         epochs=2**31,
-        steps_per_epoch=per_epoch,
         first_step=trainee.step,
-        seed=0,
-        workers=workers,
-        on_damaged="error",
         prefetch=acceleration.prefetch,
     )
 
@@ -143,14 +142,14 @@ class StepsOnDevice:
     def __call__(self) -> Iterator[Step]:
         """The steps."""
         turn = endless(len(self._views))
-        with self._acceleration.applied(self._trainee.place.device):
+        with self._acceleration.applied(self._trainee.process.device):
             yield lambda: self._trainee.take(self._views[next(turn)])
 
 
 @contextmanager
 def _pillow(trainee: Trainee, source: ImageSource, workers: int) -> Iterator[Step]:
     dataset = PillowDataset(source, ViewTransforms(trainee.method.plan))
-    size, device = trainee.recipe.batch_size, trainee.place.device
+    size, device = trainee.recipe.batch_size, trainee.process.device
     with closing(batches(dataset, len(source), batch_size=size, workers=workers, device=device)) as loaded:
         yield lambda: trainee.take(as_views(next(loaded)))
 
@@ -159,7 +158,7 @@ def _pillow(trainee: Trainee, source: ImageSource, workers: int) -> Iterator[Ste
 def _lightly(theirs: lightly_step.LightlyStep, trainee: Trainee, source: ImageSource, workers: int) -> Iterator[Step]:
     both = lightly_step.transform(trainee.method.plan, trainee.recipe.method)
     dataset = PillowDataset(source, both)
-    size, device = trainee.recipe.batch_size, trainee.place.device
+    size, device = trainee.recipe.batch_size, trainee.process.device
     with closing(batches(dataset, len(source), batch_size=size, workers=workers, device=device)) as loaded:
         yield lambda: theirs.take(next(loaded))
 
@@ -208,11 +207,11 @@ def main(
     if threads is not None:
         torch.set_num_threads(threads)
     source = open_images(data)
-    with process_group(device) as place:
-        about = machine(place.device, chosen.precision)
-        workers = place.loader_workers() if workers is None else workers
+    with process_group(device) as process:
+        about = machine(process.device, chosen.precision)
+        workers = process.loader_workers() if workers is None else workers
         options = {"workers": workers, "rounds": rounds, "warmup": warmup, "steps": steps}
-        found = throughput(chosen, source, place.device, **options)
+        found = throughput(chosen, source, process.device, **options)
     report = {"machine": about, "recipe": chosen.to_dict(), "images": len(source), **options, **found}
     if as_json:
         print(json.dumps(report, indent=2))

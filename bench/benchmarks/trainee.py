@@ -12,7 +12,7 @@ from pretrain.data.views import View
 from pretrain.parts.losses import effective_rank
 from pretrain.recipes import Recipe
 from pretrain.run.log import Interval
-from pretrain.run.processes import Place
+from pretrain.run.processes import Process
 from pretrain.run.train import take_step
 
 LOG_EVERY = 10
@@ -24,7 +24,7 @@ class Trainee:
 
     def __init__(self, recipe: Recipe, source: ImageSource, device: torch.device, folder: Path) -> None:
         torch.manual_seed(0)
-        self.recipe, self.place = recipe, Place(device)
+        self.recipe, self.process = recipe, Process(device)
         self.method = recipe.method.build().train().to(device).to(memory_format=torch.channels_last)
         self.method.prepare(source, folder)
         trained = ((name, p) for name, p in self.method.named_parameters() if p.requires_grad)
@@ -32,7 +32,7 @@ class Trainee:
         self.steps_per_epoch = max(1, len(source) // recipe.batch_size)
         self.total = self.steps_per_epoch * recipe.epochs
         self.step = 0
-        self._interval = Interval(self.place, batch_size=recipe.batch_size, step=0)
+        self._interval = Interval(self.process, batch_size=recipe.batch_size, step=0)
 
     def take(self, views: Sequence[View], waited: float = 0.0) -> None:
         """One step, logged as in training; the schedule starts again where it ends."""

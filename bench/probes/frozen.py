@@ -251,9 +251,9 @@ def main(
     if unknown or not chosen:
         what = f"{unknown[0]} cannot be probed" if unknown else f"{data} holds no data set to probe"
         raise BenchError(f"{what}: the probe reads {' and '.join(PROBED)}")
-    with process_group(device) as place:
-        about = machine(place.device, precision)
-        rows = probe_all(checkpoints, data, chosen, place.device, precision)
+    with process_group(device) as process:
+        about = machine(process.device, precision)
+        rows = probe_all(checkpoints, data, chosen, process.device, precision)
     if as_json:
         print(json.dumps({"machine": about, "data": {key: list(SIZE) for key in chosen}, "rows": rows}, indent=2))
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,11 +22,45 @@ from pretrain.data.sources import SUFFIXES, ImageSource, find_files, is_image, r
 from pretrain.data.views import Crop, ViewPlan
 from pretrain.errors import PretrainError
 
-__all__ = ["SUFFIXES", "CropBatches", "CropDataset", "ImageSource", "crop_batches", "open_images", "steps_per_epoch"]
+__all__ = [
+    "SUFFIXES",
+    "CropBatches",
+    "CropDataset",
+    "ImageSource",
+    "Loading",
+    "crop_batches",
+    "open_images",
+    "steps_per_epoch",
+]
 
 log = logging.getLogger(__name__)
 
 OnDamaged = Literal["error", "skip"]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How one process of a run loads its share of every batch. Raises PretrainError for values out of range."""
+
+    batch_size: int
+    """Images of a step in this process: `world` processes share each global batch equally."""
+    seed: int = 0
+    rank: int = 0
+    world: int = 1
+    workers: int = 1
+    """Processes that prepare batches (0: this process does), one thread each; their number changes no result."""
+    pin: bool = False
+    """Whether batches are put into page-locked memory, from which a GPU copies them without waiting."""
+    on_damaged: OnDamaged = "error"
+    """Whether a damaged image ends the loading, or is replaced by the next readable image and counted."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world:
+            raise ValueError(f"rank {self.rank} of {self.world} processes")
+        if not 0 <= self.seed < 2**64:
+            raise PretrainError(f"seed {self.seed} must be in [0, 2**64).")
+        if self.on_damaged not in ("error", "skip"):
+            raise PretrainError(f'on_damaged is {self.on_damaged!r}; it must be "error" or "skip".')
 
 
 def open_images(path: Path) -> ImageSource:
@@ -101,27 +136,9 @@ class CropDataset(Dataset[list[Crop] | PretrainError]):
     returned, not raised, because a data loader buries the message of a raised error under its workers' tracebacks.
     """
 
-    def __init__(
-        self,
-        source: ImageSource,
-        plan: ViewPlan,
-        *,
-        batch_size: int,
-        seed: int,
-        epoch: int,
-        rank: int = 0,
-        world: int = 1,
-        on_damaged: OnDamaged = "error",
-    ):
-        if not 0 <= rank < world:
-            raise ValueError(f"rank {rank} of {world} processes")
-        if not 0 <= seed < 2**64:
-            raise PretrainError(f"seed {seed} must be in [0, 2**64).")
-        if on_damaged not in ("error", "skip"):
-            raise PretrainError(f'on_damaged is {on_damaged!r}; it must be "error" or "skip".')
-        self.source, self.plan, self.batch_size = source, plan, batch_size
-        self.seed, self.epoch, self.rank, self.world, self.on_damaged = seed, epoch, rank, world, on_damaged
-        self.steps = steps_per_epoch(len(source), batch_size * world)
+    def __init__(self, source: ImageSource, plan: ViewPlan, loading: Loading, *, epoch: int):
+        self.source, self.plan, self.loading, self.epoch = source, plan, loading, epoch
+        self.steps = steps_per_epoch(len(source), loading.batch_size * loading.world)
         self._order: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
@@ -130,9 +147,10 @@ class CropDataset(Dataset[list[Crop] | PretrainError]):
     def ids(self, step: int) -> npt.NDArray[np.int64]:
         """The image ids of this process at `step`, int64 (batch_size,)."""
         if self._order is None:
-            self._order = epoch_order(self.seed, self.epoch, len(self.source))
-        start = (step * self.world + self.rank) * self.batch_size
-        return self._order[start : start + self.batch_size]
+            self._order = epoch_order(self.loading.seed, self.epoch, len(self.source))
+        size = self.loading.batch_size
+        start = (step * self.loading.world + self.loading.rank) * size
+        return self._order[start : start + size]
 
     def __getitem__(self, step: int) -> list[Crop] | PretrainError:
         if not 0 <= step < self.steps:
@@ -154,7 +172,7 @@ class CropDataset(Dataset[list[Crop] | PretrainError]):
         """One view. `boxes` holds those of the image's earlier views by name, and gets this one's."""
         # Keyed by the id that the order asked for: an image standing in for a damaged one, which comes again under its
         # own id, is not cropped and coloured the same way twice in an epoch.
-        rng = view_generator(self.seed, self.epoch, image_id, view)
+        rng = view_generator(self.loading.seed, self.epoch, image_id, view)
         spec = self.plan.specs[view]
         height, width = image.shape[1:]
         if spec.overlap is None:
@@ -173,7 +191,7 @@ class CropDataset(Dataset[list[Crop] | PretrainError]):
 
     def _decode(self, image_id: int) -> tuple[int, Tensor]:
         """The image, or with `on_damaged="skip"` the next readable one by id (after the last comes the first)."""
-        if self.on_damaged == "error":
+        if self.loading.on_damaged == "error":
             return image_id, self.source.decode(image_id)
         for offset in range(len(self.source)):
             index = (image_id + offset) % len(self.source)
@@ -187,7 +205,7 @@ class CropDataset(Dataset[list[Crop] | PretrainError]):
 class CropBatches(Iterator[list[Crop]]):
     """The batches of one epoch, in order. `skipped` counts the images replaced because they were damaged."""
 
-    def __init__(self, dataset: CropDataset, *, first_step: int, workers: int, pin: bool):
+    def __init__(self, dataset: CropDataset, *, first_step: int):
         self.dataset = dataset
         self.skipped = 0
         self._step = first_step
@@ -195,9 +213,9 @@ class CropBatches(Iterator[list[Crop]]):
             dataset,
             batch_size=None,
             sampler=range(first_step, len(dataset)),
-            num_workers=workers,
+            num_workers=dataset.loading.workers,
             collate_fn=_as_is,
-            pin_memory=pin,
+            pin_memory=dataset.loading.pin,
             # The loader draws a seed for its workers, which nothing here uses; not from the global generator, whose
             # state would then depend on how often a run was resumed.
             generator=torch.Generator(),
@@ -228,27 +246,11 @@ def _as_is(item: list[Crop] | PretrainError) -> list[Crop] | PretrainError:
 
 
 def crop_batches(
-    source: ImageSource,
-    plan: ViewPlan,
-    *,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    first_step: int = 0,
-    rank: int = 0,
-    world: int = 1,
-    workers: int = 1,
-    pin: bool = False,
-    on_damaged: OnDamaged = "error",
+    source: ImageSource, plan: ViewPlan, loading: Loading, *, epoch: int = 0, first_step: int = 0
 ) -> CropBatches:
     """The crops of one epoch from `first_step` on, step by step: a list with one `Crop` for each view of `plan`.
 
-    `batch_size` is per process; `world` processes share each global batch. `workers` processes prepare batches
-    (0: this process does), one thread each; their number changes nothing in the result. `pin` puts batches into
-    page-locked memory. A damaged image raises PretrainError, or with `on_damaged="skip"` is replaced by the next
-    readable image, with a warning and a count in `CropBatches.skipped`.
+    A damaged image raises PretrainError, or is replaced by the next readable one, with a warning and a count in
+    `CropBatches.skipped` (see `Loading`).
     """
-    dataset = CropDataset(
-        source, plan, batch_size=batch_size, seed=seed, epoch=epoch, rank=rank, world=world, on_damaged=on_damaged
-    )
-    return CropBatches(dataset, first_step=first_step, workers=workers, pin=pin)
+    return CropBatches(CropDataset(source, plan, loading, epoch=epoch), first_step=first_step)

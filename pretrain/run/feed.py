@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Literal
 
 import torch
 
 from pretrain.data.augment import finish_views
-from pretrain.data.batches import CropBatches, ImageSource, crop_batches
+from pretrain.data.batches import CropBatches, ImageSource, Loading, crop_batches, steps_per_epoch
 from pretrain.data.views import Crop, View, ViewPlan, ViewSpec
-from pretrain.run.processes import Place
 
 OPENED_AHEAD = 2
 """Batches before the end of an epoch at which the next one's workers start, so that no epoch begins with waiting."""
@@ -23,47 +21,31 @@ STEPS_AHEAD = 2
 def feed(
     source: ImageSource,
     plan: ViewPlan,
-    place: Place,
+    loading: Loading,
+    device: torch.device,
     *,
-    batch_size: int,
     epochs: int,
-    steps_per_epoch: int,
     first_step: int,
-    seed: int,
-    workers: int,
-    on_damaged: Literal["error", "skip"],
     prefetch: bool = False,
 ) -> Generator[tuple[list[View], float], None, None]:
     """This process's views of every step from `first_step` to the end of the last epoch, each with the seconds waited.
 
-    `batch_size` is global. Views lie on the place's device, channels last. The seconds are those for which the loop
+    Views lie on `device`, channels last. The seconds are those for which the loop
     stood still because no batch was ready; on a GPU, work queued before may have filled part of them.
     With `prefetch` a GPU makes the views on a stream of its own, beside the step before; they are the same views.
     """
-    side = _SideStream(place.device) if prefetch and place.device.type == "cuda" else None
+    side = _SideStream(device) if prefetch and device.type == "cuda" else None
 
     def finished(crops: list[Crop]) -> list[View]:
         def make() -> list[View]:
-            return [_view(crop, spec, plan, place) for crop, spec in zip(crops, plan.specs, strict=True)]
+            return [_view(crop, spec, plan, device) for crop, spec in zip(crops, plan.specs, strict=True)]
 
         return make() if side is None else side.run(make)
 
     def open_epoch(epoch: int, first: int) -> CropBatches:
-        return crop_batches(
-            source,
-            plan,
-            batch_size=batch_size // place.world,
-            seed=seed,
-            epoch=epoch,
-            first_step=first,
-            rank=place.rank,
-            world=place.world,
-            workers=workers,
-            pin=place.device.type == "cuda",
-            on_damaged=on_damaged,
-        )
+        return crop_batches(source, plan, loading, epoch=epoch, first_step=first)
 
-    epoch, first = divmod(first_step, steps_per_epoch)
+    epoch, first = divmod(first_step, steps_per_epoch(len(source), loading.batch_size * loading.world))
     batches = open_epoch(epoch, first) if epoch < epochs else None
     while batches is not None:
         following = None
@@ -77,8 +59,8 @@ def feed(
         batches, epoch = following, epoch + 1
 
 
-def _view(crop: Crop, spec: ViewSpec, plan: ViewPlan, place: Place) -> View:
-    view = finish_views(crop.to(place.device), spec, plan)
+def _view(crop: Crop, spec: ViewSpec, plan: ViewPlan, device: torch.device) -> View:
+    view = finish_views(crop.to(device), spec, plan)
     view.pixels = view.pixels.contiguous(memory_format=torch.channels_last)
     return view
 

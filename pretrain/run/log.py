@@ -12,14 +12,14 @@ from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from leaderboard.base.files import write_atomic
+from leaderboard.base.terminal import Console
 from pretrain.errors import PretrainError
 from pretrain.run.memory import peak_memory_mib
-from pretrain.run.processes import Place
+from pretrain.run.processes import Process
 
 PLAIN_SECONDS = 10.0
 """Least time between two plain lines."""
@@ -28,8 +28,8 @@ PLAIN_SECONDS = 10.0
 class Interval:
     """Collects the named scalars of the steps since the last `close`, without waiting for the device in between."""
 
-    def __init__(self, place: Place, *, batch_size: int, step: int) -> None:
-        self._place = place
+    def __init__(self, process: Process, *, batch_size: int, step: int) -> None:
+        self._process = process
         self._batch_size = batch_size
         self._step = step
         self._names: tuple[str, ...] = ()
@@ -51,8 +51,8 @@ class Interval:
         Raises:
             PretrainError: the loss of a step was not finite; the message names the step.
         """
-        table = self._place.mean(torch.stack(self._rows)).cpu()
-        measured_last = self._place.mean(torch.stack([x.float() for x in last.values()])).tolist() if last else []
+        table = self._process.mean(torch.stack(self._rows)).cpu()
+        measured_last = self._process.mean(torch.stack([x.float() for x in last.values()])).tolist() if last else []
         now = time.perf_counter()
         losses = table[:, self._names.index("loss")]
         for offset, loss in enumerate(losses.tolist()):
@@ -69,7 +69,7 @@ class Interval:
             "scalars": {name: value if math.isfinite(value) else None for name, value in values.items()},
             "images_per_second": round(steps * self._batch_size / seconds, 2),
             "data_wait": round(self._waited / seconds, 4),
-            "peak_memory_mib": round(peak_memory_mib(self._place.device), 1),
+            "peak_memory_mib": round(peak_memory_mib(self._process.device), 1),
         }
         self._step += steps
         self._rows, self._waited, self._opened = [], 0.0, now
@@ -83,9 +83,9 @@ class RunLog:
     """
 
     def __init__(
-        self, path: Path, place: Place, *, title: str, first_step: int, planned_steps: int, tensorboard: bool
+        self, path: Path, process: Process, *, title: str, first_step: int, planned_steps: int, tensorboard: bool
     ) -> None:
-        self._active = place.main
+        self._active = process.main
         if not self._active:
             return
         self._writer = _tensorboard_writer(path.parent / "tensorboard", first_step) if tensorboard else None

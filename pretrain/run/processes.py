@@ -27,7 +27,7 @@ MOST_WORKERS = 16
 
 
 @dataclass(frozen=True)
-class Place:
+class Process:
     """One process of a run: `rank` of `world`, on `device`."""
 
     device: torch.device
@@ -88,7 +88,7 @@ class Place:
 
 
 @contextmanager
-def process_group(device: str | torch.device | None = None) -> Iterator[Place]:
+def process_group(device: str | torch.device | None = None) -> Iterator[Process]:
     """This process's place: alone, or in the group that `torchrun` (or an initialised process group) describes.
 
     `device` defaults to cuda where there is a GPU, else to cpu; cuda without a number is this process's own GPU, that
@@ -118,9 +118,9 @@ def process_group(device: str | torch.device | None = None) -> Iterator[Place]:
     )
     try:
         if control is None:
-            yield Place(chosen)
+            yield Process(chosen)
         else:
-            yield Place(chosen, dist.get_rank(), dist.get_world_size(), control)
+            yield Process(chosen, dist.get_rank(), dist.get_world_size(), control)
     finally:
         if made:
             dist.destroy_process_group()

@@ -19,10 +19,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from leaderboard.base.files import file_sha256, make_folder, write_atomic
+from leaderboard.base.terminal import Console
 from pretrain.data.batches import ImageSource
 from pretrain.errors import PretrainError
 from pretrain.exported import serialized
@@ -30,7 +30,7 @@ from pretrain.method import Method
 from pretrain.outside import outside_of
 from pretrain.recipes import ComputeStage, Recipe, settings_sha256
 from pretrain.run.folder import BACKBONE_PREFIX, RunRecord, read_checkpoint, read_record, tensors_under
-from pretrain.run.processes import Place
+from pretrain.run.processes import Process
 
 PRODUCT, DONE, STAGES = "product", "stage.json", "stages.json"
 
@@ -63,7 +63,7 @@ def complete_stages(
     folder: Path,
     record: RunRecord,
     source: ImageSource,
-    place: Place,
+    process: Process,
     *,
     train_stage: Callable[[Recipe, Path, Handed], Path],
     first_method: Callable[[], Method],
@@ -87,7 +87,7 @@ def complete_stages(
 
     for (number, stage), key in zip(enumerate(recipe.stages, 1), _keys(recipe, record), strict=True):
         at = folder / f"{number}-{stage.name}-{key[:12]}"
-        if place.main:
+        if process.main:
             doing = "trains" if isinstance(stage, Recipe) else "computes"
             Console(stderr=True, highlight=False, soft_wrap=True).print(
                 f"{recipe.name}: stage {number} of {len(recipe.stages) + 1}, {stage.name}, {doing} in {at}"
@@ -95,13 +95,13 @@ def complete_stages(
         if isinstance(stage, Recipe):
             train_stage(stage, at, handed(stage))
             last = stage, at
-            results.append(place.on_main(partial(_trained, stage.name, at)))
+            results.append(process.on_main(partial(_trained, stage.name, at)))
         else:
             made = partial(_loaded, *last) if last else first_method
-            results.append(place.on_main(partial(_computed, stage, at, key, source, place, made)))
+            results.append(process.on_main(partial(_computed, stage, at, key, source, process, made)))
             products[stage.name] = at / PRODUCT
     text = json.dumps([asdict(result) for result in results], indent=2) + "\n"
-    place.on_main(lambda: write_atomic(run / STAGES, text))
+    process.on_main(lambda: write_atomic(run / STAGES, text))
     return handed(recipe)
 
 
@@ -136,7 +136,7 @@ def _loaded(recipe: Recipe, folder: Path) -> Method:
 
 
 def _computed(
-    stage: ComputeStage, folder: Path, key: str, source: ImageSource, place: Place, method: Callable[[], Method]
+    stage: ComputeStage, folder: Path, key: str, source: ImageSource, process: Process, method: Callable[[], Method]
 ) -> StageResult:
     """Compute the product of `stage` in `folder`, or find it there."""
     product, done = folder / PRODUCT, folder / DONE
@@ -148,9 +148,9 @@ def _computed(
     make_folder(folder)
     began = time.perf_counter()
     unfinished = folder / f"{PRODUCT}.unfinished"
-    with torch.random.fork_rng([place.device] if place.device.type == "cuda" else []), torch.no_grad():
+    with torch.random.fork_rng([process.device] if process.device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(int(key[:15], 16))
-        stage.compute(method().eval().to(place.device), source, unfinished)
+        stage.compute(method().eval().to(process.device), source, unfinished)
     if not unfinished.is_file():
         raise PretrainError(f"stage {stage.name} wrote no file {unfinished}: this is a fault of its method")
     unfinished.replace(product)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from leaderboard.base.provenance import code_commit
-from pretrain.data.batches import ImageSource, steps_per_epoch
+from pretrain.data.batches import ImageSource, Loading, OnDamaged, steps_per_epoch
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
 from pretrain.exported import ExportedBackbone
@@ -34,7 +34,7 @@ from pretrain.run.device_gaps import DeviceGaps
 from pretrain.run.feed import feed
 from pretrain.run.folder import Progress, RunFolder, RunRecord
 from pretrain.run.log import Interval, RunLog, require_tensorboard
-from pretrain.run.processes import Place, process_group
+from pretrain.run.processes import Process, process_group
 from pretrain.run.recompute import recompute_activations
 from pretrain.run.stages import NOTHING, Handed, complete_stages
 from pretrain.run.start import other_normalisation, read_start
@@ -53,7 +53,7 @@ def train(
     resume: bool = False,
     device: str | None = None,
     workers: int | Literal["auto"] = "auto",
-    on_damaged: Literal["error", "skip"] = "error",
+    on_damaged: OnDamaged = "error",
     tensorboard: bool = False,
     acceleration: Acceleration = PLAIN,
     log_every: int = 10,
@@ -77,19 +77,19 @@ def train(
     if tensorboard:
         require_tensorboard()
     with ExitStack() as stack:
-        place = stack.enter_context(process_group(device))
-        stack.enter_context(torch.random.fork_rng([place.device] if place.device.type == "cuda" else []))
-        stack.enter_context(acceleration.applied(place.device))
-        folder = place.on_main(init) if callable(init) else init
+        process = stack.enter_context(process_group(device))
+        stack.enter_context(torch.random.fork_rng([process.device] if process.device.type == "cuda" else []))
+        stack.enter_context(acceleration.applied(process.device))
+        folder = process.on_main(init) if callable(init) else init
         start = read_start(folder, recipe)
         torch.manual_seed(seed)
         method = recipe.method.build().train()
         if start is not None:
             method.start_from(start.tensors)
-        record = place.on_main(lambda: _record(recipe, source, data_name, method, seed, start, place))
+        record = process.on_main(lambda: _record(recipe, source, data_name, method, seed, start, process))
         run = RunFolder(out, record)
         stack.callback(run.release)
-        if not place.on_main(lambda: run.claim(resume=resume)):
+        if not process.on_main(lambda: run.claim(resume=resume)):
             return out
 
         completed = complete_stages(
@@ -98,7 +98,7 @@ def train(
             stages or out / "stages",
             record,
             source,
-            place,
+            process,
             train_stage=lambda stage, at, handed: train(
                 stage,
                 source,
@@ -108,7 +108,7 @@ def train(
                 init=None if stage.from_stage else folder,
                 before=handed,
                 resume=True,
-                device=str(place.device),
+                device=str(process.device),
                 workers=workers,
                 on_damaged=on_damaged,
                 tensorboard=tensorboard,
@@ -125,36 +125,40 @@ def train(
         elif recipe.from_stage:
             raise PretrainError(f"recipe {recipe.name} starts from a stage before it: run the recipe that lists it")
         method.products = completed.products
-        method.to(place.device).to(memory_format=torch.channels_last)
-        place.on_main(lambda: method.prepare(source, out))
-        if not place.main:
+        method.to(process.device).to(memory_format=torch.channels_last)
+        process.on_main(lambda: method.prepare(source, out))
+        if not process.main:
             method.prepare(source, out)
         optimizer = recipe.optimizer.build((n, p) for n, p in method.named_parameters() if p.requires_grad)
         progress = run.load(method, optimizer)
         step, total = progress.step, record.planned_steps
         if acceleration.recompute:
             recompute_activations(method, method.backbone)
-        model = _parallel(method, place, acceleration.compile)
+        model = _parallel(method, process, acceleration.compile)
         log = stack.enter_context(
-            RunLog(run.log, place, title=recipe.name, first_step=step, planned_steps=total, tensorboard=tensorboard)
+            RunLog(run.log, process, title=recipe.name, first_step=step, planned_steps=total, tensorboard=tensorboard)
         )
         if start is not None and (note := other_normalisation(start, method.plan)) is not None:
             log.note(note)
         views_of_steps = feed(
             source,
             method.plan,
-            place,
-            batch_size=recipe.batch_size,
+            Loading(
+                batch_size=recipe.batch_size // process.world,
+                seed=seed,
+                rank=process.rank,
+                world=process.world,
+                workers=process.loader_workers() if workers == "auto" else workers,
+                pin=process.device.type == "cuda",
+                on_damaged=on_damaged,
+            ),
+            process.device,
             epochs=recipe.epochs,
-            steps_per_epoch=record.steps_per_epoch,
             first_step=step,
-            seed=seed,
-            workers=place.loader_workers() if workers == "auto" else workers,
-            on_damaged=on_damaged,
             prefetch=acceleration.prefetch,
         )
         opened = saved = time.perf_counter()
-        interval, gaps = Interval(place, batch_size=recipe.batch_size, step=step), DeviceGaps(place.device)
+        interval, gaps = Interval(process, batch_size=recipe.batch_size, step=step), DeviceGaps(process.device)
         for views, waited in views_of_steps:
             gaps.step_begins()
             scalars, rate = take_step(
@@ -181,10 +185,10 @@ def train(
                         "eta_seconds": round((now - opened) / (step - progress.step) * (total - step), 3),
                     }
                 )
-                if place.main and (step == total or now - saved >= checkpoint_seconds):
+                if process.main and (step == total or now - saved >= checkpoint_seconds):
                     run.save(reached, method, optimizer)
                     saved = time.perf_counter()
-        place.on_main(lambda: run.finish(Progress(step, progress.seconds + time.perf_counter() - opened)))
+        process.on_main(lambda: run.finish(Progress(step, progress.seconds + time.perf_counter() - opened)))
     return out
 
 
@@ -228,16 +232,16 @@ def _record(
     method: Method,
     seed: int,
     start: ExportedBackbone | None,
-    place: Place,
+    process: Process,
 ) -> RunRecord:
     """Everything that the run is a function of.
 
     Raises:
         PretrainError: the batch does not fit the data or the number of processes.
     """
-    if recipe.batch_size % place.world:
+    if recipe.batch_size % process.world:
         raise PretrainError(
-            f"a batch of {recipe.batch_size} images cannot be shared by {place.world} processes equally"
+            f"a batch of {recipe.batch_size} images cannot be shared by {process.world} processes equally"
         )
     per_epoch = steps_per_epoch(len(source), recipe.batch_size)
     outside = outside_of(recipe)
@@ -245,7 +249,7 @@ def _record(
         recipe=recipe.to_dict(),
         recipe_sha256=identity(recipe),
         seed=seed,
-        processes=place.world,
+        processes=process.world,
         data_name=data_name or source.root.resolve().name,
         data_fingerprint=source.fingerprint(),
         images=len(source),
@@ -266,11 +270,11 @@ def _record(
     )
 
 
-def _parallel(method: Method, place: Place, compile: bool) -> nn.Module:
+def _parallel(method: Method, process: Process, compile: bool) -> nn.Module:
     """The module that the loop calls."""
     if compile:
         compile_backbones(method, method.backbone)
-    if place.world == 1:
+    if process.world == 1:
         return method
     # Buffers stay each rank's own: queues are equal by construction, batch norm statistics are local as in the papers.
     with warnings.catch_warnings():

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from toy import write_images
 
 from pretrain.data.augment import finish_views
-from pretrain.data.batches import crop_batches, open_images
+from pretrain.data.batches import Loading, crop_batches, open_images
 from pretrain.data.views import View
 from pretrain.method import Method
 from pretrain.methods import METHODS, all_recipes
@@ -88,7 +88,7 @@ def test_a_loss_is_that_of_the_cpu(
     recipe = override(all_recipes()[f"{kind.info.id}-mini"], AT_ONCE.get(kind.info.id, []))
     method = recipe.method.build().train()
     method.prepare(source, tmp_path)
-    (crops, *_) = crop_batches(source, method.plan, batch_size=4, seed=0, epoch=0, workers=0)
+    (crops, *_) = crop_batches(source, method.plan, Loading(4, workers=0))
     views = [finish_views(crop, spec, method.plan) for crop, spec in zip(crops, method.plan.specs, strict=True)]
 
     with torch.no_grad():
@@ -171,11 +171,11 @@ def test_one_process_in_a_group(device: str, tmp_path: Path) -> None:
     backend = "nccl" if device == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
     try:
-        with process_group(device) as place:
-            assert (place.device, place.rank, place.world) == (here, 0, 1)
-            assert place.control is not None and dist.get_backend(place.control) == "gloo"
+        with process_group(device) as process:
+            assert (process.device, process.rank, process.world) == (here, 0, 1)
+            assert process.control is not None and dist.get_backend(process.control) == "gloo"
             outcome: list[Any] = ["agreed"]
-            dist.broadcast_object_list(outcome, src=0, group=place.control)
+            dist.broadcast_object_list(outcome, src=0, group=process.control)
             assert outcome == ["agreed"]
             rows = torch.arange(12.0, device=here).view(4, 3)
             assert torch.equal(gather(rows), rows) and torch.equal(gather_with_grad(rows), rows)

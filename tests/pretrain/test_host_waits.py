@@ -14,11 +14,10 @@ from fake_cuda import fake_cuda
 from toy import write_images
 
 from pretrain.data import color as colour
-from pretrain.data.batches import ImageSource, crop_batches, open_images
+from pretrain.data.batches import ImageSource, Loading, crop_batches, open_images
 from pretrain.method import Method
 from pretrain.methods import METHODS, all_recipes
 from pretrain.run.feed import _view
-from pretrain.run.processes import Place
 from pretrain.run.train import take_step
 
 WAITS = {
@@ -52,8 +51,8 @@ def test_a_step_waits_as_often_as_is_said_here(
     torch.manual_seed(0)
     built = recipe.method.build().train().to(memory_format=torch.channels_last)
     built.prepare(source, tmp_path)
-    crops = next(iter(crop_batches(source, built.plan, batch_size=recipe.batch_size, seed=0, epoch=0, workers=0)))
-    place = Place(torch.device("cuda"))
+    crops = next(iter(crop_batches(source, built.plan, Loading(recipe.batch_size, workers=0))))
+    device = torch.device("cuda")
     with fake_cuda(monkeypatch) as gpu:
         gpu.move(built)
         optimizer = recipe.optimizer.build((n, p) for n, p in built.named_parameters() if p.requires_grad)
@@ -63,7 +62,7 @@ def test_a_step_waits_as_often_as_is_said_here(
         built.after_step(99, 100)
         for _ in range(2):  # the blur's matrices are sent once a run
             gpu.waits.clear()
-            views = [_view(crop, spec, built.plan, place) for crop, spec in zip(crops, built.plan.specs, strict=True)]
+            views = [_view(crop, spec, built.plan, device) for crop, spec in zip(crops, built.plan.specs, strict=True)]
         scalars, _ = take_step(built, built, optimizer, recipe, views, seed=0, step=99, steps_per_epoch=100)
         assert {value.device.type for value in scalars.values()} == {"cuda"}
         assert all(p.grad is None or p.grad.shape == p.shape for p in built.parameters())

@@ -87,9 +87,9 @@ class Task:
     @property
     def workers(self) -> int:
         """Loading processes of a pipeline."""
-        from pretrain.run.processes import Place
+        from pretrain.run.processes import Process
 
-        return Place(self.device).loader_workers() if self.options.workers is None else self.options.workers
+        return Process(self.device).loader_workers() if self.options.workers is None else self.options.workers
 
     def note(self, **values: Any) -> None:
         """Add values to the part's result."""

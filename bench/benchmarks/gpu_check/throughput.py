@@ -20,7 +20,7 @@ from bench.benchmarks.gpu_check.task import Task
 from bench.benchmarks.pretrain_throughput import StepsOnDevice, fed_steps, fed_views
 from bench.benchmarks.rounds import Contestant, Step, compare, measure
 from bench.benchmarks.trainee import Trainee
-from pretrain.data.batches import ImageSource, crop_batches, open_images
+from pretrain.data.batches import ImageSource, Loading, crop_batches, open_images
 from pretrain.run.acceleration import PLAIN, Acceleration, compile_backbones
 from pretrain.run.device_gaps import DeviceGaps
 from pretrain.run.memory import peak_memory_mib
@@ -125,10 +125,9 @@ def _step_alone(task: Task, trainee: Trainee, alone: StepsOnDevice) -> None:
 
 def _loader_alone(task: Task, trainee: Trainee, source: ImageSource) -> None:
     """Decoding and cropping without a device, then also the copy and the colour operations."""
-    size_, workers = trainee.recipe.batch_size, task.workers
-    crops = crop_batches(
-        source, trainee.method.plan, batch_size=size_, seed=0, epoch=0, workers=workers, pin=task.device.type == "cuda"
-    )
+    workers = task.workers
+    loading = Loading(trainee.recipe.batch_size, workers=workers, pin=task.device.type == "cuda")
+    crops = crop_batches(source, trainee.method.plan, loading)
     fed = fed_views(trainee, source, workers)
     decoded = _rate(task, (len(batch[0].image_id) for batch in crops))
     del crops

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from pretrain.data.augment import MOCO_V2_COLOUR
-from pretrain.data.batches import CropBatches, ImageSource, crop_batches, open_images, steps_per_epoch
+from pretrain.data.batches import CropBatches, ImageSource, Loading, crop_batches, open_images, steps_per_epoch
 from pretrain.data.views import Crop, ViewPlan, ViewSpec
 from pretrain.errors import PretrainError
 
@@ -44,8 +44,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def batches(source: ImageSource, **options: int | str) -> CropBatches:
-    settings = {"batch_size": 4, "seed": 7, "epoch": 0, "workers": 0} | options
-    return crop_batches(source, PLAN, **settings)  # type: ignore[arg-type]
+    when = {name: options.pop(name) for name in ("epoch", "first_step") if name in options}
+    loading = Loading(**({"batch_size": 4, "seed": 7, "workers": 0} | options))  # type: ignore[arg-type]
+    return crop_batches(source, PLAN, loading, **when)  # type: ignore[arg-type]
 
 
 def same(a: list[Crop], b: list[Crop]) -> bool:
@@ -219,7 +220,7 @@ def test_every_part_of_the_key_changes_the_draws(folder: Path) -> None:
     for other in (boxes(seed=8), boxes(epoch=1)):
         assert all(first[k] != other[k] for k in first)
     twice = ViewPlan((PLAN.specs[0], PLAN.specs[0]))
-    a, b = next(crop_batches(source, twice, batch_size=COUNT, seed=7, epoch=0, workers=0))
+    a, b = next(crop_batches(source, twice, Loading(COUNT, seed=7, workers=0)))
     assert (a.box != b.box).any(dim=1).all()
     assert (a.colour != b.colour).any(dim=1).all()
 
@@ -229,7 +230,7 @@ def test_a_view_bound_to_another_moves_towards_it_and_leaves_the_others_as_they_
     small = ViewSpec("small", 8, (0.05, 0.14))
     key = replace(PLAN.specs[1], scale=(0.2, 0.3))
     free, bound = (
-        next(crop_batches(source, ViewPlan((PLAN.specs[0], key, s)), batch_size=COUNT, seed=7, epoch=0, workers=0))
+        next(crop_batches(source, ViewPlan((PLAN.specs[0], key, s)), Loading(COUNT, seed=7, workers=0)))
         for s in (small, replace(small, overlap=("key", 0.5)))
     )
     assert same(free[:2], bound[:2])
@@ -311,5 +312,5 @@ def test_an_abandoned_epoch_leaves_no_process_behind(folder: Path) -> None:
 def test_real_photographs(shared_data: Path) -> None:
     source = open_images(shared_data / "pretrain" / "images")
     assert len(source) > 1000
-    crops = next(crop_batches(source, PLAN, batch_size=64, seed=0, epoch=0, workers=0))
+    crops = next(crop_batches(source, PLAN, Loading(64, workers=0)))
     assert crops[0].pixels.float().std() > 30

@@ -21,7 +21,7 @@ from toy import toy_recipe
 
 from pretrain.data import shards
 from pretrain.data.augment import MOCO_V2_COLOUR
-from pretrain.data.batches import ImageSource, crop_batches, open_images
+from pretrain.data.batches import ImageSource, Loading, crop_batches, open_images
 from pretrain.data.decode import DamagedImageError
 from pretrain.data.shards import ShardSource, expand_shards
 from pretrain.data.views import Crop, ViewPlan, ViewSpec
@@ -73,9 +73,9 @@ def names(source: ImageSource) -> list[str]:
     return [source.name(k) for k in range(len(source))]
 
 
-def epoch(source: ImageSource, **options: int) -> list[list[Crop]]:
-    settings = {"batch_size": 4, "seed": 7, "epoch": 1, "workers": 0} | options
-    return list(crop_batches(source, PLAN, **settings))  # type: ignore[arg-type]
+def epoch(source: ImageSource, epoch: int = 1, first_step: int = 0, **options: int) -> list[list[Crop]]:
+    loading = Loading(**({"batch_size": 4, "seed": 7, "workers": 0} | options))  # type: ignore[arg-type]
+    return list(crop_batches(source, PLAN, loading, epoch=epoch, first_step=first_step))
 
 
 def open_shards(path: Path) -> ShardSource:
@@ -407,9 +407,7 @@ def test_a_damaged_image_is_named_with_its_shard(folder: Path, tmp_path: Path) -
     with pytest.raises(DamagedImageError) as caught:
         source.decode(victim)
     assert source.where(victim) in str(caught.value)
-    crops = list(
-        crop_batches(source, PLAN, batch_size=COUNT, seed=0, epoch=0, workers=1, on_damaged="skip")
-    )  # the next one stands in
+    crops = list(crop_batches(source, PLAN, Loading(COUNT, workers=1, on_damaged="skip")))  # the next one stands in
     assert sorted(crops[0][0].image_id.tolist()) == sorted([*(k for k in range(COUNT) if k != victim), victim + 1])
 
 

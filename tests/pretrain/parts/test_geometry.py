@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from pretrain.data.batches import crop_batches, open_images
+from pretrain.data.batches import Loading, crop_batches, open_images
 from pretrain.data.views import ViewPlan, ViewSpec
 from pretrain.parts.geometry import (
     align,
@@ -271,7 +271,7 @@ def test_geometry_is_that_of_really_cropped_pixels(tmp_path: Path, interpolation
     source = open_images(tmp_path)
     flips, shared = 0, []
     for epoch in range(12):
-        crops = next(crop_batches(source, ViewPlan(specs), batch_size=4, seed=0, epoch=epoch, workers=0))
+        crops = next(crop_batches(source, ViewPlan(specs), Loading(4, workers=0), epoch=epoch))
         for crop in crops:
             flips += int(crop.flip.sum())
             seen = crop.pixels[:, :2].permute(0, 2, 3, 1).float() / 255

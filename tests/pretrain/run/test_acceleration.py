@@ -10,12 +10,11 @@ import torch
 from torch import nn
 from toy import write_images
 
-from pretrain.data.batches import open_images
+from pretrain.data.batches import Loading, open_images
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.run import device_gaps, feed
 from pretrain.run.acceleration import PLAIN, Acceleration, compile_backbones
 from pretrain.run.device_gaps import DeviceGaps
-from pretrain.run.processes import Place
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -90,14 +89,10 @@ def test_prefetch_changes_no_view(tmp_path: Path) -> None:
             feed.feed(
                 source,
                 plan,
-                Place(CPU),
-                batch_size=4,
+                Loading(4, seed=3, workers=0),
+                CPU,
                 epochs=2,
-                steps_per_epoch=2,
                 first_step=1,
-                seed=3,
-                workers=0,
-                on_damaged="error",
                 prefetch=prefetch,
             )
         )

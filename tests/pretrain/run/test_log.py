@@ -14,10 +14,10 @@ from pretrain.data.batches import ImageSource, open_images
 from pretrain.errors import PretrainError
 from pretrain.run import log as runlog
 from pretrain.run.log import Interval, RunLog
-from pretrain.run.processes import Place
+from pretrain.run.processes import Process
 from pretrain.run.train import train
 
-CPU = Place(torch.device("cpu"))
+CPU = Process(torch.device("cpu"))
 LINE = {
     "step": 4,
     "epoch": 1.0,
@@ -67,8 +67,8 @@ def test_a_log_is_continued_after_its_step(tmp_path: Path) -> None:
 
 
 def test_other_ranks_stay_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    place = Place(torch.device("cpu"), rank=1, world=2)
-    with RunLog(tmp_path / "l", place, title="toy", first_step=0, planned_steps=1, tensorboard=True) as log:
+    process = Process(torch.device("cpu"), rank=1, world=2)
+    with RunLog(tmp_path / "l", process, title="toy", first_step=0, planned_steps=1, tensorboard=True) as log:
         log.write(LINE)
     assert not list(tmp_path.iterdir()) and capfd.readouterr() == ("", "")
 

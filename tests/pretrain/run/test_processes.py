@@ -17,7 +17,7 @@ from toy import processes_context
 
 from pretrain.errors import PretrainError
 from pretrain.run import processes
-from pretrain.run.processes import Place, loader_workers, process_group
+from pretrain.run.processes import Process, loader_workers, process_group
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def test_cuda_without_a_number_is_the_process_own_gpu(
 ) -> None:
     if local_rank is not None:
         monkeypatch.setenv("LOCAL_RANK", local_rank)
-    with process_group(asked) as place:
-        assert place.device == torch.device(got)
+    with process_group(asked) as process:
+        assert process.device == torch.device(got)
     assert gpus == [torch.device(got)]
 
 
@@ -63,8 +63,8 @@ def test_a_device_that_does_not_exist_is_an_error(gpus: list[torch.device], monk
         with pytest.raises(PretrainError, match=message), process_group(asked):
             pass
     assert gpus == []
-    with process_group("cpu") as place:
-        assert place.device == torch.device("cpu")
+    with process_group("cpu") as process:
+        assert process.device == torch.device("cpu")
 
 
 @pytest.mark.parametrize(
@@ -85,21 +85,21 @@ def test_workers_share_the_cores(cores: int, local_world: int, device: str, work
 def test_a_process_of_torchrun_counts_those_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "available_cores", lambda: 24)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert Place(torch.device("cuda"), world=8).loader_workers() == 2
+    assert Process(torch.device("cuda"), world=8).loader_workers() == 2
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # two machines
-    assert Place(torch.device("cuda"), world=8).loader_workers() == 5
+    assert Process(torch.device("cuda"), world=8).loader_workers() == 5
 
 
 def wait_for_rank_0(rank: int, world: int, folder: Path) -> None:
     """Rank 0 takes longer than the training group would wait, and then fails in two ways."""
     dist.distributed_c10d._set_pg_timeout(timedelta(seconds=0.5))
-    with process_group("cpu") as place:
+    with process_group("cpu") as process:
 
         def slow() -> str:
             time.sleep(2)
             return f"made by rank {rank}"
 
-        assert place.on_main(slow) == "made by rank 0"
+        assert process.on_main(slow) == "made by rank 0"
 
         def mendable() -> None:
             raise PretrainError("the disk is full: free space")
@@ -108,13 +108,13 @@ def wait_for_rank_0(rank: int, world: int, folder: Path) -> None:
             raise KeyError("a fault")
 
         with pytest.raises(PretrainError, match=r"^the disk is full: free space$"):
-            place.on_main(mendable)
+            process.on_main(mendable)
         error, message = (
             (KeyError, "a fault") if rank == 0 else (PretrainError, "rank 0 failed with KeyError: 'a fault'")
         )
         with pytest.raises(error, match=message):
-            place.on_main(fault)
-        assert place.mean(torch.tensor([float(rank)])).item() == 0.5  # nothing was broken by that
+            process.on_main(fault)
+        assert process.mean(torch.tensor([float(rank)])).item() == 0.5  # nothing was broken by that
         (folder / f"done{rank}").touch()
 
 
@@ -125,13 +125,13 @@ def test_the_others_wait_for_rank_0_as_long_as_it_takes(tmp_path: Path) -> None:
 
 def lose_rank_0(rank: int, world: int, folder: Path) -> None:
     """Rank 0 is killed in the middle of what it does alone."""
-    with process_group("cpu") as place:
+    with process_group("cpu") as process:
 
         def die() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
         with pytest.raises(PretrainError, match="rank 1 stopped because another process of this run has ended"):
-            place.on_main(die)
+            process.on_main(die)
 
 
 def test_the_others_end_when_rank_0_is_killed(tmp_path: Path) -> None:

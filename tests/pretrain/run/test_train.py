@@ -16,7 +16,7 @@ from toy import Toy, ToyConfig, processes_context, toy_recipe, write_images
 
 from leaderboard.base.errors import FileError
 from pretrain.data.augment import finish_views
-from pretrain.data.batches import ImageSource, crop_batches, open_images
+from pretrain.data.batches import ImageSource, Loading, crop_batches, open_images
 from pretrain.errors import PretrainError
 from pretrain.recipes import Recipe, SGDConfig
 from pretrain.run import train as train_module
@@ -56,7 +56,7 @@ def test_it_is_the_plain_loop(source: ImageSource, tmp_path: Path) -> None:
     optimizer = torch.optim.SGD([p for p in toy.parameters() if p.requires_grad], lr=0, momentum=0.9, weight_decay=1e-4)
     losses, rates, norms = [], [], []
     for epoch in range(3):
-        for crops in crop_batches(source, toy.plan, batch_size=4, seed=3, epoch=epoch, workers=0):
+        for crops in crop_batches(source, toy.plan, Loading(4, seed=3, workers=0), epoch=epoch):
             rates.append(0.05 * 0.5 * (1 + math.cos(math.pi * epoch / 3)))
             optimizer.param_groups[0]["lr"] = rates[-1]
             loss = toy([finish_views(crop, spec, toy.plan) for crop, spec in zip(crops, toy.plan.specs, strict=True)])[
