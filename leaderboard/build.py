@@ -12,11 +12,15 @@ from rich.text import Text
 
 from leaderboard import frame, page, tables
 from leaderboard.analysis import analyse
-from leaderboard.base.files import make_folder, write_atomic
+from leaderboard.base.files import make_folder, read_bounded, write_atomic
 from leaderboard.board import Board
 from leaderboard.errors import LeaderboardError
+from leaderboard.plans import split_by_plan
 from leaderboard.records import TrackDescription
-from leaderboard.store import ResultStore, collection_paused
+from leaderboard.store import ResultStore, Unusable, collection_paused
+
+LONGEST_PAGE = 1_000_000_000
+"""Bytes of a file with a table that is read: a page of ten thousand results has 30 million."""
 
 
 @dataclass
@@ -28,7 +32,10 @@ class Report:
     current: list[Path] = field(default_factory=list)
     """Files that a check found to be what the results give."""
     problems: list[str] = field(default_factory=list)
-    """Files that a check found to differ, and result files that were left out."""
+    """Result files that were left out, and files that a check found to differ."""
+
+    left_out: int = 0
+    """Number of result files that enter no table."""
 
     @property
     def rows(self) -> int:
@@ -42,6 +49,8 @@ class Report:
         lines = [f"note: {note}" for note in board.notes]
         lines += [f"written: {path}" for path in self.written] + [f"current: {path}" for path in self.current]
         lines += [f"problem: {problem}" for problem in self.problems]
+        if self.left_out:
+            lines.append(f"{self.left_out} result files are left out of all tables until they are mended or moved away")
         return Group(*map(tables.TerminalTable, board.tracks), Text("\n".join([counted, *lines])))
 
 
@@ -53,22 +62,23 @@ def build(
     latex: Path | None = None,
     site: Path | None = None,
     check: bool = False,
-    skip_damaged: bool = False,
     tracks: Mapping[str, TrackDescription] = MappingProxyType({}),
+    plans: Mapping[str, int] = MappingProxyType({}),
 ) -> Report:
-    """Make what is named from the result files in `results`: the same bytes every time.
+    """Make what is named from the usable result files in `results`: the same bytes every time.
 
     `site` is the page's folder. `markdown` may be a page with other text: only what stands between the two marks of
     `tables.BEGIN` and `tables.END` is renewed. With `check` nothing is written, and a file that differs from what
-    the results give is a problem. With `skip_damaged` unusable result files are problems instead of an error. The page
-    says of each track what `tracks` (by id) describes.
+    the results give is a problem, as is each result file that cannot be used or is not comparable, because it executed
+    another number of iterations than its protocol (`plans` gives those of known protocols by their hash). The page says
+    of each track what `tracks` (by id) describes.
 
     Raises:
-        LeaderboardError: the folder is missing, or result files are damaged.
+        LeaderboardError: the folder is missing, or a Markdown page has no place for the table.
         FileError: a file cannot be written.
     """
     with collection_paused():
-        report, targets = _make(ResultStore(results), csv, markdown, latex, site, skip_damaged, tracks)
+        report, targets = _make(ResultStore(results), csv, markdown, latex, site, tracks, plans)
     for path, text in targets.items():
         if not check:
             make_folder(path.parent)
@@ -87,17 +97,17 @@ def _make(
     markdown: Path | None,
     latex: Path | None,
     site: Path | None,
-    skip: bool,
     tracks: Mapping[str, TrackDescription],
+    plans: Mapping[str, int],
 ) -> tuple[Report, dict[Path, str]]:
     """The report so far, and what belongs into each named file."""
     if not store.folder.is_dir():
         raise LeaderboardError(f"{store.folder}: no such folder; results are made by `densebench submit`")
-    found, damaged = store.load()
-    if damaged and not skip:
-        raise LeaderboardError(store.describe(damaged))
+    usable, unusable = store.load()
+    found, others = split_by_plan(usable, plans)
+    unusable += [Unusable(store.folder / result.file_name, reason) for result, reason in others]
     board = analyse(found)
-    report = Report(board, problems=damaged)
+    report = Report(board, problems=store.describe(unusable).splitlines(), left_out=len(unusable))
     targets: dict[Path, str] = {}
     if csv is not None:
         targets[csv] = frame.csv(board)
@@ -135,6 +145,6 @@ def _difference(path: Path, expected: str) -> str | None:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
+        return read_bounded(path, LONGEST_PAGE).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise LeaderboardError(f"{path}: cannot be read ({error})") from error

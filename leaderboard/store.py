@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from leaderboard.base.errors import RecordError
-from leaderboard.base.files import make_folder, write_atomic
+from leaderboard.base.errors import FileError, RecordError
+from leaderboard.base.files import (
+    describe_os_error,
+    locked,
+    make_folder,
+    read_bounded,
+    remove_all_leftovers,
+    write_atomic,
+)
+from leaderboard.base.printable import printable
 from leaderboard.errors import LeaderboardError
 from leaderboard.records import MAX_BYTES, Result, read_result_json
 
 MOST_NAMED = 10
 """An error names this many bad files and counts the rest."""
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A file of a store that no result can be taken from."""
+
+    path: Path
+    reason: str
+
+    @property
+    def key(self) -> str:
+        """The run whose result it would be, as its name says."""
+        return _key(self.path.name)
+
+    def __str__(self) -> str:
+        return printable(f"{self.path}: {self.reason}")
 
 
 class ResultStore:
@@ -27,11 +52,18 @@ class ResultStore:
         """Write `result` as `result.file_name`; the file appears whole or not at all.
 
         Adding the same result again changes nothing. A failed run gives way to a later run of the same key; a
-        finished one never does.
+        finished one never does, and of several that are written at one time the first stays.
 
         Raises:
             LeaderboardError: a finished run of this key is stored already, with other content.
+            FileError: the folder cannot be written.
         """
+        make_folder(self.folder)
+        with locked(self.folder):
+            remove_all_leftovers(self.folder)  # of writers that were killed: no other is at work
+            return self._add(result)
+
+    def _add(self, result: Result) -> Path:
         path = self.folder / result.file_name
         stored = [self.folder / name for name in self._names(result.key)]
         for old in stored:
@@ -40,7 +72,6 @@ class ResultStore:
                 return path
             if there.status == "finished":
                 raise LeaderboardError(f"{old}: this run is stored already and results are never overwritten")
-        make_folder(self.folder)
         write_atomic(path, result.to_json())
         for old in stored:
             if old != path:  # the failed run of a checkpoint that has another name now
@@ -58,8 +89,8 @@ class ResultStore:
             raise LeaderboardError(self.describe(problems))
         return iter(results)
 
-    def load(self) -> tuple[list[Result], list[str]]:
-        """The usable results in the order of their file names, and a line for each file that is not usable.
+    def load(self) -> tuple[list[Result], list[Unusable]]:
+        """The usable results in the order of their file names, and the files that are not usable.
 
         Not usable is a file that is damaged, was edited so that it contradicts itself, lies under another name than
         its content gives, or holds a run that another file holds too.
@@ -67,35 +98,33 @@ class ResultStore:
         with collection_paused():
             return self._load()
 
-    def _load(self) -> tuple[list[Result], list[str]]:
+    def _load(self) -> tuple[list[Result], list[Unusable]]:
         results: list[Result] = []
-        problems: list[str] = []
+        problems: list[Unusable] = []
         seen: dict[str, str] = {}
         for name in self._names():
             path = os.path.join(self.folder, name)  # noqa: PTH118 - ten thousand Paths take their time
-            try:
-                result = _read(path)
-            except LeaderboardError as error:
-                problems.append(str(error))
-                continue
-            if result.file_name != name:
-                problems.append(f"{path}: its content belongs into {result.file_name}; restore the file or its name")
-            elif result.key in seen:
-                problems.append(f"{path}: {seen[result.key]} holds the same run; keep one of them")
+            found = _read_or_why(path)
+            if isinstance(found, str):
+                problems.append(Unusable(Path(path), found))
+            elif found.file_name != name:
+                problems.append(Unusable(Path(path), f"its content belongs into {found.file_name}; rename it so"))
+            elif found.key in seen:
+                problems.append(Unusable(Path(path), f"{seen[found.key]} holds the same run; keep one of them"))
             else:
-                seen[result.key] = name
-                results.append(result)
+                seen[found.key] = name
+                results.append(found)
         return results, problems
 
     @staticmethod
-    def describe(problems: list[str]) -> str:
+    def describe(problems: Sequence[Unusable]) -> str:
         """The first of many problems, one a line, and how many more there are."""
         more = [f"... and {len(problems) - MOST_NAMED} more"] if len(problems) > MOST_NAMED else []
-        return "\n".join([*problems[:MOST_NAMED], *more])
+        return "\n".join([*map(str, problems[:MOST_NAMED]), *more])
 
     def keys(self) -> frozenset[str]:
         """Keys of all stored runs, read from the file names alone."""
-        return frozenset(name.removesuffix(".json").rpartition("--")[2] for name in self._names())
+        return frozenset(map(_key, self._names()))
 
     def find(self, key: str) -> Result | None:
         """The stored run of this key, or `None`.
@@ -126,11 +155,25 @@ def collection_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _read(path: Path | str) -> Result:
+def _key(name: str) -> str:
+    """The key at the end of a result file's name."""
+    return name.removesuffix(".json").rpartition("--")[2]
+
+
+def _read(path: Path) -> Result:
+    found = _read_or_why(path)
+    if isinstance(found, str):
+        raise LeaderboardError(str(Unusable(path, found)))
+    return found
+
+
+def _read_or_why(path: Path | str) -> Result | str:
+    """The result in a file, or why there is none and what to do."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            return read_result_json(file.read(MAX_BYTES + 1))
+        return read_result_json(read_bounded(path, MAX_BYTES))
+    except FileError as error:
+        return f"{str(error).removeprefix(f'{path}: ')}, so it is no result; move it away"
     except OSError as error:
-        raise LeaderboardError(f"{path}: cannot be read ({error.strerror})") from error
+        return f"cannot be read ({describe_os_error(OSError(error.errno, error.strerror))})"
     except RecordError as error:
-        raise LeaderboardError(f"{path}: {error}; run it again") from error
+        return f"{error}; restore the file, or move it away and run it again"

@@ -1,6 +1,7 @@
 """`build`: files out, the same bytes every time, and the check."""
 
 import io
+import os
 import random
 
 import pytest
@@ -11,8 +12,10 @@ from leaderboard import tables
 from leaderboard.base.errors import FileError
 from leaderboard.build import build
 from leaderboard.errors import LeaderboardError
+from leaderboard.records import TrainingReport
 from leaderboard.store import ResultStore
 
+SHORT = {"planned_iterations": 3, "executed_iterations": 3, "images_seen": 48}
 SEG, DET = "mini_voc_seg_fcn", "mini_voc_det_frcnn_fpn"
 VALUES = {
     "random": {SEG: [10.0, 11.0, 12.0], DET: [1.0, 2.0, 3.0]},
@@ -113,15 +116,33 @@ def test_markdown_never_replaces_a_page_without_marks(tmp_path):
     assert readme.read_text() == "# Precious\n"
 
 
-def test_damaged_results_stop_it_unless_told_otherwise(tmp_path):
+def test_unusable_results_are_named_and_the_tables_made_of_the_rest(tmp_path):
     store = fill(tmp_path / "r", make_results(VALUES))
+    build(store, csv=tmp_path / "good.csv")
     (store / "bad.json").write_text("{")
-    with pytest.raises(LeaderboardError, match=r"bad\.json"):
-        build(store, csv=tmp_path / "l.csv")
-    assert not (tmp_path / "l.csv").exists()
-    report = build(store, csv=tmp_path / "l.csv", skip_damaged=True)
-    assert report.rows == 4
-    assert len(report.problems) == 1
+    os.mkfifo(store / "pipe.json")
+    (store / "zero.json").symlink_to("/dev/zero")
+    report = build(store, csv=tmp_path / "l.csv")
+    assert [problem.split(": ")[0] for problem in report.problems] == [
+        str(store / name) for name in ("bad.json", "pipe.json", "zero.json")
+    ]
+    assert "is no regular file" in report.problems[1] and "move it away" in report.problems[2]
+    assert (tmp_path / "l.csv").read_bytes() == (tmp_path / "good.csv").read_bytes()
+    assert build(store, csv=tmp_path / "l.csv", check=True).problems == report.problems
+
+
+def test_a_result_of_another_plan_is_not_comparable(tmp_path):
+    """Its record is consistent: it planned 3 iterations and executed 3. The protocol plans 60."""
+    short = TrainingReport.model_validate(make_result().training.model_dump() | SHORT)
+    odd = make_result("densecl", "mini_voc_seg_fcn", 0, 90.0, training=short)
+    rest = make_results({"moco": {"mini_voc_seg_fcn": [1.0, 2.0, None]}, "random": {"mini_voc_seg_fcn": [0.5]}})
+    store = fill(tmp_path / "r", [*rest, odd])
+    for plans, whose in (({}, "has in most results 60"), ({odd.protocol.sha256: 60}, "plans 60")):
+        report = build(store, plans=plans)
+        assert report.board.results == 4
+        assert f"{odd.file_name}: executed 3 iterations, but mini_voc_seg_fcn" in report.problems[0]
+        assert whose in report.problems[0] and "not comparable" in report.problems[0]
+    assert build(store, plans={odd.protocol.sha256: 3}).board.results == 2  # and the failed run
 
 
 def test_a_missing_folder_is_an_error_and_an_empty_one_is_not(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -76,6 +77,37 @@ def test_a_finished_result_is_never_overwritten(tmp_path):
     assert len(list(store)) == 1
 
 
+def test_of_racing_writers_of_a_run_one_succeeds(tmp_path):
+    """Under the file's own name and under another name of the checkpoint; each writer has a store of its own."""
+    keys, writers = 6, 8
+    names = [make_card(), make_card("renamed", sha256=make_card().sha256)]
+    start, succeeded = threading.Barrier(writers), []
+
+    def write(number):
+        start.wait()
+        for seed in range(keys):
+            try:
+                ResultStore(tmp_path).add(make_result(names[number % 2], seed=seed, value=float(number)))
+                succeeded.append(seed)
+            except LeaderboardError as error:
+                assert "stored already" in str(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(succeeded) == list(range(keys))
+    assert len(list(ResultStore(tmp_path))) == keys
+
+
+def test_what_killed_writers_left_goes_with_the_next_result(tmp_path):
+    left = tmp_path / ".x.json.12.34.tmp"
+    left.write_text("half")
+    path = ResultStore(tmp_path).add(make_result())
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, ".lock"}
+
+
 def test_a_failed_result_gives_way(tmp_path):
     store = ResultStore(tmp_path)
     store.add(make_result(value=None))
@@ -121,8 +153,9 @@ def test_a_renamed_file_and_a_second_copy_are_named(tmp_path):
     path.with_name(f"copy--{result.key}.json").write_bytes(path.read_bytes())
     usable, problems = store.load()
     assert usable == [other_name]
-    assert "belongs into" in problems[0]
-    assert "same run" in problems[1]
+    assert "belongs into" in problems[0].reason
+    assert "same run" in problems[1].reason
+    assert {problem.key for problem in problems} == {result.key}
 
 
 def test_many_bad_files_are_counted(tmp_path):
