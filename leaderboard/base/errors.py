@@ -1,5 +1,7 @@
 """The error class that all packages' own errors derive from."""
 
+from leaderboard.base.printable import printable
+
 
 class DenseBenchError(Exception):
     """Anything its user can mend: one to three lines that say what is wrong and what to do.
@@ -13,4 +15,10 @@ class FileError(DenseBenchError):
 
 
 class RecordError(DenseBenchError):
-    """A record (card, result) is not valid. The text names the field, not the file: who read the file adds its name."""
+    """A record (card, result) is not valid. The text names the field, not the file: who read the file adds its name.
+
+    Fields may be named by a stranger: the text is one printable line.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text, 500))

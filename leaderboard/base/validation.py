@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from leaderboard.base.printable import printable_name
+
 _LONGEST = 60
 """Characters of a wrong value that a message repeats."""
 
@@ -11,7 +13,7 @@ _LONGEST = 60
 def first_problem(error: ValidationError) -> str:
     """Where the first problem lies, what it is and, where that helps, the value: `mean.0: Input ... (it is 1.5)`."""
     problem = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in problem["loc"])
+    where = printable_name(".".join(str(part) for part in problem["loc"]))
     text = problem["msg"].removeprefix("Value error, ")
     value = problem["input"]
     if isinstance(value, str | int | float | None) and problem["type"] != "missing":

@@ -54,10 +54,18 @@ def _read(kind: type[R], data: bytes) -> R:
         # Strict: no text for a number, no true for 1.
         record = kind.model_validate_json(data if present else _upgraded(kind, data), strict=True)
     except ValidationError as error:
-        raise RecordError(first_problem(error)) from error
+        raise RecordError(_problem(error, present)) from error
     if present and _most_keys(data) != _count_keys(record):
         _parse(data)  # raises if a key is there twice
     return record
+
+
+def _problem(error: ValidationError, present: bool) -> str:
+    """What is wrong, and where in the file; of an upgraded text, which is nobody's file, without the column."""
+    problem = first_problem(error)
+    if "recursion limit exceeded" in problem:
+        return "it is nested too deeply"
+    return problem if present else re.sub(r" at line \d+ column \d+$", "", problem)
 
 
 def _upgraded(kind: type[Card] | type[Result], data: bytes) -> str:
