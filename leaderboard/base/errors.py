@@ -1,4 +1,8 @@
-"""The error class that all packages' own errors derive from."""
+"""The error class that all packages' own errors derive from, and how work that was stopped says so."""
+
+from __future__ import annotations
+
+import signal
 
 from leaderboard.base.printable import printable
 
@@ -22,3 +26,25 @@ class RecordError(DenseBenchError):
 
     def __init__(self, text: str) -> None:
         super().__init__(printable(text, 500))
+
+
+class Interrupted(KeyboardInterrupt):
+    """Work was stopped by its user (Ctrl-C) or the system (SIGTERM). The text says what is kept and how to go on.
+
+    What cleans up after a KeyboardInterrupt cleans up after this; no handler of errors takes it for one.
+    """
+
+    def __init__(self, text: str = "", number: int = signal.SIGINT) -> None:
+        super().__init__(text)
+        self.number = number
+        """The signal."""
+
+    @classmethod
+    def after(cls, stop: KeyboardInterrupt, text: str) -> Interrupted:
+        """`stop` with a text; one that has a text already keeps it."""
+        return stop if isinstance(stop, cls) and str(stop) else cls(text, getattr(stop, "number", signal.SIGINT))
+
+    @property
+    def exit_code(self) -> int:
+        """130 after Ctrl-C, 143 after SIGTERM, as shells have it."""
+        return 128 + self.number

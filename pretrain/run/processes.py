@@ -74,6 +74,14 @@ class Process:
             raise PretrainError(failure)
         return result  # type: ignore[return-value]  # what `action` returned
 
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is true on one of the ranks; all of them must call it."""
+        if self.world == 1:
+            return flag
+        found = torch.tensor(int(flag))
+        dist.all_reduce(found, dist.ReduceOp.MAX, group=self.control)
+        return bool(found)
+
     def mean(self, values: Tensor) -> Tensor:
         """The average of `values` over all ranks."""
         if self.world > 1:

@@ -38,6 +38,7 @@ from pretrain.run.processes import Process, process_group
 from pretrain.run.recompute import recompute_activations
 from pretrain.run.stages import NOTHING, Handed, complete_stages
 from pretrain.run.start import other_normalisation, read_start
+from pretrain.run.stopping import stop_requests
 
 
 def train(
@@ -67,9 +68,11 @@ def train(
     stages before have left, where this training is a stage itself. `workers` is the number of loading processes of
     each training process (`pretrain.run.processes.loader_workers`) and changes no result. Every `log_every` steps a
     line is logged, and the checkpoint is replaced if it is older than `checkpoint_seconds`. A folder that holds the
-    finished run of the same recipe, data and seed is returned as it is.
+    finished run of the same recipe, data and seed is returned as it is. After Ctrl-C or SIGTERM the checkpoint is
+    replaced at the end of the step (of several processes: of the next step that is logged).
 
     Raises:
+        Interrupted: the run was stopped by a signal; its text says how to continue.
         PretrainError: `init` cannot be read or does not fit, or the recipe needs one; the folder holds another run, or
             an unfinished one without `resume`, or cannot be written; the batch does not fit the data or the processes;
             the loss is not finite; an image is damaged.
@@ -157,6 +160,8 @@ def train(
             first_step=step,
             prefetch=acceleration.prefetch,
         )
+        stop = stack.enter_context(stop_requests())
+        stack.enter_context(stop.while_loading(out))
         opened = saved = time.perf_counter()
         interval, gaps = Interval(process, batch_size=recipe.batch_size, step=step), DeviceGaps(process.device)
         for views, waited in views_of_steps:
@@ -168,7 +173,9 @@ def train(
             step += 1
             interval.add(scalars, waited)
 
-            if step % log_every == 0 or step == total:
+            at_line = step % log_every == 0 or step == total
+            stopping = process.any(bool(stop)) if at_line else process.world == 1 and bool(stop)
+            if at_line or stopping:
                 rank = {} if method.embeddings is None else {"rank": effective_rank(method.embeddings.detach())}
                 measured = interval.close(**rank)  # raises if a loss was not finite, so that no checkpoint follows it
                 if (between := gaps.close()) is not None:
@@ -185,6 +192,9 @@ def train(
                         "eta_seconds": round((now - opened) / (step - progress.step) * (total - step), 3),
                     }
                 )
+                if stopping and step < total:
+                    process.on_main(lambda at=reached: run.save(at, method, optimizer))
+                    raise stop.interrupted(f"after step {step} of {total}, which is saved in {out}", process.main)
                 if process.main and (step == total or now - saved >= checkpoint_seconds):
                     run.save(reached, method, optimizer)
                     saved = time.perf_counter()
