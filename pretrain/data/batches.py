@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pretrain.data import tensorflow_crops
 from pretrain.data.crops import cut, draw_box, draw_overlapping_box, epoch_order, view_generator
 from pretrain.data.decode import DamagedImageError
 from pretrain.data.shards import ShardSource, expand_shards, is_shard, refuse_compressed
@@ -175,7 +176,9 @@ class CropDataset(Dataset[list[Crop] | PretrainError]):
         rng = view_generator(self.loading.seed, self.epoch, image_id, view)
         spec = self.plan.specs[view]
         height, width = image.shape[1:]
-        if spec.overlap is None:
+        if spec.rules != "torchvision":
+            box = tensorflow_crops.draw_box(spec.rules, rng, width, height, spec.scale, spec.ratio)
+        elif spec.overlap is None:
             box = draw_box(rng, width, height, spec.scale, spec.ratio)
         else:
             name, share = spec.overlap

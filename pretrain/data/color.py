@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -51,30 +52,39 @@ def shift_hue(x: Tensor, shift: Tensor) -> None:
         torch.addcmul(base, chroma, t, value=sign, out=x[:, channel])
 
 
-def gaussian_blur(x: Tensor, sigma: Tensor, radius: int) -> Tensor:
+Border = Literal["mirrored", "black"]
+"""What lies beyond the border of an image: itself, without the border pixel again, or nothing."""
+
+
+def gaussian_blur(x: Tensor, sigma: Tensor, radius: int, border: Border = "mirrored") -> Tensor:
     """Each sample blurred by its own `sigma` (N,), in pixels, with 2 * radius + 1 taps in each direction.
 
-    The border is mirrored without repeating the border pixel. Each direction is a product with one banded matrix a
+    Each direction is a product with one banded matrix a
     sample, which at the sizes of views is faster than a grouped convolution or equal to it. Where the user lets
     matrix products run in a reduced precision (TF32), the error grows to 5e-4.
     """
     n, c, height, width = x.shape
     taps = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
     kernel = torch.softmax(-0.5 * (taps / sigma[:, None]) ** 2, dim=1)
-    across = (kernel @ _taps_to_matrix(width, radius, x.device)).view(n, width, width)
+    across = (kernel @ _taps_to_matrix(width, radius, x.device, border)).view(n, width, width)
     down = across
     if height != width:
-        down = (kernel @ _taps_to_matrix(height, radius, x.device)).view(n, height, height)
+        down = (kernel @ _taps_to_matrix(height, radius, x.device, border)).view(n, height, height)
     rows = torch.bmm(x.reshape(n, c * height, width), across.transpose(1, 2)).view(n, c, height, width)
     return torch.stack([torch.bmm(down, rows[:, channel]) for channel in range(c)], dim=1)
 
 
 @lru_cache(maxsize=32)
-def _taps_to_matrix(size: int, radius: int, device: torch.device) -> Tensor:
-    """(2 radius + 1, size * size): the banded matrix of a kernel is the kernel times this. Borders are mirrored."""
+def _taps_to_matrix(size: int, radius: int, device: torch.device, border: Border) -> Tensor:
+    """(2 radius + 1, size * size): the banded matrix of a kernel is the kernel times this."""
     taps = torch.zeros(2 * radius + 1, size, size)
     centre = torch.arange(size)
     for tap in range(2 * radius + 1):
+        if border == "black":
+            source = centre + tap - radius
+            within = (source >= 0) & (source < size)
+            taps[tap, centre[within], source[within]] = 1
+            continue
         # Mirroring twice and more, too: an image may be smaller than the kernel.
         period = max(1, 2 * (size - 1))
         source = (centre + tap - radius).remainder(period)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from pretrain.data import tensorflow_crops
 from pretrain.data.views import ViewSpec
 
 _VIEW_STREAM = 0
@@ -101,8 +102,11 @@ def _draw_size(
 def cut(image: Tensor, box: tuple[int, int, int, int], spec: ViewSpec, flip: bool) -> Tensor:
     """The pixels of `box` (left, top, width, height) of uint8 `image` (3, H, W), resized and flipped: (3, S, S)."""
     left, top, width, height = box
-    crop = image[None, :, top : top + height, left : left + width]
-    resized = interpolate(
-        crop, size=(spec.size, spec.size), mode=spec.interpolation, align_corners=False, antialias=True
-    )[0]
+    crop = image[:, top : top + height, left : left + width]
+    if spec.rules == "torchvision":
+        resized = interpolate(
+            crop[None], size=(spec.size, spec.size), mode=spec.interpolation, align_corners=False, antialias=True
+        )[0]
+    else:
+        resized = tensorflow_crops.resize(spec.rules, crop, spec.size).round_().clamp_(0, 255).to(image.dtype)
     return resized.flip(-1) if flip else resized

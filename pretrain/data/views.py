@@ -50,6 +50,9 @@ class ViewSpec:
 
     `overlap` names an earlier view of the plan and a share in [0, 1]: crops are redrawn until at least this share of
     their area lies inside that view's crop, up to ten times (constrained multi-crop, `draw_overlapping_box`).
+
+    `rules` says by whose rules the crop is drawn and resized: torchvision's, or those of the code of BYOL or SimCLR
+    (`pretrain.data.tensorflow_crops`), which are bicubic without antialiasing and know no `overlap`.
     """
 
     name: str
@@ -60,6 +63,7 @@ class ViewSpec:
     flip: float = 0.5
     colour: tuple[ColourOp, ...] = ()
     overlap: tuple[str, float] | None = None
+    rules: Literal["torchvision", "byol", "simclr"] = "torchvision"
 
     def __post_init__(self) -> None:
         wrong = (
@@ -72,6 +76,11 @@ class ViewSpec:
                 f"the share of overlap {self.overlap} must be in [0, 1]",
             ),
             (self.interpolation not in ("bilinear", "bicubic"), f"unknown interpolation {self.interpolation!r}"),
+            (self.rules not in ("torchvision", "byol", "simclr"), f"unknown rules {self.rules!r}"),
+            (
+                self.rules != "torchvision" and (self.interpolation != "bicubic" or self.overlap is not None),
+                f"the rules of {self.rules} are bicubic and know no overlap",
+            ),
         )
         for bad, message in wrong:
             if bad:

@@ -28,6 +28,7 @@ from pretrain.data.augment import (
     finish_views,
 )
 from pretrain.data.autoaugment import AutoAugment, Either
+from pretrain.data.tensorflow_color import byol_code_color, simclr_code_color
 from pretrain.data.views import IMAGENET_MEAN, IMAGENET_STD, Crop, ViewPlan, ViewSpec
 from pretrain.errors import PretrainError
 
@@ -261,6 +262,8 @@ def test_finish_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
         (MOCO_V2_COLOUR, 1e-4),
         (SIMCLR_COLOUR, 1e-4),
         (BYOL_COLOUR_2, 1e-4),
+        (simclr_code_color((0.1, 2.0)), 1e-4),
+        (byol_code_color((0.1, 2.0), blur=1.0, solarize=0.2), 1e-4),
         ((AutoAugment(),), 1e-2),
         ((Either((AutoAugment(),), BYOL_COLOUR_1),), 1e-2),
     ],
