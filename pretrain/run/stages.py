@@ -41,6 +41,7 @@ class StageResult:
 
     name: str
     sha256: str
+    """Of the file that was computed, or of the trained backbone as it is exported."""
     seconds: float
 
 
@@ -81,9 +82,10 @@ def complete_stages(
     products: dict[str, Path] = {}
     results: list[StageResult] = []
     last: tuple[Recipe, Path] | None = None
+    backbone: dict[str, Tensor] | None = None
 
     def handed(to: Recipe) -> Handed:
-        return Handed(dict(products), _backbone(last[1]) if to.from_stage and last else None)
+        return Handed(dict(products), backbone if to.from_stage else None)
 
     for (number, stage), key in zip(enumerate(recipe.stages, 1), _keys(recipe, record), strict=True):
         at = folder / f"{number}-{stage.name}-{key[:12]}"
@@ -95,7 +97,10 @@ def complete_stages(
         if isinstance(stage, Recipe):
             train_stage(stage, at, handed(stage))
             last = stage, at
-            results.append(process.on_main(partial(_trained, stage.name, at)))
+            state = read_checkpoint(at / "checkpoint.pt", read_record(at))
+            backbone = tensors_under(BACKBONE_PREFIX, state["method"])
+            sha256 = hashlib.sha256(serialized(backbone)).hexdigest()
+            results.append(StageResult(stage.name, sha256, round(state["seconds"], 3)))
         else:
             made = partial(_loaded, *last) if last else first_method
             results.append(process.on_main(partial(_computed, stage, at, key, source, process, made)))
@@ -113,19 +118,6 @@ def _keys(recipe: Recipe, record: RunRecord) -> Iterator[str]:
     for stage in recipe.stages:
         key = hashlib.sha256(f"{key}\n{settings_sha256(stage)}".encode()).hexdigest()
         yield key
-
-
-def _backbone(folder: Path) -> dict[str, Tensor]:
-    """Of a finished run."""
-    state = read_checkpoint(folder / "checkpoint.pt", read_record(folder))
-    return tensors_under(BACKBONE_PREFIX, state["method"])
-
-
-def _trained(name: str, folder: Path) -> StageResult:
-    """Of a finished run, by the weights of its backbone."""
-    state = read_checkpoint(folder / "checkpoint.pt", read_record(folder))
-    backbone = tensors_under(BACKBONE_PREFIX, state["method"])
-    return StageResult(name, hashlib.sha256(serialized(backbone)).hexdigest(), round(state["seconds"], 3))
 
 
 def _loaded(recipe: Recipe, folder: Path) -> Method:
