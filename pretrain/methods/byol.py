@@ -8,7 +8,7 @@ Learning, ECCV 2022, arXiv 2208.00275.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pretrain.data.augment import byol_colour
+from pretrain.data.tensorflow_color import byol_code_color
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import MapMethod, Maps, MethodInfo
 from pretrain.nets.architectures import backbone_for, width_of
@@ -24,6 +25,7 @@ from pretrain.nets.heads import norm_head
 from pretrain.parts.losses import embedding_std, matching, unit
 from pretrain.parts.momentum import Momentum, MomentumSchedule, momentum_at
 from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig, small_recipe
+from pretrain.settings import ADDED
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,9 @@ class BYOLConfig:
     """Probability of solarisation in the first and in the second view."""
     zero_init_residual: bool = False
     """Start residual blocks as identities; the code's README calls it more stable and neutral for a ResNet-50."""
+    inputs: Literal["torchvision", "byol"] = field(default="torchvision", metadata=ADDED)
+    """Whose arithmetic crops, resizes, colors and blurs the views: torchvision's, or that of BYOL's code, which is
+    always bicubic."""
 
     def build(self, backbone: nn.Module | None = None) -> BYOL:
         """The freshly initialised method, on `backbone` if one is given."""
@@ -66,16 +71,20 @@ def byol_views(
     interpolation: Literal["bilinear", "bicubic"] = "bicubic",
     blur: tuple[float, float] = (1.0, 0.1),
     solarize: tuple[float, float] = (0.0, 0.2),
+    inputs: Literal["torchvision", "byol"] = "torchvision",
 ) -> ViewPlan:
     """Two views that differ in how often they are blurred and solarised."""
+    of_code = inputs == "byol"
+    color = byol_code_color if of_code else byol_colour
     return ViewPlan(
         tuple(
             ViewSpec(
                 name=name,
                 size=view_size,
                 scale=crop_scale,
-                interpolation=interpolation,
-                colour=byol_colour(blur_sigma, blur=blurred, solarize=solarized),
+                interpolation="bicubic" if of_code else interpolation,
+                colour=color(blur_sigma, blur=blurred, solarize=solarized),
+                rules=inputs,
             )
             for name, blurred, solarized in zip(("first", "second"), blur, solarize, strict=True)
         )
@@ -107,7 +116,7 @@ class BYOL(MapMethod):
         fidelity="code",
         gpu_memory="22 to 25 / 41 to 45",
         uncertain=(
-            "brightness is multiplied, where the code adds to it",
+            "crops are rounded to 8 bits before the color operations, where the code keeps floats",
             "weights start as PyTorch's, and the momentum network as a copy, where the code draws both anew (Haiku)",
             "strided convolutions and pooling pad evenly, where the code pads as TensorFlow does",
         ),
@@ -123,6 +132,7 @@ class BYOL(MapMethod):
             interpolation=config.interpolation,
             blur=config.blur,
             solarize=config.solarize,
+            inputs=config.inputs,
         )
         self.backbone = synchronised(
             backbone_for(config.backbone, backbone, zero_init_residual=config.zero_init_residual)
@@ -215,7 +225,7 @@ def _imagenet(epochs: int, lr: float, weight_decay: float, momentum: float, *, e
     """The paper's recipe; `lr` is its base rate, for 256 images a step."""
     return Recipe(
         name=f"byol-imagenet-{epochs}ep",
-        method=BYOLConfig(momentum=momentum),
+        method=BYOLConfig(momentum=momentum, inputs="byol"),
         epochs=epochs,
         batch_size=4096,
         optimizer=LARSConfig(lr=lr * 16, momentum=0.9, weight_decay=weight_decay, variant="byol"),

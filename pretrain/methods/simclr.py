@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pretrain.data.augment import simclr_colour
+from pretrain.data.tensorflow_color import simclr_code_color
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
 from pretrain.nets.architectures import backbone_for, width_of
@@ -26,7 +27,7 @@ from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, SGDConfig, smal
 
 @dataclass(frozen=True)
 class SimCLRConfig:
-    """SimCLR as published (its first version, with a head of two layers)."""
+    """SimCLR as published: a head of two layers as in its first version, inputs as its code has them by default."""
 
     backbone: str = "resnet50"
     hidden: int = 2048
@@ -48,6 +49,11 @@ class SimCLRConfig:
     head_std: float | None = 0.01
     """Standard deviation of the head's first weights; None draws them as PyTorch does. Batch norm follows, so that
     short weights turn far at each step of SGD, while LARS moves them in proportion."""
+    # Not an added field: with it came the loss of the code's scale and batch norm over both views, so that no recipe of
+    # SimCLR computes what it did before.
+    inputs: Literal["torchvision", "simclr"] = "simclr"
+    """Whose arithmetic crops, resizes, colors and blurs the views: that of SimCLR's code, always bicubic, or
+    torchvision's."""
 
     def build(self, backbone: nn.Module | None = None) -> SimCLR:
         """The freshly initialised method, on `backbone` if one is given."""
@@ -56,15 +62,17 @@ class SimCLRConfig:
 
 def simclr_views(config: SimCLRConfig) -> ViewPlan:
     """Two views drawn alike. Pixels stay in [0, 1]: they are not normalised."""
-    colour = simclr_colour(config.blur_sigma, config.jitter)
+    of_code = config.inputs == "simclr"
+    colour = (simclr_code_color if of_code else simclr_colour)(config.blur_sigma, config.jitter)
     return ViewPlan(
         tuple(
             ViewSpec(
                 name=name,
                 size=config.view_size,
                 scale=config.crop_scale,
-                interpolation=config.interpolation,
+                interpolation="bicubic" if of_code else config.interpolation,
                 colour=colour,
+                rules=config.inputs,
             )
             for name in ("first", "second")
         ),
@@ -79,11 +87,12 @@ class SimCLR(Method):
     z = head(mean(backbone(x))), scaled to length 1, for both views of the B images of the batch over all processes. For
     each of the 2 B embeddings, with j its other view,
 
-        L = mean over i of -log( exp(z_i.z_j / T) / sum over k != i of exp(z_i.z_k / T) ).
+        L = 1/B sum over i of -log( exp(z_i.z_j / T) / sum over k != i of exp(z_i.z_k / T) ),
 
-    Gradients reach all embeddings, positives and negatives alike, whichever process made them. Batch norm takes its
-    statistics from the whole batch, of one view at a time: with those of a part, images would be told apart by their
-    part.
+    which is the code's: the means of both directions are added. It is twice the paper's mean, so that what LARS does
+    not adapt, the scales and shifts of batch norm, moves twice as far. Gradients reach all embeddings, positives and
+    negatives alike, whichever process made them. Batch norm takes its statistics from both views of the whole batch:
+    with those of a part, images would be told apart by their part.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -98,9 +107,12 @@ class SimCLR(Method):
         fidelity="code",
         gpu_memory="22 to 25 / 41 to 45",
         uncertain=(
-            "the loss is the paper's mean; the code's sum of two means is twice as large, which LARS does not see",
+            "inputs are those of the code's default, its second version; the first added to the brightness",
+            "each blurred view has a sigma of its own, in the code all images of a device share one a view",
+            "crops are rounded and clamped to 8 bits before the color operations, where the code keeps floats",
+            "weight decay is the paper's 1e-6, where the command in the code's README has 1e-4",
             "convolutions start as PyTorch's, where the code scales by fan-in",
-            "the blur is cut at 4 sigma, where the code takes a tenth of the view's side as the kernel's size",
+            "strided convolutions and pooling pad evenly, where the code pads as TensorFlow does",
         ),
     )
 
@@ -119,7 +131,8 @@ class SimCLR(Method):
     @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss`, and for the log `positive`, `negative`, `accuracy` (see `InfoNCE`) and `std` of the embeddings."""
-        z_1, z_2 = (unit(self.head(self.backbone(view.pixels).mean((2, 3)))) for view in views)
+        x = torch.cat([view.pixels for view in views])
+        z_1, z_2 = unit(self.head(self.backbone(x).mean((2, 3)))).chunk(2)
         nce = nt_xent(z_1, z_2, self.config.temperature)
         self.embeddings = z_1.detach()
         return {**nce._asdict(), "std": embedding_std(self.embeddings)}
@@ -128,8 +141,9 @@ class SimCLR(Method):
 def nt_xent(z_1: Tensor, z_2: Tensor, temperature: float) -> InfoNCE:
     """The normalised temperature-scaled cross entropy of unit vectors z_1, z_2 (n, C): two views of n images.
 
-    The batch is that of all processes. The loss is this process's mean over its 2 n anchors; with equal n, the mean
-    over processes is the paper's loss, and the gradients of weights averaged over processes are its gradients.
+    The batch is that of all processes. The loss is the sum of this process's means over the n anchors of each view;
+    with equal n, the mean over processes is the code's loss, and the gradients of weights averaged over processes are
+    its gradients.
     """
     n = len(z_1)
     with torch.autocast(z_1.device.type, enabled=False):
@@ -140,7 +154,7 @@ def nt_xent(z_1: Tensor, z_2: Tensor, temperature: float) -> InfoNCE:
         itself, partner = torch.cat([own, batch + own]), torch.cat([batch + own, own])
         similarity = anchors @ others.T
         logits = (similarity / temperature).scatter(1, itself[:, None], float("-inf"))
-        loss = nn.functional.cross_entropy(logits, partner)
+        loss = 2 * nn.functional.cross_entropy(logits, partner)
     with torch.no_grad():
         positive = similarity.gather(1, partner[:, None])
         same = positive.sum() + similarity.gather(1, itself[:, None]).sum()
@@ -188,10 +202,11 @@ RECIPES: tuple[Recipe, ...] = (
             blur_sigma=(0.1, 1.0),
             zero_init_residual=False,
             head_std=None,
+            inputs="torchvision",
         ),
         epochs=12,
         warmup_epochs=2,
-        optimizer=SGDConfig(lr=0.03, momentum=0.9, weight_decay=5e-4),
+        optimizer=SGDConfig(lr=0.015, momentum=0.9, weight_decay=1e-3),
         paper="arXiv 2002.05709; for its small batches trained by SGD",
         images_per_second=83,
     ),

@@ -11,6 +11,7 @@ from siamese import cosine, recorded, views
 from torch import nn
 
 from pretrain.data.augment import ColorJitter, GaussianBlur, Grayscale, Solarize
+from pretrain.data.tensorflow_color import byol_code_color
 from pretrain.methods import METHODS, all_recipes
 from pretrain.methods.byol import BYOL, BYOLSGD, BYOLConfig, BYOLSGDConfig, regression_loss
 from pretrain.recipes import CosineSchedule, LARSConfig, SGDConfig
@@ -140,6 +141,14 @@ def test_views_are_the_papers() -> None:
         )
 
 
+def test_views_can_be_the_codes() -> None:
+    specs = BYOLConfig(backbone="resnet18", inputs="byol", interpolation="bilinear").build().plan.specs
+    for spec, blur, solarize in zip(specs, (1, 0.1), (0, 0.2), strict=True):
+        assert (spec.size, spec.scale, spec.ratio) == (224, (0.08, 1.0), (3 / 4, 4 / 3))
+        assert (spec.rules, spec.interpolation, spec.flip) == ("byol", "bicubic", 0.5)
+        assert spec.colour == byol_code_color((0.1, 2.0), blur=blur, solarize=solarize)
+
+
 def test_residual_blocks_can_start_as_identities() -> None:
     method = BYOLConfig(backbone="resnet18", hidden=16, dim=8, zero_init_residual=True).build()
     scales = [m.bn2.weight for m in method.backbone.modules() if hasattr(m, "bn2")]
@@ -158,7 +167,9 @@ def test_recipes_have_the_papers_settings() -> None:
         )
         assert recipe.optimizer.exclude_norm_bias
         assert recipe.schedule == CosineSchedule(per="step", warmup_epochs=10)
-        assert recipe.method == BYOLConfig(hidden=4096, dim=256, momentum=momentum, momentum_schedule="cosine")
+        assert recipe.method == BYOLConfig(
+            hidden=4096, dim=256, momentum=momentum, momentum_schedule="cosine", inputs="byol"
+        )
     recipe = recipes["byol-sgd-imagenet-200ep"]
     assert recipe.optimizer == SGDConfig(lr=0.03, momentum=0.9, weight_decay=1e-4)
     assert (recipe.epochs, recipe.batch_size, recipe.method.momentum) == (200, 256, 0.99)

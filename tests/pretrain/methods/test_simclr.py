@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.data.augment import ColorJitter, GaussianBlur, Grayscale
+from pretrain.data.tensorflow_color import simclr_code_color
 from pretrain.methods import all_recipes
 from pretrain.methods.simclr import SimCLR, SimCLRConfig, nt_xent
 from pretrain.recipes import CosineSchedule, LARSConfig
@@ -24,14 +25,14 @@ def build(seed: int = 0) -> Any:
 
 
 def plain_loss(z_1: Tensor, z_2: Tensor, temperature: float) -> Tensor:
-    """The paper's loss, anchor by anchor and term by term, for vectors of any length."""
+    """The code's loss, anchor by anchor and term by term, for vectors of any length: a mean for each view, added."""
     z = [*z_1, *z_2]
     n = len(z_1)
     total = torch.zeros((), dtype=z_1.dtype)
     for i, anchor in enumerate(z):
         terms = {k: (cosine(anchor, other) / temperature).exp() for k, other in enumerate(z) if k != i}
         total = total - (terms[(i + n) % (2 * n)] / sum(terms.values())).log()
-    return total / (2 * n)
+    return total / n
 
 
 def plain_curve(start: SimCLR, steps: int) -> list[float]:
@@ -39,7 +40,7 @@ def plain_curve(start: SimCLR, steps: int) -> list[float]:
     optimizer = sgd([net])
     losses = []
     for step in range(steps):
-        z_1, z_2 = (net[1](net[0](view.pixels).mean((2, 3))) for view in views(step))
+        z_1, z_2 = net[1](net[0](torch.cat([view.pixels for view in views(step)])).mean((2, 3))).chunk(2)
         loss = plain_loss(z_1, z_2, start.config.temperature)
         optimizer.zero_grad()
         loss.backward()
@@ -59,12 +60,23 @@ def test_training_is_the_paper_written_out() -> None:
 def test_closed_forms() -> None:
     n = 5
     same = torch.ones(n, 3).double() / 3**0.5
-    assert nt_xent(same, same, 0.1).loss.item() == pytest.approx(math.log(2 * n - 1))
+    assert nt_xent(same, same, 0.1).loss.item() == pytest.approx(2 * math.log(2 * n - 1))
     hot = torch.eye(n).double()
     out = nt_xent(hot, hot, 0.1)
-    assert out.loss.item() == pytest.approx(math.log(1 + (2 * n - 2) * math.exp(-10)))
+    assert out.loss.item() == pytest.approx(2 * math.log(1 + (2 * n - 2) * math.exp(-10)))
     assert (out.positive, out.negative, out.accuracy) == (1, 0, 1)
-    assert nt_xent(hot, hot.roll(1, 0), 1e9).loss.item() == pytest.approx(math.log(2 * n - 1))
+    assert nt_xent(hot, hot.roll(1, 0), 1e9).loss.item() == pytest.approx(2 * math.log(2 * n - 1))
+
+
+def test_the_scale_is_the_codes() -> None:
+    """Each direction's mean by itself, as the code adds them, among the other view's and its own embeddings."""
+    torch.manual_seed(1)
+    a, b = F.normalize(torch.randn(2, 7, 5).double(), dim=2)
+    rest = torch.eye(7).bool()
+    forth = torch.cat([a @ b.T, (a @ a.T).masked_fill(rest, -1e9)], 1) / 0.3
+    back = torch.cat([b @ a.T, (b @ b.T).masked_fill(rest, -1e9)], 1) / 0.3
+    expected = F.cross_entropy(forth, torch.arange(7)) + F.cross_entropy(back, torch.arange(7))
+    torch.testing.assert_close(nt_xent(a, b, 0.3).loss, expected)
 
 
 def test_order_of_images_and_views_does_not_matter() -> None:
@@ -87,7 +99,7 @@ def test_negatives_receive_gradients() -> None:
     rows = z.flatten(0, 1)
     for i in range(8):
         terms = [(rows[i] @ rows[k] / 0.2).exp() for k in range(8) if k != i]
-        plain_loss_of_units = plain_loss_of_units - ((rows[i] @ rows[(i + 4) % 8] / 0.2).exp() / sum(terms)).log() / 8
+        plain_loss_of_units = plain_loss_of_units - ((rows[i] @ rows[(i + 4) % 8] / 0.2).exp() / sum(terms)).log() / 4
     plain_loss_of_units.backward()
     torch.testing.assert_close(got, z.grad)
 
@@ -98,8 +110,7 @@ def test_gradients_and_log() -> None:
     out["loss"].backward()
     assert {name for name, p in method.named_parameters() if p.grad is None} == {"head.4.bias"}  # the shift that stays
     assert [name for name, value in out.items() if value.requires_grad] == ["loss"]
-    z_1, z_2 = (F.normalize(method.head(method.backbone(v.pixels).mean((2, 3))), dim=1) for v in views(0))
-    z = torch.cat([z_1, z_2])
+    z = F.normalize(method.head(method.backbone(torch.cat([v.pixels for v in views(0)])).mean((2, 3))), dim=1)
     table = z @ z.T
     partner = torch.eye(16, dtype=torch.bool).roll(8, 1)
     others = ~(partner | torch.eye(16, dtype=torch.bool))
@@ -126,10 +137,15 @@ def test_recipes_and_views_are_the_papers() -> None:
         assert recipe.optimizer == LARSConfig(lr=4.8, momentum=0.9, weight_decay=1e-6, trust=1e-3, variant="simclr")
         assert recipe.schedule == CosineSchedule(per="step", warmup_epochs=10)
         assert recipe.method == SimCLRConfig(hidden=2048, dim=128, temperature=0.1)
+        assert recipe.method.inputs == "simclr"
     plan = SimCLRConfig(backbone="resnet18").build().plan
     assert (plan.mean, plan.std) == ((0, 0, 0), (1, 1, 1))
     for spec in plan.specs:
-        assert (spec.size, spec.scale, spec.interpolation) == (224, (0.08, 1.0), "bicubic")
+        assert (spec.size, spec.scale, spec.ratio) == (224, (0.08, 1.0), (3 / 4, 4 / 3))
+        assert (spec.rules, spec.interpolation, spec.flip) == ("simclr", "bicubic", 0.5)
+        assert spec.colour == simclr_code_color((0.1, 2.0))
+    for spec in SimCLRConfig(backbone="resnet18", inputs="torchvision").build().plan.specs:
+        assert (spec.rules, spec.interpolation) == ("torchvision", "bicubic")
         assert spec.colour == (
             ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.8),
             Grayscale(p=0.2),
