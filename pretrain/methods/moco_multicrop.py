@@ -177,7 +177,7 @@ METHODS = (MoCoMultiCrop,)
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name="moco-multicrop-coco-200ep",
-        method=MoCoMultiCropConfig(),
+        method=MoCoMultiCropConfig(bn_splits=2),
         epochs=200,
         batch_size=256,
         optimizer=COCO_SGD,
@@ -190,7 +190,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         name="moco-multicrop-coco-800ep",
-        method=MoCoMultiCropConfig(),
+        method=MoCoMultiCropConfig(bn_splits=2),
         epochs=800,
         batch_size=256,
         optimizer=COCO_SGD,

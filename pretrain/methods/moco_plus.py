@@ -90,7 +90,6 @@ class MoCoPlus(Method):
             *MoCo.info.uncertain,
             "one coin a step decides for all processes which view's keys are enqueued; in the code each process "
             "tosses its own",
-            "the warm-up starts at zero, in the code at a rate of 1e-6",
         ),
     )
 
@@ -163,7 +162,7 @@ class SMoCoPlus(MoCoPlus):
 METHODS = (MoCoPlus, SMoCoPlus)
 
 PAPER_SGD = SGDConfig(lr=0.03, momentum=0.9, weight_decay=1e-4)
-PAPER_COSINE = CosineSchedule(per="step", warmup_epochs=10)
+PAPER_COSINE = CosineSchedule(per="step", warmup_epochs=10, warmup_start=1e-6 / 0.03)
 MINI = MoCoPlusConfig(
     backbone="resnet18", hidden=512, dim=128, queue=256, momentum=0.99, view_size=64, blur_sigma=(0.1, 1.0)
 )

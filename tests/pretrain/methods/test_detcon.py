@@ -15,8 +15,10 @@ from torch.nn import functional as F
 
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
+from pretrain.methods import all_recipes
 from pretrain.methods.detcon import DetCon, DetConConfig, draw_regions, region_loss
 from pretrain.parts import turns
+from pretrain.recipes import CosineSchedule, LARSConfig
 
 CURVE = Path(__file__).parent / "curves" / "detcon.json"
 N, R, C = 4, 6, 5
@@ -197,3 +199,13 @@ def test_masks_must_be_prepared(tmp_path: Path) -> None:
     method.masks = None
     with pytest.raises(PretrainError, match=r"call prepare\(source, folder\)"):
         method(batches(0))
+
+
+def test_recipes_have_the_codes_settings() -> None:
+    """BYOL's inputs; a warm-up of 1 % of the epochs; the last scale of each block starts at zero, as in Haiku."""
+    for epochs in (300, 1000):
+        recipe = all_recipes()[f"detcon-imagenet-{epochs}ep"]
+        assert (recipe.epochs, recipe.batch_size) == (epochs, 4096)
+        assert recipe.optimizer == LARSConfig(lr=3.2, momentum=0.9, weight_decay=1.5e-6)
+        assert recipe.schedule == CosineSchedule(per="step", warmup_epochs=epochs // 100)
+        assert recipe.method == DetConConfig(zero_init_residual=True, inputs="byol")

@@ -148,8 +148,9 @@ def test_recipes_have_the_papers_settings() -> None:
         recipe = all_recipes()[f"{kind}-imagenet-200ep"]
         assert (recipe.epochs, recipe.batch_size) == (200, 256)
         assert recipe.optimizer == SGDConfig(lr=0.03, momentum=0.9, weight_decay=1e-4)
-        factors = [recipe.schedule.factor(step, 5, 200) for step in (0, 25, 50, 525, 1000)]
-        assert factors == pytest.approx([0, 0.5, 1, 0.5, 0], abs=1e-9)  # 10 warm-up epochs, then a cosine by steps
+        rates = [0.03 * recipe.schedule.factor(step, 5, 200) for step in (0, 25, 50, 525, 1000)]
+        # 10 warm-up epochs from 1e-6, then a cosine by steps
+        assert rates == pytest.approx([1e-6, (0.03 + 1e-6) / 2, 0.03, 0.015, 0], abs=1e-12)
         config = recipe.method
         assert isinstance(config, MoCoPlusConfig)
         assert (config.hidden, config.dim, config.queue, config.temperature) == (4096, 256, 65536, 0.2)

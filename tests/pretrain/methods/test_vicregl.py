@@ -207,6 +207,7 @@ def test_paper_recipes_have_the_papers_settings() -> None:
         assert isinstance(config, VICRegLConfig)
         assert (config.expander, config.local_expander, config.matches, config.alpha) == (8192, 512, (20, 4), 0.75)
         assert (config.invariance, config.variance, config.covariance) == (25, 25, 1)
+        assert not config.mirror_grid  # `--no-flip-grid` is 1 unless a command says otherwise, and none does
     plan = VICRegLConfig(backbone="resnet18", expander=8).build().plan
     assert [(s.size, s.scale, s.flip, s.interpolation) for s in plan.specs] == [(224, (0.08, 1.0), 0.5, "bicubic")] * 2
     assert plan.std == (0.228, 0.224, 0.225)
