@@ -218,7 +218,7 @@ def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
 
 PAPER_LARC = LARSConfig(lr=4.8, momentum=0.9, weight_decay=1e-6, variant="larc", exclude_norm_bias=False)
 SMALL_BATCH_LARC = LARSConfig(lr=0.6, momentum=0.9, weight_decay=1e-6, variant="larc", exclude_norm_bias=False)
-PAPER_COSINE = CosineSchedule(per="step", warmup_epochs=10, warmup_start=0.0625, final=0.001)
+PAPER_COSINE = CosineSchedule(per="step", warmup_epochs=10, warmup_start=0.0625, final=0.001, warmup_full=True)
 
 METHODS = (SwAV,)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,18 +19,25 @@ from pretrain.errors import PretrainError
 
 PATCH, DEPTH, GRID = 16, 12, 14
 
+Style = Literal["timm", "dino"]
+"""Whose code a ViT follows where they differ: how its class token starts, and its positions for other sizes."""
+
 
 class VisionTransformer(nn.Module):
     """A ViT-Ti, -S or -B of 12 blocks without classifier.
 
     `width` is the number of channels of a token: 192, 384 or 768. The position embedding belongs to images of 224
     pixels; for other sizes it is interpolated (bicubic). Weights start as in timm: truncated normal with standard
-    deviation 0.02, biases zero.
+    deviation 0.02, biases zero; the class token nearly zero.
     """
+
+    style: Style
+    """See `follow_dino`."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.width = width
+        self.style = "timm"
         self.cls_token = nn.Parameter(torch.empty(1, 1, self.width))
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + GRID**2, self.width))
         self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(3, self.width, PATCH, PATCH)))
@@ -41,6 +49,16 @@ class VisionTransformer(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
+
+    def follow_dino(self, *, keep_weights: bool = False) -> None:
+        """From now on do as DINO's code (facebookresearch/dino): the class token is drawn like the other weights, and
+        positions of R x C patches are those of a grid that is (R + .1) / 14 and (C + .1) / 14 times as fine.
+
+        The tenth, which the code adds against rounding, moves what is interpolated by up to a tenth of a patch.
+        """
+        self.style = "dino"
+        if not keep_weights:
+            nn.init.trunc_normal_(self.cls_token, std=0.02)
 
     def tokens(self, x: Tensor) -> Tensor:
         """Normalised tokens (N, 1 + H W / 256, width) of images (N, 3, H, W): the class token, then patches by row."""
@@ -75,7 +93,11 @@ class VisionTransformer(nn.Module):
             return self.pos_embed
         grid = self.pos_embed[:, 1:].view(1, GRID, GRID, self.width).permute(0, 3, 1, 2)
         with torch.autocast(grid.device.type, enabled=False):
-            grid = F.interpolate(grid, (rows, columns), mode="bicubic")
+            if self.style == "dino":
+                scale = ((rows + 0.1) / GRID, (columns + 0.1) / GRID)
+                grid = F.interpolate(grid, scale_factor=scale, mode="bicubic")
+            else:
+                grid = F.interpolate(grid, (rows, columns), mode="bicubic")
         return torch.cat([self.pos_embed[:, :1], grid.flatten(2).transpose(1, 2)], 1)
 
     def _map(self, t: Tensor, x: Tensor) -> Tensor:

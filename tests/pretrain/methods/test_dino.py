@@ -12,7 +12,10 @@ from multicrops import batch
 from torch.nn import functional as F
 
 from pretrain.data.augment import BYOL_COLOUR_1, BYOL_COLOUR_2
+from pretrain.methods import all_recipes
 from pretrain.methods.dino import DINO, DINOConfig, NormalisedLinear, embed
+from pretrain.nets.architectures import build_backbone
+from pretrain.recipes import AdamWConfig, CosineSchedule
 
 CURVE = Path(__file__).parent / "curves" / "dino.json"
 N = 8
@@ -94,7 +97,16 @@ def test_training_is_the_papers_code_and_gives_the_recorded_losses() -> None:
 def test_batch_norm_in_the_head_and_learned_lengths() -> None:
     method = small(head_norm=True, norm_last_layer=False)
     method(batch(N, 0))["loss"].backward()
-    assert method.student_head.last.length.grad.any()
+    last = method.student_head.last
+    assert last.length.grad.any()
+    # weight_norm's g is a column, which the code's rule, vectors and biases alone are spared, decays
+    (decayed,) = (
+        group["excluded"]
+        for group in AdamWConfig(lr=1.0).groups(last.named_parameters())
+        if any(p is last.length for _, p in group["params"])
+    )
+    assert decayed is False
+    torch.testing.assert_close(last(torch.eye(5).double()), (last.length * F.normalize(last.weight, dim=1)).T)
     assert isinstance(method.student_head.mlp[1], torch.nn.BatchNorm1d)
 
 
@@ -168,6 +180,22 @@ def test_a_transformer_is_seen_by_its_class_token() -> None:
         view.pixels = F.interpolate(view.pixels.float(), 2 * view.pixels.shape[-1])
     method(views)["loss"].backward()
     assert all(p.grad is not None for p in method.student_backbone.parameters())
+
+
+def test_imagenet_recipes_are_the_codes() -> None:
+    small, resnet = (all_recipes()[f"dino-{name}-imagenet-100ep"] for name in ("vit-small", "resnet50"))
+    assert small.method == DINOConfig(freeze_last_layer=2502, vit="dino")
+    assert small.schedule == CosineSchedule(per="step", warmup_epochs=10, final=1e-3, warmup_full=True)
+    assert resnet.schedule == CosineSchedule(per="step", warmup_epochs=10, final=1e-6 / 0.06, warmup_full=True)
+    torch.manual_seed(0)
+    method = DINOConfig(backbone="vit_tiny_patch16", hidden=16, bottleneck=8, outputs=12, vit="dino").build()
+    student, teacher = method.student_backbone, method.backbone
+    assert student.style == teacher.style == "dino" and torch.equal(student.cls_token, teacher.cls_token)
+    assert student.cls_token.std().item() == pytest.approx(0.02, rel=0.2)
+    given = build_backbone("vit_tiny_patch16")
+    token = given.cls_token.detach().clone()
+    method = DINOConfig(hidden=16, bottleneck=8, outputs=12, vit="dino").build(given)
+    assert torch.equal(method.student_backbone.cls_token, token) and given.style == "dino"
 
 
 def test_views_are_the_papers() -> None:

@@ -196,4 +196,5 @@ def test_views_are_the_papers() -> None:
 def test_registered_and_recipes_fit_together() -> None:
     for recipe in RECIPES:
         assert isinstance(recipe.method, SwAVConfig)
+        assert recipe.schedule.warmup_full == ("imagenet" in recipe.name and recipe.batch_size == 4096)
         assert recipe.method.queue % recipe.batch_size == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -112,6 +113,37 @@ def test_other_sizes_interpolate_the_positions(tiny: VisionTransformer) -> None:
     with torch.no_grad():
         torch.testing.assert_close(tiny.tokens(x), plain_blocks(tiny, x, positions)[-1])
         assert tiny(x).shape == (2, 192, 3, 6)
+
+
+def test_dinos_positions_are_those_of_its_scale_factor(tiny: VisionTransformer) -> None:
+    """Sampled by hand where the code's resize does: cell i of R at (i + .5) 14 / (R + .1) - .5, cubic with a = -.75."""
+    net = copy.deepcopy(tiny)
+    net.follow_dino(keep_weights=True)
+    assert torch.equal(net.cls_token, tiny.cls_token)
+    assert torch.equal(net._positions(224, 224), tiny.pos_embed)
+
+    def matrix(cells: int) -> Tensor:
+        weights = torch.zeros(cells, 14, dtype=torch.float64)
+        for i in range(cells):
+            place = (i + 0.5) * 14 / (cells + 0.1) - 0.5
+            for j in range(math.floor(place) - 1, math.floor(place) + 3):
+                x, a = abs(place - j), -0.75
+                near, far = (a + 2) * x**3 - (a + 3) * x**2 + 1, a * (x**3 - 5 * x**2 + 8 * x - 4)
+                weights[i, min(max(j, 0), 13)] += near if x <= 1 else far
+        return weights
+
+    grid = tiny.pos_embed[0, 1:].view(14, 14, 192).detach()
+    expected = torch.einsum("ra,cb,abk->rck", matrix(6), matrix(9), grid)
+    torch.testing.assert_close(net._positions(96, 144)[0, 1:].view(6, 9, 192), expected, rtol=0, atol=1e-12)
+    assert not torch.allclose(net._positions(96, 96), tiny._positions(96, 96), atol=1e-3)
+
+
+def test_class_tokens_start_as_timms_or_as_dinos() -> None:
+    torch.manual_seed(0)
+    net = build_backbone("vit_tiny_patch16")
+    assert net.cls_token.abs().max() < 1e-5
+    net.follow_dino()
+    assert net.cls_token.std().item() == pytest.approx(0.02, rel=0.2)
 
 
 def test_every_parameter_is_trained(tiny: VisionTransformer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +43,17 @@ def test_a_warm_up_may_start_above_zero() -> None:
     assert {CosineSchedule(final=1).factor(step, 5, 2) for step in range(10)} == {1.0}
 
 
+def test_a_warm_up_may_end_at_the_base_rate() -> None:
+    """`numpy.linspace` before a cosine that starts with the base rate again, as in the codes of DINO and SwAV."""
+    for start, final, per_epoch, epochs, warmup in ((0.0, 1e-3, 7, 9, 2), (0.0625, 1e-3, 4, 5, 1), (0.0, 0.0, 1, 3, 1)):
+        schedule = CosineSchedule(warmup_epochs=warmup, warmup_start=start, final=final, warmup_full=True)
+        rest = np.arange(per_epoch * (epochs - warmup))
+        cosine = final + 0.5 * (1 - final) * (1 + np.cos(np.pi * rest / len(rest)))
+        expected = np.concatenate([np.linspace(start, 1, per_epoch * warmup), cosine])
+        got = [schedule.factor(step, per_epoch, epochs) for step in range(per_epoch * epochs)]
+        assert got == pytest.approx(expected.tolist(), abs=1e-15)
+
+
 def test_steps_fall_at_the_start_of_their_epoch() -> None:
     schedule = StepSchedule(milestones=(160, 120), gamma=0.1, warmup_epochs=1)
     rates = {epoch: schedule.factor(epoch * 3, 3, 200) for epoch in (0, 1, 119, 120, 159, 160, 199)}
@@ -56,6 +68,7 @@ def test_steps_fall_at_the_start_of_their_epoch() -> None:
             per=st.sampled_from(["epoch", "step"]),
             warmup_epochs=st.floats(0, 5),
             final=st.floats(0, 1),
+            warmup_full=st.booleans(),
         ),
         st.builds(StepSchedule, milestones=st.lists(st.integers(1, 9)).map(tuple), warmup_epochs=st.floats(0, 5)),
     ),
