@@ -110,11 +110,13 @@ def read_bounded(path: Path | str, most: int) -> bytes:
         OSError: it is missing or cannot be opened.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe is opened without a writer, too
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise FileError(f"{path}: is no regular file")
     with os.fdopen(descriptor, "rb") as file:
-        data = file.read(most + 1)
+        # as much memory as asked for is set aside; files that the system makes up say that they have no bytes
+        data = file.read(min(most, max(status.st_size, 2**16)) + 1)
     if len(data) > most:
         raise FileError(f"{path}: is longer than {most:,} bytes")
     return data

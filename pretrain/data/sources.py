@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
+from leaderboard.base.errors import DenseBenchError
+from leaderboard.base.lists import read_lines
 from pretrain.data.decode import decode_file
 from pretrain.errors import PretrainError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+LONGEST_LIST = 2**30
+"""Bytes of a list of images: some twenty million paths, more than the usual data sets have."""
+_LABELLED = re.compile(r"(?P<name>.*[^\s,])(?:[\s,]+-?\d+)+")
+"""A path with one or more whole numbers behind it."""
 
 
 class ImageSource:
@@ -46,9 +54,12 @@ class ImageSource:
     def size(self, index: int) -> int:
         """Bytes of image `index`, encoded; raises PretrainError if its file cannot be found."""
         try:
-            return (self.root / self.name(index)).stat().st_size
+            status = (self.root / self.name(index)).stat()
         except OSError as error:
             raise PretrainError(f"cannot read image {self.where(index)}: {error.strerror}.") from error
+        if not stat.S_ISREG(status.st_mode):  # a pipe or device would be waited for, or read without end
+            raise PretrainError(f"cannot read image {self.where(index)}: it is no regular file.")
+        return status.st_size
 
     def decode(self, index: int) -> Tensor:
         """Image `index` as uint8 RGB (3, H, W); raises DamagedImageError (a PretrainError) naming the file."""
@@ -76,9 +87,12 @@ def is_hidden(parts: Iterable[str]) -> bool:
 
 
 def find_files(root: Path) -> Iterator[str]:
-    """Paths, relative to `root`, of the files below it, through symbolic links too; hidden ones are left out."""
+    """Paths, relative to `root`, of the files below it, through symbolic links too; hidden ones are left out.
+
+    Raises PretrainError for a folder that cannot be read: which images are trained on must not depend on it unsaid.
+    """
     seen = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse_folder):
         here = Path(folder)
         status = here.stat()
         if (status.st_dev, status.st_ino) in seen:
@@ -92,12 +106,27 @@ def find_files(root: Path) -> Iterator[str]:
                 yield (here / name).relative_to(root).as_posix()
 
 
+def _refuse_folder(error: OSError) -> None:
+    raise PretrainError(
+        f"cannot read the folder {error.filename}: {error.strerror}.\nMake it readable, or move it out of the data."
+    ) from error
+
+
 def read_list(path: Path) -> list[str]:
-    """The names in a text file, one a line; raises PretrainError if there is none, or one twice."""
-    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
-    names = [line for line in lines if line]
+    """The names in a text file, one a line; raises PretrainError if there is none, or one twice.
+
+    Behind the names a column of labels may stand, as in the lists of classification: it is left out where every line
+    has one and the first line as it stands names no file.
+    """
+    try:
+        names = read_lines(path, LONGEST_LIST)
+    except (DenseBenchError, OSError, ValueError) as error:
+        raise PretrainError(f"{path} cannot be read as a list of images: {error}.") from error
     if not names:
         raise PretrainError(f"{path} lists no images; write one image path a line, relative to the file's folder.")
+    labelled = [_LABELLED.fullmatch(name) for name in names]
+    if all(labelled) and not (path.parent / names[0]).is_file():
+        names = [match["name"] for match in labelled if match]
     if len(set(names)) < len(names):
         seen: set[str] = set()
         twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
