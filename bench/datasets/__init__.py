@@ -1,8 +1,7 @@
 """Data sets: generate small ones, check and fingerprint any."""
 
 from bench.datasets.check import DATASETS, check
-from bench.datasets.check_cityscapes import cityscapes_suffix
 from bench.datasets.report import DatasetReport, Problem
 from bench.datasets.synthetic.generate import generate
 
-__all__ = ["DATASETS", "DatasetReport", "Problem", "check", "cityscapes_suffix", "generate"]
+__all__ = ["DATASETS", "DatasetReport", "Problem", "check", "generate"]

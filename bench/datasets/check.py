@@ -22,13 +22,19 @@ class Dataset:
     layout: str
     unit: Literal["objects", "pixels"]
     read: Callable[[Path, Findings], tuple[dict[str, Split], ImageFiles]]
+    named_by: str = ""
+    """The ids by which the report names classes, where the files hold no names."""
 
 
 DATASETS: Final[dict[str, Dataset]] = {
     "voc2012_det": Dataset(check_voc.FOLDER, check_voc.DETECTION_LAYOUT, "objects", check_voc.check_voc_detection),
-    "voc2012_seg": Dataset(check_voc.FOLDER, check_voc.SEGMENTATION_LAYOUT, "pixels", check_voc.check_voc_segmentation),
+    "voc2012_seg": Dataset(
+        check_voc.FOLDER, check_voc.SEGMENTATION_LAYOUT, "pixels", check_voc.check_voc_segmentation, "VOC's label ids"
+    ),
     "coco2017": Dataset(Path("coco"), check_coco.LAYOUT, "objects", check_coco.check_coco),
-    "cityscapes": Dataset(Path("cityscapes"), check_cityscapes.LAYOUT, "pixels", check_cityscapes.check_cityscapes),
+    "cityscapes": Dataset(
+        check_cityscapes.FOLDER, check_cityscapes.LAYOUT, "pixels", check_cityscapes.check_cityscapes, "trainId"
+    ),
 }
 
 
@@ -42,7 +48,7 @@ def check(root: Path, dataset: str) -> DatasetReport:
     if dataset not in DATASETS:
         raise BenchError(f"unknown data set {dataset!r}: choose from {', '.join(DATASETS)}")
     entry = DATASETS[dataset]
-    findings = Findings()
+    findings = Findings(root)
     splits = {"train": Split(), "val": Split()}
     images = ImageFiles(root, (), findings)
     if (root / entry.folder).is_dir():
@@ -51,4 +57,4 @@ def check(root: Path, dataset: str) -> DatasetReport:
     else:
         findings.error("missing folders", f"no {entry.folder.as_posix()} in {root}: expected {entry.layout}")
     digest, rule = fingerprint(root, images, [path for split in splits.values() for path in split.annotations])
-    return DatasetReport(dataset, root, entry.unit, splits, findings.problems(), digest, rule)
+    return DatasetReport(dataset, root, entry.unit, splits, findings.problems(), digest, rule, entry.named_by)

@@ -5,97 +5,53 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from bench.datasets.files import ImageFiles, read_labels, relative, report_ids, same_size
+from bench.datasets.cityscapes import Frame, list_frames, list_labels
+from bench.datasets.files import ImageFiles, report_ids
+from bench.datasets.masks import CONVERT, check_masks
 from bench.datasets.names import CITYSCAPES_CLASSES, VOID
 from bench.datasets.report import Findings, Split
-from bench.errors import BenchError
 
+FOLDER: Final = Path("cityscapes")
 LAYOUT: Final = (
     "cityscapes with leftImg8bit/{train,val}/CITY/*_leftImg8bit.png (or .jpg) and "
     "gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png"
 )
-_IMAGE: Final = "_leftImg8bit"
-_LABEL: Final = "_gtFine_labelTrainIds.png"
-_CONVERT: Final = "make them with `csCreateTrainIdLabelImgs` of the package cityscapesscripts"
-
-
-def cityscapes_suffix(root: Path) -> str:
-    """`_leftImg8bit.png` as Cityscapes has it, or `_leftImg8bit.jpg`; `BenchError` if there is neither, or both."""
-    found = {suffix for split in ("train", "val") for suffix in (".png", ".jpg") if _images(root, split, suffix)}
-    if len(found) != 1:
-        why = "both .png and .jpg images" if found else "no images"
-        raise BenchError(f"{root / 'cityscapes' / 'leftImg8bit'} holds {why}: expected {LAYOUT}")
-    return f"{_IMAGE}{found.pop()}"
+_LABEL_IDS: Final = frozenset(range(34))
 
 
 def check_cityscapes(root: Path, findings: Findings) -> tuple[dict[str, Split], ImageFiles]:
     """Read images and masks."""
-    splits = {}
+    splits: dict[str, Split] = {}
+    frames: dict[str, list[Frame]] = {}
     for name in ("train", "val"):
-        splits[name] = Split(images=sorted(_images(root, name, ".png") + _images(root, name, ".jpg")))
+        labels = root / FOLDER / "gtFine" / name
+        frames[name] = listed = list_frames(root / FOLDER / "leftImg8bit" / name, labels, findings)
+        splits[name] = Split([frame.image for frame in listed], [frame.label for frame in listed])
+        splits[name].counts["cities"] = len({frame.city for frame in listed})
+        for path in sorted(set(list_labels(labels, findings)) - set(splits[name].annotations)):
+            findings.warning("masks without an image", f"{findings.name(path)} has no image")
     every = [path for split in splits.values() for path in split.images]
-    if len({path.suffix for path in every}) > 1:
+    if len({path.suffix.lower().replace("jpeg", "jpg") for path in every}) > 1:
         findings.error("mixed image types", "cityscapes/leftImg8bit holds both .png and .jpg images: keep one sort")
-    train, val = ([path.stem.removesuffix(_IMAGE) for path in splits[name].images] for name in ("train", "val"))
-    report_ids(train, val, "cityscapes", findings)
-    cities = {path.parent.name for path in splits["train"].images} & {path.parent.name for path in splits["val"].images}
-    if cities:
+    train, val = ([frame.id for frame in frames[name]] for name in ("train", "val"))
+    report_ids(train, val, "cityscapes", findings, empty=False)
+    if cities := {frame.city for frame in frames["train"]} & {frame.city for frame in frames["val"]}:
         findings.warning(
             "cities in both splits",
             f"cityscapes: {', '.join(sorted(cities))} in both train and val: neighbouring frames resemble each other",
         )
-
-    names = {**dict(enumerate(CITYSCAPES_CLASSES)), VOID: "void"}
     images = ImageFiles(root, every, findings)
-    for name, split in splits.items():
-        split.histogram.update(dict.fromkeys(names.values(), 0))
-        split.counts["cities"] = len({path.parent.name for path in split.images})
-        folder = root / "cityscapes" / "gtFine" / name
-        for image in split.images:
-            path = folder / image.parent.name / (image.stem.removesuffix(_IMAGE) + _LABEL)
-            split.annotations.append(path)
-            size = images.size(image)
-            _mask(path, image, size, names, split, root, findings)
-        for path in sorted(set(folder.glob(f"*/*{_LABEL}")) - set(split.annotations)):
-            findings.warning("masks without an image", f"{relative(path, root)} has no image")
+    names = {**dict(enumerate(CITYSCAPES_CLASSES)), VOID: "void"}
+    pairs = {name: [(frame.image, frame.label) for frame in listed] for name, listed in frames.items()}
+    check_masks(pairs, splits, names, _explain, images)
     return splits, images
 
 
-def _images(root: Path, split: str, suffix: str) -> list[Path]:
-    return list((root / "cityscapes" / "leftImg8bit" / split).glob(f"*/*{_IMAGE}{suffix}"))
-
-
-def _mask(
-    path: Path,
-    image: Path,
-    size: tuple[int, int] | None,
-    names: dict[int, str],
-    split: Split,
-    root: Path,
-    findings: Findings,
-) -> None:
-    name = relative(path, root)
-    if not path.exists() and path.with_name(path.name.replace("labelTrainIds", "labelIds")).exists():
-        findings.error("missing trainId masks", f"{name} is missing, only its labelIds exist: {_CONVERT}")
-        return
-    labels = read_labels(path, root, findings)
-    if labels is None:
-        return
-    same_size(labels, size, name, image.name, findings)
-    counts = np.bincount(labels.ravel(), minlength=256)
-    wrong = [label for label in np.flatnonzero(counts).tolist() if label not in names]
-    if wrong and max(wrong) <= 33:
-        findings.error(
-            "masks with labelIds",
-            f"{name} has label {wrong[0]}: these look like labelIds (0 to 33), not trainIds (0 to 18, 255 = void); "
-            + _CONVERT,
-        )
-    elif wrong:
-        findings.error(
-            "masks with wrong labels",
-            f"{name} has label {wrong[0]} on {counts[wrong[0]]} pixels: trainIds are 0 to 18, and 255 = void",
-        )
-    for label, kind in names.items():
-        split.histogram[kind] += int(counts[label])
+def _explain(found: frozenset[int]) -> str:
+    last = len(CITYSCAPES_CLASSES) - 1
+    wanted = f"trainIds are 0 to {last}, and {VOID} = void"
+    if 0 not in found and max(found - {VOID}) == last + 1:
+        return f"{wanted}; yours seem to begin with 1 for {CITYSCAPES_CLASSES[0]}: subtract 1"
+    if found - {VOID} <= _LABEL_IDS:
+        return f"{wanted}. If these are Cityscapes' labelIds (0 to 33), {CONVERT}; map ids of your own to trainIds"
+    return wanted

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Final
-from xml.etree import ElementTree
 
-import numpy as np
-
-from bench.datasets.files import ImageFiles, read_labels, relative, report_ids, same_size
+from bench.datasets.files import ImageFiles, by, report_ids
+from bench.datasets.masks import check_masks
 from bench.datasets.names import VOC_CLASSES, VOID
 from bench.datasets.report import Findings, Split
+from bench.datasets.voc import Entry, read_annotation, read_entries, report_boxes
 
 FOLDER: Final = Path("VOCdevkit") / "VOC2012"
 DETECTION_LAYOUT: Final = (
@@ -24,134 +22,73 @@ SEGMENTATION_LAYOUT: Final = (
 
 def check_voc_detection(root: Path, findings: Findings) -> tuple[dict[str, Split], ImageFiles]:
     """Read lists, XML files and images."""
-    splits, ids, images = _open(root, "Main", findings)
+    entries, splits, images = _open(root, "Main", "Annotations", ".xml", findings)
     for name, split in splits.items():
         split.histogram.update(dict.fromkeys(VOC_CLASSES, 0))
         split.counts.update({"objects": 0, "difficult": 0, "truncated": 0, "images without objects": 0})
-        for image_id, image in zip(ids[name], split.images, strict=True):
-            path = root / FOLDER / "Annotations" / f"{image_id}.xml"
-            split.annotations.append(path)
-            _annotation(root, path, images.size(image), split, findings)
+        before = findings.errors
+        for entry in entries[name]:
+            _annotation(entry, split, images, findings)
+        if entries[name] and findings.errors == before:  # else objects may be missing for these reasons
+            _report_nothing(name, split, findings)
     return splits, images
 
 
 def check_voc_segmentation(root: Path, findings: Findings) -> tuple[dict[str, Split], ImageFiles]:
     """Read lists, masks and images."""
-    splits, ids, images = _open(root, "Segmentation", findings)
+    entries, splits, images = _open(root, "Segmentation", "SegmentationClass", ".png", findings)
     names = {0: "background", **{index + 1: name for index, name in enumerate(VOC_CLASSES)}, VOID: "void"}
-    for name, split in splits.items():
-        split.histogram.update(dict.fromkeys(names.values(), 0))
-        for image_id, image in zip(ids[name], split.images, strict=True):
-            path = root / FOLDER / "SegmentationClass" / f"{image_id}.png"
-            split.annotations.append(path)
-            size = images.size(image)
-            labels = read_labels(path, root, findings)
-            if labels is None:
-                continue
-            same_size(labels, size, relative(path, root), image.name, findings)
-            for label, pixels in enumerate(np.bincount(labels.ravel(), minlength=256).tolist()):
-                if pixels and label not in names:
-                    findings.error(
-                        "masks with wrong labels",
-                        f"{relative(path, root)} has label {label} on {pixels} pixels: VOC has 0 to 20, and 255 = void",
-                    )
-                elif pixels:
-                    split.histogram[names[label]] += pixels
+    pairs = {name: [(entry.image, entry.annotation) for entry in listed] for name, listed in entries.items()}
+    check_masks(pairs, splits, names, _explain, images)
     return splits, images
 
 
-def _open(root: Path, task: str, findings: Findings) -> tuple[dict[str, Split], dict[str, list[str]], ImageFiles]:
+def _open(
+    root: Path, task: str, annotations: str, suffix: str, findings: Findings
+) -> tuple[dict[str, list[Entry]], dict[str, Split], ImageFiles]:
     folder = root / FOLDER
+    entries: dict[str, list[Entry]] = {}
     splits: dict[str, Split] = {}
-    ids: dict[str, list[str]] = {}
     for name in ("train", "val"):
         path = folder / "ImageSets" / task / f"{name}.txt"
-        ids[name] = _read_list(path, root, findings)
-        images = [folder / "JPEGImages" / f"{image_id}.jpg" for image_id in ids[name]]
-        splits[name] = Split(images=images, annotations=[path])
-    report_ids(ids["train"], ids["val"], f"{FOLDER.as_posix()}/ImageSets/{task}", findings)
-    return splits, ids, ImageFiles(root, [path for split in splits.values() for path in split.images], findings)
+        entries[name] = listed = read_entries(path, folder / "JPEGImages", folder / annotations, suffix, findings)
+        splits[name] = Split(
+            images=[entry.image for entry in listed], annotations=[path, *(entry.annotation for entry in listed)]
+        )
+    train, val = ([entry.id for entry in entries[name]] for name in ("train", "val"))
+    report_ids(train, val, f"{FOLDER.as_posix()}/ImageSets/{task}", findings, empty=False)
+    return entries, splits, ImageFiles(root, [path for split in splits.values() for path in split.images], findings)
 
 
-def _read_list(path: Path, root: Path, findings: Findings) -> list[str]:
-    """One image id a line."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        findings.error("missing lists", f"{relative(path, root)} is missing")
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        findings.error("damaged lists", f"{relative(path, root)} cannot be read: {error}")
-        return []
-    ids = [line.strip() for line in lines if line.strip()]
-    for image_id in ids:
-        if len(image_id.split()) > 1 or "/" in image_id or "\\" in image_id:
-            findings.error("lists with wrong lines", f"{relative(path, root)}: {image_id!r} is not an image id")
-    return [image_id for image_id in ids if len(image_id.split()) == 1 and "/" not in image_id and "\\" not in image_id]
-
-
-def _annotation(root: Path, path: Path, size: tuple[int, int] | None, split: Split, findings: Findings) -> None:
-    name = relative(path, root)
-    try:
-        tree = ElementTree.parse(path).getroot()
-    except FileNotFoundError:
-        findings.error("missing annotations", f"{name} is missing")
+def _annotation(entry: Entry, split: Split, images: ImageFiles, findings: Findings) -> None:
+    size = images.size(entry.image)
+    annotation = read_annotation(entry.annotation, findings)
+    if annotation is None:
         return
-    except (ElementTree.ParseError, OSError, ValueError) as error:
-        findings.error("damaged annotations", f"{name} is damaged: {error}")
-        return
-    written = _number(tree.findtext("size/width")), _number(tree.findtext("size/height"))
-    valid = not any(map(math.isnan, written))
-    if size is not None and written != size:
-        shown = f"says {_by(written)}" if valid else "says no valid size"
-        findings.error("annotations of another size than their image", f"{name} {shown}, the image is {_by(size)}")
-    # Where the sizes disagree, boxes are held against neither: one report says it all.
-    frame = written if valid and size in (written, None) else None
-    objects = tree.findall("object")
-    split.counts["images without objects"] += not objects
-    for number, item in enumerate(objects, start=1):
-        kind = (item.findtext("name") or "").strip()
-        if kind in VOC_CLASSES:
-            split.histogram[kind] += 1
-        else:
-            findings.error(
-                "objects of unknown classes",
-                f"{name}: object {number} is a {kind!r}, which is none of VOC's 20 classes",
-            )
+    what = f"{findings.name(entry.annotation)} says {by(annotation.size)}, "
+    images.compare(entry.image, size, annotation.size, what, "annotations of another size than their image")
+    if size in (annotation.size, None):  # where they disagree, boxes are held against neither: one report says it all
+        report_boxes(annotation, entry.annotation, findings)
+    split.counts["images without objects"] += not annotation.objects
+    for item in annotation.objects:
+        split.histogram[item.name] += 1
         split.counts["objects"] += 1
-        split.counts["difficult"] += (item.findtext("difficult") or "").strip() == "1"
-        split.counts["truncated"] += (item.findtext("truncated") or "").strip() == "1"
-        _box(item, f"{name}: box of object {number} ({kind})", frame, findings)
+        split.counts["difficult"] += item.difficult
+        split.counts["truncated"] += item.truncated
 
 
-def _box(item: ElementTree.Element, what: str, size: tuple[float, float] | None, findings: Findings) -> None:
-    """VOC's boxes are 1-based and inclusive: 1 <= xmin <= xmax <= width."""
-    box = [_number(item.findtext(f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax")]
-    if any(map(math.isnan, box)):
-        findings.error("damaged boxes", f"{what} has missing or unreadable coordinates")
-        return
-    left, top, right, bottom = box
-    shown = f"[{left:g}, {top:g}, {right:g}, {bottom:g}]"
-    if left > right or top > bottom:
-        findings.error("damaged boxes", f"{what} is {shown}: xmin or ymin exceeds xmax or ymax")
-        return
-    if size is None:
-        return
-    beyond = max(1 - left, 1 - top, right - size[0], bottom - size[1])
-    if beyond > 1:
-        findings.error("boxes outside their image", f"{what} is {shown}, outside the image of {_by(size)}")
-    elif beyond > 0:
-        findings.warning("boxes a pixel outside", f"{what} is {shown}, up to a pixel outside the image of {_by(size)}")
+def _report_nothing(name: str, split: Split, findings: Findings) -> None:
+    """Report a split that training or evaluation can do nothing with."""
+    if not split.counts["objects"]:
+        findings.error("splits without objects", f"no image of {name} has an object")
+    elif name == "val" and split.counts["objects"] == split.counts["difficult"]:
+        findings.error(
+            "splits without objects", "every object of val is marked difficult, so no figure can be computed from it"
+        )
 
 
-def _number(text: str | None) -> float:
-    """A finite number, or nan."""
-    try:
-        value = float(text or "nan")
-    except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan
-
-
-def _by(size: tuple[float, float]) -> str:
-    return f"{size[0]:g}x{size[1]:g}"
+def _explain(found: frozenset[int]) -> str:
+    wanted = f"VOC has 0 to {len(VOC_CLASSES)}, and {VOID} = void"
+    if 0 not in found and max(found - {VOID}) == len(VOC_CLASSES) + 1:
+        return f"{wanted}; yours seem to begin with 1 for the background: subtract 1"
+    return wanted

@@ -1,26 +1,30 @@
-"""Reading a data set's files once: sizes, damage, hashes, fingerprint."""
+"""A data set's files: each read once for its size, damage and hash; copies and repeated ids; the fingerprint."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import warnings
+import os
 from collections import Counter
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image as PillowImage
-
+from bench.datasets.pixels import LARGEST_FILE, SLIMMEST, decode_pixels, first_line, quiet
 from bench.datasets.report import Findings
-from pretrain.data.pictures import open_picture
+from leaderboard.base.errors import DenseBenchError
+from leaderboard.base.files import read_bounded
+from pretrain.data.pictures import QUARTER_TURNS, open_picture, orientation
 
 THOROUGH_BYTES: Final = 2**30
 """Up to so many bytes of images in a data set, every image is decoded and hashed; beyond, only headers are read."""
 CONTENT_RULE: Final = "content-v1"
 NAME_SIZE_RULE: Final = "image-name-and-size-v1"
+NO_RULE: Final = "none"
+"""The fingerprint rule of a data set without images: it has no fingerprint."""
+SUFFIXES: Final = (".jpg", ".jpeg", ".png")
+"""Ends of the names of photos, in any case, where a data set finds them by their names."""
 
 
 class ImageFiles:
@@ -29,68 +33,108 @@ class ImageFiles:
     def __init__(self, root: Path, paths: Iterable[Path], findings: Findings) -> None:
         self.root = root
         self.findings = findings
-        self.bytes = {path: path.stat().st_size for path in paths if path.is_file()}
+        self.bytes = {path: path.stat().st_size for path in paths if is_file(path)}
         self.thorough = sum(self.bytes.values()) <= THOROUGH_BYTES
         self.sha256: dict[Path, str] = {}
+        self.orientations: dict[Path, int] = {}
+        """EXIF orientations of the images that have one; 1, as stored, is none."""
 
     def size(self, path: Path) -> tuple[int, int] | None:
-        """Width and height; None, with the problem reported, if the image is missing or damaged."""
+        """Width and height as stored; None, with the problem reported, if the image is missing or cannot be used."""
+        name = self.findings.name(path)
         if path not in self.bytes:
-            self.findings.error("missing images", f"{relative(path, self.root)} is missing")
+            self.findings.error("missing images", f"{name} {why_missing(path)}")
             return None
         try:
-            if not self.thorough:
-                with quiet(), open_picture(path) as image:
-                    return image.size
-            content = path.read_bytes()
-            self.sha256[path] = hashlib.sha256(content).hexdigest()
-            with quiet(), open_picture(io.BytesIO(content)) as image:
-                image.load()
-                return image.size
-        except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError) as error:
-            self.findings.error("damaged images", f"{relative(path, self.root)} is damaged: {error}")
+            size = self._read(path)
+        except Exception as error:  # damaged data makes decoders raise nearly anything
+            self.findings.error("damaged images", f"{name} is damaged: {first_line(error)}")
             return None
+        if max(size) > SLIMMEST * min(size):
+            self.findings.error("images too slim", f"{name} is {by(size)}: one side is {SLIMMEST} times the other")
+        return size
 
+    def _read(self, path: Path) -> tuple[int, int]:
+        if not self.thorough:
+            with quiet(), open_picture(path) as image:
+                # a PNG file may hold it behind the pixels, which are not decoded here
+                self._note(path, orientation(image) if image.format != "PNG" or "exif" in image.info else 1)
+                return image.size
+        content = read_bounded(path, LARGEST_FILE)
+        self.sha256[path] = hashlib.sha256(content).hexdigest()
+        with quiet(), open_picture(io.BytesIO(content)) as image:
+            image.load()  # unlike OpenCV it refuses a JPEG file that ends early
+            self._note(path, orientation(image))
+            size = image.size
+        decode_pixels(content)
+        return size
 
-class quiet(warnings.catch_warnings):  # noqa: N801
-    """Without Pillow's remarks about odd but readable metadata, and about sizes that `open_picture` refuses."""
+    def _note(self, path: Path, turned: int) -> None:
+        if turned != 1:
+            self.orientations[path] = turned
 
-    def __enter__(self) -> None:
-        super().__enter__()
-        warnings.simplefilter("ignore", UserWarning)
-        warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
+    def compare(
+        self, path: Path, size: tuple[int, int] | None, written: tuple[float, float], what: str, sort: str
+    ) -> None:
+        """Report annotations whose size is not their image's, and what an EXIF orientation means for them.
 
+        `size` is what `size(path)` gave (nothing is reported without one), `written` what the annotations say, `what`
+        begins the message ("a.xml says 4x3, "), `sort` names the problem.
+        """
+        if size is None:
+            return
+        turned, name = self.orientations.get(path, 1), self.findings.name(path)
+        if written == size:
+            if turned != 1:
+                self._warn_of_orientation(name, turned, size)
+        elif turned in QUARTER_TURNS and written == size[::-1]:
+            self.findings.error(
+                "annotations of turned images",
+                f"{what}which fits {name} only turned as its EXIF orientation {turned} says: stored, and used, are "
+                f"{by(size)}. If the annotations are right, turn the pixels for good: mogrify -auto-orient {path.name}",
+            )
+        else:
+            self.findings.error(sort, f"{what}but its image {path.name} is {by(size)}")
 
-def read_labels(path: Path, root: Path, findings: Findings) -> npt.NDArray[np.uint8] | None:
-    """The label image (H, W); None, with the problem reported, if it is missing, damaged or not a label image."""
-    name = relative(path, root)
-    if not path.is_file():
-        findings.error("missing masks", f"{name} is missing")
-        return None
-    try:
-        with quiet(), open_picture(path) as image:
-            if image.mode not in ("L", "P"):
-                findings.error(
-                    "masks of a wrong type",
-                    f"{name} is a {image.mode} image: a mask must hold one label a pixel (8-bit grey or palette PNG)",
-                )
-                return None
-            return np.asarray(image)
-    except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError) as error:
-        findings.error("damaged masks", f"{name} is damaged: {error}")
-        return None
-
-
-def same_size(
-    labels: npt.NDArray[np.uint8], size: tuple[int, int] | None, name: str, image: str, findings: Findings
-) -> None:
-    """Report a mask whose size is not its image's."""
-    height, width = labels.shape
-    if size is not None and (width, height) != size:
-        findings.error(
-            "masks of another size than their image",
-            f"{name} is {width}x{height}, but its image {image} is {size[0]}x{size[1]}",
+    def _warn_of_orientation(self, name: str, turned: int, size: tuple[int, int]) -> None:
+        fits = "which fits its annotations' size"
+        if turned not in QUARTER_TURNS or size[0] == size[1]:
+            fits = (
+                "and sizes cannot tell whether its annotations are made for that: look at one; if they are made for "
+                "the turned picture, run mogrify -auto-orient on it"
+            )
+        self.findings.warning(
+            "images with an EXIF orientation",
+            f"{name} has the EXIF orientation {turned}, which is ignored: pixels are used as stored, {fits}",
         )
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a regular file, or a link to one; also for names that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or forbidden to look at
+        return False
+
+
+def why_missing(path: Path) -> str:
+    """What to say of a path that is no regular file: `is missing`, mostly."""
+    return "is no regular file" if os.path.lexists(path) and path.exists() else "is missing"
+
+
+def what_is_in(folder: Path) -> str:
+    """A few names below a folder, for a message about files that were expected there."""
+    if not folder.is_dir():
+        return "there is no such folder"
+    names = (
+        (Path(where) / name).relative_to(folder).as_posix()
+        for where, _, names in os.walk(folder)
+        for name in sorted(names)
+    )
+    found = list(islice((name for name in names if not name.rpartition("/")[2].startswith(".")), 4))
+    if not found:
+        return "it holds no file"
+    return f"it holds {', '.join(found[:3])}{', ...' if len(found) > 3 else ''}"
 
 
 def relative(path: Path, root: Path) -> str:
@@ -98,22 +142,32 @@ def relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
+def by(size: tuple[float, float]) -> str:
+    """`640x480`."""
+    return f"{size[0]:g}x{size[1]:g}"
+
+
 def fingerprint(root: Path, images: ImageFiles, annotations: Iterable[Path]) -> tuple[str, str]:
-    """(sha256, rule) of the very files that a data set consists of.
+    """(sha256, rule) of the very files that a data set consists of; ("", "none") if it has no image.
 
     The hash covers the rule's name and one line a file, sorted by name: the file's path below the root and the
     sha256 of its content. Beyond `THOROUGH_BYTES` an image's line has its size in bytes instead, so that a large
     data set is fingerprinted in seconds; annotations always count with their content.
     """
+    if not images.bytes:
+        return "", NO_RULE
     rule = CONTENT_RULE if images.thorough else NAME_SIZE_RULE
     lines = []
     for path, size in images.bytes.items():
         lines.append(f"{relative(path, root)}\t{images.sha256.get(path, size) if images.thorough else size}")
     for path in set(annotations):
-        if path.is_file():
-            lines.append(f"{relative(path, root)}\t{hashlib.sha256(path.read_bytes()).hexdigest()}")
+        try:
+            content = read_bounded(path, LARGEST_FILE)
+        except (DenseBenchError, OSError, ValueError):
+            continue  # it is reported where its content is read
+        lines.append(f"{relative(path, root)}\t{hashlib.sha256(content).hexdigest()}")
     text = "\n".join([rule, *sorted(lines)])
-    return hashlib.sha256(text.encode()).hexdigest(), rule
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest(), rule
 
 
 def report_copies(train: Iterable[Path], val: Iterable[Path], images: ImageFiles) -> None:
@@ -128,10 +182,10 @@ def report_copies(train: Iterable[Path], val: Iterable[Path], images: ImageFiles
             )
 
 
-def report_ids(train: list[str], val: list[str], where: str, findings: Findings) -> None:
-    """Report empty splits, ids listed twice, and ids in both splits."""
+def report_ids(train: list[str], val: list[str], where: str, findings: Findings, *, empty: bool = True) -> None:
+    """Report ids listed twice, and ids in both splits; with `empty` also splits without any."""
     for split, ids in (("train", train), ("val", val)):
-        if not ids:
+        if not ids and empty:
             findings.error("empty splits", f"{where}: the {split} split is empty")
         for name, times in Counter(ids).items():
             if times > 1:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, NoReturn
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from bench.errors import BenchError
+from leaderboard.base.printable import printable
 from leaderboard.base.terminal import Console
 from leaderboard.records import DatasetReference
 
@@ -29,27 +31,47 @@ class Problem(NamedTuple):
 
 
 class Findings:
-    """Collects problems while a data set is read; a thousand of the same sort become a few lines."""
+    """Collects problems while a data set is read; a thousand of the same sort become a few lines, the same one one."""
 
-    def __init__(self) -> None:
-        self._problems: dict[tuple[Severity, str], list[str]] = {}
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root
+        self.errors = 0
+        """How many errors were found."""
+        self._problems: dict[tuple[Severity, str], dict[str, None]] = {}
+
+    def name(self, path: Path) -> str:
+        """What a message calls a file: its path below the data root with slashes, or else the whole path."""
+        inside = self.root is not None and path.is_relative_to(self.root)
+        return path.relative_to(self.root).as_posix() if self.root is not None and inside else str(path)
 
     def error(self, sort: str, message: str) -> None:
         """The data set cannot be used. `sort` names the sort of problem in the plural (`missing images`)."""
-        self._problems.setdefault(("error", sort), []).append(message)
+        self.errors += 1
+        self._problems.setdefault(("error", sort), {})[printable(message)] = None
 
     def warning(self, sort: str, message: str) -> None:
         """The data set can be used, but its owner should know."""
-        self._problems.setdefault(("warning", sort), []).append(message)
+        self._problems.setdefault(("warning", sort), {})[printable(message)] = None
 
     def problems(self) -> tuple[Problem, ...]:
         """Errors first; of each sort the first few, then how many more there are."""
         lines = []
         for (severity, sort), messages in sorted(self._problems.items(), key=lambda item: item[0][0] != "error"):
-            lines += [Problem(severity, message) for message in messages[:_SHOWN]]
+            lines += [Problem(severity, message) for message in islice(messages, _SHOWN)]
             if len(messages) > _SHOWN:
                 lines.append(Problem(severity, f"... and {len(messages) - _SHOWN} more {sort}"))
         return tuple(lines)
+
+
+class Strict(Findings):
+    """Findings of a reader: what the check reports as an error ends the reading, warnings are the check's."""
+
+    def error(self, sort: str, message: str) -> NoReturn:
+        """Raise `BenchError`."""
+        raise BenchError(f"{printable(message)}; `densebench data check` tells all that is wrong")
+
+    def warning(self, sort: str, message: str) -> None:
+        """Nothing: whoever checks the data sees it."""
 
 
 @dataclass
@@ -76,7 +98,18 @@ class DatasetReport:
     splits: dict[str, Split]
     problems: tuple[Problem, ...]
     fingerprint: str
+    """Empty if no image was found."""
     fingerprint_rule: str
+    named_by: str = ""
+    """By which ids of the files the classes of the histogram are named, for their names stand nowhere in the files."""
+
+    @property
+    def only_in_val(self) -> tuple[str, ...]:
+        """Classes that are evaluated and never trained on."""
+        if not {"train", "val"} <= self.splits.keys() or not any(self.splits["train"].histogram.values()):
+            return ()
+        train, val = self.splits["train"].histogram, self.splits["val"].histogram
+        return tuple(name for name in val if val[name] and not train[name] and name != "void")
 
     @property
     def errors(self) -> tuple[str, ...]:
@@ -110,8 +143,9 @@ class DatasetReport:
                 for name, split in self.splits.items()
             },
             "histogram_unit": self.unit,
+            "only_in_val": list(self.only_in_val),
             "problems": [{"severity": severity, "message": message} for severity, message in self.problems],
-            "fingerprint": self.fingerprint,
+            "fingerprint": self.fingerprint or None,
             "fingerprint_rule": self.fingerprint_rule,
         }
 
@@ -124,8 +158,11 @@ class DatasetReport:
             parts += [self._counts(), self._labels()]
             if absent := self._names(present=False):
                 parts.append(f"no {self.unit} of {len(absent)} classes: {', '.join(absent)}")
+            if self.only_in_val:
+                parts.append(f"in val only, so never trained on: {', '.join(self.only_in_val)}")
         verdict = "[red]cannot be used[/]" if self.errors else "[green]can be used[/]"
-        parts += [*lines, f"{verdict}; fingerprint {self.fingerprint[:16]} ({self.fingerprint_rule})"]
+        known = f"; fingerprint {self.fingerprint[:16]} ({self.fingerprint_rule})" if self.fingerprint else ""
+        parts += [*lines, f"{verdict}{known}"]
         return Group(*parts)
 
     def print(self, console: Console | None = None) -> None:
@@ -147,7 +184,9 @@ class DatasetReport:
         return table
 
     def _labels(self) -> Table:
-        table = Table("class", *[f"{name} {self.unit}" for name in self.splits])
+        table = Table(
+            f"class{self.named_by and f' (by {self.named_by})'}", *[f"{name} {self.unit}" for name in self.splits]
+        )
         names = self._names(present=True)
         sums = [max(sum(split.histogram.values()), 1) for split in self.splits.values()]
         for column in table.columns[1:]:

@@ -1,22 +1,25 @@
 """Dataset classes for mmdet and mmseg that read the benchmarks as the protocols say.
 
-Import after :func:`bench.openmmlab.prepare_openmmlab`. mmseg's own `PascalVOCDataset` needs no change.
+Import after :func:`bench.openmmlab.prepare_openmmlab`. Lists and annotations are read by the functions that
+`densebench data check` reads them with (`bench.datasets`), so that what it calls usable can be read.
 
 Padding: none of these, and no pipeline of ours, pads raw pixels (mmseg's VOC configs pad with black, which
 normalisation turns into a strong colour). Images smaller than the crop stay small until the data preprocessor has
 normalised them; it then pads with 0, which is the card's mean colour, and label maps with 255.
 """
 
-import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from mmdet.datasets import CocoDataset, VOCDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS as MMDET_DATASETS
-from mmseg.datasets import CityscapesDataset
+from mmseg.datasets import BaseSegDataset, CityscapesDataset, PascalVOCDataset
 from mmseg.registry import DATASETS as MMSEG_DATASETS
 
+from bench.datasets import cityscapes, voc
+from bench.datasets.report import Strict
 from bench.errors import BenchError
 from bench.metrics.coco_detection import load_ground_truth
 
@@ -51,47 +54,32 @@ class DenseBenchVOCDetection(_NotEmpty, VOCDataset):
         """Read the id list and all XML files; raises :class:`BenchError` for a missing or unreadable one."""
         if self.bbox_min_size is not None:
             raise BenchError("bbox_min_size ignores small objects, which no published VOC protocol does: remove it")
-        try:
-            return super().load_data_list()
-        except FileNotFoundError as error:
-            raise BenchError(
-                f"{error.filename} is missing; check the data root with `densebench data check`"
-            ) from error
+        self.cat2label = {name: label for label, name in enumerate(self._metainfo["classes"])}
+        folder, findings = Path(self.sub_data_root), Strict()
+        photos, annotations = folder / self.img_subdir, folder / self.ann_subdir
+        entries = voc.read_entries(Path(self.ann_file), photos, annotations, ".xml", findings)
+        return [self._record(entry, voc.read_annotation(entry.annotation, findings)) for entry in entries]
 
-    def parse_data_info(self, img_info: dict[str, Any]) -> dict[str, Any]:
-        """One image's record; the error of a damaged XML file names the file."""
-        try:
-            return super().parse_data_info(img_info)
-        except (ET.ParseError, AttributeError, TypeError, ValueError) as error:
-            # mmdet's part raises AttributeError or TypeError where <width> or <height> is absent or empty
-            raise BenchError(f"{img_info['xml_path']} is not a VOC annotation file: {error}") from error
+    def _record(self, entry: voc.Entry, annotation: voc.Annotation | None) -> dict[str, Any]:
+        assert annotation is not None  # else an error was raised
+        width, height = annotation.size
+        return {
+            "img_id": entry.id,
+            "img_path": str(entry.image),
+            "xml_path": str(entry.annotation),
+            "width": width,
+            "height": height,
+            "instances": [self._instance(item) for item in annotation.objects if item.name in self.cat2label],
+        }
 
-    def _parse_instance_info(self, raw_ann_info: ET.ElementTree, minus_one: bool = True) -> list[dict[str, Any]]:
-        """All objects of the dataset's classes; `minus_one` is mmdet's parameter and always true."""
-        instances = []
-        for node in raw_ann_info.findall("object"):
-            name = _text(node, "name")
-            if name not in self.METAINFO["classes"]:
-                raise ValueError(f"unknown class {name!r}")
-            if name not in self.cat2label:
-                continue  # a config may choose some of the classes
-            x1, y1, x2, y2 = (float(_text(node, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
-            instances.append(
-                {
-                    "bbox": [x1 - 1, y1 - 1, x2, y2],
-                    "bbox_label": self.cat2label[name],
-                    "ignore_flag": 0,
-                    "difficult": bool(int(node.findtext("difficult") or 0)),
-                }
-            )
-        return instances
-
-
-def _text(node: ET.Element, path: str) -> str:
-    text = node.findtext(path)
-    if text is None:
-        raise ValueError(f"an object has no <{path}>")
-    return text.strip()
+    def _instance(self, item: voc.VOCObject) -> dict[str, Any]:
+        xmin, ymin, xmax, ymax = item.box
+        return {
+            "bbox": [xmin - 1, ymin - 1, xmax, ymax],
+            "bbox_label": self.cat2label[item.name],
+            "ignore_flag": 0,
+            "difficult": item.difficult,
+        }
 
 
 class QuietCOCO(COCO):
@@ -123,39 +111,45 @@ class DenseBenchCoco(_NotEmpty, CocoDataset):
     COCOAPI = QuietCOCO
 
 
+class _Pairs(BaseSegDataset):
+    """Images and their label maps."""
+
+    def _pairs(self, pairs: Iterable[tuple[Path, Path]]) -> list[dict[str, Any]]:
+        return [
+            {
+                "img_path": str(image),
+                "seg_map_path": str(labels),
+                "label_map": self.label_map,
+                "reduce_zero_label": self.reduce_zero_label,
+                "seg_fields": [],
+            }
+            for image, labels in pairs
+        ]
+
+
 @MMSEG_DATASETS.register_module()
-class DenseBenchCityscapes(CityscapesDataset):
-    """Cityscapes layout with left images in PNG (Cityscapes itself) or JPEG, in folders of cities.
+class DenseBenchVOCSegmentation(_Pairs):
+    """VOC's 21 classes, background first, 255 ignored: the images of the id list `ann_file`, in its order."""
+
+    METAINFO = PascalVOCDataset.METAINFO
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """All pairs of the list; raises :class:`BenchError` if it is missing, empty or unreadable."""
+        photos, labels = Path(self.data_prefix["img_path"]), Path(self.data_prefix["seg_map_path"])
+        entries = voc.read_entries(Path(self.ann_file), photos, labels, ".png", Strict())
+        return self._pairs((entry.image, entry.annotation) for entry in entries)
+
+
+@MMSEG_DATASETS.register_module()
+class DenseBenchCityscapes(_Pairs):
+    """Cityscapes' layout with left images in PNG (Cityscapes itself) or JPEG, in folders of cities.
 
     Labels are `*_gtFine_labelTrainIds.png`; the 19 trainIds are the classes, 255 is ignored.
     """
 
-    LEFT_SUFFIXES = ("_leftImg8bit.png", "_leftImg8bit.jpg")
+    METAINFO = CityscapesDataset.METAINFO
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """All pairs sorted by path; raises :class:`BenchError` if there is none or a label map is missing."""
-        images = Path(self.data_prefix["img_path"])
-        labels = Path(self.data_prefix["seg_map_path"])
-        data_list = []
-        for path in sorted(images.rglob("*")):
-            suffix = next((s for s in self.LEFT_SUFFIXES if path.name.endswith(s)), None)
-            if suffix is None:
-                continue
-            relative = path.relative_to(images)
-            label = labels / relative.with_name(relative.name.removesuffix(suffix) + self.seg_map_suffix)
-            if not label.is_file():
-                raise BenchError(f"{label} is missing: every left image needs its map of trainIds")
-            data_list.append(
-                {
-                    "img_path": str(path),
-                    "seg_map_path": str(label),
-                    "label_map": self.label_map,
-                    "reduce_zero_label": self.reduce_zero_label,
-                    "seg_fields": [],
-                }
-            )
-        if not data_list:
-            raise BenchError(
-                f"{images} has no *_leftImg8bit.png or *_leftImg8bit.jpg; check it with `densebench data check`"
-            )
-        return data_list
+        images, labels = Path(self.data_prefix["img_path"]), Path(self.data_prefix["seg_map_path"])
+        return self._pairs((frame.image, frame.label) for frame in cityscapes.list_frames(images, labels, Strict()))

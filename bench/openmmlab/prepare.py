@@ -45,6 +45,7 @@ def prepare_openmmlab() -> None:
             for part in ("datasets", "engine", "evaluation", "models", "visualization"):
                 importlib.import_module(f"{package}.{part}")
     importlib.import_module("bench.openmmlab.datasets")
+    importlib.import_module("bench.openmmlab.loading")
     importlib.import_module("bench.openmmlab.metrics")
     _prepared = True
 

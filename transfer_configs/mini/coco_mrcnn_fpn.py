@@ -7,13 +7,14 @@ A small sibling of the FPN family A of the self-supervised literature (two fully
 batch normalisation in training mode, no weight decay on norm parameters (as detectron2 does), step schedule. Smaller
 than the usual: three levels from stride 8, 64 channels, 32 regions an image, box regression and masks shared by the
 classes, four images an iteration, 30 detections an image.
+Version 2: pictures as stored; version 1 turned those with an EXIF orientation under their annotations.
 """
 
 from transfer_configs.parts import backbones, datasets, detectors, loading, schedules
 
 protocol = dict(
     id="mini_coco_mrcnn_fpn",
-    version=1,
+    version=2,
     title="COCO detection and instance segmentation, Mask R-CNN with FPN",
     short_title="COCO Mask R-CNN FPN",
     track="mini",

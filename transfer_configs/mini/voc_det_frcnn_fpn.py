@@ -8,13 +8,14 @@ A small sibling of the FPN family A of the self-supervised literature (two fully
 head): batch normalisation in training mode, no weight decay on norm parameters (as detectron2 does), step schedule,
 objects marked difficult are trained on. Smaller than the usual: three levels from stride 8, 64 channels, 32 regions an
 image, box regression shared by the classes, four images an iteration (more updates count for more than larger batches).
+Version 2: pictures as stored; version 1 turned those with an EXIF orientation under their annotations.
 """
 
 from transfer_configs.parts import backbones, datasets, detectors, loading, schedules
 
 protocol = dict(
     id="mini_voc_det_frcnn_fpn",
-    version=1,
+    version=2,
     title="PASCAL VOC object detection, Faster R-CNN with FPN",
     short_title="VOC det Faster R-CNN FPN",
     track="mini",

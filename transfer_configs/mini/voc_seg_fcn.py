@@ -6,13 +6,14 @@ Metric: mIoU (%) from the confusion matrix of the whole val set at the images' o
 A small sibling of the usual FCN transfer: plain 7x7 stem, batch normalisation in training mode, weight decay on every
 parameter (as mmseg does), poly schedule. One head reads the last three stages, joined at stride 8 as in FCN-8s (Long et
 al., CVPR 2015), so that small inputs still have enough cells; dilation would cost more and show less.
+Version 2: pictures as stored; version 1 turned those with an EXIF orientation under their annotations.
 """
 
 from transfer_configs.parts import backbones, datasets, loading, schedules, segmenters
 
 protocol = dict(
     id="mini_voc_seg_fcn",
-    version=1,
+    version=2,
     title="PASCAL VOC semantic segmentation, FCN",
     short_title="VOC seg FCN",
     track="mini",

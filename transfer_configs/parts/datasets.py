@@ -22,7 +22,7 @@ def voc_detection(split: str, pipeline: Pipeline, **more: Any) -> dict[str, Any]
 def voc_segmentation(split: str, pipeline: Pipeline) -> dict[str, Any]:
     """PASCAL VOC 2012 with 21 classes, background first. `split` is a list in `ImageSets/Segmentation`."""
     return dict(
-        type="PascalVOCDataset",
+        type="DenseBenchVOCSegmentation",
         data_root="run:data_root",
         ann_file=f"{_VOC}/ImageSets/Segmentation/{split}.txt",
         data_prefix=dict(img_path=f"{_VOC}/JPEGImages", seg_map_path=f"{_VOC}/SegmentationClass"),

@@ -83,9 +83,11 @@ def test_an_unknown_class(root):
 
 def test_a_wrong_size_in_the_xml(root, size):
     name = edit_xml(root, f"<width>{size[0]}</width>", "<width>7</width>")
-    assert only_error(root, "voc2012_det") == f"{name} says 7x{size[1]}, the image is {size[0]}x{size[1]}"
+    assert only_error(root, "voc2012_det") == (
+        f"{name} says 7x{size[1]}, but its image {first(root)}.jpg is {size[0]}x{size[1]}"
+    )
     edit_xml(root, "<width>7</width>", "")
-    assert only_error(root, "voc2012_det") == f"{name} says no valid size, the image is {size[0]}x{size[1]}"
+    assert only_error(root, "voc2012_det") == (f"{name} says no valid size (<size> with <width> and <height>)")
 
 
 def test_a_damaged_xml(root):
@@ -105,12 +107,14 @@ class TestLists:
 
     def test_missing(self, root, dataset, task):
         self.path(root, task, "val").unlink()
-        errors = check(root, dataset).errors
-        assert errors[0] == f"VOCdevkit/VOC2012/ImageSets/{task}/val.txt is missing"
+        expected = f"VOCdevkit/VOC2012/ImageSets/{task}/val.txt is missing; in its folder it holds train.txt, trainval.txt"
+        assert only_error(root, dataset) == expected
 
     def test_empty(self, root, dataset, task):
         self.path(root, task, "train").write_text("\n")
-        assert only_error(root, dataset).endswith(f"ImageSets/{task}: the train split is empty")
+        assert only_error(root, dataset).endswith(
+            f"ImageSets/{task}/train.txt lists no image: expected one image id a line, such as 2007_000032"
+        )
 
     def test_duplicated(self, root, dataset, task):
         path = self.path(root, task, "train")
@@ -122,7 +126,7 @@ class TestLists:
         path.write_text(path.read_text() + first(root) + "\n")
         assert only_error(root, dataset).endswith(f"{first(root)} is in train and in val")
 
-    @pytest.mark.parametrize("line", ["2007_000001 -1", "../../secret", "JPEGImages/a.jpg Annotations/a.xml"])
+    @pytest.mark.parametrize("line", ["2007_000001 x", "../../secret", "JPEGImages/a.jpg Annotations/a.xml"])
     def test_with_wrong_lines(self, root, dataset, task, line):
         path = self.path(root, task, "val")
         path.write_text(path.read_text() + line + "\n")

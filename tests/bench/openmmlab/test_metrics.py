@@ -235,7 +235,7 @@ def test_segmentation_label_that_is_no_class_is_named_with_its_image() -> None:
 
 def test_real_voc_ground_truth_gives_100(shared_data: Path) -> None:
     pipeline = [
-        {"type": "LoadImageFromFile"},
+        {"type": "LoadStoredImage"},
         {"type": "Resize", "scale": (256, 192), "keep_ratio": True},
         {"type": "PackDetInputs", "meta_keys": ("img_id", "ori_shape", "scale_factor", "instances")},
     ]
@@ -259,10 +259,10 @@ def test_real_voc_ground_truth_gives_100(shared_data: Path) -> None:
     assert metric.evaluate(len(data)) == pytest.approx({"AP": 100, "AP50": 100, "AP75": 100, "cocoAP": 100})
 
 
-@pytest.mark.parametrize("name", ["PascalVOCDataset", "DenseBenchCityscapes"])
+@pytest.mark.parametrize("name", ["DenseBenchVOCSegmentation", "DenseBenchCityscapes"])
 def test_real_segmentation_ground_truth_gives_100(shared_data: Path, name: str) -> None:
     places: dict[str, dict[str, Any]] = {
-        "PascalVOCDataset": {
+        "DenseBenchVOCSegmentation": {
             "data_root": str(shared_data / "VOCdevkit/VOC2012"),
             "ann_file": "ImageSets/Segmentation/val.txt",
             "data_prefix": {"img_path": "JPEGImages", "seg_map_path": "SegmentationClass"},
@@ -273,7 +273,7 @@ def test_real_segmentation_ground_truth_gives_100(shared_data: Path, name: str) 
         },
     }
     pipeline = [
-        {"type": "LoadImageFromFile"},
+        {"type": "LoadStoredImage"},
         {"type": "Resize", "scale": (256, 192), "keep_ratio": True},
         {"type": "LoadAnnotations"},
         {"type": "PackSegInputs"},

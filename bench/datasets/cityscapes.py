@@ -1,0 +1,90 @@
+"""Cityscapes' folders, listed once for all: the check, the fingerprint and fine-tuning.
+
+What is wrong is reported to `Findings`: the check collects it, a reader's `Strict` findings end with the first error.
+PyTorch is not imported.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from bench.datasets.files import SUFFIXES, is_file, what_is_in
+from bench.datasets.masks import report_missing
+from bench.datasets.report import Findings
+from leaderboard.base.files import describe_os_error
+
+IMAGE: Final = "_leftImg8bit"
+"""How an image's name ends before its suffix, which is one of `files.SUFFIXES` in any case."""
+LABEL: Final = "_gtFine_labelTrainIds.png"
+
+
+class Frame(NamedTuple):
+    """An image and its mask of trainIds."""
+
+    id: str
+    """`aachen_000000_000019`."""
+    city: str
+    image: Path
+    label: Path
+
+
+def list_frames(images: Path, labels: Path, findings: Findings, label: str = LABEL) -> list[Frame]:
+    """The frames of a split, sorted by path: `images/CITY/*_leftImg8bit.png`, and `label` for it in `labels/CITY`.
+
+    A city may be a symbolic link to a folder. Hidden files and folders, such as macOS's `._a_leftImg8bit.png`, are
+    left out; images elsewhere, which are not used, are reported.
+    """
+    frames = []
+    for city in _listed(images, findings):
+        if not city.is_dir():
+            _report_elsewhere(city, images, findings)
+            continue
+        for path in _listed(city, findings):
+            frame_id = _frame_id(path)
+            if path.is_dir():
+                if any(_frame_id(inner) for inner in _listed(path, findings)):
+                    _report_elsewhere(path, images, findings)
+            elif frame_id is not None:
+                frames.append(Frame(frame_id, city.name, path, labels / city.name / f"{frame_id}{label}"))
+    for frame in frames:
+        if not is_file(frame.label):
+            report_missing(frame.label, findings)
+    if not frames:
+        findings.error(
+            "empty splits",
+            f"{findings.name(images)} has no image: expected CITY/*{IMAGE}.png (or .jpg) in it, {what_is_in(images)}",
+        )
+    return frames
+
+
+def list_labels(folder: Path, findings: Findings) -> list[Path]:
+    """The masks of trainIds in a split's folder of cities."""
+    cities = [city for city in _listed(folder, findings) if city.is_dir()]
+    return [path for city in cities for path in _listed(city, findings) if path.name.endswith(LABEL)]
+
+
+def _listed(folder: Path, findings: Findings) -> list[Path]:
+    """What a folder holds, hidden things left out, sorted."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError:
+        return []  # a split without images is reported as such
+    except OSError as error:
+        findings.error("unreadable folders", f"{findings.name(folder)} cannot be read: {describe_os_error(error)}")
+        return []
+
+
+def _frame_id(path: Path) -> str | None:
+    stem, dot, end = path.name.rpartition(".")
+    if f"{dot}{end.lower()}" not in SUFFIXES or not stem.endswith(IMAGE):
+        return None
+    return stem.removesuffix(IMAGE)
+
+
+def _report_elsewhere(path: Path, images: Path, findings: Findings) -> None:
+    if path.is_dir() or _frame_id(path) is not None:
+        findings.warning(
+            "images elsewhere",
+            f"{findings.name(path)} is not used: images are those directly in {findings.name(images)}/CITY",
+        )

@@ -1,0 +1,61 @@
+"""Loading steps of the pipelines: stored pixels and label maps, decoded as `densebench data check` decodes them.
+
+Import after :func:`bench.openmmlab.prepare_openmmlab`, which does. mmdet and mmseg find the steps through mmengine.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+
+from bench.datasets.files import is_file, why_missing
+from bench.datasets.masks import read_labels
+from bench.datasets.pixels import LARGEST_FILE, decode_pixels
+from bench.datasets.report import Strict
+from bench.errors import BenchError
+from leaderboard.base.errors import DenseBenchError
+from leaderboard.base.files import read_bounded
+
+
+@TRANSFORMS.register_module()
+class LoadStoredImage(BaseTransform):
+    """The picture in `img_path` as uint8 BGR (H, W, 3) into `img`, its pixels as stored.
+
+    mmcv's `LoadImageFromFile` turns a picture as its EXIF orientation says, under boxes and masks that stay as they
+    are. Without an orientation both give the same values.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Add `img`, `img_shape` and `ori_shape`; raises :class:`BenchError`, which names the file."""
+        path = Path(results["img_path"])
+        if not is_file(path):
+            raise BenchError(f"{path} {why_missing(path)}; check the data root with `densebench data check`")
+        try:
+            pixels = decode_pixels(read_bounded(path, LARGEST_FILE))
+        except (DenseBenchError, OSError, ValueError) as error:
+            raise BenchError(f"{path} is damaged: {error}; check the data root with `densebench data check`") from error
+        results["img"] = pixels
+        results["img_shape"] = results["ori_shape"] = pixels.shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadLabelMap(BaseTransform):
+    """The labels in `seg_map_path` as uint8 (H, W) into `gt_seg_map`, one of the `seg_fields`.
+
+    `label_map` of the data set, if it has one, gives the labels of a choice of classes; the rest become 255.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Add `gt_seg_map`; raises :class:`BenchError`, which names the file."""
+        if results.get("reduce_zero_label"):
+            raise BenchError("LoadLabelMap does not shift labels: leave out reduce_zero_label")
+        stored = read_labels(Path(results["seg_map_path"]), Strict())
+        assert stored is not None  # else an error was raised
+        labels = stored.copy()
+        for old, new in (results.get("label_map") or {}).items():
+            labels[stored == old] = new
+        results["gt_seg_map"] = labels
+        results["seg_fields"].append("gt_seg_map")
+        return results
