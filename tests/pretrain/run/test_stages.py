@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import gloo
 import numpy as np
 import pytest
 import torch
@@ -210,6 +211,35 @@ def test_stages_are_shared_as_far_as_they_are_equal(
     train(staged(), source, tmp_path / "e", stages=stages, seed=1, **SETTINGS)
     assert computed == [1.0, 2.0, 1.0, 1.0]
     assert len(list(stages.iterdir())) == 7
+
+
+def staged_on_a_rank(rank: int, world: int, folder: Path) -> None:
+    final: dict[str, Tensor] = {}
+    compute, after = Labels.compute, Labelled.after_step
+
+    def computed(labels: Labels, *args: Any) -> None:
+        assert rank == 0  # the others wait for its file
+        compute(labels, *args)
+
+    def after_step(method: Labelled, step: int, total: int) -> None:
+        after(method, step, total)
+        final.update({name: value.clone() for name, value in method.state_dict().items()}, table=method.table)
+
+    Labels.compute = computed  # type: ignore[method-assign]
+    Labelled.after_step = after_step  # type: ignore[method-assign]
+    train(staged(), open_images(folder / "images"), folder / "run", **SETTINGS)
+    torch.save(final, folder / f"rank{rank}.pt")
+
+
+def test_two_processes_share_the_stages(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", 12)
+    gloo.run(staged_on_a_rank, 2, tmp_path)
+    ends = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    for name, value in ends[0].items():
+        assert torch.equal(value, ends[1][name]) or "running" in name, name  # batch norm's buffers are each rank's own
+    assert np.array_equal(ends[0]["table"], np.load(next((tmp_path / "run").rglob("product"))))
+    stages = json.loads((tmp_path / "run/stages.json").read_text())
+    assert [stage["name"] for stage in stages] == ["first", "labels"]
 
 
 def test_a_damaged_product_is_named(images: Path, tmp_path: Path) -> None:
