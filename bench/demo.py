@@ -1,7 +1,7 @@
 """The main job from end to end on generated data: what a newcomer watches first.
 
 Every step is a verb that the user can type; the demo prints it before it runs. A demo that was interrupted
-continues where it stopped.
+continues where it stopped: its verbs are told to stop, and each of them saves what it has done.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from leaderboard.base.terminal import Console
-
 from bench.errors import BenchError
+from leaderboard.base.errors import Interrupted
 from leaderboard.base.provenance import available_cores
+from leaderboard.base.terminal import Console
 
 RECIPES = ("moco-v2-mini", "densecl-mini")
 ARCHITECTURE = "resnet18"
@@ -28,7 +28,22 @@ quickly, and older keys would be told from new ones by their age alone: hence th
 
 
 def run_demo(work: Path, processes: int | None) -> int:
-    """Pretrain two methods, submit them beside random initialisation, and rank them. Returns the exit code."""
+    """Pretrain two methods, submit them beside random initialisation, and rank them. Returns the exit code.
+
+    Raises:
+        BenchError: a verb failed; its own message has been printed.
+        Interrupted: it was stopped.
+    """
+    again = shlex.join(["densebench", "demo", "--work", str(work)])
+    try:
+        return _run_demo(work, processes)
+    except BenchError as error:
+        raise BenchError(f"{error}; repeat `{again}` to continue") from error
+    except KeyboardInterrupt as stop:
+        raise Interrupted.after(stop, f"stopped: `{again}` continues") from stop
+
+
+def _run_demo(work: Path, processes: int | None) -> int:
     console = Console(soft_wrap=True, highlight=False)
     started = time.monotonic()
     data, runs = work / "data", {recipe: work / "pretraining" / f"{recipe}-seed0" for recipe in RECIPES}
@@ -88,13 +103,28 @@ def _together(commands: Sequence[Sequence[object]], prefixes: Sequence[str] = ()
             reader.start()
         codes = [process.wait() for process in running]
     finally:
-        for process in running:
-            process.terminate()
+        stop(running)
         for reader in readers:
             reader.join()
     failed = [line for line, code in zip(lines, codes, strict=True) if code]
     if failed:
-        raise BenchError(f"stopped at: densebench {shlex.join(failed[0])}; repeat `densebench demo` to continue")
+        raise BenchError(f"stopped at: densebench {shlex.join(failed[0])}")
+
+
+def stop(running: Sequence[subprocess.Popen[str]]) -> None:
+    """Tell the verbs that still run to stop, and wait for them: they save what they have done.
+
+    A terminal's Ctrl-C has told them already; the SIGTERM beside it changes nothing. A second Ctrl-C kills them.
+    """
+    for process in running:
+        process.terminate()
+    try:
+        for process in running:
+            process.wait()
+    except KeyboardInterrupt:
+        for process in running:
+            process.kill()
+        raise
 
 
 def _start(line: list[str], *, piped: bool) -> subprocess.Popen[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
+import shutil
 import sys
 import threading
 import time
@@ -26,11 +27,19 @@ from bench.errors import BenchError
 from bench.gpus import VISIBLE, find_gpus
 from bench.protocols import Protocol, load_protocol
 from leaderboard.base.errors import DenseBenchError
+from leaderboard.base.files import describe_os_error
+from leaderboard.base.printable import printable
 from leaderboard.base.provenance import available_cores
 from leaderboard.records import DatasetReference, result_key
 
 PRELOAD = ("bench.openmmlab.preload",)
 """What the server imports from which runs are forked."""
+NO_LOG = 74
+"""Exit code of a run's process that cannot write its log (EX_IOERR)."""
+TAIL = 1 << 16
+"""Bytes at the end of a run's log in which its last words are looked for."""
+FULL = 1 << 20
+"""Free bytes below which a run that ended without a word is said to have filled the disk."""
 
 
 @dataclass(frozen=True)
@@ -149,18 +158,30 @@ def _in_process(execute: Callable[[TransferRun, int], None], run: TransferRun, t
     if gpu is not None:
         os.environ[VISIBLE] = gpu
     _end_with_parent()
-    run.folder.mkdir(parents=True, exist_ok=True)
-    with run.log.open("a") as log:
-        os.dup2(log.fileno(), sys.stdout.fileno())
-        os.dup2(log.fileno(), sys.stderr.fileno())
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        with run.log.open("a") as log:
+            os.dup2(log.fileno(), sys.stdout.fileno())
+            os.dup2(log.fileno(), sys.stderr.fileno())
+    except OSError:
+        sys.exit(NO_LOG)
     try:
         with _only_one(run):
             execute(run, threads)
     except BaseException as error:
         traceback.print_exc()
-        print(f"FAILED: {error}" if isinstance(error, DenseBenchError) else f"FAILED: {type(error).__name__}: {error}")
+        print(f"FAILED: {_words(error)}")
         sys.stdout.flush()
         sys.exit(1)
+
+
+def _words(error: BaseException) -> str:
+    """What to say of an error in one line."""
+    if isinstance(error, DenseBenchError):
+        return printable(error)
+    if isinstance(error, OSError):
+        return printable(describe_os_error(error))
+    return printable(f"{type(error).__name__}: {error}")
 
 
 def _end_with_parent() -> None:
@@ -188,6 +209,19 @@ def _only_one(run: TransferRun) -> Iterator[None]:
 
 def _why(run: TransferRun, exitcode: int | None) -> str:
     """The last words of a failed run."""
-    lines = run.log.read_text(errors="replace").splitlines() if run.log.is_file() else []
+    if exitcode == NO_LOG:
+        return f"its log {run.log} cannot be written: make the folder writable or free space, and repeat the command"
+    lines = _tail(run.log).splitlines()
     words = next((line.removeprefix("FAILED: ") for line in reversed(lines) if line.startswith("FAILED: ")), None)
+    if words is None and shutil.disk_usage(run.results.parent).free < FULL:
+        words = "the disk is full: free space and repeat the command"
     return f"{words or f'its process ended with exit code {exitcode}'} (log: {run.log})"
+
+
+def _tail(log: Path) -> str:
+    """The end of a log, which may be long; nothing of one that is missing."""
+    if not log.is_file():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - TAIL))
+        return file.read().decode(errors="replace")

@@ -17,6 +17,8 @@ class RunReporter:
         self.console = Console(soft_wrap=True, highlight=False)
         self.name = plan.card.name
         self.total, self.ended = len(plan.done) + len(plan.todo), len(plan.done)
+        for line in describe(plan):
+            self.console.print(line, markup=False)
         if plan.done:
             self.console.print(f"{self.name}: {len(plan.done)} of {self.total} runs are finished already")
 
@@ -36,10 +38,27 @@ class RunReporter:
             self.console.print(f"{head}  {figure}  ({outcome.seconds:.0f} s)", markup=False)
 
 
+def describe(plan: SubmissionPlan) -> list[str]:
+    """What was imported, as `inspect` says it, and what input the network gets: the weights do not show it."""
+    card, found = plan.card, plan.inspection
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (card.mean, card.std))
+    lines = [f"{card.name}: {card.architecture}, random weights"]
+    if found is not None:
+        within = f", under `{found.location}`" if found.location else ""
+        within += f", prefix `{found.prefix}`" if found.prefix else ""
+        lines = [f"{card.name}: {card.architecture} of {found.path.name}{within}"]
+        lines += [f"note: {note}" for note in found.notes]
+    return [*lines, f"input: {card.color_order}, mean {mean}, std {std}; --color-order, --mean and --std change it"]
+
+
 def print_submission(submission: Submission, work: Path) -> None:
     """The last lines: where the results are, what failed, what to type next."""
     console = Console(soft_wrap=True, highlight=False)
     if submission.failures:
         console.print(f"{len(submission.failures)} runs failed; the others are kept. Repeat the command to retry them.")
-    console.print(f"results: {work / 'results'} ({len(submission.results)} of {submission.card.name})")
-    console.print(f"next: densebench leaderboard --work {work} --csv leaderboard.csv --site page")
+    if submission.unusable:
+        console.print(f"problem: {ResultStore.describe(submission.unusable)}", markup=False)
+        console.print("Such files are left out; their runs, if they are this submission's, are repeated without them.")
+    console.print(f"results: {work / 'results'} ({len(submission.results)} of {submission.card.name})", markup=False)
+    if submission.results:
+        console.print(f"next: densebench leaderboard --work {work} --csv leaderboard.csv --site page", markup=False)

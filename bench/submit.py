@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.checkpoints import import_checkpoint
+from bench.checkpoints import Inspection, import_checkpoint, inspect_checkpoint
 from bench.datasets import check
 from bench.errors import BenchError
 from bench.jobs import Outcome, TransferRun, fine_tune, run_all
 from bench.protocols import Protocol, builtin_ids, is_outside, load_protocol
 from bench.tracks import Track, find_track
+from leaderboard.base.errors import Interrupted
+from leaderboard.base.files import require_writable
 from leaderboard.records import Card, DatasetReference, Result, result_key
-from leaderboard.store import ResultStore
+from leaderboard.store import ResultStore, Unusable
 from pretrain.exported import read_card
 
 
@@ -25,6 +27,8 @@ class Submission:
     card: Card
     results: list[Result]
     outcomes: list[Outcome]
+    unusable: list[Unusable]
+    """Files of the result store that are not usable."""
 
     @property
     def failures(self) -> list[Outcome]:
@@ -39,6 +43,17 @@ class SubmissionPlan:
     card: Card
     done: list[TransferRun]
     todo: list[TransferRun]
+    inspection: Inspection | None = None
+    """What the checkpoint's file is; None for random weights."""
+    unusable: list[Unusable] = field(default_factory=list)
+    """Files of the result store that are not usable. A run whose file is among them is neither done nor to be done."""
+
+    def finished(self) -> int:
+        """How many of the runs have a finished result now."""
+        keys = {run.key for run in (*self.done, *self.todo)}
+        stores = {run.results for run in (*self.done, *self.todo)}
+        found = [result for folder in stores for result in ResultStore(folder).load()[0]]
+        return sum(result.key in keys and result.status == "finished" for result in found)
 
 
 def plan_submission(
@@ -52,27 +67,35 @@ def plan_submission(
     seeds: int | None = None,
     **card_fields: Any,
 ) -> SubmissionPlan:
-    """Import `checkpoint`, check the data sets, and list the runs of `track` (or of `protocols` alone).
+    """Check checkpoint and data sets, import the one, and list the runs of `track` (or of `protocols` alone).
 
     `protocols` are ids of the track, or protocols from outside: files (their code is executed) and those of installed
     packages, which run with the track's seeds. `seeds` runs the first seeds only; `card_fields` go to
-    `import_checkpoint`. Every input is checked before the first run starts.
+    `import_checkpoint`. Every input is checked before anything is written, and all before the first run starts.
 
     Raises:
         BenchError: the checkpoint, a protocol's name or a data set is not usable.
+        FileError: the work folder cannot be written.
     """
     chosen, seed_list = _choose(track, protocols, seeds)
+    random = str(checkpoint).startswith("random:")
+    inspection = None if random else _importable(Path(checkpoint), card_fields.get("prefix"))
+    datasets = _checked(data, chosen)
+    for part in ("transfers", "results"):
+        require_writable(work / part)
     folder = import_checkpoint(checkpoint, name=name, work=work, **card_fields)
     card = read_card(folder)
-    datasets = {protocol.dataset: check(data, protocol.dataset).reference() for protocol in chosen}
-    store = ResultStore(work / "results")
-    finished = {result.key for result in store if result.status == "finished"}
+    usable, unusable = ResultStore(work / "results").load()
+    finished = {result.key for result in usable if result.status == "finished"}
+    blocked = {file.key for file in unusable}
     runs = [
         _run(protocol, folder, card, data, datasets[protocol.dataset], seed, work)
         for seed in seed_list
         for protocol in chosen
     ]
-    return SubmissionPlan(card, [r for r in runs if r.key in finished], [r for r in runs if r.key not in finished])
+    runs = [run for run in runs if run.key not in blocked]
+    done, todo = [r for r in runs if r.key in finished], [r for r in runs if r.key not in finished]
+    return SubmissionPlan(card, done, todo, inspection, unusable)
 
 
 def submit(
@@ -82,10 +105,49 @@ def submit(
     finished: Callable[[Outcome], None] = lambda outcome: None,
     execute: Callable[[TransferRun, int], None] = fine_tune,
 ) -> Submission:
-    """Execute what is left of `plan` on local processes (default: one a GPU; on a CPU one a core, four at most)."""
-    outcomes = run_all(plan.todo, processes=processes, finished=finished, execute=execute)
+    """Execute what is left of `plan` on local processes (default: one a GPU; on a CPU one a core, four at most).
+
+    Raises:
+        Interrupted: it was stopped; the text says what is finished.
+    """
+    try:
+        outcomes = run_all(plan.todo, processes=processes, finished=finished, execute=execute)
+    except KeyboardInterrupt as stop:
+        total = len(plan.done) + len(plan.todo)
+        text = f"stopped: {plan.finished()} of {total} runs of {plan.card.name} are finished and kept"
+        raise Interrupted.after(stop, f"{text}; repeat the command to run the others") from stop
     results = [ResultStore(run.results).find(run.key) for run in (*plan.done, *plan.todo)]
-    return Submission(plan.card, [result for result in results if result is not None], outcomes)
+    return Submission(plan.card, [result for result in results if result is not None], outcomes, plan.unusable)
+
+
+def _importable(checkpoint: Path, prefix: str | None) -> Inspection:
+    """What is in the file, read before hours are spent on data sets.
+
+    Raises:
+        BenchError: it cannot be imported.
+    """
+    inspection = inspect_checkpoint(checkpoint, prefix=prefix)
+    if inspection.problems:
+        problems = "; ".join(inspection.problems)
+        raise BenchError(f"{inspection.path}: {problems} (`densebench inspect` shows the table)")
+    return inspection
+
+
+def _checked(data: Path, protocols: Sequence[Protocol]) -> dict[str, DatasetReference]:
+    """The data sets of `protocols`, by name.
+
+    Raises:
+        BenchError: one cannot be used; says which protocols could run without it.
+    """
+    reports = {name: check(data, name) for name in dict.fromkeys(protocol.dataset for protocol in protocols)}
+    try:
+        return {name: report.reference() for name, report in reports.items()}
+    except BenchError as error:
+        ready = [protocol.id for protocol in protocols if not reports[protocol.dataset].errors]
+        if not ready:
+            raise
+        options = " ".join(f"--protocol {name}" for name in ready)
+        raise BenchError(f"{error}\nTo run the protocols whose data can be used, add {options}") from error
 
 
 def _choose(track_id: str, names: Sequence[str], seeds: int | None) -> tuple[list[Protocol], tuple[int, ...]]:

@@ -1,17 +1,23 @@
 """The command line: every verb, nothing else. Each verb calls one function and prints what it returns.
 
-Exit codes: 0 done, 1 the work failed (the message says what to do), 2 the command itself was wrong.
+Exit codes: 0 done, 1 the work failed (the message says what to do), 2 the command itself was wrong, 130 stopped by
+Ctrl-C, 143 by SIGTERM. `--debug` or DENSEBENCH_DEBUG=1 shows where in the code an error arose.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import traceback
+from types import FrameType
 
 from cyclopts import CycloptsError
 
-from bench.cli import evaluation, pretraining, protocols, tables  # noqa: F401 - they register their verbs
+from bench.cli import evaluation, listings, pretraining, protocols, runs, tables  # noqa: F401 - they register verbs
 from bench.cli.common import app
-from leaderboard.base.errors import DenseBenchError
+from leaderboard.base.errors import DenseBenchError, Interrupted
+from leaderboard.base.files import describe_os_error
 from leaderboard.base.printable import printable
 from leaderboard.base.terminal import Console, accept_any_character
 
@@ -22,28 +28,81 @@ _LINES = 25
 def main() -> None:
     """Entry point of the `densebench` command."""
     accept_any_character()
+    stop_once()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Execute one command line and return its exit code."""
-    errors = Console(stderr=True, soft_wrap=True)
+    debug = "--debug" in arguments or os.environ.get("DENSEBENCH_DEBUG", "") not in ("", "0")
     try:
-        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-    except CycloptsError as error:
-        errors.print("[red]usage:[/] ", end="")
-        errors.print(printable(error, lines=_LINES), markup=False, highlight=False)
-        errors.print("`densebench --help` lists the verbs, `densebench VERB --help` shows an example.", highlight=False)
-        return 2
-    except DenseBenchError as error:
-        errors.print("[red]error:[/] ", end="")
-        errors.print(printable(error, lines=_LINES), markup=False, highlight=False)
-        return 1
-    except OSError as error:
-        errors.print("[red]error:[/] ", end="")
-        errors.print(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), markup=False, highlight=False)
-        return 1
-    except KeyboardInterrupt:
-        errors.print("stopped; repeat the command to continue")
-        return 130
+        code = app(
+            [argument for argument in arguments if argument != "--debug"],
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            Console(stderr=True, soft_wrap=True).print(traceback.format_exc(), markup=False, highlight=False, end="")
+        return _report(error)
     return code if isinstance(code, int) else 0
+
+
+def _report(error: Exception | KeyboardInterrupt) -> int:
+    """Say in a few lines what went wrong, and return the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        stop = Interrupted.after(error, "stopped: repeat the command to continue")
+        if os.environ.get("RANK", "0") == "0":  # torchrun stops all processes of a run
+            _say("", stop)
+        return stop.exit_code
+    if isinstance(error, CycloptsError):
+        _say("usage: ", error)
+        _say("", "`densebench --help` lists the verbs, `densebench VERB --help` shows an example.")
+        return 2
+    if isinstance(error, DenseBenchError):
+        _say("error: ", error)
+    elif isinstance(error, OSError):
+        _say("error: ", describe_os_error(error))
+    elif isinstance(error, MemoryError):
+        _say("error: ", "the memory is full: close other programs, or give smaller files")
+    else:
+        _say("error: ", f"densebench has a fault: {_where(error)}: {type(error).__name__}: {error}")
+        _say("", "Report this line and the command in the issues of the repository that you have densebench from;")
+        _say("", "the command with --debug shows more.")
+    return 1
+
+
+def _where(error: Exception) -> str:
+    """The last line of our own code on the way to the error: `bench/jobs.py:12`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if any(f"/{name}/" in f.filename for name in ("bench", "pretrain", "leaderboard"))]
+    found = (own or frames)[-1]
+    return f"{'/'.join(found.filename.split('/')[-2:])}:{found.lineno}"
+
+
+def _say(mark: str, text: object) -> None:
+    errors = Console(stderr=True, soft_wrap=True)
+    errors.print(f"[red]{mark}[/]", end="")
+    errors.print(printable(text, lines=_LINES), markup=False, highlight=False)
+
+
+def stop_once() -> None:
+    """From now on Ctrl-C and SIGTERM raise `Interrupted`, once: what cleans up then is not interrupted by the other.
+
+    A second Ctrl-C does interrupt it. A process that is forked from this one ends as usual.
+    """
+    command, stopped = os.getpid(), False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped
+        if os.getpid() != command:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif not stopped or number == signal.SIGINT:
+            stopped = True
+            raise Interrupted(number=number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handle)

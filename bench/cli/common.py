@@ -15,7 +15,9 @@ from leaderboard.base.terminal import Console
 app = App(
     name="densebench",
     help="Which pretrained backbone is best for dense prediction? Pretrain, submit, compare.",
+    help_epilogue="`--debug` (or DENSEBENCH_DEBUG=1) shows where in the code an error arose.",
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # or cyclopts would end the process in silence
 )
 data_app = App(name="data", help="Generate or check a data root (VOC, COCO, Cityscapes folders).")
 app.command(data_app)
@@ -23,6 +25,8 @@ app.command(data_app)
 Work = Annotated[Path, Parameter(name="--work", help="Folder in which all work lives.")]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 DEFAULT_WORK = Path("densebench-work")
+_WHOLE = 10_000
+"""Width that no table reaches, so that nothing of it is cut; it takes what it needs."""
 
 
 def print_json(value: Any) -> None:
@@ -31,8 +35,10 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table: as wide as the terminal, or in a log with whole lines."""
-    table = Table(*columns, title=title, title_justify="left", show_edge=False, pad_edge=False)
+    """Print a table: as wide as the terminal, where long words go on in the next line; in a file with whole lines."""
+    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 160).print(table)
+    Console(width=None if sys.stdout.isatty() else _WHOLE).print(table)

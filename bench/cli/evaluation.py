@@ -81,7 +81,8 @@ def submit(
     Parameters
     ----------
     checkpoint
-        A checkpoint file, a folder written by `export`, or `random:resnet18` for random initialisation.
+        A checkpoint file, a folder written by `export`, or `random:ARCHITECTURE:SEED` for random initialisation
+        (`random:resnet18:1`; without SEED it is 0).
     name
         The submission's name on the leaderboard.
     data
@@ -129,7 +130,7 @@ def submit(
     )
     submission = execute(plan, processes=processes, finished=RunReporter(plan))
     print_submission(submission, work)
-    return 1 if submission.failures else 0
+    return 1 if submission.failures or submission.unusable else 0
 
 
 @data_app.command

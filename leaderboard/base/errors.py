@@ -41,8 +41,8 @@ class Interrupted(KeyboardInterrupt):
 
     @classmethod
     def after(cls, stop: KeyboardInterrupt, text: str) -> Interrupted:
-        """`stop` with a text; one that has a text already keeps it."""
-        return stop if isinstance(stop, cls) and str(stop) else cls(text, getattr(stop, "number", signal.SIGINT))
+        """`stop` with a text; what has one already keeps it."""
+        return cls(str(stop) or text, getattr(stop, "number", signal.SIGINT))
 
     @property
     def exit_code(self) -> int:

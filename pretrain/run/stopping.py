@@ -29,10 +29,9 @@ class StopRequest:
             raise KeyboardInterrupt
         self.number = self.number or number
 
-    def interrupted(self, what: str, main: bool = True) -> Interrupted:
-        """What a run raises that stops for the signal; only its first process (`main`) says so."""
-        text = f"stopped {what}: continue with --resume" if main else ""
-        return Interrupted(text, self.number or signal.SIGINT)
+    def interrupted(self, what: str) -> Interrupted:
+        """What a run raises that stops for the signal (of several processes one may not have got it)."""
+        return Interrupted(f"stopped {what}: continue with --resume", self.number or signal.SIGINT)
 
     @contextmanager
     def while_loading(self, out: Path) -> Iterator[None]:

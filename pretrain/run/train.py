@@ -194,7 +194,7 @@ def train(
                 )
                 if stopping and step < total:
                     process.on_main(lambda at=reached: run.save(at, method, optimizer))
-                    raise stop.interrupted(f"after step {step} of {total}, which is saved in {out}", process.main)
+                    raise stop.interrupted(f"after step {step} of {total}, which is saved in {out}")
                 if process.main and (step == total or now - saved >= checkpoint_seconds):
                     run.save(reached, method, optimizer)
                     saved = time.perf_counter()

@@ -1,0 +1,118 @@
+"""Verbs of pretraining runs that are there: watch, export, rescale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from bench.cli.common import app
+
+
+@app.command
+def watch(
+    runs: Annotated[list[Path], Parameter(name="RUN", negative="")],
+    *,
+    page: Path | None = None,
+    once: bool = False,
+) -> int:
+    """Show the newest line of pretraining runs and follow them while they train; plot all that they logged.
+
+    Exit code 1 if the runs end and one is not finished.
+
+    Example: densebench watch densebench-work/pretraining/densecl-mini-seed0 --page run.html
+
+    Parameters
+    ----------
+    runs
+        One or several run folders.
+    page
+        Write an HTML page with a plot of every logged scalar over the steps.
+    once
+        Show (and write) the present state only.
+    """
+    from pretrain.run.watch import watch as watch_runs
+
+    finished = watch_runs(runs, page=page, once=once)
+    if page is not None:
+        print(f"page: {page}")
+    return 0 if once or finished else 1
+
+
+@app.command
+def export(
+    run_folder: Annotated[Path, Parameter(name="RUN")],
+    *,
+    out: Path | None = None,
+    name: str | None = None,
+    unfinished: bool = False,
+) -> None:
+    """Write a finished run's backbone: `backbone.safetensors` (torchvision names) and `card.json`.
+
+    Example: densebench export densebench-work/pretraining/densecl-mini-seed0
+
+    Parameters
+    ----------
+    run_folder
+        The folder of a finished pretraining run.
+    out
+        Target folder (default: RUN/export).
+    name
+        The name in the card (default: recipe and seed).
+    unfinished
+        Export the newest checkpoint of a run that has not ended; the card says how far it got.
+    """
+    from pretrain.export import export as export_run
+
+    folder = export_run(run_folder, out, name=name, unfinished=unfinished)
+    print(f"exported: {folder}\nnext: densebench submit {folder} --name NAME --data DATA_ROOT")
+
+
+@app.command
+def norm_rescale(
+    checkpoint: Path,
+    reference: Path,
+    *,
+    data: Path | None = None,
+    out: Path | None = None,
+    name: str | None = None,
+    literal: bool = False,
+    workers: int = 1,
+) -> None:
+    """Give a backbone the weight norms of another (NormRescale) and estimate its batch norm anew.
+
+    For a backbone whose norms do not fit the learning rates of fine-tuning, e.g. one trained with LARS.
+
+    Example: densebench norm-rescale byol/export moco-v2/export --data images/
+
+    Parameters
+    ----------
+    checkpoint
+        A folder written by `export` or in WORK/checkpoints.
+    reference
+        The like, of the same architecture: the one with the norms.
+    data
+        Folder (or .txt list) of images on which batch norm's running statistics are estimated.
+    out
+        Target folder (default: CHECKPOINT-rescaled).
+    name
+        The name in the new card (default: the old with -rescaled).
+    literal
+        Rescale running statistics like weights, as the authors' script does; reads no images.
+    workers
+        Data loading processes.
+    """
+    from pretrain.data.batches import open_images
+    from pretrain.norm_rescale import norm_rescale as rescale
+
+    folder = rescale(
+        checkpoint,
+        reference,
+        out or checkpoint.resolve().with_name(f"{checkpoint.resolve().name}-rescaled"),
+        images=None if data is None else open_images(data),
+        literal=literal,
+        name=name,
+        workers=workers,
+    )
+    print(f"rescaled: {folder}\nnext: densebench submit {folder} --name NAME --data DATA_ROOT")
