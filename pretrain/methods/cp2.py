@@ -8,7 +8,7 @@ Wang et al., CP2: Copy-Paste Contrastive Pretraining for Semantic Segmentation, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -31,6 +31,7 @@ from pretrain.parts.queues import Queue
 from pretrain.parts.shuffling import Shuffle
 from pretrain.parts.upload import upload
 from pretrain.recipes import Recipe, SGDConfig, small_recipe
+from pretrain.settings import ADDED
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class CP2Config:
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     bn_splits: int = 8
     """Parts of the global batch with batch norm of their own, the devices of the paper; at least one a process."""
+    zero_init_residual: bool = field(default=False, metadata=ADDED)
+    """Start residual blocks as identities, as the code's ResNet does where no weights are read."""
 
     def build(self, backbone: nn.Module | None = None) -> CP2:
         """The freshly initialised method, on `backbone` if one is given."""
@@ -112,7 +115,6 @@ class CP2(Method):
         uncertain=(
             "the released softmax runs over query cells, the paper's may run over key cells: `dense_softmax_axis`",
             "backgrounds are other images of the batch, where the code reads two more streams of images",
-            "the initial weights of the segmentation head",
         ),
     )
 
@@ -121,7 +123,9 @@ class CP2(Method):
         self.config = config
         self.plan = cp2_views(config)
         self.bn_splits = splits = splits_per_process(config.bn_splits)
-        self.backbone = backbone_for(config.backbone, backbone, bn_splits=splits)
+        self.backbone = backbone_for(
+            config.backbone, backbone, bn_splits=splits, zero_init_residual=config.zero_init_residual
+        )
         if isinstance(self.backbone, ResNet):
             output_stride_16(self.backbone)  # a ViT has it already
         width, channels = width_of(self.backbone), config.channels
@@ -279,10 +283,10 @@ MINI = CP2Config(
 )
 
 
-def _imagenet(name: str, epochs: int, expected: str = "") -> Recipe:
+def _imagenet(name: str, config: CP2Config, epochs: int, expected: str = "") -> Recipe:
     return Recipe(
         name=name,
-        method=CP2Config(),
+        method=config,
         epochs=epochs,
         batch_size=256,
         optimizer=PAPER_SGD,
@@ -295,11 +299,12 @@ def _imagenet(name: str, epochs: int, expected: str = "") -> Recipe:
 
 
 RECIPES: tuple[Recipe, ...] = (
-    _imagenet("cp2-imagenet-200ep", 200),
-    _imagenet("cp2-imagenet-600ep", 600),
+    _imagenet("cp2-imagenet-200ep", CP2Config(zero_init_residual=True), 200),
+    _imagenet("cp2-imagenet-600ep", CP2Config(zero_init_residual=True), 600),
     replace(
         _imagenet(
             "cp2-quick-imagenet-20ep",
+            CP2Config(),
             20,
             "VOC12 mIoU 78.6 from MoCo v2 of 800 epochs (abstract; taken to be this recipe)",
         ),

@@ -69,8 +69,23 @@ def test_a_field_added_later_counts_once_it_is_used() -> None:
         assert changed.sha256 != base.sha256
     assert changed.schedule.factor(0, 1, 1) == 1
     assert override(base, ["optimizer.fixed_lr=head.,backbone."]).optimizer.fixed_lr == ("head.", "backbone.")
-    recipe = all_recipes()["moco-v2-imagenet-200ep"]
-    assert recipe.sha256 == "b804d976fe0cf9d0f44a277498121b85794ab0d5cba39743b0c9502f18bdec2a"
+
+
+@pytest.mark.parametrize(
+    ("name", "sha256"),
+    [
+        ("moco-v2-imagenet-200ep", "b804d976fe0cf9d0f44a277498121b85794ab0d5cba39743b0c9502f18bdec2a"),
+        ("byol-mini", "9b1d1a84878fd294a0f915a89aa1f59a35d0977ec0c8f6ae4e2d7736b54f2b65"),
+        ("byol-sgd-imagenet-200ep", "33734ec570e291154812358180edd8f5ee4e62ef1e27f8ed7e1f5cdc21aad3de"),
+        ("lc-loss-imagenet-200ep", "177be151103cd24dfc68a20b70ea1307660c9320527eb57b499e8c753c43a90c"),
+        ("detcon-mini", "75982faadc546859f8daa0fd1c395f15de9d07f2ca16c0e354c7b4a9a7420009"),
+        ("dino-mini", "08297faf3e7c28df79a2cff5322f0a7ea6a8df7f0656a6158b3b1a030bb4c6fe"),
+        ("swav-imagenet-200ep-batch256", "2c890a9585d4fc124c43cf3a1c84be4d17038c927f3ba1f2786748824cbc585b"),
+        ("cp2-quick-imagenet-20ep", "f246d981fe2636bc8d1c92405773a0b040fa38a309f3600824f7d1daf5049807"),
+    ],
+)
+def test_recipes_whose_methods_got_settings_keep_their_hashes(name: str, sha256: str) -> None:
+    assert all_recipes()[name].sha256 == sha256
 
 
 def test_a_recipe_is_plain_json() -> None:

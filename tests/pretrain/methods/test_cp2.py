@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -347,3 +348,11 @@ def test_paper_recipes_have_the_published_settings() -> None:
         assert isinstance(config, CP2Config)
         assert (config.channels, config.dilations, config.queue) == (512, (1, 6, 12, 18), 65536)
         assert (config.dense_weight, config.temperature, config.momentum) == (0.2, 0.2, 0.999)
+        assert config.zero_init_residual is not recipe.needs_init  # where weights are read, they decide
+
+
+def test_residual_blocks_can_start_as_identities() -> None:
+    method = replace(cp2.MINI, zero_init_residual=True).build()
+    scales = [m.bn2.weight for m in method.backbone.modules() if hasattr(m, "bn2")]
+    assert len(scales) == 8 and not any(scale.any() for scale in scales)
+    assert all(m.bn2.weight.all() for m in cp2.MINI.build().backbone.modules() if hasattr(m, "bn2"))

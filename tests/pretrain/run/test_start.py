@@ -125,7 +125,9 @@ def test_every_network_like_the_backbone_starts_from_the_weights(name: str) -> N
 
 
 def test_the_present_hashes_are_those_of_the_recipes() -> None:
-    of_cp2 = {recipe.sha256 for name, recipe in all_recipes().items() if name.startswith("cp2")}
+    """Of CP2's recipes before blocks began as identities, which is another recipe, not another name of the same."""
+    recipes = [override(r, ["method.zero_init_residual=no"]) for n, r in all_recipes().items() if n.startswith("cp2")]
+    of_cp2 = {recipe.sha256 for recipe in recipes}
     assert set(FORMER_HASHES.values()) == of_cp2
     assert not of_cp2 & FORMER_HASHES.keys()
     assert present_hash("0" * 64) == "0" * 64
