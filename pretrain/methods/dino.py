@@ -108,6 +108,7 @@ class DINO(Method):
         uncertain=(
             "the student drops no layers at random, where the code trains ViTs with stochastic depth up to 0.1",
             "the teacher's temperature warms up step by step, in the code epoch by epoch",
+            "recipes compute in fp32, where the code trains in mixed precision (float16)",
             "the blur is a Gaussian, where the code calls Pillow, which approximates one by box filters",
         ),
     )

@@ -71,8 +71,8 @@ class LCLoss(Addition[MapMethod]):
         L_LC = -1/|V| sum over s in V of log( e^{F_s.y(s)/T} / (e^{F_s.y(s)/T} + sum over t in Omega(s) e^{F_s.T_t/T}) )
         L = L_base + alpha L_LC
 
-    averaged over the images with cells in V. On BYOL, the mean over both directions; on MoCo v2, from query to key.
-    Targets carry no gradient.
+    averaged over the images with cells in V. On BYOL it is the mean over both directions, beside L_BYOL, which is their
+    sum; on MoCo v2, from query to key. Targets carry no gradient.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -91,6 +91,7 @@ class LCLoss(Addition[MapMethod]):
             "weight, temperature, head, negatives and the rule that leaves out near cells are our reading",
             "whether the local branch has a predictor: `local_predictor`",
             "the positive is interpolated before it is normalised",
+            "on BYOL, whose own loss adds both directions, the local loss is their mean",
             "the form on MoCo v2 is ours",
         ),
     )

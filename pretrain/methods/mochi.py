@@ -66,6 +66,8 @@ class MoCHi(MoCo):
             "mixing starts after 10 epochs in the ports; stated here as a share of all steps, so that it follows "
             "the length of a run",
             "N, s and s' of the released models are quoted from memory",
+            "on how many devices, and so with how many parts of batch norm, the authors trained is not known: here "
+            "MoCo v2's 8",
         ),
     )
     config: MoCHiConfig

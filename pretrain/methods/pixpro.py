@@ -95,6 +95,7 @@ class PixPro(Method):
         uncertain=(
             "coordinates are shares of the image; in the code shares of its side less one pixel",
             "the weight 1 of the instance branch is remembered from the paper; the authors' scripts leave it out",
+            "recipes compute in fp32, where the code trains in mixed precision (float16)",
             "the blur is a Gaussian, where the code calls Pillow, which approximates one by box filters",
         ),
     )

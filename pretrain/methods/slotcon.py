@@ -115,6 +115,7 @@ class SlotCon(Method):
         uncertain=(
             "an image whose views share nothing is left out of the grouping loss; the code samples an inverted box",
             "the slots' loss is the mean over the slots of all processes; in the code over each process's own first",
+            "recipes compute in fp32, where the code trains in mixed precision (float16)",
             "the blur is a Gaussian, where the code calls Pillow, which approximates one by box filters",
         ),
     )
@@ -361,7 +362,8 @@ RECIPES: tuple[Recipe, ...] = (
         ),
         epochs=16,
         batch_size=32,
-        paper="arXiv 2205.15288; views of 96 pixels, so that a map has 3 x 3 cells",
+        paper="arXiv 2205.15288, with a teacher's temperature and a weight of grouping of its own; views of 96 pixels, "
+        "so that a map has 3 x 3 cells",
         images_per_second=28,
     ),
 )

@@ -101,6 +101,7 @@ class SwAV(Method):
         uncertain=(
             "the blur is a Gaussian, where the code calls Pillow, which approximates one by box filters",
             "batch norm is synchronised over all processes, where the code's large runs use groups of 8",
+            "recipes compute in fp32, where the code trains in mixed precision (float16)",
         ),
     )
 

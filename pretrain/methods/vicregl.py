@@ -99,6 +99,7 @@ class VICRegL(Method):
         uncertain=(
             "distances of places are in shares of the image's sides, in the code in pixels: not the same if long",
             "one version of the code keeps the local loss of the last pair of views only, another, as here, of all",
+            "recipes compute in fp32, where the code trains in mixed precision (float16)",
             "the blur is a Gaussian, where the code calls Pillow, which approximates one by box filters",
         ),
     )
