@@ -67,7 +67,8 @@ def _report(error: Exception | KeyboardInterrupt) -> int:
     elif isinstance(error, MemoryError):
         _say("error: ", "the memory is full: close other programs, or give smaller files")
     else:
-        _say("error: ", f"densebench has a fault: {_where(error)}: {type(error).__name__}: {error}")
+        words = printable(f"{type(error).__name__}: {error}", 500)
+        _say("error: ", f"densebench has a fault: {_where(error)}: {words}")
         _say("", "Report this line and the command in the issues of the repository that you have densebench from;")
         _say("", "the command with --debug shows more.")
     return 1

@@ -1,13 +1,24 @@
 """The command: help with an example for every verb, exit codes, one-line errors, JSON where a program would read it."""
 
+import errno
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from bench.cli import run
+from bench.cli import run, stop_once
+from bench.cli.common import print_table
 from bench.tracks import TRACKS
+from leaderboard.base.errors import Interrupted
+from pretrain.run.folder import read_checkpoint, read_record
 
 VERBS = [
     "demo",
@@ -107,3 +118,90 @@ def test_doctor_finds_this_environment_complete(capsys: pytest.CaptureFixture[st
     assert findings["detection operators"]["state"] == "ok"
     assert run(["doctor", "--data", str(tmp_path / "none"), "--work", str(tmp_path)]) == 1
     assert "missing" in capsys.readouterr().out
+
+
+def raising(error: BaseException):
+    def verb(*arguments: object, **options: object) -> None:
+        raise error
+
+    return verb
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (ZeroDivisionError("none\x1b[2J\nleft"), 1, "densebench has a fault: "),
+        (RecursionError("deep"), 1, "Report this line and the command"),
+        (MemoryError(), 1, "error: the memory is full"),
+        (OSError(errno.ENOSPC, "No space left on device", "x.json"), 1, "error: the disk is full (x.json): free space"),
+        (OSError(errno.EACCES, "Permission denied", "x.json"), 1, "error: Permission denied: x.json"),
+        (KeyboardInterrupt(), 130, "stopped: repeat the command to continue"),
+        (Interrupted("stopped: 3 of 4 are kept", signal.SIGTERM), 143, "stopped: 3 of 4 are kept"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_the_last_handler_says_it_in_a_few_lines(
+    error: BaseException, code: int, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.tracks.find_track", raising(error))
+    monkeypatch.setattr("bench.submit.find_track", raising(error))
+    line = ["submit", "random:resnet18", "--name", "x", "--data", "."]
+    assert run(line) == code
+    printed = capsys.readouterr().err
+    assert words in printed and "Traceback" not in printed
+    assert len(printed.splitlines()) <= 3 and "\x1b" not in printed
+    for debug in (["--debug"], []):
+        assert run([*line, *debug]) == code
+        assert "Traceback" in capsys.readouterr().err
+        monkeypatch.setenv("DENSEBENCH_DEBUG", "1")
+
+
+def test_a_signal_is_raised_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        stop_once()
+        with pytest.raises(Interrupted) as stopped:
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)  # while it cleans up
+        with pytest.raises(Interrupted):
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert stopped.value.exit_code == 143
+
+
+def test_a_table_in_a_file_has_whole_names(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"{'a_long_name_of_a_protocol_' * 10}{end}" for end in "ab"]
+    print_table("Protocols", ["protocol", "title"], [[name, "word " * 60] for name in names])
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in names) and "…" not in printed
+    assert len(printed.splitlines()) == 5
+
+
+@pytest.mark.slow
+def test_a_real_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
+    """Pretraining saves its step and exits with 130; --resume goes on from there."""
+    method = Path(__file__).parents[1] / "pretrain" / "my_method.py"
+    images = tmp_path / "images"
+    images.mkdir()
+    for index in range(8):
+        pixels = np.random.default_rng(index).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(images / f"{index}.png")
+    # The shell that started pytest in the background may have it ignore SIGINT.
+    start = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from bench.cli import main; main()"
+    )
+    out = tmp_path / "run"
+    line = ["pretrain", f"{method}:mine-mini", "--data", str(images), "--out", str(out), "--set", "epochs=100000"]
+    command = subprocess.Popen([sys.executable, "-c", start, *line], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 180
+    while not (out / "log.jsonl").is_file() or not (out / "log.jsonl").read_text():
+        assert command.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    command.send_signal(signal.SIGINT)
+    _, errors = command.communicate(timeout=180)
+    assert command.returncode == 130, errors
+    step = read_checkpoint(out / "checkpoint.pt", read_record(out))["step"]
+    assert f"stopped after step {step} of " in errors and "continue with --resume" in errors
+    assert "Traceback" not in errors
