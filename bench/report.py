@@ -57,8 +57,9 @@ def print_submission(submission: Submission, work: Path) -> None:
     if submission.failures:
         console.print(f"{len(submission.failures)} runs failed; the others are kept. Repeat the command to retry them.")
     if submission.unusable:
-        console.print(f"problem: {ResultStore.describe(submission.unusable)}", markup=False)
-        console.print("Such files are left out; their runs, if they are this submission's, are repeated without them.")
+        for line in ResultStore.describe(submission.unusable).splitlines():
+            console.print(f"problem: {line}", markup=False)
+        console.print("Such files are left out. Those of this submission hold up their runs: repeat the command then.")
     console.print(f"results: {work / 'results'} ({len(submission.results)} of {submission.card.name})", markup=False)
     if submission.results:
         console.print(f"next: densebench leaderboard --work {work} --csv leaderboard.csv --site page", markup=False)

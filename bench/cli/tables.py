@@ -38,7 +38,7 @@ def make_leaderboard(
     check
         Write nothing; exit with 1 if a named file differs from what the results give.
     """
-    from bench.protocols import all_protocols
+    from bench.protocols import TrainingPlan, all_protocols
     from bench.tracks import TRACKS
     from leaderboard.build import build
     from leaderboard.records import TrackDescription
@@ -51,7 +51,7 @@ def make_leaderboard(
         site=site,
         check=check,
         tracks={t.id: TrackDescription(id=t.id, purpose=t.purpose, rules=t.rules) for t in TRACKS},
-        plans={protocol.sha256: protocol.plan.iterations for protocol in all_protocols()},
+        plans={p.sha256: p.plan.iterations for p in all_protocols() if isinstance(p.plan, TrainingPlan)},
     )
     Console().print(report.render())
     return int(bool(report.problems))

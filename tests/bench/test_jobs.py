@@ -1,18 +1,21 @@
 """Runs are isolated, counted, locked and never orphaned."""
 
+import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from bench.errors import BenchError
-from bench.jobs import Outcome, TransferRun, run_all
+from bench.jobs import Outcome, TransferRun, _why, run_all
 from leaderboard.records import DatasetReference
 
 DATASET = DatasetReference(name="voc2012_seg", fingerprint="0" * 64, train_images=1, val_images=1)
@@ -65,6 +68,29 @@ def test_a_run_is_never_executed_twice_at_once(tmp_path: Path) -> None:
         (outcome,) = run_all([run], processes=1, finished=lambda outcome: None, execute=write_marker)
     assert outcome.failure and "being run by another command" in outcome.failure
     assert not (run.folder / "done").exists()
+
+
+def test_a_log_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run.folder.write_text("in the way")
+    (outcome,) = run_all([run], processes=1, finished=lambda outcome: None, execute=write_marker)
+    assert (
+        outcome.failure
+        == f"its log {run.log} cannot be written: make the folder writable or free space, and repeat the command"
+    )
+
+
+def fill_the_disk(run: TransferRun, threads: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", "weights.safetensors")
+
+
+def test_a_full_disk_is_said_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path)
+    (outcome,) = run_all([run], processes=1, finished=lambda outcome: None, execute=fill_the_disk)
+    assert outcome.failure and outcome.failure.startswith("the disk is full (weights.safetensors): free space")
+    run.log.write_text("x" * 200_000)  # so full that nothing could be said
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    assert _why(run, 1).startswith("the disk is full: free space")
 
 
 @pytest.mark.slow

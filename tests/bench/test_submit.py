@@ -8,12 +8,18 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from fake_fine_tuning import fails_on_detection, instant
+from torchvision.models import resnet18
 
+from bench.checkpoints import import_checkpoint, inspect_checkpoint
 from bench.errors import BenchError
-from bench.submit import plan_submission, submit
+from bench.report import describe, print_submission
+from bench.submit import Submission, SubmissionPlan, plan_submission, submit
 from bench.tracks import find_track
+from leaderboard.base.errors import FileError, Interrupted
 from leaderboard.store import ResultStore
+from pretrain.exported import read_card
 
 MINI = find_track("mini")
 
@@ -66,6 +72,76 @@ def test_changing_an_input_starts_anew(tiny_data: Path, tmp_path: Path) -> None:
 def test_inputs_are_checked_before_the_first_run(changes, words: str, tiny_data: Path, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=words):
         plan(tiny_data, tmp_path, **changes)
+
+
+def test_the_data_are_checked_before_anything_is_imported(tiny_data: Path, tmp_path: Path) -> None:
+    data, work = tmp_path / "data", tmp_path / "work"
+    data.mkdir()
+    (data / "VOCdevkit").symlink_to(tiny_data / "VOCdevkit")
+    with pytest.raises(BenchError) as raised:
+        plan(data, work)
+    ready = "--protocol mini_voc_det_frcnn_fpn --protocol mini_voc_seg_fcn"
+    assert str(raised.value).endswith(f"To run the protocols whose data can be used, add {ready}")
+    assert "coco" in str(raised.value).splitlines()[0]
+    assert not work.exists()
+    assert len(plan(data, work, protocols=["mini_voc_seg_fcn"], seeds=1).todo) == 1
+
+
+def test_a_file_that_cannot_be_imported_stops_it_before_the_data_are_read(tmp_path: Path) -> None:
+    torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "odd.pth")
+    with pytest.raises(BenchError, match=r"odd\.pth"):
+        plan_submission(tmp_path / "odd.pth", name="x", data=tmp_path / "nowhere", work=tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+def test_it_says_what_it_took_and_what_input_it_gets(tmp_path: Path) -> None:
+    file, weights = tmp_path / "m.pth", resnet18().state_dict()
+    torch.save({"state_dict": {f"module.encoder_q.{name}": tensor for name, tensor in weights.items()}}, file)
+    found = inspect_checkpoint(file)
+    card = read_card(import_checkpoint(file, name="x", work=tmp_path, mean=(0.5, 0.4, 0.3)))
+    lines = describe(SubmissionPlan(card, [], [], found))
+    assert lines[0] == "x: resnet18 of m.pth, under `state_dict`, prefix `module.encoder_q.`"
+    assert [line.removeprefix("note: ") for line in lines[1:-1]] == list(found.notes)
+    assert "RGB, mean 0.5 0.4 0.3, std 0.229 0.224 0.225" in lines[-1]
+    assert describe(SubmissionPlan(card, [], []))[0] == "x: resnet18, random weights"
+
+
+def test_unusable_result_files_are_named_and_stop_no_other_run(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = plan(tiny_data, tmp_path, seeds=1).todo[0]
+    bad = tmp_path / "results" / f"random--{run.protocol}--seed0--{run.key}.json"
+    for file in (bad, bad.with_name("other.json")):
+        file.write_text("{")
+    blocked = plan(tiny_data, tmp_path, seeds=1)
+    assert run.key not in {r.key for r in blocked.todo} and len(blocked.todo) == len(MINI.protocols) - 1
+    print_submission(Submission(blocked.card, [], [], blocked.unusable), tmp_path)
+    printed = capsys.readouterr().out
+    assert f"problem: {bad}: " in printed and "other.json: " in printed and "move it away" in printed
+    assert "next:" not in printed
+    bad.unlink()
+    assert run.key in {r.key for r in plan(tiny_data, tmp_path, seeds=1).todo}
+
+
+def test_when_it_is_stopped_it_says_what_is_finished(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped_after_one(runs, **options):
+        instant(runs[0], 1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.submit.run_all", stopped_after_one)
+    text = "stopped: 1 of 4 runs of random are finished and kept; repeat the command to run the others"
+    with pytest.raises(Interrupted, match=text) as stopped:
+        submit(plan(tiny_data, tmp_path, seeds=1))
+    assert stopped.value.exit_code == 130
+
+
+def test_a_work_folder_that_cannot_be_written_is_said_before_the_work(tiny_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "transfers").write_text("in the way")
+    with pytest.raises(FileError, match="transfers"):
+        plan(tiny_data, tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
 
 
 @pytest.mark.slow
