@@ -10,6 +10,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from bench.datasets.coco import load_coco
 from bench.errors import BenchError
 from bench.metrics.voc_detection import Objects
 
@@ -18,16 +19,29 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def load_ground_truth(annotation_file: Path) -> COCO:
-    """Read an `instances_*.json`; raises :class:`BenchError` if it cannot be read."""
-    try:
-        with _without_output():
-            coco = COCO(str(annotation_file))
-    except (OSError, ValueError, AssertionError, KeyError) as error:
-        raise BenchError(f"{annotation_file} cannot be read as COCO annotations: {error}") from error
-    missing = {"images", "annotations", "categories"} - coco.dataset.keys()
-    if missing:
-        raise BenchError(f"{annotation_file} cannot be read as COCO annotations: it has no {sorted(missing)[0]!r}")
-    return coco
+    """Read an `instances_*.json` as training and the check do; raises :class:`BenchError` if it cannot be used.
+
+    Annotations are numbered from 1 in the file's order. Those of a file without masks have no `segmentation`.
+    """
+    content = load_coco(annotation_file)
+    annotations = []
+    for number, item in enumerate(content.objects, start=1):
+        entry: dict[str, Any] = {
+            "id": number,
+            "image_id": item.image.id,
+            "category_id": item.category_id,
+            "bbox": list(item.box),
+            "area": item.area,
+            "iscrowd": int(item.crowd),
+        }
+        if item.mask is not None:
+            entry["segmentation"] = item.mask.segmentation
+        annotations.append(entry)
+    return _coco_of(
+        [image._asdict() for image in content.images.values()],
+        [{"id": number, "name": name} for number, name in content.categories.items()],
+        annotations,
+    )
 
 
 def ground_truth_from_objects(objects: Sequence[Objects], num_classes: int) -> COCO:
@@ -65,14 +79,17 @@ def evaluate_coco(
     """AP, AP50, AP75, APs, APm, APl in per cent.
 
     `detections` is a list in COCO's results format: `image_id`, `category_id`, `score` and `bbox` (x, y, width, height)
-    or `segmentation` (run-length encoding). Evaluated are all images and categories of `ground_truth`. A figure without
-    any object (no small object in the set, say) is absent from the answer. Raises :class:`BenchError` for an unknown
-    image id or no object.
+    or `segmentation` (run-length encoding). Evaluated are all images and categories of `ground_truth`, which stays
+    as it is. A figure without any object (no small object in the set, say) is absent from the answer. Raises
+    :class:`BenchError` for an unknown image id, no object, or objects without a mask where masks are compared.
     """
     known = set(ground_truth.getImgIds())
     unknown = sorted({str(d["image_id"]) for d in detections if d["image_id"] not in known})
     if unknown:
         raise BenchError(f"detections name image id {unknown[0]}, which the ground truth does not have")
+    if iou_type == "segm" and not all(map(_has_mask, ground_truth.dataset["annotations"])):
+        raise BenchError("masks cannot be evaluated: the ground truth has objects without one")
+    ground_truth = _numbered(ground_truth)
     with _without_output():
         if detections:
             # loadRes writes into the dictionaries that it is given
@@ -87,6 +104,22 @@ def evaluate_coco(
     if "AP" not in scores:
         raise BenchError("the ground truth has no object of any category: nothing can be evaluated")
     return scores
+
+
+def _has_mask(annotation: Mapping[str, Any]) -> bool:
+    return bool(annotation.get("segmentation"))
+
+
+def _numbered(ground_truth: COCO) -> COCO:
+    """A copy to evaluate, its annotations numbered from 1.
+
+    pycocotools keeps the id of the object that a detection has found, and 0 where there is none: an object of id 0 is
+    never found. It also writes into the annotations.
+    """
+    annotations = [
+        {**annotation, "id": number} for number, annotation in enumerate(ground_truth.dataset["annotations"], start=1)
+    ]
+    return _coco_of(ground_truth.dataset["images"], ground_truth.dataset["categories"], annotations)
 
 
 def _coco_of(images: list[dict[str, Any]], categories: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> COCO:

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from mmdet.datasets import CocoDataset, VOCDataset
-from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS as MMDET_DATASETS
 from mmseg.datasets import BaseSegDataset, CityscapesDataset, PascalVOCDataset
 from mmseg.registry import DATASETS as MMSEG_DATASETS
 
 from bench.datasets import cityscapes, voc
+from bench.datasets.coco import load_coco
+from bench.datasets.coco_objects import CocoImage, CocoObject
 from bench.datasets.report import Strict
 from bench.errors import BenchError
-from bench.metrics.coco_detection import load_ground_truth
 
 
 class _NotEmpty:
@@ -82,33 +82,43 @@ class DenseBenchVOCDetection(_NotEmpty, VOCDataset):
         }
 
 
-class QuietCOCO(COCO):
-    """mmdet's COCO reader without its printing, and with category ids in the order of the class names asked for."""
-
-    def __init__(self, annotation_file: str | None = None) -> None:
-        super().__init__(None)
-        if annotation_file is not None:
-            self.__dict__.update(vars(load_ground_truth(Path(annotation_file))))
-            self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs  # mmdet's names
-
-    def get_cat_ids(
-        self, cat_names: tuple[str, ...] = (), sup_names: tuple[str, ...] = (), cat_ids: tuple[int, ...] = ()
-    ) -> list[int]:
-        """The ids of `cat_names` in this order, so that label i is always class i, whatever the order in the file."""
-        if not cat_names:
-            return super().get_cat_ids([], list(sup_names), list(cat_ids))
-        ids = {category["name"]: category["id"] for category in self.dataset["categories"]}
-        missing = [name for name in cat_names if name not in ids]
-        if missing:
-            raise BenchError(f"the COCO annotations have no category {missing[0]!r} (and lack {len(missing)} in all)")
-        return [ids[name] for name in cat_names]
-
-
 @MMDET_DATASETS.register_module()
 class DenseBenchCoco(_NotEmpty, CocoDataset):
-    """COCO boxes and masks: mmdet's class, quiet, with labels bound to category names, not to the file's order."""
+    """COCO boxes and masks; labels are bound to category names, not to the order in the file.
 
-    COCOAPI = QuietCOCO
+    Objects are what `bench.datasets.coco` makes of the annotations; training leaves out those that mmdet leaves out.
+    """
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Read the annotation file; raises :class:`BenchError` if it cannot be used or lacks one of the classes."""
+        content = load_coco(Path(self.ann_file))
+        ids = {name: number for number, name in content.categories.items()}
+        missing = [name for name in self.metainfo["classes"] if name not in ids]
+        if missing:
+            raise BenchError(f"{self.ann_file}: no category {missing[0]!r} (and {len(missing)} are missing in all)")
+        self.cat_ids = [ids[name] for name in self.metainfo["classes"]]
+        self.cat2label = {number: label for label, number in enumerate(self.cat_ids)}
+        self.cat_img_map: dict[int, list[int]] = {number: [] for number in content.categories}  # for filter_data
+        for item in content.objects:
+            self.cat_img_map[item.category_id].append(item.image.id)
+        return [self._record(content.images[image_id], items) for image_id, items in content.by_image().items()]
+
+    def _record(self, image: CocoImage, items: list[CocoObject]) -> dict[str, Any]:
+        described = image._asdict() | {"img_id": image.id}
+        record: dict[str, Any] = self.parse_data_info({"raw_img_info": described, "raw_ann_info": []})
+        record["instances"] = [
+            self._instance(item) for item in items if item.trained_on and item.category_id in self.cat2label
+        ]
+        return record
+
+    def _instance(self, item: CocoObject) -> dict[str, Any]:
+        x, y, width, height = item.box
+        instance = {
+            "ignore_flag": int(item.crowd),
+            "bbox": [x, y, x + width, y + height],
+            "bbox_label": self.cat2label[item.category_id],
+        }
+        return instance if item.mask is None else instance | {"mask": item.mask.segmentation}
 
 
 class _Pairs(BaseSegDataset):

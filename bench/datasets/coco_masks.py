@@ -1,0 +1,146 @@
+"""COCO's masks, polygons or run lengths: what pycocotools may be given, and what it must not.
+
+pycocotools checks nothing: it reads behind the end of a run length that is cut off, and draws polygons of any extent in
+32-bit integers, which ends the process. Everything is held against the image here before it gets there.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as run_length
+
+from leaderboard.base.printable import printable_name
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+Bounds = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels."""
+
+_NOT_PAIRS: Final = "a polygon is not a list of x, y pairs"
+_FEWEST: Final = 3
+"""Points of a polygon that encloses something."""
+_LONGEST: Final = 2**20
+"""Pixels of one polygon's way round, more than any drawn outline has: pycocotools keeps some 120 bytes for each."""
+
+
+class Mask(NamedTuple):
+    """A mask that pycocotools can be given."""
+
+    segmentation: list[list[float]] | dict[str, Any]
+    """Polygons `[x0, y0, x1, ...]` of 3 points and more, or `{"size": [height, width], "counts": ...}`."""
+    bounds: Bounds
+    """Of the polygons' points, or of the pixels of the run lengths (all 0 if there are none)."""
+    short: int = 0
+    """Polygons of fewer than 3 points that were left out."""
+
+    def outside(self, size: Size) -> float:
+        """By how many pixels the mask exceeds its image."""
+        left, top, right, bottom = self.bounds
+        return max(0.0, -left, -top, right - size[0], bottom - size[1])
+
+    def pixels(self, size: Size) -> int:
+        """How many pixels of the image are in the mask."""
+        return int(run_length.area(_encoded(self.segmentation, size)))
+
+
+def read_mask(segmentation: Any, size: Size) -> Mask | None:
+    """The mask that an annotation's `segmentation` describes in an image of `size`; None if it is absent or empty.
+
+    Polygons may reach as far out of the image as it is large; what is outside is cut off when they are drawn. Raises
+    ValueError, with the reason, for what cannot be meant.
+    """
+    if segmentation is None:
+        return None
+    if isinstance(segmentation, dict):
+        return _runs(segmentation, size)
+    if not isinstance(segmentation, list):
+        raise ValueError("its segmentation is neither a list of polygons nor run lengths")
+    if segmentation and type(segmentation[0]) in (int, float):
+        raise ValueError("its segmentation is a list of numbers: it must be a list of polygons [[x0, y0, ...], ...]")
+    kept, bounds = [], []
+    for polygon in segmentation:
+        if not isinstance(polygon, list) or len(polygon) % 2 or not set(map(type, polygon)) <= {int, float}:
+            raise ValueError(_NOT_PAIRS)
+        if len(polygon) >= 2 * _FEWEST:
+            bounds.append(_bounds(polygon, size))
+            kept.append(polygon)
+    if not kept:
+        return None
+    left, top, right, bottom = zip(*bounds, strict=True)
+    return Mask(kept, (min(left), min(top), max(right), max(bottom)), len(segmentation) - len(kept))
+
+
+def _bounds(polygon: list[float], size: Size) -> Bounds:
+    # plain Python: faster than NumPy for the few points of most polygons, of which COCO has a million
+    xs, ys = polygon[0::2], polygon[1::2]
+    left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
+    width, height = size
+    try:
+        finite = math.isfinite(sum(polygon))
+    except OverflowError:  # an integer beyond all floats
+        finite = False
+    if not finite or left < -width or top < -height or right > 2 * width or bottom > 2 * height:
+        raise ValueError(f"a polygon lies farther outside its image of {width}x{height} pixels than the image is large")
+    if len(xs) * max(right - left, bottom - top) > _LONGEST:
+        points = np.array(polygon, np.float64).reshape(-1, 2)
+        way = np.abs(points - np.roll(points, 1, axis=0)).max(1).sum()
+        if way > _LONGEST:
+            raise ValueError(f"a polygon is {way:,.0f} pixels long: at most {_LONGEST:,} are drawn")
+    return left, top, right, bottom
+
+
+def _runs(segmentation: dict[str, Any], size: Size) -> Mask:
+    width, height = size
+    counts = segmentation.get("counts")
+    if segmentation.get("size") != [height, width]:
+        found = printable_name(segmentation.get("size"))
+        raise ValueError(f"its run lengths are for size {found}, not its image's [height, width] [{height}, {width}]")
+    if isinstance(counts, str):
+        lengths = _decoded(counts)
+        fits = not len(lengths) or bool((lengths >= 0).all() and (lengths <= width * height).all())
+        fits = fits and int(lengths.sum()) == width * height
+    elif isinstance(counts, list):
+        fits = set(map(type, counts)) == {int} and min(counts) >= 0 and sum(counts) == width * height
+    else:
+        raise ValueError("its run lengths are neither a list nor a string")
+    if not fits:
+        raise ValueError("its run lengths do not add up to the image's pixels")
+    runs = {"size": [height, width], "counts": counts}
+    left, top, wide, high = run_length.toBbox(_encoded(runs, size)).tolist()
+    return Mask(runs, (left, top, left + wide, top + high))
+
+
+def _decoded(counts: str) -> npt.NDArray[np.int64]:
+    """COCO's compressed run lengths: numbers of 5 bits a character, low bits first, with 32 if another one follows.
+
+    The top bit of the last character is the sign. From the fourth number on, each is a difference, to the last but one.
+    """
+    if not counts.isascii():
+        raise ValueError("its run lengths are no such text")
+    digits = np.frombuffer(counts.encode(), np.uint8).astype(np.int64) - 48
+    if not len(digits) or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
+        raise ValueError("its run lengths are no such text")
+    ends = np.flatnonzero(digits & 32 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    places = np.arange(len(digits)) - np.repeat(starts, ends - starts + 1)
+    if places.max() > 6:  # 35 bits: more than any picture has pixels
+        raise ValueError("its run lengths are no such text")
+    numbers = np.add.reduceat((digits & 31) << 5 * places, starts)
+    numbers = np.where(digits[ends] & 16, numbers - (1 << 5 * (places[ends] + 1)), numbers)
+    for first in (1, 2):
+        numbers[first::2] = np.cumsum(numbers[first::2])
+    return numbers
+
+
+def _encoded(segmentation: list[list[float]] | dict[str, Any], size: Size) -> Any:
+    """As compressed run lengths."""
+    width, height = size
+    if isinstance(segmentation, list):
+        return run_length.merge(run_length.frPyObjects(segmentation, height, width))
+    if isinstance(segmentation["counts"], list):
+        return run_length.frPyObjects(segmentation, height, width)
+    return segmentation
