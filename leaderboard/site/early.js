@@ -1,6 +1,8 @@
 "use strict";
-/* Before the first paint: one panel at a time, and the theme that the reader chose. */
+/* Before the first paint: one panel at a time, and the theme that the reader chose. Where the script that shows a
+   panel fails, all are shown. */
 document.documentElement.classList.add("tabbed");
+addEventListener("error", () => document.documentElement.classList.remove("tabbed"), { once: true });
 try {
   const theme = localStorage.getItem("densebench-theme");
   if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme;

@@ -1,6 +1,5 @@
 "use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
   const root = document.documentElement;
   const all = (selector, scope = document) => Array.from(scope.querySelectorAll(selector));
 
@@ -44,6 +43,14 @@
     if (focus) chosen.focus();
     search();
   };
+  /* The name in the address; one that is no text ("#%") names nothing. */
+  const named = () => {
+    try {
+      return decodeURIComponent(location.hash.slice(1));
+    } catch {
+      return "";
+    }
+  };
   const go = (tab, focus) => {
     history.replaceState(null, "", tab.hash);
     show(tab.hash.slice(1), focus);
@@ -65,7 +72,7 @@
     });
   }
   for (const panel of panels) panel.setAttribute("role", "tabpanel");
-  addEventListener("hashchange", () => show(location.hash.slice(1), false));
+  addEventListener("hashchange", () => show(named(), false));
 
   /* Search: every word must occur in a row's name, method, backbone or data. */
   const input = document.getElementById("search");
@@ -122,7 +129,11 @@
     });
   }
 
-  /* Provenance: built when a row is opened. */
+  /* Provenance: read and built when the first row is opened. No object has inherited keys: a stranger's name may be
+     that of one ("constructor"). */
+  const bare = (key, value) => (value !== null && typeof value === "object" && !Array.isArray(value) ? Object.assign(Object.create(null), value) : value);
+  let read = null;
+  const provenance = () => (read ??= JSON.parse(document.getElementById("data").textContent, bare));
   const number = (value, decimals = 2) => (value === null || value === undefined ? "–" : value.toFixed(decimals));
   const grouped = (value) => (value === null || value === undefined ? null : String(value).replace(/\B(?=(\d{3})+$)/g, "\u2009"));
   const list = (title, pairs) => {
@@ -137,6 +148,14 @@
     const th = make("th", className, text);
     th.scope = "col";
     return th;
+  };
+  /* Wider than a phone: the keyboard scrolls it when it has the focus. */
+  const scrolling = (title, table) => {
+    const region = make("div", "scroll", table);
+    region.tabIndex = 0;
+    region.setAttribute("role", "region");
+    region.setAttribute("aria-label", title);
+    return region;
   };
   const distinct = (values) => Array.from(new Set(values.filter((value) => value !== null && value !== undefined && value !== ""))).join(", ");
 
@@ -161,7 +180,7 @@
       line.append(make("td", "", run.finished_at), make("td", "hash", run.key));
       body.append(line);
     }
-    return make("section", "", make("h3", "", "Runs"), make("div", "scroll", make("table", "", make("thead", "", head), body)));
+    return make("section", "", make("h3", "", "Runs"), scrolling("Runs", make("table", "", make("thead", "", head), body)));
   };
 
   const cardLists = (card) => {
@@ -187,10 +206,10 @@
   const protocolLists = (group, cell) => {
     const { protocol, dataset } = group;
     const training = cell.runs.map((run) => run.training).filter(Boolean);
-    const environments = Array.from(new Set(cell.runs.map((run) => run.environment)), (index) => data.environments[index]);
+    const environments = Array.from(new Set(cell.runs.map((run) => run.environment)), (index) => provenance().environments[index]);
     const of = (name) => distinct(training.map((report) => grouped(report[name])));
     const packages = distinct(environments.map((e) => Object.entries(e.packages).map(([name, version]) => `${name} ${version}`).join(", ")));
-    const time = {};
+    const time = Object.create(null);
     for (const run of cell.runs) for (const [name, value] of Object.entries(run.seconds)) (time[name] ||= []).push(value);
     const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
     return [
@@ -217,21 +236,22 @@
     const head = make("tr", "", heading("Protocol", ""), heading("Mean", "num"), heading("± 95 %", "num"), heading("Seeds", "num"), heading("Failed", "num"));
     const body = make("tbody", "");
     for (const [id, cell] of Object.entries(cells)) {
-      const group = data.groups[id];
+      const group = provenance().groups[id];
       if (!group.current) continue;
       const link = make("th", "", `${group.label} ${group.protocol.headline}`);
       link.scope = "row";
       const failed = cell.runs.filter((run) => run.failure).length;
       body.append(make("tr", "", link, make("td", "num", number(cell.mean)), make("td", "num", number(cell.half)), make("td", "num", String(cell.runs.length - failed)), make("td", "num", String(failed))));
     }
-    return make("section", "", make("h3", "", "Figures"), make("div", "scroll", make("table", "", make("thead", "", head), body)));
+    return make("section", "", make("h3", "", "Figures"), scrolling("Figures", make("table", "", make("thead", "", head), body)));
   };
 
   const sheet = (sid, gid) => {
-    const card = data.cards[sid];
-    const cells = data.cells[sid];
-    const lists = gid ? [...protocolLists(data.groups[gid], cells[gid]), ...cardLists(card)] : cardLists(card);
-    const top = gid ? runTable(data.groups[gid], cells[gid]) : figures(cells);
+    const { groups, cards, cells: all } = provenance();
+    const card = cards[sid];
+    const cells = all[sid];
+    const lists = gid ? [...protocolLists(groups[gid], cells[gid]), ...cardLists(card)] : cardLists(card);
+    const top = gid ? runTable(groups[gid], cells[gid]) : figures(cells);
     return make("div", "sheet", top, make("div", "columns", ...lists));
   };
 
@@ -246,5 +266,5 @@
     });
   }
 
-  show(decodeURIComponent(location.hash.slice(1)), false);
+  show(named(), false);
 })();

@@ -5,7 +5,10 @@ import hashlib
 import json
 import random
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from fabricate import make_card, make_protocol, make_result, make_results
@@ -184,3 +187,67 @@ def test_a_track_is_described_above_its_protocols():
     Page(described)
     other = TrackDescription(id="paper", purpose="Another track.", rules=())
     assert render(analyse(make_results(VALUES)), {"paper": other}) == plain
+
+
+INHERITED = ["constructor", "toString", "__proto__", "hasOwnProperty", "valueOf"]
+
+
+def opened(text, folder, address="", *words):
+    """What a reader of the page sees who opens every row: see `open_page.js`."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs node")
+    (folder / "index.html").write_text(text, encoding="utf-8")
+    command = [node, str(Path(__file__).with_name("open_page.js")), str(folder / "index.html"), address, *words]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.parametrize("name", INHERITED)
+def test_a_name_that_every_object_inherits_is_only_a_name(name, tmp_path):
+    """As a time, a metric of one run alone, a package and a protocol."""
+    environment = make_result().environment.model_copy(update={"packages": {name: "1.0"}})
+    words = {"seconds": {name: 12.0}, "environment": environment}
+    protocol = make_protocol(name if name[0] != "_" else "proto", headline=name)
+    results = [
+        make_result("moco", protocol, 0, 50.0, **words),
+        make_result("moco", protocol, 1, 51.0, metrics={"other": 1.0}, **words),
+        make_result("random", protocol, 0, 10.0, metrics={name + "2": 1.0}),
+    ]
+    seen = opened(render(analyse(results)), tmp_path)
+    assert seen["failures"] == []
+    assert len(seen["opened"]) == 4
+    assert any(f"{name.replace('_', ' ')} 12" in row and f"{name} 1.0" in row for row in seen["opened"])
+    assert not any("function" in row or "[object" in row for row in seen["opened"])
+
+
+@pytest.mark.parametrize("address", ["#%", "#%E0%A4%A", "#nothing", "#%00", ""])
+def test_an_address_that_names_nothing_shows_the_first_table(address, tmp_path):
+    seen = opened(render(analyse(make_results(VALUES))), tmp_path, address)
+    assert (seen["failures"], seen["shown"], seen["tabbed"]) == ([], ["overall.mini"], True)
+
+
+def test_an_address_names_a_table(tmp_path):
+    text = render(analyse(make_results(VALUES)))
+    assert opened(text, tmp_path, f"#{SEG}")["shown"] == [SEG]
+    assert opened(text, tmp_path, f"#{SEG[:4]}%5f{SEG[5:]}")["shown"] == [SEG]
+
+
+def test_where_the_script_fails_all_tables_are_shown(tmp_path):
+    assert opened(render(analyse(make_results(VALUES))), tmp_path, "", "broken")["tabbed"] is False
+
+
+def test_tables_that_are_wider_than_a_phone_are_scrolled_by_keyboard(page, tmp_path):
+    scrolled = [a for a in page.all("div") if a.get("class") == "scroll"]
+    assert scrolled and all((a["tabindex"], a["role"]) == ("0", "region") and a["aria-label"] for a in scrolled)
+    regions = opened(render(analyse(make_results(VALUES))), tmp_path)["regions"]
+    assert len(regions) == 10  # 4 rows of the overall table, 6 of the protocols
+    assert all([index, role] == [0, "region"] and label for index, role, label in regions)
+
+
+def test_on_paper_every_column_is_black_on_white(page):
+    """Columns are hidden, and colors are light on dark, on screens alone."""
+    blocks = re.split(r"(?=@media)", page.styles[0])
+    hiding = [block for block in blocks if re.search(r"\.wide\s*{[^}]*display:\s*none", block)]
+    dark = [block for block in blocks if "color-scheme: dark" in block]
+    assert len(hiding) == 1 and len(dark) == 2
+    assert all(block.startswith("@media screen") for block in (*hiding, *dark))
