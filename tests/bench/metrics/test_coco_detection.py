@@ -79,7 +79,7 @@ def test_a_file_that_is_no_annotation_file_is_named(tmp_path: Path, content: str
     file.write_text(content)
     with pytest.raises(BenchError, match=r"instances\.json cannot be read"):
         load_ground_truth(file)
-    with pytest.raises(BenchError, match=r"absent\.json cannot be read"):
+    with pytest.raises(BenchError, match=r"absent\.json is missing"):
         load_ground_truth(tmp_path / "absent.json")
 
 
@@ -102,7 +102,7 @@ def test_masks_are_compared_as_masks(tmp_path: Path) -> None:
     mask = np.zeros((40, 40), np.uint8, order="F")
     mask[:20, :20] = 1
     content = {
-        "images": [{"id": 5, "height": 40, "width": 40}],
+        "images": [{"id": 5, "file_name": "5.jpg", "height": 40, "width": 40}],
         "categories": [{"id": 3, "name": "square"}],
         "annotations": [
             {

@@ -124,7 +124,10 @@ def annotations(tmp_path: Path) -> Path:
     file.write_text(
         json.dumps(
             {
-                "images": [{"id": 5, "height": 40, "width": 40}, {"id": 3, "height": 40, "width": 40}],
+                "images": [
+                    {"id": 5, "file_name": "5.jpg", "height": 40, "width": 40},
+                    {"id": 3, "file_name": "3.jpg", "height": 40, "width": 40},
+                ],
                 "categories": [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}],
                 "annotations": [
                     {"id": 1, "image_id": 5, "category_id": 18} | square,
