@@ -127,3 +127,48 @@ def test_masks_are_compared_as_masks(tmp_path: Path) -> None:
     assert evaluate_coco(truth, [{**result, "segmentation": run_length.encode(mask)}], "segm")["AP"] == pytest.approx(
         30
     )
+
+
+def squares(tmp_path: Path, **changes: Any) -> Path:
+    """Annotations of two squares, 7 and 30 pixels wide."""
+    annotations = []
+    for number, (x, width) in enumerate(((0, 7), (60, 30))):
+        corners = [x, 0, x + width, 0, x + width, width, x, width]
+        entry = {"image_id": 5, "category_id": 3, "bbox": [x, 0, width, width], "segmentation": [corners]}
+        annotations.append(entry | {"id": number, "area": width**2, "iscrowd": 0} | changes)
+    content = {
+        "images": [{"id": 5, "file_name": "5.jpg", "height": 40, "width": 100}],
+        "categories": [{"id": 3, "name": "square"}],
+        "annotations": [{key: value for key, value in a.items() if value != "absent"} for a in annotations],
+    }
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps(content))
+    return file
+
+
+@pytest.mark.parametrize("changes", [{}, {"area": "absent"}, {"iscrowd": "absent"}, {"area": None, "iscrowd": False}])
+def test_ids_from_0_and_absent_fields_cost_nothing(tmp_path: Path, changes: dict[str, Any]) -> None:
+    truth = load_ground_truth(squares(tmp_path, **changes))
+    before = json.dumps(truth.dataset)
+    shared = {"image_id": 5, "category_id": 3, "score": 1.0}
+    boxes = [shared | {"bbox": a["bbox"]} for a in truth.dataset["annotations"]]
+    assert evaluate_coco(truth, boxes, "bbox") == pytest.approx({"AP": 100, "AP50": 100, "AP75": 100, "APs": 100})
+    masks = [shared | {"segmentation": truth.annToRLE(a)} for a in truth.dataset["annotations"]]
+    assert evaluate_coco(truth, masks, "segm")["AP"] == pytest.approx(100)
+    assert json.dumps(truth.dataset) == before
+    assert [a["area"] for a in truth.dataset["annotations"]] == [49, 900]
+
+
+def test_an_evaluator_of_ones_own_ground_truth_numbers_it_too() -> None:
+    truth = ground_truth_from_objects([objects([SMALL]), objects([LARGE])], 1)
+    for annotation in truth.dataset["annotations"]:
+        annotation["id"] -= 1
+    truth.createIndex()
+    assert evaluate_coco(truth, [found(0, SMALL, 0.5), found(1, LARGE, 0.4)], "bbox")["AP"] == pytest.approx(100)
+
+
+def test_masks_need_masks(tmp_path: Path) -> None:
+    truth = load_ground_truth(squares(tmp_path, segmentation="absent"))
+    assert evaluate_coco(truth, [], "bbox")["AP"] == 0
+    with pytest.raises(BenchError, match="objects without one"):
+        evaluate_coco(truth, [], "segm")
