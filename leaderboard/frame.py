@@ -87,7 +87,8 @@ def _rows(board: Board) -> Iterator[dict[str, str]]:
         for group in track.groups:
             of_group = _protocol(group)
             for cell in group.cells:
-                yield {**of_group, **_card(cell.submission.card), **_figures(group, cell), **_runs(cell)}
+                row = {**of_group, **_card(cell.submission.card), **_figures(group, cell), **_runs(cell)}
+                yield {name: text.spreadsheet(value) for name, value in row.items()}
 
 
 def _protocol(group: Group) -> dict[str, str]:
@@ -98,10 +99,10 @@ def _protocol(group: Group) -> dict[str, str]:
         "protocol_version": str(protocol.version),
         "protocol_sha256": protocol.sha256,
         "task": protocol.task,
-        "dataset": text.spreadsheet(protocol.dataset),
+        "dataset": protocol.dataset,
         "dataset_fingerprint": group.dataset.fingerprint,
         "current": "yes" if group.current else "no",
-        "metric": text.spreadsheet(protocol.headline),
+        "metric": protocol.headline,
     }
 
 
@@ -109,13 +110,13 @@ def _card(card: Card) -> dict[str, str]:
     seen = card.pretraining
     return {
         "submission": card.name,
-        "method": text.spreadsheet(card.method),
+        "method": card.method,
         "architecture": card.architecture,
         "parameters": str(card.parameters),
         "checkpoint_sha256": card.sha256,
-        "pretraining_recipe": text.spreadsheet(seen.recipe or ""),
-        "pretraining_data": text.spreadsheet(seen.data or ""),
-        "pretraining_labels": text.spreadsheet(seen.labels or ""),
+        "pretraining_recipe": seen.recipe or "",
+        "pretraining_data": seen.data or "",
+        "pretraining_labels": seen.labels or "",
         "pretraining_images": text.plain(seen.images),
         "pretraining_epochs": text.plain(seen.epochs),
         "pretraining_batch": text.plain(seen.effective_batch),
@@ -173,4 +174,4 @@ def _fixed(value: float | None) -> str:
 
 def _distinct(values: Iterable[str]) -> str:
     """All values that occur, sorted, separated by `;`: a row whose runs differ must show it."""
-    return text.spreadsheet(";".join(sorted({value for value in values if value})))
+    return ";".join(sorted({value for value in values if value}))

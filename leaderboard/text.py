@@ -18,6 +18,9 @@ _MARKDOWN = {character: f"\\{character}" for character in "`*_[]~$"} | {
     character: f"&#{ord(character)};" for character in "\\|<>&:@"
 }
 
+_FORMULA = re.compile(r"(^|;)(?!\s*[+-]?\d+(?:\.\d*)?(?:;|$))(\s*[=+@\-\uff1d\uff0b\uff0d\uff20])")
+"""The beginning of a formula, also in full-width signs; not of a number."""
+
 
 def number(value: float, decimals: int = 1) -> str:
     """Fixed decimals, and never `-0.0`."""
@@ -60,6 +63,11 @@ def latex(text: str) -> str:
 
 
 def spreadsheet(text: str) -> str:
-    """A CSV field that no spreadsheet takes for a formula: those get a leading apostrophe, as OWASP advises."""
-    line = one_line(text)
-    return f"'{line}" if line[:1] in {"=", "+", "-", "@"} else line
+    """A CSV field that no spreadsheet takes for a formula: those get an apostrophe in front, as OWASP advises.
+
+    Where `;` separates fields, as in many countries, each part of a field is one. Numbers may have a sign.
+
+    >>> spreadsheet("a;=1+1"), spreadsheet("-0.5")
+    ("a;'=1+1", '-0.5')
+    """
+    return _FORMULA.sub(r"\1'\2", one_line(text))

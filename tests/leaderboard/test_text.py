@@ -42,9 +42,21 @@ def test_latex_by_hand():
     assert text.latex(r"50% & a_b\c") == r"50\% \& a\_b\textbackslash{}c"
 
 
-@pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1"])
+@pytest.mark.parametrize("formula", ["=1+1", "+A1", "-1-1", "@SUM(A1)", "\t=1"])
 def test_spreadsheet_takes_nothing_for_a_formula(formula):
     assert text.spreadsheet(formula) == "'" + formula.strip()
+
+
+@pytest.mark.parametrize("formula", ["=1+1", "+1+1", "-1+1", "@SUM(1)", " =1", "=", "\uff1d1+1", "-2e", "+"])
+def test_no_part_of_a_field_is_a_formula_where_semicolons_separate_fields(formula):
+    for field in (f"a;{formula}", f"{formula};a", f"{formula};{formula}", f'{{"a;{formula}": 1.0}}'):
+        parts = text.spreadsheet(field).split(";")
+        assert not any(part.lstrip()[:1] in tuple("=+-@\uff1d") for part in parts)
+
+
+@pytest.mark.parametrize("figures", ["-0.5", "+3", "1.0;-2.5;3", "0;1;2", ""])
+def test_numbers_stay_numbers(figures):
+    assert text.spreadsheet(figures) == figures
 
 
 def test_one_line_removes_control_and_direction_marks():
