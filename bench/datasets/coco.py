@@ -102,10 +102,12 @@ def read_coco(path: Path, findings: Findings) -> CocoFile:
             images[image.id] = image
             names.add(image.file_name)
     categories: dict[int, str] = {}
+    kinds: set[str] = set()
     for entry in _entries(content, "categories", where, findings):
-        if entry["id"] in categories or entry["name"] in categories.values():
+        if entry["id"] in categories or entry["name"] in kinds:
             findings.error("duplicated categories", f"{where}: category {_name(entry['name'])} is listed twice")
         categories.setdefault(entry["id"], entry["name"])
+        kinds.add(entry["name"])
     entries = (entry for entry in _entries(content, "annotations", where, findings) if entry["image_id"] not in refused)
     return CocoFile(images, _objects(entries, images, categories, where, findings), categories)
 
@@ -205,8 +207,7 @@ def _objects(
         what, consequence = NOTES[note]
         findings.warning(
             f"annotations that {what}",
-            f"{where}: {len(ids):,} of {len(objects):,} annotations {what}, such as annotation {ids[0]}: "
-            f"{consequence}",
+            f"{where}: {len(ids):,} of {len(objects):,} annotations {what}, such as annotation {ids[0]}: {consequence}",
         )
     return list(objects.values())
 

@@ -23,8 +23,10 @@ Bounds = tuple[float, float, float, float]
 _NOT_PAIRS: Final = "a polygon is not a list of x, y pairs"
 _FEWEST: Final = 3
 """Points of a polygon that encloses something."""
+_MOST: Final = 10_000
+"""Polygons of one object, many more than any has: pycocotools joins them one by one, each time from the beginning."""
 _LONGEST: Final = 2**20
-"""Pixels of one polygon's way round, more than any drawn outline has: pycocotools keeps some 120 bytes for each."""
+"""Pixels of the way round an object's polygons, more than any drawn outline has: it takes 120 bytes to draw each."""
 
 
 class Mask(NamedTuple):
@@ -61,6 +63,8 @@ def read_mask(segmentation: Any, size: Size) -> Mask | None:
         raise ValueError("its segmentation is neither a list of polygons nor run lengths")
     if segmentation and type(segmentation[0]) in (int, float):
         raise ValueError("its segmentation is a list of numbers: it must be a list of polygons [[x0, y0, ...], ...]")
+    if len(segmentation) > _MOST:
+        raise ValueError(f"it has {len(segmentation):,} polygons: at most {_MOST:,} are joined")
     kept, bounds = [], []
     for polygon in segmentation:
         if not isinstance(polygon, list) or len(polygon) % 2 or not set(map(type, polygon)) <= {int, float}:
@@ -70,6 +74,9 @@ def read_mask(segmentation: Any, size: Size) -> Mask | None:
             kept.append(polygon)
     if not kept:
         return None
+    at_most = sum(len(polygon) * max(b[2] - b[0], b[3] - b[1]) for polygon, b in zip(kept, bounds, strict=True)) / 2
+    if at_most > _LONGEST and (length := sum(map(_length, kept))) > _LONGEST:
+        raise ValueError(f"its polygons are {length:,.0f} pixels long: at most {_LONGEST:,} are drawn")
     left, top, right, bottom = zip(*bounds, strict=True)
     return Mask(kept, (min(left), min(top), max(right), max(bottom)), len(segmentation) - len(kept))
 
@@ -85,12 +92,13 @@ def _bounds(polygon: list[float], size: Size) -> Bounds:
         finite = False
     if not finite or left < -width or top < -height or right > 2 * width or bottom > 2 * height:
         raise ValueError(f"a polygon lies farther outside its image of {width}x{height} pixels than the image is large")
-    if len(xs) * max(right - left, bottom - top) > _LONGEST:
-        points = np.array(polygon, np.float64).reshape(-1, 2)
-        way = np.abs(points - np.roll(points, 1, axis=0)).max(1).sum()
-        if way > _LONGEST:
-            raise ValueError(f"a polygon is {way:,.0f} pixels long: at most {_LONGEST:,} are drawn")
     return left, top, right, bottom
+
+
+def _length(polygon: list[float]) -> float:
+    """Pixels of the way round, as pycocotools counts them: an edge has as many as its longer extent."""
+    points = np.array(polygon, np.float64).reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, axis=0)).max(1).sum())
 
 
 def _runs(segmentation: dict[str, Any], size: Size) -> Mask:

@@ -108,7 +108,7 @@ def test_what_is_peculiar_is_counted(root, edit, change, warning):
         ([[0, 0, 1e9, 0, 1e9, 1e9]], "farther outside its image of 144x144 pixels than the image is large"),
         ([[0, 0, 10**400, 0, 9, 9]], "farther outside its image"),
         ([[0, 0, float("nan"), 0, 9, 9]], "farther outside its image"),
-        ([[0, 0, 144, 144] * 10_000], "a polygon is 2,880,000 pixels long: at most 1,048,576 are drawn"),
+        ([[0, 0, 144, 144] * 10_000], "its polygons are 2,880,000 pixels long: at most 1,048,576 are drawn"),
         ({"counts": [3, 4], "size": [1, 7]}, "its run lengths are for size [1, 7]"),
         ({"counts": 5, "size": [144, 144]}, "neither a list nor a string"),
         ({"counts": [144 * 144 + 1, -1], "size": [144, 144]}, "do not add up"),
@@ -116,6 +116,7 @@ def test_what_is_peculiar_is_counted(root, edit, change, warning):
         ({"counts": "0000", "size": [144, 144]}, "do not add up"),
         ({"counts": "P" * 12, "size": [144, 144]}, "are no such text"),  # each says that another follows
         ({"counts": "\u00e9", "size": [144, 144]}, "are no such text"),
+        ([[0, 0, 9, 0, 9, 9]] * 10_001, "it has 10,001 polygons: at most 10,000 are joined"),
         (5, "neither a list of polygons nor run lengths"),
     ],
 )
@@ -318,3 +319,11 @@ def test_masks_that_would_take_all_memory(root, edit):
     assert any(
         "the masks of image 1 take 4.5 GiB when it is loaded" in error for error in check(root, "coco2017").errors
     )
+
+
+def test_hidden_files_of_macos_are_left_out(root):
+    before = check(root, "coco2017")
+    for path in list((root / "coco").rglob("*.*")):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    after = check(root, "coco2017")
+    assert (after.problems, after.fingerprint) == (before.problems, before.fingerprint) == ((), after.fingerprint)

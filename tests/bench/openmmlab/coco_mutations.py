@@ -14,6 +14,7 @@ from PIL import Image
 from pycocotools import mask as run_length
 
 from bench.datasets.coco import annotation_file, image_folder
+from bench.datasets.coco_masks import read_mask
 from bench.datasets.names import COCO_CATEGORIES
 
 SIZE = WIDTH, HEIGHT = 60, 40
@@ -66,7 +67,10 @@ def write_root(root: Path) -> Path:
 
 def runs(entry: Content, *, text: bool = False) -> Content:
     """The mask of an annotation as run lengths."""
-    encoded = run_length.merge(run_length.frPyObjects(entry["segmentation"], HEIGHT, WIDTH))
+    mask = read_mask(entry["segmentation"], SIZE)  # an earlier change may have made a bomb of it
+    if mask is None or not isinstance(mask.segmentation, list):
+        raise ValueError("no polygons")
+    encoded = run_length.merge(run_length.frPyObjects(mask.segmentation, HEIGHT, WIDTH))
     if text:
         return {"size": [HEIGHT, WIDTH], "counts": encoded["counts"].decode()}
     flat = run_length.decode(encoded).ravel(order="F")
