@@ -18,7 +18,7 @@ from typing import BinaryIO
 from leaderboard.base.errors import FileError
 
 LOCK = ".lock"
-"""The file in a folder that its writers hold, one at a time."""
+"""The file in a folder that its writers hold, one at a time, where the folder itself cannot be held."""
 _SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.\d+\.tmp", re.DOTALL)
 _LONGEST = 150
@@ -92,12 +92,27 @@ def locked(folder: Path) -> Iterator[None]:
         FileError: the folder is missing or cannot be written.
     """
     try:
-        file = (folder / LOCK).open("a")
+        descriptor = _lock(folder)
     except OSError as error:
         raise _file_error(f"cannot write into {folder}", error) from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
         yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(folder: Path) -> int:
+    """An open descriptor that holds the lock: of the folder itself, or where that cannot be, of a file in it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:
+        os.close(descriptor)
+        descriptor = os.open(
+            folder / LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666
+        )  # NFS locks what can be written
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
 
 
 def read_bounded(path: Path | str, most: int) -> bytes:

@@ -105,7 +105,7 @@ def test_what_killed_writers_left_goes_with_the_next_result(tmp_path):
     left = tmp_path / ".x.json.12.34.tmp"
     left.write_text("half")
     path = ResultStore(tmp_path).add(make_result())
-    assert {file.name for file in tmp_path.iterdir()} == {path.name, ".lock"}
+    assert {file.name for file in tmp_path.iterdir()} == {path.name}
 
 
 def test_a_failed_result_gives_way(tmp_path):

@@ -194,7 +194,16 @@ def test_a_folder_is_tried_before_the_work(tmp_path, monkeypatch):
         require_writable(tmp_path / "a")
 
 
-def test_one_writer_at_a_time_holds_a_folder(tmp_path):
+@pytest.mark.parametrize("nfs", [False, True])
+def test_one_writer_at_a_time_holds_a_folder(tmp_path, monkeypatch, nfs):
+    def flock(descriptor, operation):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        original(descriptor, operation)
+
+    original = files.fcntl.flock
+    if nfs:
+        monkeypatch.setattr(files.fcntl, "flock", flock)
     inside, most = [], []
 
     def enter():
@@ -209,6 +218,7 @@ def test_one_writer_at_a_time_holds_a_folder(tmp_path):
     for thread in threads:
         thread.join()
     assert most == [1] * 16
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"] * nfs
     with pytest.raises(FileError, match="cannot write into"), locked(tmp_path / "none"):
         pass
 
