@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -24,13 +23,15 @@ from bench.checkpoints.architectures import ARCHITECTURES, architecture, optiona
 from bench.checkpoints.inspection import Inspection, read_backbone
 from bench.checkpoints.values import convert
 from bench.errors import BenchError
-from leaderboard.base.files import file_sha256
+from leaderboard.base.files import describe_os_error, file_sha256, locked, make_folder
 from leaderboard.records import RANDOM_METHOD, Card, Pretraining, Source
 from pretrain.errors import PretrainError
 from pretrain.exported import CARD, WEIGHTS, make_card, read_card, read_exported, serialized, write_files
 
 Triple = tuple[float, float, float]
 _RANDOM = re.compile(r"random:([^:]*)(?::(\d+))?")
+_FRESH = ".importing-"
+"""How the name of a folder begins that an import is filling."""
 _DEFAULTS: dict[str, Any] = {
     "color_order": "RGB",
     "mean": (0.485, 0.456, 0.406),
@@ -214,24 +215,26 @@ def _card(facts: Mapping[str, Any], data: bytes) -> Card:
 def _store(work: Path, data: bytes, card: Card, source: Mapping[str, Tensor]) -> Path:
     """Write both files and prove them, then move them into place in one step; or reuse an equal import."""
     checkpoints = work / "checkpoints"
-    folder = checkpoints / card.sha256[:12]
+    make_folder(checkpoints)
+    with locked(checkpoints):
+        return _store_alone(checkpoints, data, card, source)
+
+
+def _store_alone(checkpoints: Path, data: bytes, card: Card, source: Mapping[str, Tensor]) -> Path:
+    """As `_store`, while no other process imports into `checkpoints`."""
+    folder, fresh = checkpoints / card.sha256[:12], checkpoints / f"{_FRESH}{card.sha256[:12]}"
+    for left in checkpoints.glob(f"{_FRESH}*"):  # of imports that were killed
+        shutil.rmtree(left, ignore_errors=True)
     _refuse_taken_name(checkpoints, folder, card)
     if folder.exists():
         return _reuse(folder, card)
     try:
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=".importing-", dir=checkpoints))
-    except OSError as error:
-        raise BenchError(f"{checkpoints}: cannot be written ({error.strerror}); choose another --work") from error
-    try:
+        fresh.mkdir()
         write_files(fresh, data, card)
         _prove(fresh, card, source)
-        fresh.chmod(0o755)  # mkdtemp makes it private
         fresh.rename(folder)
     except OSError as error:
-        if folder.exists():  # another process imported the same weights meanwhile
-            return _reuse(folder, card)
-        raise BenchError(f"{folder}: cannot be written ({error.strerror})") from error
+        raise BenchError(f"{folder}: cannot be written: {describe_os_error(error)}") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder

@@ -1,7 +1,10 @@
 import hashlib
 import json
 import math
+import os
 import shutil
+import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from synthetic_nets import StateDict, with_prefix
 from bench.checkpoints import import_checkpoint, random_backbone
 from bench.checkpoints import importing as importing_module
 from bench.errors import BenchError
-from leaderboard.base.errors import DenseBenchError
+from leaderboard.base.errors import DenseBenchError, FileError
 from leaderboard.records import Pretraining
 from pretrain import exported as exported_module
 from pretrain.exported import read_card
@@ -245,7 +248,7 @@ def test_a_changed_import_is_noticed(save: Save, resnet18_state: StateDict, work
 def test_an_unwritable_work_folder(save: Save, resnet18_state: StateDict, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("a file where a folder should be")
-    with pytest.raises(BenchError, match="cannot be written"):
+    with pytest.raises(FileError, match="cannot make the folder"):
         import_checkpoint(save(resnet18_state), name="net", work=blocked)
 
 
@@ -390,3 +393,36 @@ def test_random_weights_depend_on_the_seed_alone(tmp_path: Path) -> None:
 def test_random_weights_refuse(work: Path, path: str, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(BenchError, match=message):
         import_checkpoint(path, name="r", work=work, **fields)
+
+
+def test_of_two_imports_of_one_name_at_once_one_gets_it(tmp_path: Path) -> None:
+    start, ended = threading.Barrier(6), []
+
+    def submit(seed: int) -> None:
+        start.wait()
+        try:
+            ended.append(random_backbone("resnet18", seed=seed, name="mine", work=tmp_path).name)
+        except BenchError as error:
+            assert "the name 'mine' already stands for other weights" in str(error)
+
+    threads = [threading.Thread(target=submit, args=(number // 2,)) for number in range(6)]  # each of three seeds twice
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ended) == 2 and len(set(ended)) == 1
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {ended[0]}
+
+
+def test_what_a_killed_import_left_goes_and_the_umask_is_kept(tmp_path: Path) -> None:
+    left = tmp_path / "checkpoints" / ".importing-abc"
+    left.mkdir(parents=True)
+    (left / "backbone.safetensors").write_bytes(b"half")
+    before = os.umask(0o027)
+    try:
+        folder = random_backbone("resnet18", seed=0, name="mine", work=tmp_path)
+    finally:
+        os.umask(before)
+    assert not left.exists()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o640}
