@@ -161,6 +161,19 @@ def check_data(
 ) -> int:
     """Check a data root: counts, label ids, sizes, boxes, missing files; prints each data set's fingerprint.
 
+    Below the data root:
+
+    * voc2012_det: `VOCdevkit/VOC2012` with `JPEGImages/*.jpg`, `Annotations/*.xml` and
+      `ImageSets/Main/{train,val}.txt`
+
+    * voc2012_seg: `VOCdevkit/VOC2012` with `JPEGImages/*.jpg`, `SegmentationClass/*.png` and
+      `ImageSets/Segmentation/{train,val}.txt`
+
+    * coco2017: `coco` with `train2017/*.jpg`, `val2017/*.jpg` and `annotations/instances_{train,val}2017.json`
+
+    * cityscapes: `cityscapes` with `leftImg8bit/{train,val}/CITY/*_leftImg8bit.png` (or .jpg) and
+      `gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png`
+
     Example: densebench data check data/ --dataset voc2012_seg
 
     Parameters
@@ -178,7 +191,7 @@ def check_data(
     else:
         console = Console()
         for report in reports:
-            console.print(report.render())
+            report.print(console)
     return int(any(report.errors for report in reports))
 
 

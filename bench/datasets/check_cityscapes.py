@@ -34,7 +34,7 @@ def check_cityscapes(root: Path, findings: Findings) -> tuple[dict[str, Split], 
     if len({path.suffix.lower().replace("jpeg", "jpg") for path in every}) > 1:
         findings.error("mixed image types", "cityscapes/leftImg8bit holds both .png and .jpg images: keep one sort")
     train, val = ([frame.id for frame in frames[name]] for name in ("train", "val"))
-    report_ids(train, val, "cityscapes", findings, empty=False)
+    report_ids(train, val, "cityscapes", findings)
     if cities := {frame.city for frame in frames["train"]} & {frame.city for frame in frames["val"]}:
         findings.warning(
             "cities in both splits",

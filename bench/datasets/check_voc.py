@@ -56,7 +56,7 @@ def _open(
             images=[entry.image for entry in listed], annotations=[path, *(entry.annotation for entry in listed)]
         )
     train, val = ([entry.id for entry in entries[name]] for name in ("train", "val"))
-    report_ids(train, val, f"{FOLDER.as_posix()}/ImageSets/{task}", findings, empty=False)
+    report_ids(train, val, f"{FOLDER.as_posix()}/ImageSets/{task}", findings)
     return entries, splits, ImageFiles(root, [path for split in splits.values() for path in split.images], findings)
 
 

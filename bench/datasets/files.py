@@ -182,11 +182,9 @@ def report_copies(train: Iterable[Path], val: Iterable[Path], images: ImageFiles
             )
 
 
-def report_ids(train: list[str], val: list[str], where: str, findings: Findings, *, empty: bool = True) -> None:
-    """Report ids listed twice, and ids in both splits; with `empty` also splits without any."""
+def report_ids(train: list[str], val: list[str], where: str, findings: Findings) -> None:
+    """Report ids listed twice, and ids in both splits."""
     for split, ids in (("train", train), ("val", val)):
-        if not ids and empty:
-            findings.error("empty splits", f"{where}: the {split} split is empty")
         for name, times in Counter(ids).items():
             if times > 1:
                 findings.error("duplicated ids", f"{where}: {name} is in {split} {times} times")

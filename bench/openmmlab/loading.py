@@ -6,6 +6,7 @@ Import after :func:`bench.openmmlab.prepare_openmmlab`, which does. mmdet and mm
 from pathlib import Path
 from typing import Any
 
+import mmcv.transforms
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
@@ -38,6 +39,22 @@ class LoadStoredImage(BaseTransform):
         results["img"] = pixels
         results["img_shape"] = results["ori_shape"] = pixels.shape[:2]
         return results
+
+
+@TRANSFORMS.register_module(force=True)
+class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):  # type: ignore[misc]
+    """mmcv's step, where it is told to leave pictures as they are stored.
+
+    So no protocol, of whomever, trains on turned pictures under boxes and masks that were not turned.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.color_type in ("color", "grayscale"):
+            raise BenchError(
+                "LoadImageFromFile turns pictures as their EXIF orientation says, but not their boxes and masks: "
+                'use dict(type="LoadStoredImage")'
+            )
 
 
 @TRANSFORMS.register_module()
