@@ -25,6 +25,7 @@ def prepare_openmmlab() -> None:
     if _prepared:
         return
     from bench.openmmlab.ops import install_ops
+    from bench.openmmlab.pickles import close_pickles
     from bench.openmmlab.quiet import ignore_known_warnings, without_known_prints
 
     for package, distribution in (
@@ -44,6 +45,7 @@ def prepare_openmmlab() -> None:
             _import_despite_version_ceiling(package)
             for part in ("datasets", "engine", "evaluation", "models", "visualization"):
                 importlib.import_module(f"{package}.{part}")
+    close_pickles()
     importlib.import_module("bench.openmmlab.datasets")
     importlib.import_module("bench.openmmlab.loading")
     importlib.import_module("bench.openmmlab.metrics")

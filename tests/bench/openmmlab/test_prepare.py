@@ -1,14 +1,17 @@
 """Importing the libraries: version ceilings, missing libraries, known and unknown noise."""
 
 import importlib.util
+import pickle
+import re
 import sys
 import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.errors import BenchError
-from bench.openmmlab import prepare
+from bench.openmmlab import pickles, prepare
 from bench.openmmlab.quiet import ignore_known_warnings, without_known_prints
 
 prepare.prepare_openmmlab()
@@ -62,3 +65,46 @@ def test_only_known_warnings_are_ignored() -> None:
         warnings.warn("``build_loss`` would be deprecated soon, please use X", stacklevel=1)
         warnings.warn("faster_coco_eval gave other figures", stacklevel=1)
     assert [str(warning.message) for warning in seen] == ["faster_coco_eval gave other figures"]
+
+
+class Runs:
+    """Its pickle writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_nothing_is_unpickled_by_the_libraries(tmp_path: Path) -> None:
+    from mmdet.utils import dist_utils
+    from mmengine.runner import checkpoint
+
+    torch.save({"state_dict": {}, "meta": Runs(tmp_path / "ran")}, tmp_path / "evil.pth")
+    message = torch.frombuffer(bytearray(pickle.dumps(Runs(tmp_path / "ran"))), dtype=torch.uint8)
+    with pytest.raises(BenchError, match="_safe_torch_load would unpickle"):
+        checkpoint.load_checkpoint(torch.nn.Linear(1, 1), str(tmp_path / "evil.pth"))
+    with pytest.raises(BenchError, match="tensor2obj would unpickle"):
+        dist_utils.tensor2obj(message)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_libraries_unpickle_in_known_places_alone() -> None:
+    """A new version that does so elsewhere must be looked at."""
+    found = set()
+    for package in ("mmcv", "mmdet", "mmengine", "mmseg"):
+        (root,) = importlib.util.find_spec(package).submodule_search_locations
+        for file in Path(root).rglob("*.py"):
+            if re.search(r"pickle\.loads?\(|weights_only=False", file.read_text(encoding="utf-8")):
+                found.add(file.relative_to(Path(root).parent).as_posix())
+    assert found == {
+        "mmdet/utils/dist_utils.py",  # closed
+        "mmengine/runner/checkpoint.py",  # closed
+        "mmengine/dist/dist.py",  # between the processes of one evaluation: ours are single
+        "mmdet/evaluation/metrics/base_video_metric.py",  # the same, of videos
+        "mmengine/dataset/base_dataset.py",  # what the process itself has pickled in memory
+        "mmengine/fileio/handlers/pickle_handler.py",  # files that a config names; ours name JSON
+        "mmseg/utils/io.py",  # of biomedical volumes
+    }
+    assert all(hasattr(importlib.import_module(module), name) for module, name in pickles.CLOSED)
