@@ -57,6 +57,7 @@ def run_transfer(
             say.
     """
     prepare_openmmlab()
+    from bench.openmmlab.guards import check_executed
     from bench.openmmlab.hooks import DivergedError, Executed, GuardHook, ProgressHook, RecordHook
 
     clock = _Clock()
@@ -77,6 +78,8 @@ def run_transfer(
     except DivergedError as error:
         failure = f"diverged: {error}"
     clock.lap("training")
+    if failure is None:
+        check_executed(len(record.losses), record.rates, protocol.plan)
     write_atomic(folder / "losses.csv", _losses_csv(record))
     if failure is None:
         store_weights(model, folder / WEIGHTS)
@@ -95,7 +98,7 @@ def run_transfer(
         status="finished" if failure is None else "failed",
         failure=failure,
         metrics=metrics,
-        training=_report(runner, model, record),
+        training=_report(protocol.plan.iterations, model, record),
         environment=describe_environment(device, precision),
         verification="self-reported",
         sweep=None,
@@ -195,14 +198,14 @@ def _runner(
     )
 
 
-def _report(runner: Runner, model: Any, record: Executed) -> TrainingReport:
-    """What was executed, counted on the built model and on the run."""
+def _report(planned: int, model: Any, record: Executed) -> TrainingReport:
+    """What the protocol plans and what was executed, counted on the built model and on the run."""
     parameters: list[nn.Parameter] = list(model.parameters())
     backbone = sum(p.numel() for p in model.backbone.parameters())
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
     total = sum(p.numel() for p in parameters)
     return TrainingReport(
-        planned_iterations=runner.max_iters,
+        planned_iterations=planned,
         executed_iterations=len(record.losses),
         batch_size=record.images_seen // max(1, len(record.losses)),
         learning_rate=max(record.rates),

@@ -14,6 +14,7 @@ from short_protocols import IDS, RATE, SEGMENTATION, changed, checkpoint, refere
 
 from bench.datasets import generate
 from bench.errors import BenchError
+from bench.openmmlab.prepare import prepare_openmmlab
 from bench.openmmlab.runner import WEIGHTS, evaluate_stored, run_transfer
 from leaderboard.base.errors import FileError
 from leaderboard.records import Result, read_result_json
@@ -167,6 +168,24 @@ def test_guards_stop_a_run_before_it_has_trained(
 ) -> None:
     protocol = changed(short("mini_voc_seg_fcn"), change)
     with pytest.raises(BenchError, match=message):
+        run_transfer(protocol, backbone, data, reference(protocol), 0, tmp_path)
+    assert not (tmp_path / WEIGHTS).exists()
+
+
+def test_a_run_that_ended_early_has_no_result(
+    data: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the loop and its hooks say: what counts is what the protocol plans and what was recorded."""
+    prepare_openmmlab()
+    from mmengine.runner import IterBasedTrainLoop
+
+    def first_only(loop: Any) -> None:
+        loop.runner.call_hook("before_train")
+        loop.run_iter(next(loop.dataloader_iterator))
+
+    monkeypatch.setattr(IterBasedTrainLoop, "run", first_only)
+    protocol = short("mini_voc_seg_fcn")
+    with pytest.raises(BenchError, match="1 iterations were executed, the protocol plans 2"):
         run_transfer(protocol, backbone, data, reference(protocol), 0, tmp_path)
     assert not (tmp_path / WEIGHTS).exists()
 
