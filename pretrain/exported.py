@@ -23,8 +23,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from leaderboard.base.errors import RecordError
-from leaderboard.base.files import make_folder, write_atomic
+from leaderboard.base.errors import FileError, RecordError
+from leaderboard.base.files import make_folder, read_bounded, write_atomic
 from leaderboard.base.validation import first_problem
 from leaderboard.records import MAX_BYTES, SCHEMA_VERSION, Card, read_card_json
 from pretrain.errors import PretrainError
@@ -76,8 +76,9 @@ def read_card(folder: Path) -> Card:
     """
     path = folder / CARD
     try:
-        with path.open("rb") as file:
-            return read_card_json(file.read(MAX_BYTES + 1))
+        return read_card_json(read_bounded(path, MAX_BYTES))
+    except FileError as error:
+        raise PretrainError(f"{error}, so it is no card") from error
     except OSError as error:
         raise PretrainError(
             f"{path}: {error.strerror}; give a folder that `densebench export` or an import wrote"

@@ -11,10 +11,15 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from leaderboard.base.errors import FileError
+from leaderboard.base.files import read_bounded
 from pretrain.errors import PretrainError
 from pretrain.optim.optimizers import OptimizerConfig
 from pretrain.recipes import Recipe
 from pretrain.settings import as_text
+
+LONGEST_RECORD = 10_000_000
+"""Bytes of a file with a recipe, which has about 5,000."""
 
 
 def read_recipe(file: Path, known: Iterable[Recipe]) -> Recipe:
@@ -26,10 +31,12 @@ def read_recipe(file: Path, known: Iterable[Recipe]) -> Recipe:
         PretrainError: the file cannot be read, or holds no recipe; the message names the first key that is wrong.
     """
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(read_bounded(file, LONGEST_RECORD))
+    except FileError as error:
+        raise PretrainError(f"{error}, so it is no recipe") from error
     except OSError as error:
         raise PretrainError(f"{file}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PretrainError(f"{file} is not JSON: {error}") from error
     if isinstance(values, dict) and "recipe" in values:
         values = values["recipe"]

@@ -21,11 +21,14 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
-from leaderboard.base.files import is_leftover, remove_leftovers, write_atomic
+from leaderboard.base.errors import FileError
+from leaderboard.base.files import is_leftover, read_bounded, remove_leftovers, write_atomic
 from pretrain.errors import PretrainError
 from pretrain.former_hashes import present_hash
 
 FORMAT = 1
+LONGEST_RECORD = 10_000_000
+"""Bytes of a `run.json`, which has about 5,000."""
 BACKBONE_PREFIX = "backbone."
 """Where a method keeps the network that is exported."""
 _FLOCK = "hhqqi4x"
@@ -200,7 +203,7 @@ def read_record(folder: Path) -> RunRecord:
     """
     path = folder / "run.json"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_bounded(path, LONGEST_RECORD))
         known = {item.name: item.default is MISSING for item in fields(RunRecord)}
         needed = {name for name, required in known.items() if required}
         if values.get("format") != FORMAT or not needed <= values.keys() <= known.keys():
@@ -208,7 +211,9 @@ def read_record(folder: Path) -> RunRecord:
         return RunRecord(**values)
     except FileNotFoundError as error:
         raise PretrainError(f"{folder} is not a pretraining run: it has no run.json") from error
-    except (OSError, ValueError, AttributeError) as error:
+    except FileError as error:
+        raise PretrainError(f"{error}, so it is no record of a run") from error
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise PretrainError(f"{path} cannot be read: {error}") from error
 
 

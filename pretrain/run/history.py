@@ -40,6 +40,8 @@ class LogReader:
 
     def read(self) -> tuple[bool, list[bytes]]:
         """Whether lines read before no longer count, and the new ones; nothing where there is no log yet."""
+        if self.path.exists() and not self.path.is_file():
+            raise PretrainError(f"{self.path} is no regular file, so it is no log")
         try:
             with self.path.open("rb") as file:
                 size, file_id = _size_and_id(file.fileno())
@@ -63,7 +65,7 @@ class LogReader:
         try:
             values: dict[str, Any] = json.loads(line)
             values["step"], values["scalars"].keys()
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise PretrainError(f"{self.path} is damaged: {line[:60]!r} is no line of a run's log") from error
         return values
 

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -193,7 +194,7 @@ def train(
                     }
                 )
                 if stopping and step < total:
-                    process.on_main(lambda at=reached: run.save(at, method, optimizer))
+                    process.on_main(partial(run.save, reached, method, optimizer))
                     raise stop.interrupted(f"after step {step} of {total}, which is saved in {out}")
                 if process.main and (step == total or now - saved >= checkpoint_seconds):
                     run.save(reached, method, optimizer)
