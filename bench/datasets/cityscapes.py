@@ -37,12 +37,12 @@ def list_frames(images: Path, labels: Path, findings: Findings, label: str = LAB
     """
     frames = []
     for city in _listed(images, findings):
-        if not city.is_dir():
+        if not _is_folder(city, findings):
             _report_elsewhere(city, images, findings)
             continue
         for path in _listed(city, findings):
             frame_id = _frame_id(path)
-            if path.is_dir():
+            if _is_folder(path, findings):
                 if any(_frame_id(inner) for inner in _listed(path, findings)):
                     _report_elsewhere(path, images, findings)
             elif frame_id is not None:
@@ -60,7 +60,7 @@ def list_frames(images: Path, labels: Path, findings: Findings, label: str = LAB
 
 def list_labels(folder: Path, findings: Findings) -> list[Path]:
     """The masks of trainIds in a split's folder of cities."""
-    cities = [city for city in _listed(folder, findings) if city.is_dir()]
+    cities = [city for city in _listed(folder, findings) if _is_folder(city, findings)]
     return [path for city in cities for path in _listed(city, findings) if path.name.endswith(LABEL)]
 
 
@@ -75,6 +75,14 @@ def _listed(folder: Path, findings: Findings) -> list[Path]:
         return []
 
 
+def _is_folder(path: Path, findings: Findings) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:  # its parent lists it, but lets nobody look at it
+        findings.error("unreadable folders", f"{findings.name(path)} cannot be read: {describe_os_error(error)}")
+        return False
+
+
 def _frame_id(path: Path) -> str | None:
     stem, dot, end = path.name.rpartition(".")
     if f"{dot}{end.lower()}" not in SUFFIXES or not stem.endswith(IMAGE):
@@ -83,7 +91,7 @@ def _frame_id(path: Path) -> str | None:
 
 
 def _report_elsewhere(path: Path, images: Path, findings: Findings) -> None:
-    if path.is_dir() or _frame_id(path) is not None:
+    if _is_folder(path, findings) or _frame_id(path) is not None:
         findings.warning(
             "images elsewhere",
             f"{findings.name(path)} is not used: images are those directly in {findings.name(images)}/CITY",

@@ -97,11 +97,11 @@ class ImageFiles:
             self.findings.error(sort, f"{what}but its image {path.name} is {by(size)}")
 
     def _warn_of_orientation(self, name: str, turned: int, size: tuple[int, int]) -> None:
-        fits = "which fits its annotations' size"
+        fits = "which fits its annotations"
         if turned not in QUARTER_TURNS or size[0] == size[1]:
             fits = (
-                "and sizes cannot tell whether its annotations are made for that: look at one; if they are made for "
-                "the turned picture, run mogrify -auto-orient on it"
+                "and sizes cannot tell whether its annotations fit that. Look at one: if they fit the turned picture, "
+                "turn the pixels for good (mogrify -auto-orient)"
             )
         self.findings.warning(
             "images with an EXIF orientation",
@@ -119,19 +119,28 @@ def is_file(path: Path) -> bool:
 
 def why_missing(path: Path) -> str:
     """What to say of a path that is no regular file: `is missing`, mostly."""
-    return "is no regular file" if os.path.lexists(path) and path.exists() else "is missing"
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except ValueError:
+        return "is no name that a file can have"
+    return "is no regular file"
 
 
 def what_is_in(folder: Path) -> str:
     """A few names below a folder, for a message about files that were expected there."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112  # unlike Path's, it raises nothing where looking is forbidden
         return "there is no such folder"
     names = (
         (Path(where) / name).relative_to(folder).as_posix()
         for where, _, names in os.walk(folder)
         for name in sorted(names)
+        if not name.startswith(".")
     )
-    found = list(islice((name for name in names if not name.rpartition("/")[2].startswith(".")), 4))
+    found = list(islice(names, 4))
     if not found:
         return "it holds no file"
     return f"it holds {', '.join(found[:3])}{', ...' if len(found) > 3 else ''}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,8 +19,6 @@ from pretrain.errors import PretrainError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 LONGEST_LIST = 2**30
 """Bytes of a list of images: some twenty million paths, more than the usual data sets have."""
-_LABELLED = re.compile(r"(?P<name>.*[^\s,])(?:[\s,]+-?\d+)+")
-"""A path with one or more whole numbers behind it."""
 
 
 class ImageSource:
@@ -124,11 +121,21 @@ def read_list(path: Path) -> list[str]:
         raise PretrainError(f"{path} cannot be read as a list of images: {error}.") from error
     if not names:
         raise PretrainError(f"{path} lists no images; write one image path a line, relative to the file's folder.")
-    labelled = [_LABELLED.fullmatch(name) for name in names]
-    if all(labelled) and not (path.parent / names[0]).is_file():
-        names = [match["name"] for match in labelled if match]
+    plain = [_without_labels(name) for name in names]
+    if not (path.parent / names[0]).is_file() and all(short != name for short, name in zip(plain, names, strict=True)):
+        names = plain
     if len(set(names)) < len(names):
         seen: set[str] = set()
         twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise PretrainError(f"{path} lists {twice} more than once; remove the repeated lines.")
     return names
+
+
+def _without_labels(line: str) -> str:
+    """A line of a list without the whole numbers behind the path."""
+    while True:
+        before = line.rstrip("0123456789")
+        path = before.removesuffix("-").rstrip(" \t,")
+        if before == line or path in (before, before.removesuffix("-")) or not path:
+            return line
+        line = path

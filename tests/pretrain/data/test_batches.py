@@ -6,8 +6,10 @@ import gc
 import hashlib
 import logging
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,6 +119,37 @@ def test_a_list_is_relative_to_its_folder(folder: Path, tmp_path: Path) -> None:
     file.write_text("\n")
     with pytest.raises(PretrainError, match="lists no images"):
         open_images(file)
+
+
+@pytest.mark.parametrize("column", [" 17", "\t-1", ",3", " 0 12"])
+def test_a_column_of_labels_in_a_list_is_left_out(folder: Path, column: str) -> None:
+    names = [open_images(folder).name(k) for k in (0, 2)]
+    file = folder / "list.txt"
+    file.write_text("".join(f"{name}{column}\n" for name in names), encoding="utf-16")
+    listed = open_images(file)
+    assert [listed.name(k) for k in range(2)] == sorted(names)
+    # a name that ends in a number is a name where it exists
+    shutil.copy(folder / names[0], folder / "image 5")
+    file.write_text("image 5\n")
+    assert open_images(file).name(0) == "image 5"
+
+
+def test_what_cannot_be_read_is_no_silence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "locked").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "scandir", refuse)
+        with pytest.raises(PretrainError, match=r"cannot read the folder .*locked: Permission denied"):
+            open_images(folder)
+    os.mkfifo(folder / "locked" / "pipe.jpg")
+    with pytest.raises(PretrainError, match=r"cannot read image .*pipe\.jpg: it is no regular file"):
+        open_images(folder).fingerprint()
 
 
 def test_unusable_paths_are_named(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pretrain.data import pictures
-from pretrain.data.pictures import FORMATS, check_pixels, open_picture
+from pretrain.data.pictures import FORMATS, check_pixels, open_picture, orientation
 from pretrain.data.sources import SUFFIXES
 
 ROOT = Path(__file__).parents[3]
@@ -17,6 +17,22 @@ ROOT = Path(__file__).parents[3]
 def test_the_formats_cover_the_suffixes() -> None:
     Image.init()
     assert {Image.EXTENSION[suffix] for suffix in SUFFIXES} == set(FORMATS)
+
+
+@pytest.mark.parametrize("turned", range(1, 9))
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "JPEG", "WEBP"])
+def test_pictures_are_as_stored_and_say_how_they_are_tagged(kind: str, turned: int) -> None:
+    """Pillow turns TIFF files, and only these, as it decodes them."""
+    plain = Image.radial_gradient("L").crop((0, 0, 60, 100)).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    untagged, tagged = io.BytesIO(), io.BytesIO()
+    plain.save(untagged, kind)
+    plain.save(tagged, kind, exif=exif)
+    with open_picture(untagged) as expected, open_picture(tagged) as picture:
+        assert picture.size == (60, 100) and picture.format == kind
+        assert picture.convert("RGB").tobytes() == expected.convert("RGB").tobytes()
+        assert (orientation(picture), orientation(expected)) == (turned, 1)
 
 
 def test_formats_outside_are_refused_whatever_pillow_reads() -> None:
