@@ -27,7 +27,7 @@ from bench.errors import BenchError
 from bench.gpus import VISIBLE, find_gpus
 from bench.protocols import Protocol, load_protocol
 from leaderboard.base.errors import DenseBenchError
-from leaderboard.base.files import describe_os_error
+from leaderboard.base.files import describe_os_error, remove_all_leftovers
 from leaderboard.base.printable import printable
 from leaderboard.base.provenance import available_cores
 from leaderboard.records import DatasetReference, result_key
@@ -204,6 +204,7 @@ def _only_one(run: TransferRun) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BenchError(f"{run.folder} is being run by another command: wait for it, or stop it") from None
+        remove_all_leftovers(run.folder)  # of a run that was killed
         yield
 
 

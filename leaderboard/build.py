@@ -12,7 +12,7 @@ from rich.text import Text
 
 from leaderboard import frame, page, tables
 from leaderboard.analysis import analyse
-from leaderboard.base.files import make_folder, read_bounded, write_atomic
+from leaderboard.base.files import locked, make_folder, read_bounded, remove_leftovers, write_atomic
 from leaderboard.board import Board
 from leaderboard.errors import LeaderboardError
 from leaderboard.plans import split_by_plan
@@ -82,7 +82,9 @@ def build(
     for path, text in targets.items():
         if not check:
             make_folder(path.parent)
-            write_atomic(path, text)
+            with locked(path.parent):
+                remove_leftovers(path)  # of commands that were killed
+                write_atomic(path, text)
             report.written.append(path)
         elif (difference := _difference(path, text)) is None:
             report.current.append(path)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.pretraining import methods
+from bench.cli.listings import methods
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from leaderboard.base.errors import FileError
-from leaderboard.base.files import is_leftover, read_bounded, remove_leftovers, write_atomic
+from leaderboard.base.files import is_leftover, read_bounded, remove_all_leftovers, write_atomic
 from pretrain.errors import PretrainError
 from pretrain.former_hashes import present_hash
 
@@ -134,8 +134,7 @@ class RunFolder:
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # record locks are not inherited by loader processes
         except OSError as error:
             raise PretrainError(f"another process is training in {self.folder}: wait for it, or stop it") from error
-        for file in (self.folder / "run.json", self.checkpoint, self._finished):
-            remove_leftovers(file)
+        remove_all_leftovers(self.folder)
         if found is None:
             write_atomic(self.folder / "run.json", json.dumps(asdict(self.record), indent=2) + "\n")
         return True

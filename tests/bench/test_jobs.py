@@ -43,11 +43,15 @@ def fail_on_odd_seeds(run: TransferRun, threads: int) -> None:
 def test_every_run_has_its_own_process_and_log(tmp_path: Path) -> None:
     ended: list[Outcome] = []
     runs = [make_run(tmp_path, seed) for seed in range(3)]
+    left = runs[0].folder / ".weights.safetensors.12.34.tmp"  # by a run that was killed
+    left.parent.mkdir()
+    left.touch()
     outcomes = run_all(runs, processes=2, finished=ended.append, execute=write_marker)
     assert [o.failure for o in outcomes] == [None] * 3 and len(ended) == 3
     assert {o.run.seed for o in ended} == {0, 1, 2}
     assert len({(run.folder / "done").read_text() for run in runs}) == 3
     assert "seed 2 with" in runs[2].log.read_text()
+    assert not left.exists()
 
 
 def test_a_failing_run_stops_no_other(tmp_path: Path) -> None:

@@ -145,6 +145,15 @@ def test_a_result_of_another_plan_is_not_comparable(tmp_path):
     assert build(store, plans={odd.protocol.sha256: 3}).board.results == 2  # and the failed run
 
 
+def test_what_killed_commands_left_beside_a_table_goes(tmp_path):
+    store = fill(tmp_path / "r", make_results(VALUES))
+    left, other = tmp_path / ".l.csv.12.34.tmp", tmp_path / ".other.12.34.tmp"
+    left.touch()
+    other.touch()
+    build(store, csv=tmp_path / "l.csv")
+    assert other.exists() and not left.exists()
+
+
 def test_a_missing_folder_is_an_error_and_an_empty_one_is_not(tmp_path):
     with pytest.raises(LeaderboardError, match="no such folder"):
         build(tmp_path / "none")
