@@ -53,7 +53,8 @@ def list_frames(images: Path, labels: Path, findings: Findings, label: str = LAB
     if not frames:
         findings.error(
             "empty splits",
-            f"{findings.name(images)} has no image: expected CITY/*{IMAGE}.png (or .jpg) in it, {what_is_in(images)}",
+            f"{findings.name(images)} has no image: expected CITY/*{IMAGE}.png (or .jpg) in it; "
+            f"the folder {what_is_in(images)}",
         )
     return frames
 

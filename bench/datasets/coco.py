@@ -118,7 +118,7 @@ def _read(path: Path, where: str, findings: Findings) -> dict[str, Any]:
         content = json.loads(read_bounded(path, LONGEST_FILE))
     except FileNotFoundError:
         folder = findings.name(path.parent)
-        findings.error("missing annotations", f"{where} is missing; {folder}: {what_is_in(path.parent)}")
+        findings.error("missing annotations", f"{where} is missing; {folder} {what_is_in(path.parent)}")
         return {}
     except FileError as error:
         reason = str(error).removeprefix(f"{path}: ")

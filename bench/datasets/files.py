@@ -131,9 +131,9 @@ def why_missing(path: Path) -> str:
 
 
 def what_is_in(folder: Path) -> str:
-    """A few names below a folder, for a message about files that were expected there."""
+    """What a message says of a folder where files were expected: `holds a.txt, b/c.png, ...`."""
     if not os.path.isdir(folder):  # noqa: PTH112  # unlike Path's, it raises nothing where looking is forbidden
-        return "there is no such folder"
+        return "does not exist"
     names = (
         (Path(where) / name).relative_to(folder).as_posix()
         for where, _, names in os.walk(folder)
@@ -142,8 +142,8 @@ def what_is_in(folder: Path) -> str:
     )
     found = list(islice(names, 4))
     if not found:
-        return "it holds no file"
-    return f"it holds {', '.join(found[:3])}{', ...' if len(found) > 3 else ''}"
+        return "holds no file"
+    return f"holds {', '.join(found[:3])}{', ...' if len(found) > 3 else ''}"
 
 
 def relative(path: Path, root: Path) -> str:

@@ -80,7 +80,7 @@ def read_list(path: Path, findings: Findings) -> list[str]:
     """The ids in a list, one a line; of a column of labels behind them nothing is read, which is reported."""
     name = findings.name(path)
     if not is_file(path):
-        found = "" if why_missing(path) != "is missing" else f"; in its folder {what_is_in(path.parent)}"
+        found = "" if why_missing(path) != "is missing" else f"; its folder {what_is_in(path.parent)}"
         findings.error("missing lists", f"{name} {why_missing(path)}{found}")
         return []
     try:

@@ -42,7 +42,7 @@ class LoadStoredImage(BaseTransform):
 
 
 @TRANSFORMS.register_module(force=True)
-class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):  # type: ignore[misc]
+class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
     """mmcv's step, where it is told to leave pictures as they are stored.
 
     So no protocol, of whomever, trains on turned pictures under boxes and masks that were not turned.

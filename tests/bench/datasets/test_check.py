@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -81,6 +82,45 @@ def test_a_missing_folder_names_the_expected_layout(tmp_path, dataset):
     assert str(tmp_path / "nowhere") in message
     assert "expected" in message
     assert {"voc2012_det": "ImageSets/Main", "voc2012_seg": "SegmentationClass"}.get(dataset, dataset[:4]) in message
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_nothing_has_no_fingerprint(tmp_path, dataset):
+    report = check(tmp_path, dataset)
+    assert (report.fingerprint, report.to_dict()["fingerprint"]) == ("", None)
+    assert "fingerprint" not in text(report)
+
+
+@pytest.mark.parametrize("entry", DATASETS.values(), ids=DATASETS)
+def test_the_layout_stands_in_the_help_and_in_the_readme(entry):
+    from bench.cli.evaluation import check_data
+
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    for words in (check_data.__doc__, readme):
+        plain = words.replace("`", "")
+        for part in re.findall(r"\S*[/{]\S*[^\s,)]", entry.layout):
+            assert part in plain
+
+
+def test_classes_that_are_only_in_val_are_named(root):
+    for path in check(root, "voc2012_seg").splits["train"].annotations[1:]:
+        labels = np.array(Image.open(path))
+        Image.fromarray(np.where(labels == 8, 0, labels).astype(np.uint8)).save(path)
+    report = check(root, "voc2012_seg")
+    assert report.only_in_val == tuple(report.to_dict()["only_in_val"]) == ("cat",)
+    assert "in val only, so never trained on: cat" in text(report)
+
+
+def test_names_that_go_by_id_are_shown_as_such(generated):
+    assert "class (by trainId)" in text(check(generated, "cityscapes"))
+    assert "class (by VOC's label ids)" in text(check(generated, "voc2012_seg"))
+
+
+def test_the_same_problem_is_named_once():
+    findings = Findings()
+    for _ in range(3):
+        findings.error("missing images", "a.jpg is missing")
+    assert len(findings.problems()) == 1
 
 
 def test_many_problems_of_a_sort_are_summed_up():

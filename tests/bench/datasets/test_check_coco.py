@@ -237,7 +237,7 @@ def test_a_file_that_is_no_annotation_file(root, content):
 
 def test_a_missing_annotation_file(root):
     (root / WHERE).unlink()
-    message = f"{WHERE} is missing; coco/annotations: it holds instances_val2017.json"
+    message = f"{WHERE} is missing; coco/annotations holds instances_val2017.json"
     assert only_error(root, "coco2017") == message
 
 

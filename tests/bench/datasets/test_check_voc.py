@@ -1,3 +1,5 @@
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +109,7 @@ class TestLists:
 
     def test_missing(self, root, dataset, task):
         self.path(root, task, "val").unlink()
-        expected = f"VOCdevkit/VOC2012/ImageSets/{task}/val.txt is missing; in its folder it holds train.txt, trainval.txt"
+        expected = f"VOCdevkit/VOC2012/ImageSets/{task}/val.txt is missing; its folder holds train.txt, trainval.txt"
         assert only_error(root, dataset) == expected
 
     def test_empty(self, root, dataset, task):
@@ -132,6 +134,131 @@ class TestLists:
         path.write_text(path.read_text() + line + "\n")
         assert only_error(root, dataset) == f"VOCdevkit/VOC2012/ImageSets/{task}/val.txt: {line!r} is not an image id"
 
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda ids: "\r\n".join(ids).encode() + b"\r\n\r\n",
+            lambda ids: "  \t\n\n \n".join(ids).encode(),
+            lambda ids: b"\xef\xbb\xbf" + "\n".join(ids).encode(),
+            lambda ids: "\n".join(ids).encode("utf-16"),
+        ],
+        ids=["Windows", "blanks", "mark", "UTF-16"],
+    )
+    def test_as_editors_write_them(self, root, dataset, task, write):
+        before = check(root, dataset)
+        for split in ("train", "val"):
+            path = self.path(root, task, split)
+            path.write_bytes(write(path.read_text().split()))
+        after = check(root, dataset)
+        assert after.problems == ()
+        assert after.splits["val"].images == before.splits["val"].images
+
+    def test_with_a_column_of_labels(self, root, dataset, task):
+        path = self.path(root, task, "val")
+        path.write_text(
+            "".join(f"{line} {label:2}\n" for line, label in zip(path.read_text().split(), (-1, 0, 1, 1), strict=True))
+        )
+        report = check(root, dataset)
+        assert report.errors == () and len(report.splits["val"].images) == 4
+        assert warnings(report) == [
+            f"VOCdevkit/VOC2012/ImageSets/{task}/val.txt has labels behind the ids: they are not used"
+        ]
+
+    def test_that_never_end(self, root, dataset, task):
+        path = self.path(root, task, "val")
+        path.unlink()
+        os.mkfifo(path)
+        assert only_error(root, dataset).endswith("val.txt is no regular file")
+        path.unlink()
+        path.symlink_to("/dev/zero")
+        assert only_error(root, dataset).endswith("val.txt is no regular file")
+
+    @pytest.mark.parametrize("line", ["..", "a\0b", "x" * 5000, "a\x1bb"])
+    def test_with_ids_that_no_file_can_have(self, root, dataset, task, line):
+        path = self.path(root, task, "val")
+        path.write_text(path.read_text() + line + "\n")
+        message = only_error(root, dataset)
+        assert "is not an image id" in message or "holds NUL" in message
+        assert message.isprintable() and len(message) <= 1500
+
+
+def test_photos_by_other_names_and_macos_litter(root):
+    """`.jpeg`, `.JPG` and `.png` are found; `._a.jpg` beside each file, as macOS leaves them, is not looked at."""
+    photos = sorted((folder(root) / "JPEGImages").iterdir())
+    for path, suffix in zip(photos, (".jpeg", ".JPG", ".png", ".Png"), strict=False):
+        path.rename(path.with_suffix(suffix))
+    for path in list(folder(root).rglob("*.*")):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    for dataset in ("voc2012_det", "voc2012_seg"):
+        report = check(root, dataset)
+        assert report.problems == ()
+        assert all(path.is_file() for split in report.splits.values() for path in split.images)
+
+
+def test_an_id_of_two_images(root):
+    path = folder(root) / "JPEGImages" / f"{first(root)}.jpg"
+    Image.open(path).save(path.with_suffix(".png"))
+    message = only_error(root, "voc2012_det")
+    assert message == f"VOCdevkit/VOC2012/JPEGImages holds {path.name} and {path.stem}.png: keep one"
+
+
+def set_difficult(root: Path, text: str, split: str = "train") -> None:
+    for name in (folder(root) / "ImageSets/Main" / f"{split}.txt").read_text().split():
+        path = folder(root) / "Annotations" / f"{name}.xml"
+        path.write_text(re.sub(r"<difficult>.*?</difficult>", text, path.read_text()))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "<difficult/>", "<difficult> Unspecified </difficult>", "<difficult>False</difficult>"]
+)
+def test_difficult_as_tools_write_it(root, text):
+    set_difficult(root, text)
+    report = check(root, "voc2012_det")
+    assert report.problems == () and report.splits["train"].counts["difficult"] == 0
+
+
+@pytest.mark.parametrize("text", ["2", "maybe", "-1"])
+def test_difficult_that_says_nothing(root, text):
+    set_difficult(root, f"<difficult>{text}</difficult>")
+    message = check(root, "voc2012_det").errors[0]
+    assert message.endswith(f"has <difficult>{text}</difficult>: it must be 0 or 1")
+
+
+def test_only_difficult_objects_in_val(root):
+    set_difficult(root, "<difficult>1</difficult>")
+    assert check(root, "voc2012_det").errors == ()  # they are trained on
+    set_difficult(root, "<difficult>1</difficult>", "val")
+    assert only_error(root, "voc2012_det").startswith("every object of val is marked difficult")
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_objects(root, split):
+    for name in (folder(root) / "ImageSets/Main" / f"{split}.txt").read_text().split():
+        path = folder(root) / "Annotations" / f"{name}.xml"
+        path.write_text(re.sub(r"<object>.*</object>", "", path.read_text(), flags=re.DOTALL))
+    assert only_error(root, "voc2012_det") == f"no image of {split} has an object"
+
+
+def test_an_object_that_is_there_twice(root):
+    path = folder(root) / "Annotations" / f"{first(root)}.xml"
+    path.write_text(re.sub(r"(<object>.*?</object>)", r"\1\1", path.read_text(), count=1, flags=re.DOTALL))
+    report = check(root, "voc2012_det")
+    assert report.errors == ()
+    assert "as is an object before it" in warnings(report)[0]
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "shift_jis", "idna"])
+def test_xml_encodings_that_cannot_be_read(root, encoding):
+    path = folder(root) / "Annotations" / f"{first(root)}.xml"
+    path.write_text(f'<?xml version="1.0" encoding="{encoding}"?>{path.read_text()}')
+    assert f"{path.name} is damaged: " in only_error(root, "voc2012_det")
+
+
+def test_xml_in_utf16(root):
+    path = folder(root) / "Annotations" / f"{first(root)}.xml"
+    path.write_bytes(f'<?xml version="1.0" encoding="UTF-16"?>{path.read_text()}'.encode("utf-16"))
+    assert check(root, "voc2012_det").problems == ()
+
 
 class TestMasks:
     @pytest.fixture
@@ -151,6 +278,30 @@ class TestMasks:
         assert message == (
             f"VOCdevkit/VOC2012/SegmentationClass/{path.name} has label 21 on 6 pixels: VOC has 0 to 20, and 255 = void"
         )
+
+    def test_labels_that_begin_with_1(self, root):
+        for path in sorted((folder(root) / "SegmentationClass").iterdir()):
+            labels = np.array(Image.open(path))
+            labels[labels != 255] += 1
+            self.save(labels, path)
+        report = check(root, "voc2012_seg")
+        assert report.errors == ()
+        assert "no mask has label 0 (background): if your labels begin with 1, subtract 1 from them" in warnings(report)
+        labels[0, 0] = 21
+        self.save(labels, path)
+        assert "yours seem to begin with 1 for the background: subtract 1" in only_error(root, "voc2012_seg")
+
+    def test_all_void(self, root, path):
+        self.save(np.full_like(np.array(Image.open(path)), 255), path)
+        report = check(root, "voc2012_seg")
+        assert report.errors == ()
+        assert warnings(report) == [
+            f"VOCdevkit/VOC2012/SegmentationClass/{path.name} is all void (255): nothing in its image counts"
+        ]
+        for name in (folder(root) / "ImageSets/Segmentation/val.txt").read_text().split():
+            other = path.with_name(f"{name}.png")
+            self.save(np.full_like(np.array(Image.open(other)), 255), other)
+        assert only_error(root, "voc2012_seg") == "every pixel of every mask in val is void (255)"
 
     def test_missing(self, root, path):
         path.unlink()
