@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -67,7 +67,8 @@ def _look(sender: Connection) -> None:
         # NVML also counts what CUDA cannot use, e.g. with an old driver. The libraries were told of GPUs then, wrongly.
         count = torch._C._cuda_getDeviceCount()
         forks = count > 0
-    sender.send((count, forks))
+    with suppress(BrokenPipeError):  # the command was stopped meanwhile
+        sender.send((count, forks))
 
 
 def _names(count: int) -> tuple[str, ...]:

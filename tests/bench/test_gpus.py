@@ -1,6 +1,7 @@
 """Which GPU a run gets, on a machine that pretends to have two: forked processes must be able to use theirs."""
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from bench.gpus import _look
 
 PRETEND = """
 import os
@@ -119,3 +122,10 @@ def test_without_nvml_each_run_is_started_anew(tmp_path: Path) -> None:
 def test_without_a_usable_gpu_runs_use_the_cpu(tmp_path: Path, nvml: int, preloaded: bool) -> None:
     (run,) = look(tmp_path, 1, together=1, driver=0, nvml=nvml, visible=None)
     assert (run["gpu"], run["device"], run["preloaded"], run["threads"]) == (None, "cpu", preloaded, 2)
+
+
+def test_nobody_waits_for_the_answer_any_more() -> None:
+    """The command was stopped while its fork server started."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    receiver.close()
+    _look(sender)
