@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import gloo
 import pytest
 import torch
 from toy import Toy, toy_recipe, write_images
@@ -124,3 +125,23 @@ def test_another_thread_leaves_signals_alone(number: int) -> None:
     thread.start()
     thread.join()
     assert found == [before]
+
+
+def train_until_told(rank: int, world: int, folder: Path) -> None:
+    """Of two processes one gets the signal, in the middle of an interval; both end after the same step."""
+
+    def signalled(toy: Toy, step: int, total: int) -> None:
+        if (step, rank) == (3, 1):
+            os.kill(os.getpid(), signal.SIGTERM)
+        after(toy, step, total)
+
+    after = Toy.after_step
+    Toy.after_step = signalled  # type: ignore[method-assign]
+    with pytest.raises(Interrupted, match="stopped after step 4 of 12"):
+        train(toy_recipe(), open_images(folder / "images"), folder / "run", workers=0, log_every=2)
+    assert saved(folder / "run")["step"] == 4  # on both: the first has saved it before either ends
+
+
+def test_several_processes_stop_after_the_same_step(tmp_path: Path) -> None:
+    write_images(tmp_path / "images")
+    gloo.run(train_until_told, 2, tmp_path)
