@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,8 +24,6 @@ app.command(data_app)
 Work = Annotated[Path, Parameter(name="--work", help="Folder in which all work lives.")]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 DEFAULT_WORK = Path("densebench-work")
-_WHOLE = 10_000
-"""Width that no table reaches, so that nothing of it is cut; it takes what it needs."""
 
 
 def print_json(value: Any) -> None:
@@ -41,4 +38,4 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else _WHOLE).print(table)
+    Console().print(table)

@@ -5,8 +5,10 @@ All packages print through it, so no table, message or progress bar has to remem
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 import rich.console
 from rich.console import ConsoleOptions, RenderableType
@@ -14,9 +16,20 @@ from rich.segment import Segment
 
 from leaderboard.base.printable import STEERING, printable, visible
 
+WHOLE = 10_000
+"""Characters of a line, where no terminal says how many it has: no table is wider, and none is cut."""
+
 
 class Console(rich.console.Console):
-    """Rich's console. Colors and cursor are its own; of what it is given to print, none comes through."""
+    """Rich's console. Colors and cursor are its own; of what it is given to print, none comes through.
+
+    In a file or pipe it has lines of any length: there is no edge at which words had to be broken or left out.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if not self.is_terminal and options.get("width") is None and "COLUMNS" not in os.environ:
+            self.width = WHOLE
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Rich's segments, the text in them made visible."""
