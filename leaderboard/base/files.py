@@ -31,21 +31,22 @@ def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], object]
     `content` is text (written as UTF-8, line ends as they are), bytes, or a function that writes into the open file
     that it gets. The bytes go to a temporary file in the same folder, which must exist; they reach the disk, and only
     then take the name. Several processes and threads may write the same path: the last one to finish stays. A new file
-    has the permissions that the umask leaves, another keeps its own; of a symbolic link the target is written.
+    has the permissions that the umask leaves, another keeps its own; of a symbolic link the target is written. A device
+    or pipe (`/dev/stdout`) takes no other's place: the content goes into it.
 
     Raises:
         FileError: the folder cannot be written or the disk is full; `path` is as it was and nothing is left over.
     """
+    if _takes_bytes(path):
+        _write_into(path, content)
+        return
     path = _target(path)
     temporary = path.with_name(f".{_shortened(path.name)}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:
             if path.is_file():
                 os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
-            if callable(content):
-                content(file)
-            else:
-                file.write(content.encode() if isinstance(content, str) else content)
+            _put(content, file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -169,6 +170,30 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _put(content: str | bytes | Callable[[BinaryIO], object], file: BinaryIO) -> None:
+    if callable(content):
+        content(file)
+    else:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def _takes_bytes(path: Path) -> bool:
+    """Whether it is a device or pipe."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+
+
+def _write_into(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
+    try:
+        with path.open("wb") as file:
+            _put(content, file)
+    except OSError as error:
+        raise _file_error(f"cannot write {path}", error) from error
 
 
 def _target(path: Path) -> Path:

@@ -230,3 +230,18 @@ def test_a_full_disk_is_said_as_such():
     assert "(x.json)" in describe_os_error(OSError(errno.EDQUOT, "Disk quota exceeded", "x.json"))
     assert describe_os_error(OSError(errno.EACCES, "Permission denied", "x")) == "Permission denied: x"
     assert describe_os_error(OSError("of no number")) == "of no number"
+
+
+def test_a_device_or_pipe_is_written_into_and_stays(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomic(pipe, "text")
+    assert os.read(reader, 10) == b"text"
+    os.close(reader)
+    assert list(tmp_path.iterdir()) == [pipe] and pipe.is_fifo()
+    full = tmp_path / "full"
+    full.symlink_to("/dev/full")
+    with pytest.raises(FileError, match="No space left on device; free space"):
+        write_atomic(full, "text")
+    assert full.is_symlink() and Path("/dev/full").is_char_device()
