@@ -25,6 +25,12 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("data") / "images")
 
 
+@pytest.fixture(scope="module")
+def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing stops."""
+    return train(toy_recipe(), open_images(images), tmp_path_factory.mktemp("runs") / "whole", workers=0)
+
+
 def saved(run: Path) -> dict[str, Any]:
     return read_checkpoint(run / "checkpoint.pt", read_record(run))
 
@@ -37,9 +43,9 @@ def number(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 0), (signal.SIGTERM, 1)], indirect=["number"])
 def test_a_real_signal_in_a_step_saves_it(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, workers: int
+    images: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, workers: int
 ) -> None:
     def signalled(toy: Toy, step: int, total: int) -> None:
         if step == 5:
@@ -54,12 +60,12 @@ def test_a_real_signal_in_a_step_saves_it(
     assert stopped.value.exit_code == 128 + number
     assert saved(run)["step"] == 5
     train(toy_recipe(), open_images(images), run, workers=workers, resume=True)
-    train(toy_recipe(), open_images(images), tmp_path / "whole", workers=0)
-    ends = [saved(folder) for folder in (run, tmp_path / "whole")]
+    ends = [saved(folder) for folder in (run, whole)]
     for parts in zip(*((end["method"], end["optimizer"]["state"]) for end in ends), strict=True):
         torch.testing.assert_close(*parts, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT], indirect=True)
 def test_a_signal_in_the_last_step_stops_nothing(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -71,6 +77,7 @@ def test_a_signal_in_the_last_step_stops_nothing(
     assert (tmp_path / "run" / "finished.json").exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM], indirect=True)
 def test_loading_processes_that_the_signal_ends_stop_the_run_at_its_last_checkpoint(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
