@@ -59,9 +59,7 @@ def print_submission(submission: Submission, work: Path) -> None:
     if submission.unusable:
         for line in ResultStore.describe(submission.unusable).splitlines():
             console.print(f"problem: {line}", markup=False)
-        console.print(
-            "They and their runs are left out: mend the files or move them away, and repeat the command."
-        )
+        console.print("They and their runs are left out: mend the files or move them away, and repeat the command.")
     console.print(f"results: {work / 'results'} ({len(submission.results)} of {submission.card.name})", markup=False)
     if submission.results:
         console.print(f"next: densebench leaderboard --work {work} --csv leaderboard.csv --site page", markup=False)
