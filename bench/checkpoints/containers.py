@@ -1,41 +1,32 @@
 """Read the tensors of a stranger's file without running any of its code.
 
-Three containers are read: safetensors, the zip files that `torch.save` writes since PyTorch 1.6, and the older torch
-pickles. Pickles go through `torch.load(weights_only=True)`, which builds tensors and plain values and refuses
-everything else. Damaged and foreign files end in a `BenchError` that says what the file is instead.
+Read are safetensors, the two kinds of files of `torch.save`, and plain pickles of numpy arrays. No pickle is ever
+unpickled (see `pickles`). Damaged and foreign files end in a `BenchError` that says what the file is instead, and so do
+files beyond the bounds below, which are made to keep a reader busy.
 """
 
 from __future__ import annotations
 
-import argparse
-import re
-import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from bench.checkpoints.pickles import ForbiddenError
+from bench.checkpoints.storages import NumpyArray, Odd, Stored, UnreadableError
+from bench.checkpoints.torch_files import NoTorchZipError, TorchFile, read_pickles, read_zip
 from bench.errors import BenchError
+from leaderboard.base.printable import printable, printable_name
 
-_NUMPY_SCALAR: Any = np.float64(0).__reduce__()[0]
-"""The function that rebuilds a numpy number; older files name it differently."""
-_HARMLESS_CLASSES: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    # Training checkpoints of DINO, PixPro, SlotCon ... carry their command line and numpy numbers beside the weights.
-    # These classes only hold data: building one runs no code of the file.
-    argparse.Namespace,
-    np.dtype,
-    np.dtypes.Float64DType,
-    np.dtypes.Float32DType,
-    np.dtypes.Int64DType,
-    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
-    (_NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
-]
+MOST_TENSORS = 100_000
+LONGEST_NAME = 1_000
+"""Characters of a tensor's name."""
+DEEPEST = 60
+"""Containers around a tensor."""
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the weights: run `git lfs pull` where it was cloned"),
@@ -47,8 +38,6 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x93NUMPY", "a numpy array file; JAX/Haiku .npy checkpoints are not supported: convert it to safetensors first"),
     (b"\x89HDF", "an HDF5 file (Keras); only PyTorch weights are supported"),
 )
-_LEGACY_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
-"""A pickled integer that opens every file of `torch.save` before PyTorch 1.6."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +47,8 @@ class Leaf:
     location: str
     key: str
     tensor: Tensor
+    odd: str | None = None
+    """Why it has no values that could be used (sparse, quantised ...); `tensor` is then an empty one without values."""
 
     @property
     def name(self) -> str:
@@ -75,61 +66,96 @@ class Container:
     """By `Leaf.name`."""
     top_level: tuple[str, ...]
     """Keys of the outermost dictionary, for messages."""
+    notes: tuple[str, ...] = ()
 
 
 def read_container(path: Path) -> Container:
     """The tensors in `path`, on the CPU, memory-mapped where the container allows it; nothing is executed or written.
 
     Raises:
-        BenchError: the file is missing, empty, truncated, of another kind, holds code, or holds no tensor.
+        BenchError: the file is missing, empty, truncated, damaged, of another kind, names code, holds no tensor, or is
+            beyond the bounds.
     """
-    if not path.exists():
-        raise BenchError(f"{path}: there is no such file")
-    if not path.is_file():
-        raise BenchError(f"{path}: not a file; give a checkpoint file or a folder that `densebench export` wrote")
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-    except OSError as error:
-        raise BenchError(f"{path}: cannot be read ({error.strerror})") from error
-    if not head:
-        raise BenchError(f"{path}: the file is empty (0 bytes): download or copy it again")
+    head = _head(path)
     for signature, meaning in _SIGNATURES:
         if head.lstrip()[: len(signature)].lower() == signature.lower():
             raise BenchError(f"{path}: {meaning}")
+    tree: object
+    found = TorchFile(None)
     if head.startswith(b"PK\x03\x04"):
-        kind, tree = "torch zip", _read_zip(path)
-    elif head[0] == 0x80 and len(head) > 1 and head[1] <= 5:
-        kind, tree = "torch legacy", _read_legacy(path, head)
+        kind, found = "torch zip", _torch_file(path, zipped=True)
+        tree = found.tree
+    elif (head[0] == 0x80 and len(head) > 1 and head[1] <= 5) or path.suffix in (".pkl", ".pickle"):
+        found = _torch_file(path, zipped=False)
+        kind, tree = "pickle of numpy arrays" if found.plain else "torch legacy", found.tree
     elif head[8:9] == b"{" or path.suffix == ".safetensors":
         kind, tree = "safetensors", _read_safetensors(path)
     else:
         raise BenchError(
             f"{path}: not a checkpoint: it is neither safetensors nor a file of torch.save (first bytes {head[:8]!r})"
         )
-    top_level = tuple(str(key) for key in tree) if isinstance(tree, Mapping) else ()
+    top_level = tuple(_key(key) for key in list(tree)[:100]) if isinstance(tree, Mapping) else ()
+    try:
+        leaves = _leaves(tree)
+    except UnreadableError as error:
+        raise BenchError(f"{path}: truncated or damaged ({error}); download or copy it again") from error
+    except BenchError as error:
+        raise BenchError(f"{path}: {error}") from error
+    if not leaves:
+        keys = ", ".join(map(printable_name, top_level[:8]))
+        what = f"its keys are {keys}" if top_level else f"it holds {_describe(tree)}"
+        raise BenchError(f"{path}: holds no tensor ({what}): the state dict is empty or was not saved")
+    return Container(path, kind, leaves, top_level, found.notes)
+
+
+def _head(path: Path) -> bytes:
+    try:
+        if not path.exists():
+            raise BenchError(f"{path}: there is no such file")
+        if not path.is_file():
+            raise BenchError(f"{path}: not a file; give a checkpoint file or a folder that `densebench export` wrote")
+        with path.open("rb") as file:
+            head = file.read(64)
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    if not head:
+        raise BenchError(f"{path}: the file is empty (0 bytes): download or copy it again")
+    return head
+
+
+def _leaves(tree: object) -> dict[str, Leaf]:
     leaves: dict[str, Leaf] = {}
     for leaf in _walk(tree):
         if leaf.name in leaves:
-            raise BenchError(f"{path}: two tensors have the name {leaf.name!r}: which one counts cannot be known")
+            raise BenchError(f"two tensors have the name {printable_name(leaf.name)!r}: which one counts is not known")
+        if len(leaf.name) > LONGEST_NAME:
+            raise BenchError(
+                f"the name {printable_name(leaf.name)!r} of a tensor has {len(leaf.name)} characters: that is none"
+            )
         leaves[leaf.name] = leaf
-    if not leaves:
-        what = f"its keys are {', '.join(top_level[:8])}" if top_level else f"it holds {_describe(tree)}"
-        raise BenchError(f"{path}: holds no tensor ({what}): the state dict is empty or was not saved")
-    return Container(path, kind, leaves, top_level)
+        if len(leaves) > MOST_TENSORS:
+            raise BenchError(f"holds more than {MOST_TENSORS:,} tensors: no checkpoint of a network does")
+    return leaves
 
 
 def _walk(tree: object) -> Iterator[Leaf]:
     """All tensors below `tree`, depth first; a pickle may contain itself, so each container is entered once."""
     entered: set[int] = set()
-    stack: list[tuple[str, str, object]] = [("", "", tree)]
+    stack: list[tuple[str, str, object, int]] = [("", "", tree, 0)]
     while stack:
-        location, key, value = stack.pop()
+        location, key, value, depth = stack.pop()
         if isinstance(value, Tensor):
             yield Leaf(location, key, value.detach())
             continue
+        if isinstance(value, Stored | NumpyArray | Odd):
+            tensor = value if isinstance(value, Odd) else value.tensor()
+            if isinstance(tensor, Odd):
+                yield Leaf(location, key, torch.empty(0, device="meta"), tensor.what)
+            elif tensor is not None:
+                yield Leaf(location, key, tensor)
+            continue
         if isinstance(value, Mapping):
-            items = [(str(name), item) for name, item in value.items()]
+            items = [(_key(name), item) for name, item in value.items()]
         elif isinstance(value, list | tuple):
             items = [(str(index), item) for index, item in enumerate(value)]
         else:
@@ -137,73 +163,62 @@ def _walk(tree: object) -> Iterator[Leaf]:
         if id(value) in entered:
             continue
         entered.add(id(value))
+        if depth > DEEPEST or len(location) + len(key) > LONGEST_NAME:
+            raise BenchError(
+                f"dictionaries or lists lie in each other more than {DEEPEST} deep: no checkpoint does that"
+            )
         inside = f"{location}.{key}" if location else key
-        stack.extend((inside, name, item) for name, item in reversed(items))
+        stack.extend((inside, name, item, depth + 1) for name, item in reversed(items))
+
+
+def _key(key: object) -> str:
+    """A dictionary's key as part of a tensor's name."""
+    if isinstance(key, str):
+        return key
+    if isinstance(key, int | float | None) and not (isinstance(key, int) and key.bit_length() > 64):
+        return str(key)
+    return f"({type(key).__name__.strip('_')})"
 
 
 def _describe(tree: object) -> str:
     if isinstance(tree, Mapping | list | tuple):
-        return f"an empty {type(tree).__name__}"
-    return f"a {type(tree).__name__}"
+        return f"{'an empty' if not tree else 'a'} {type(tree).__name__.lower()}"
+    return f"a {type(tree).__name__.strip('_').lower()}"
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt", device="cpu") as tensors:
-            return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+            names = list(tensors.keys())
+            if len(names) > MOST_TENSORS:
+                raise BenchError(f"{path}: holds more than {MOST_TENSORS:,} tensors: no checkpoint of a network does")
+            return {name: tensors.get_tensor(name) for name in names}
+    except BenchError:
+        raise
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise BenchError(
-            f"{path}: not a whole safetensors file, truncated or damaged ({error}); download or copy it again"
+            f"{path}: not a whole safetensors file, truncated or damaged ({printable(error, 160)}); "
+            "download or copy it again"
         ) from error
 
 
-def _read_zip(path: Path) -> object:
+def _torch_file(path: Path, *, zipped: bool) -> TorchFile:
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        return read_zip(path) if zipped else read_pickles(path)
+    except NoTorchZipError as error:
+        raise BenchError(f"{path}: {error}") from error
+    except ForbiddenError as error:
+        model = str(error).startswith("torch.nn.modules.")
+        what = "a whole pickled model, which" if model else "the pickle"
+        raise BenchError(
+            f"{path}: refused: {what} names the Python object `{printable_name(error)}`, which is not weights and "
+            "could run code. Nothing of it was run; ask for safetensors or re-save with torch.save(model.state_dict())"
+        ) from error
+    except UnreadableError as error:
+        raise BenchError(f"{path}: truncated or damaged ({error}); download or copy it again") from error
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise BenchError(
             f"{path}: truncated or damaged: the archive's directory at its end is missing; download or copy it again"
         ) from error
-    if any(name.endswith("/constants.pkl") for name in names):
-        raise BenchError(
-            f"{path}: a TorchScript program, which is code; save `model.state_dict()` of it as safetensors instead"
-        )
-    pickles = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
-    if len(pickles) != 1:
-        example = ", ".join(names[:3]) or "nothing"
-        raise BenchError(f"{path}: a zip archive, but not one of torch.save (it holds {example})")
-    return _torch_load(path, mmap=True)
-
-
-def _read_legacy(path: Path, head: bytes) -> object:
-    if not head.startswith(_LEGACY_TORCH[: len(head)]):
-        raise BenchError(
-            f"{path}: refused: a plain Python pickle, not a file of torch.save. A pickle can run code, so nothing of "
-            "it was run; ask for safetensors or re-save the weights with torch.save(state_dict)"
-        )
-    return _torch_load(path, mmap=False)
-
-
-def _torch_load(path: Path, *, mmap: bool) -> object:
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_HARMLESS_CLASSES):
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except OSError as error:
-        raise BenchError(f"{path}: cannot be read ({error})") from error
-    except Exception as error:
-        # A damaged file fails anywhere inside the reader (EOFError, KeyError, struct.error, ...): all mean the same.
-        blocked = re.search(r"GLOBAL (\S+)", str(error))
-        if blocked:
-            cut = "" if mmap else " (or the file is cut off inside that name)"
-            raise BenchError(
-                f"{path}: refused: the pickle wants to use the Python object `{blocked[1]}`, which is not weights and "
-                f"could run code{cut}. Nothing of it was run; ask for safetensors or re-save with "
-                "torch.save(model.state_dict())"
-            ) from error
-        if "legacy .tar" in str(error):
-            raise BenchError(f"{path}: a torch file of before 2017 (tar); load and re-save it with PyTorch") from error
-        last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        detail = last[0] if len(last[0]) <= 160 and "http" not in last[0] else type(error).__name__
-        raise BenchError(f"{path}: truncated or damaged ({detail}); download or copy it again") from error
+        raise BenchError(f"{path}: cannot be read ({error.strerror or error})") from error

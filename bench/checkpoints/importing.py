@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from bench.checkpoints.architectures import ARCHITECTURES, architecture, optional
 from bench.checkpoints.inspection import Inspection, read_backbone
-from bench.checkpoints.values import convert
+from bench.checkpoints.values import convert, same_bits
 from bench.errors import BenchError
 from leaderboard.base.files import describe_os_error, file_sha256, locked, make_folder
 from leaderboard.records import RANDOM_METHOD, Card, Pretraining, Source
@@ -275,10 +275,3 @@ def _prove(folder: Path, card: Card, source: Mapping[str, Tensor]) -> None:
         for where, tensor in (("file", written.tensors[name]), ("network", loaded[name])):
             if not same_bits(tensor, wanted):
                 raise BenchError(f"{folder}: the proof failed: `{name}` in the new {where} differs from the source")
-
-
-def same_bits(first: Tensor, second: Tensor) -> bool:
-    """Whether two tensors have the same type, shape and bits (so -0 differs from 0)."""
-    if first.dtype != second.dtype or first.shape != second.shape:
-        return False
-    return torch.equal(first.reshape(-1).view(torch.uint8), second.reshape(-1).view(torch.uint8))

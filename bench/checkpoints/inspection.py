@@ -16,13 +16,15 @@ from bench.checkpoints.architectures import (
     optional,
     structure,
 )
+from bench.checkpoints.choice import choose
 from bench.checkpoints.containers import Container, read_container
-from bench.checkpoints.layouts import Candidate, choose, find_candidates
+from bench.checkpoints.layouts import MARKS, Candidate, find_candidates
 from bench.checkpoints.leftovers import UNEXPLAINED, LeftOver, classify
 from bench.checkpoints.mismatch import explain, foreign, summarise
 from bench.checkpoints.values import check_values
 from bench.errors import BenchError
 from leaderboard.base.files import file_sha256
+from leaderboard.base.printable import printable_name
 from pretrain.exported import WEIGHTS
 
 Status = Literal["filled", "absent, not needed", "missing", "wrong shape"]
@@ -100,13 +102,13 @@ def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection,
             raise BenchError(f"{path}: a folder without {WEIGHTS}; give a file or what `densebench export` wrote")
         path = path / WEIGHTS
     container = read_container(path)
-    candidates = find_candidates(container.leaves)
-    if not candidates:
-        if prefix is not None:
-            raise BenchError(f"{path}: no ResNet was found, so there is no prefix {prefix!r}")
-        return _foreign(container), {}
     try:
-        choice = choose(candidates, prefix)
+        candidates = find_candidates(container.leaves)
+        if not candidates:
+            if prefix is not None:
+                raise BenchError(f"no ResNet was found, so there is no prefix {prefix!r}")
+            return _foreign(container), {}
+        choice = choose(candidates, prefix, container.leaves)
     except BenchError as error:
         raise BenchError(f"{path}: {error}") from error
     chosen = choice.chosen
@@ -130,8 +132,8 @@ def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection,
         parameters=expected.parameters,
         rows=rows,
         left_over=left_over,
-        notes=(*choice.notes, *value_notes, *_conventions(expected, left_over)),
-        problems=(*choice.problems, *fit, *value_problems),
+        notes=(*container.notes, *choice.notes, *value_notes, *_conventions(chosen, expected, left_over)),
+        problems=(*choice.problems, *_odd(chosen), *fit, *value_problems),
     )
     return inspection, filled
 
@@ -196,7 +198,7 @@ def _fit_problems(
             f"expected {expected.shapes[name]}"
         )
     if unexplained:
-        shown = ", ".join(f"`{name}`" for name in unexplained[:3])
+        shown = ", ".join(f"`{printable_name(name)}`" for name in unexplained[:3])
         problems.append(
             f"{len(unexplained)} tensor(s) look like parts of the backbone that {expected.name} lacks: "
             f"{shown}{', ...' if len(unexplained) > 3 else ''}"
@@ -204,9 +206,24 @@ def _fit_problems(
     return problems
 
 
-def _conventions(expected: Architecture, left_over: tuple[LeftOver, ...]) -> list[str]:
+def _odd(chosen: Candidate) -> list[str]:
+    if not chosen.odd:
+        return []
+    name, what = next(iter(chosen.odd.items()))
+    return [f"{len(chosen.odd)} tensor(s) have no plain values: `{printable_name(name)}` is {what}"]
+
+
+def _conventions(chosen: Candidate, expected: Architecture, left_over: tuple[LeftOver, ...]) -> list[str]:
     """What no tensor shows and the submitter must declare."""
     notes = []
+    marks = MARKS & {part for name in chosen.sources.values() for part in name[len(chosen.full_prefix) :].split(".")}
+    if marks:
+        notes.append(f"wrappers of single layers left their marks in the names: {', '.join(sorted(marks))}")
+    if chosen.layout.name.startswith("detectron2"):
+        notes.append(
+            "warning: detectron2's own networks expect BGR and other means (--color-order, --mean, --std), those that "
+            "MoCo's converter wrote what they were trained with"
+        )
     if expected.block == "bottleneck":
         notes.append(
             "not visible in the weights: the stride's place; the card will say `pytorch` (on the 3x3 convolution), "

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench.checkpoints.layouts import Choice
+from bench.checkpoints.choice import Choice, role
+from bench.checkpoints.layouts import Candidate, prefixes_of
 
 UNEXPLAINED = "backbone-like, not part of the architecture"
 
 _QUEUE = re.compile(r"(^|[._])queue")
-_OPTIMIZER = re.compile(r"(^|[._])(optim|optimizer|scheduler|lr_scheduler|scaler|amp)[^.]*\.")
+_OPTIMIZER = re.compile(r"(^|_)(optim|scheduler|scaler|amp)")
+"""In the name of a dictionary or module, not of the tensor itself."""
 _CLASSIFIER = re.compile(r"^(fc|classifier|last_linear|linear|logits)\.(weight|bias)$")
 _HEAD = re.compile(
     r"(^|[._])(fc\d*|mlp\d*|head\w*|proj\w*|pred\w*|neck\w*|prototypes?\w*|classifier|decode\w*|last_linear)[._]"
@@ -35,21 +37,44 @@ def classify(names: Iterable[str], choice: Choice) -> tuple[LeftOver, ...]:
     A tensor that sits where the backbone's own tensors sit, is named like them and is not expected goes to
     `UNEXPLAINED`: the network has a part that the architecture lacks, so it would not be the same function.
     """
+    of_others = _Others(choice)
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(_what(name, choice), []).append(name)
+        groups.setdefault(_what(name, choice, of_others), []).append(name)
     return tuple(LeftOver(what, tuple(members)) for what, members in groups.items())
 
 
-def _what(name: str, choice: Choice) -> str:
+class _Others:
+    """The networks that were not chosen, found by the names of their tensors."""
+
+    def __init__(self, choice: Choice) -> None:
+        self._by_prefix: dict[str, Candidate] = {}
+        self._by_name: dict[str, Candidate] = {}
+        for other in choice.others:
+            if not choice.chosen.full_prefix.startswith(other.full_prefix):
+                self._by_prefix.setdefault(other.full_prefix, other)
+            for name in other.sources.values():
+                self._by_name.setdefault(name, other)
+
+    def find(self, name: str) -> Candidate | None:
+        """The innermost of them in which `name` lies."""
+        owner = self._by_name.get(name)
+        for prefix in prefixes_of(name):
+            if owner is not None and len(prefix) <= len(owner.full_prefix):
+                return owner
+            if prefix in self._by_prefix:
+                return self._by_prefix[prefix]
+        return owner
+
+
+def _what(name: str, choice: Choice, of_others: _Others) -> str:
     prefix = choice.chosen.full_prefix
     own = name[len(prefix) :] if name.startswith(prefix) else None
-    if _OPTIMIZER.search(name):
+    if any(_OPTIMIZER.search(part) for part in name.split(".")[:-1]):
         return "optimizer state"
-    for other in sorted(choice.others, key=lambda c: -len(c.full_prefix)):
-        inside = name.startswith(other.full_prefix) and not prefix.startswith(other.full_prefix)
-        if inside or name in other.sources.values():
-            return f"another network ({other.role}, {other.label})"
+    other = of_others.find(name)
+    if other is not None:
+        return f"another network ({role(other)}, {other.label})"
     if own is not None and _CLASSIFIER.match(own):
         return "classifier"
     if own is not None and (_BACKBONE_LIKE.match(own) or choice.chosen.layout.to_torchvision(own)):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from itertools import islice
 
 from torch import Tensor
 
 from bench.checkpoints.architectures import ARCHITECTURES, Architecture, stage, structure
 from bench.checkpoints.layouts import Candidate
+from leaderboard.base.printable import printable, printable_name
 
 _SUPPORTED = "only plain ResNets (" + ", ".join(ARCHITECTURES) + ") are supported"
 
+_SEARCHED = 10_000
+"""Names among which the mark of another family is looked for."""
 _FOREIGN: tuple[tuple[str, str], ...] = (
     # The first pattern that a tensor name matches names the architecture; order matters where they overlap.
     (r"(^|\.)relative_position_bias_table$", "a Swin Transformer"),
@@ -19,7 +23,7 @@ _FOREIGN: tuple[tuple[str, str], ...] = (
     (r"(^|\.)(blocks|encoder\.layer|layers)\.\d+\.(attn|attention)\.", "a transformer (ViT?), not supported yet"),
     (r"(^|\.)downsample_layers\.\d+\.|(^|\.)stages\.\d+\.\d+\.dwconv\.", "a ConvNeXt"),
     (r"(^|\.)embedder\.embedder\.convolution\.weight$", "a ResNet with Hugging Face names; save it with timm names"),
-    (r"(^|\.)res[2-5]\.\d+\.conv\d\.(weight|norm)", "a ResNet with detectron2 names (stem, res2 to res5)"),
+    (r"(^|\.)_?flat_param(_\d+)?$", "a checkpoint of FSDP with flattened parameters; save its full state dict"),
     (r"(^|/)block_group_\d", "a ResNet with Haiku names (JAX)"),
     (r"(^|\.)features\.\d+\.conv\.\d+\.", "a MobileNetV2"),
     (r"(^|\.)features\.\d+(\.\d+)?\.block\.", "a MobileNetV3 or an EfficientNet"),
@@ -33,11 +37,15 @@ _FOREIGN: tuple[tuple[str, str], ...] = (
 def foreign(names: Collection[str], top_level: Collection[str]) -> str:
     """The problem text for a file in which nothing looks like a ResNet."""
     for pattern, what in _FOREIGN:
-        example = next((name for name in names if re.search(pattern, name)), None)
+        example = next((name for name in islice(names, _SEARCHED) if re.search(pattern, name)), None)
         if example is not None:
-            return f"this looks like {what} (it has `{example}`); {_SUPPORTED}"
-    shown = ", ".join(list(names)[:4])
-    nested = f" under the keys {', '.join(list(top_level)[:6])}" if top_level and set(top_level) - set(names) else ""
+            return f"this looks like {what} (it has `{printable_name(example)}`); {_SUPPORTED}"
+    shown = ", ".join(map(printable_name, islice(names, 4)))
+    nested = (
+        f" under the keys {', '.join(map(printable_name, islice(top_level, 6)))}"
+        if top_level and set(top_level) - set(names)
+        else ""
+    )
     return f"no ResNet was found among the {len(names)} tensors{nested} (they start with {shown}); {_SUPPORTED}"
 
 
@@ -69,7 +77,8 @@ def _stem(tensors: Mapping[str, Tensor], siblings: Collection[str]) -> str | Non
     deep = next((n for n in siblings if re.match(r"(stem\.\d|conv1\.\d|conv[23]\.weight)", n)), None)
     if deep is not None:
         return (
-            f"deep stem (it has `{deep}`; three 3x3 convolutions: ResNet-C/D, V1c, V1d); only the 7x7 stem is supported"
+            f"deep stem (it has `{printable_name(deep)}`; three 3x3 convolutions: ResNet-C/D, V1c, V1d); "
+            "only the 7x7 stem is supported"
         )
     if conv1 is None:
         return None
@@ -123,7 +132,7 @@ def _blocks(tensors: Mapping[str, Tensor]) -> str | None:
     unknown = sorted(inside - {"conv", "bn", "downsample"})
     if unknown:
         kind = "squeeze-and-excitation" if {"se", "se_module"} & set(unknown) else "other"
-        return f"{kind} blocks: the residual blocks have parts named {', '.join(unknown)}"
+        return f"{kind} blocks: the residual blocks have parts named {printable(', '.join(unknown), 200)}"
     return None
 
 
@@ -131,5 +140,5 @@ def summarise(names: Collection[str]) -> str:
     """A few names and how they spread over the network, for messages."""
     ordered = list(names)
     stages = list(dict.fromkeys(stage(name) for name in ordered))
-    shown = ", ".join(f"`{name}`" for name in ordered[:3])
+    shown = ", ".join(f"`{printable_name(name)}`" for name in ordered[:3])
     return f"{shown}{', ...' if len(ordered) > 3 else ''} (in {', '.join(stages)})"

@@ -34,6 +34,8 @@ def check_values(tensors: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
         names = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in types))
         how = "rounded to float32" if torch.float64 in types else "widened to float32 without loss"
         notes.append(f"the weights are {names}: {how} by the import")
+    if wrong:
+        return notes, wrong
     layers = [name.removesuffix(".running_mean") for name in tensors if name.endswith(".running_mean")]
     fresh = [
         bool((tensors[f"{layer}.running_mean"] == 0).all() and (tensors[f"{layer}.running_var"] == 1).all())
@@ -45,6 +47,14 @@ def check_values(tensors: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
     elif any(fresh):
         notes.append(f"warning: {sum(fresh)} of {len(fresh)} BatchNorm layers were never updated (mean 0, variance 1)")
     return notes, wrong
+
+
+def same_bits(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors have the same type, shape and bits (so -0 differs from 0) and plain values at all."""
+    if first.dtype != second.dtype or first.shape != second.shape or first.is_meta or second.is_meta:
+        return False
+    one, two = (tensor.reshape(-1).contiguous().view(torch.uint8) for tensor in (first, second))
+    return torch.equal(one, two)
 
 
 def _problem(name: str, tensor: Tensor) -> str | None:

@@ -350,7 +350,7 @@ def test_networks_of_other_families(save: Save, name: str, words: str) -> None:
         ("teacher.backbone.blocks.0.attn.qkv.weight", "not supported yet"),
         ("patch_embed.proj.weight", "a Vision Transformer (ViT), not supported yet"),
         ("embedder.embedder.convolution.weight", "Hugging Face names"),
-        ("backbone.bottom_up.res2.0.conv1.weight", "detectron2 names"),
+        ("module._flat_param", "FSDP with flattened parameters"),
         ("weights", "no ResNet was found among the 1 tensors"),
     ],
 )

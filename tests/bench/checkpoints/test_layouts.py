@@ -9,7 +9,8 @@ from synthetic_nets import shapes_only
 
 from bench.checkpoints.architectures import ARCHITECTURES, architecture, nearest, structure
 from bench.checkpoints.containers import Leaf
-from bench.checkpoints.layouts import choose, find_candidates
+from bench.checkpoints.choice import choose
+from bench.checkpoints.layouts import find_candidates
 from bench.errors import BenchError
 from pretrain.nets.architectures import build_backbone
 
@@ -92,7 +93,6 @@ def two_networks(first: str, second: str) -> dict[str, Leaf]:
         ("module.encoder.", "module.encoder_k."),  # PixPro
         ("online_encoder.", "target_encoder."),  # SFC, CYBORGS
         ("module.online_network.encoder.", "module.target_network.encoder."),  # detcon-pytorch
-        ("student.module.backbone.", "teacher.backbone."),  # DINO
         ("backbone.", "momentum_backbone."),  # solo-learn
         ("backbone.", "encoder_k.module.0."),  # mmpretrain
         ("state_dict.", "state_dict_ema."),  # timm
@@ -114,7 +114,7 @@ def test_two_unmarked_networks_are_ambiguous() -> None:
     candidates = find_candidates(two_networks("left.", "right."))
     choice = choose(candidates, None)
     assert len(choice.problems) == 1
-    assert "prefix='left.'" in choice.problems[0] and "prefix='right.'" in choice.problems[0]
+    assert "--prefix 'left.'" in choice.problems[0] and "--prefix 'right.'" in choice.problems[0]
     assert not choose(candidates, "right").problems
 
 

@@ -1,0 +1,117 @@
+"""Which network of a file is imported when it has several, and why.
+
+The words in the prefixes say what a network is: trained (`q`, `query`, `online`, `student`), a momentum copy (`k`,
+`key`, `momentum`, `target`, `teacher`, `ema`), or neither. The network that the authors evaluate goes first. That is
+the trained one, then an unmarked one; but where there are a student and a teacher (DINO, iBOT, EsViT), and in SlotCon's
+files, it is the momentum copy. The caller may name another prefix.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from bench.checkpoints.layouts import Candidate
+from bench.errors import BenchError
+from leaderboard.base.printable import printable_name
+
+MOST_NETWORKS = 64
+"""Networks of one file among which the rule chooses."""
+_ONLINE = {"q", "query", "online", "student"}
+_MOMENTUM = {"k", "key", "momentum", "target", "teacher", "ema", "swa", "averaged"}
+_SLOTCON = re.compile(r"(^|\.)(grouping_k|predictor_slot)\.")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The network that is imported, and why."""
+
+    chosen: Candidate
+    others: tuple[Candidate, ...]
+    notes: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def role(candidate: Candidate) -> str:
+    """`online`, `unmarked` or `momentum`, by the words in the prefix."""
+    words = _words(candidate)
+    if words & _MOMENTUM:
+        return "momentum"
+    return "online" if words & _ONLINE else "unmarked"
+
+
+def choose(candidates: list[Candidate], prefix: str | None, names: Collection[str] = ()) -> Choice:
+    """Pick one of the networks; `prefix` (as it stands in the file, with or without final dot) overrides the rule.
+
+    Whole networks go before incomplete ones, then the roles decide (see the module's docstring). Two different
+    networks of the same rank, and an incomplete network beside a whole one of a lower rank, are problems: the file
+    alone cannot say which one is meant. `names` are all tensors of the file.
+
+    Raises:
+        BenchError: no network, or several, have the given prefix, or there are too many to choose from.
+    """
+    if prefix is not None:
+        return _choose_named(candidates, prefix)
+    if len(candidates) > MOST_NETWORKS:
+        raise BenchError(
+            f"{len(candidates)} networks lie in the file, the first {candidates[0].label}; choose one with --prefix"
+        )
+    roles, reason = _ranks(candidates, names)
+    whole = {id(candidate): candidate.whole() for candidate in candidates}
+    ranked = sorted(candidates, key=lambda c: (not whole[id(c)], roles.index(role(c)), -len(c.tensors)))
+    chosen, others = ranked[0], tuple(ranked[1:])
+    notes, problems = [], []
+    for other in others:
+        if not whole[id(other)]:
+            if whole[id(chosen)] and roles.index(role(other)) < roles.index(role(chosen)):
+                copy = "momentum copy " if role(chosen) == "momentum" else ""
+                problems.append(
+                    f"the {'trained ' if copy else ''}network {other.label} is incomplete while its {copy}"
+                    f"{chosen.label} is whole: the file may be damaged; to import the {'copy' if copy else 'other'}, "
+                    f"say {_option(chosen)}"
+                )
+        elif chosen.equals(other):
+            notes.append(f"{other.label} holds the same weights as {chosen.label}")
+        elif role(other) == role(chosen):
+            problems.append(
+                f"{chosen.label} and {other.label} are two different networks and neither is marked as the trained "
+                f"one: choose with {_option(chosen)} or {_option(other)}"
+            )
+        else:
+            notes.append(
+                f"{chosen.label} ({role(chosen)}) was chosen before {other.label} ({role(other)}): {reason}; "
+                f"to take the other, say {_option(other)}"
+            )
+    return Choice(chosen, others, tuple(notes), tuple(problems))
+
+
+def _ranks(candidates: list[Candidate], names: Collection[str]) -> tuple[tuple[str, str, str], str]:
+    """The roles in the order in which they are preferred, and why."""
+    words = set[str]().union(*map(_words, candidates))
+    if {"student", "teacher"} <= words:
+        return ("momentum", "unmarked", "online"), "the authors of DINO, iBOT and EsViT evaluate the teacher"
+    if any(_SLOTCON.search(name) for name in names):
+        return ("momentum", "unmarked", "online"), "the authors of SlotCon transfer the momentum network"
+    return ("online", "unmarked", "momentum"), "the trained network is what MoCo, BYOL and most others evaluate"
+
+
+def _words(candidate: Candidate) -> set[str]:
+    return set(re.split(r"[._\d]+", candidate.full_prefix.lower()))
+
+
+def _option(candidate: Candidate) -> str:
+    return f"--prefix {printable_name(candidate.full_prefix)!r}"
+
+
+def _choose_named(candidates: list[Candidate], prefix: str) -> Choice:
+    wanted = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
+    fitting = [c for c in candidates if c.full_prefix == wanted] or [c for c in candidates if c.prefix == wanted]
+    more = f" and {len(candidates) - 8} more" if len(candidates) > 8 else ""
+    known = ", ".join(repr(printable_name(c.full_prefix)) for c in candidates[:8]) + more
+    if not fitting:
+        raise BenchError(f"no network has the prefix {prefix!r}; the file has {known}")
+    if len(fitting) > 1:
+        raise BenchError(f"several networks have the prefix {prefix!r}; give one of {known}")
+    others = tuple(candidate for candidate in candidates if candidate is not fitting[0])
+    return Choice(fitting[0], others, (f"{fitting[0].label} was chosen by the caller",), ())
