@@ -21,7 +21,7 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from leaderboard.base.errors import FileError, RecordError
 from leaderboard.base.files import make_folder, read_bounded, write_atomic
@@ -40,20 +40,6 @@ class ExportedBackbone:
     folder: Path
     card: Card
     tensors: Mapping[str, Tensor]
-
-    def load_into(self, network: nn.Module) -> None:
-        """Fill `network` with every tensor and nothing else.
-
-        Raises:
-            PretrainError: it is of another architecture.
-        """
-        try:
-            network.load_state_dict(dict(self.tensors))
-        except RuntimeError as error:
-            first = str(error).splitlines()[1:2] or [str(error)]
-            raise PretrainError(
-                f"{self.folder} holds a {self.card.architecture}, which does not fill this backbone: {first[0].strip()}"
-            ) from error
 
     def build(self) -> Backbone:
         """A new network of the card's architecture with these weights. Draws nothing from a random generator."""

@@ -90,6 +90,8 @@ def read_container(path: Path) -> Container:
         kind, tree = "pickle of numpy arrays" if found.plain else "torch legacy", found.tree
     elif head[8:9] == b"{" or path.suffix == ".safetensors":
         kind, tree = "safetensors", _read_safetensors(path)
+    elif head.startswith(b"{") and path.name.endswith(".index.json"):
+        raise BenchError(f"{path}: the index of a checkpoint in shards, not weights: join the shards to one file first")
     else:
         raise BenchError(
             f"{path}: not a checkpoint: it is neither safetensors nor a file of torch.save (first bytes {head[:8]!r})"

@@ -24,6 +24,7 @@ from bench.checkpoints.inspection import Inspection, read_backbone
 from bench.checkpoints.values import convert, same_bits
 from bench.errors import BenchError
 from leaderboard.base.files import describe_os_error, file_sha256, locked, make_folder
+from leaderboard.base.printable import printable_name
 from leaderboard.records import RANDOM_METHOD, Card, Pretraining, Source
 from pretrain.errors import PretrainError
 from pretrain.exported import CARD, WEIGHTS, make_card, read_card, read_exported, serialized, write_files
@@ -166,7 +167,7 @@ def _source(inspection: Inspection) -> Source:
     where = f", under {inspection.location}" if inspection.location else ""
     return Source(
         format=f"{inspection.format} ({inspection.container}{where})",
-        file=inspection.path.name,
+        file=printable_name(inspection.path.name),
         sha256=inspection.sha256,
         key_prefix=inspection.prefix,
     )
@@ -178,25 +179,16 @@ def _own_card(inspection: Inspection) -> Card | None:
     file = folder / CARD
     if inspection.path.name != WEIGHTS or not file.is_file():
         return None
-    card = read_card(folder)
-    if card.sha256 != inspection.sha256:
-        raise BenchError(
-            f"{file}: says that the weights have the SHA-256 {card.sha256[:12]}..., but {WEIGHTS} has "
-            f"{inspection.sha256[:12]}...: one of the two was changed; export again"
-        )
-    if (card.architecture, card.parameters) != (inspection.architecture, inspection.parameters):
-        raise BenchError(
-            f"{file}: says {card.architecture} with {card.parameters} parameters, but {WEIGHTS} holds "
-            f"{inspection.architecture} with {inspection.parameters}; correct the card or export again"
-        )
     foreign = [row.name for row in inspection.rows if row.dtype not in ("float32", "int64", None)]
-    foreign += [row.name for row in inspection.rows if row.status != "filled"]
-    extra = sum(len(group.names) for group in inspection.left_over)
-    if inspection.prefix or extra or foreign:
+    if inspection.prefix or foreign:
         raise BenchError(
             f"{inspection.path}: has a card but is no hand-off file (prefix {inspection.prefix!r}, "
-            f"{extra} extra tensors, {len(foreign)} absent or not float32); "
-            f"remove {CARD} to import it as a foreign file"
+            f"{len(foreign)} tensors that are not float32); remove {CARD} to import it as a foreign file"
+        )
+    card = read_exported(folder).card
+    if card.parameters != inspection.parameters:
+        raise BenchError(
+            f"{file}: says {card.parameters} parameters, but {WEIGHTS} holds {inspection.parameters}; export again"
         )
     return card
 
@@ -253,14 +245,31 @@ def _reuse(folder: Path, card: Card) -> Path:
     there = read_card(folder)
     if file_sha256(folder / WEIGHTS) != card.sha256:
         raise BenchError(f"{folder / WEIGHTS}: was changed after its import; remove the folder and import again")
-    old, new = there.model_dump(exclude={"source"}), card.model_dump(exclude={"source"})
-    different = [f"{key} is {old[key]!r} there and {new[key]!r} now" for key in new if old[key] != new[key]]
+    different = _contradictions(there.model_dump(exclude={"source"}), card.model_dump(exclude={"source"}))
     if different:
         raise BenchError(
             f"these weights are already in {folder} as {there.name!r}, with another card: {'; '.join(different)}. "
             "Use that card, or remove the folder and its results to import them anew"
         )
     return folder
+
+
+def _contradictions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What two cards of the same weights say differently. Of the pretraining one may say more than the other."""
+    found = [
+        f"{key} is {old[key]!r} there and {new[key]!r} now"
+        for key in new
+        if key not in ("pretraining", "code_commit") and old[key] != new[key]
+    ]
+    earlier, later = (
+        old["pretraining"] | {"code": old["code_commit"]},
+        new["pretraining"] | {"code": new["code_commit"]},
+    )
+    return found + [
+        f"{key} is {earlier[key]!r} there and {later[key]!r} now"
+        for key in later
+        if earlier[key] and later[key] and earlier[key] != later[key]
+    ]
 
 
 def _prove(folder: Path, card: Card, source: Mapping[str, Tensor]) -> None:

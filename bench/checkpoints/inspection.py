@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from leaderboard.base.files import file_sha256
 from leaderboard.base.printable import printable_name
 from pretrain.exported import WEIGHTS
 
+_SHARD = re.compile(r"-0*(\d{1,5})-of-0*(\d{1,5})\.[a-z]+$")
+"""The end of the name that Hugging Face gives to the parts of a large checkpoint."""
 Status = Literal["filled", "absent, not needed", "missing", "wrong shape"]
 
 
@@ -97,7 +100,7 @@ def inspect_checkpoint(path: Path, *, prefix: str | None = None) -> Inspection:
 def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection, Mapping[str, Tensor]]:
     """As `inspect_checkpoint`, and the file's own tensors (unconverted) by torchvision name, filled rows only."""
     path = Path(path)
-    if path.is_dir():
+    if _is_folder(path):
         if not (path / WEIGHTS).is_file():
             raise BenchError(f"{path}: a folder without {WEIGHTS}; give a file or what `densebench export` wrote")
         path = path / WEIGHTS
@@ -133,9 +136,16 @@ def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection,
         rows=rows,
         left_over=left_over,
         notes=(*container.notes, *choice.notes, *value_notes, *_conventions(chosen, expected, left_over)),
-        problems=(*choice.problems, *_odd(chosen), *fit, *value_problems),
+        problems=(*_shard(path), *choice.problems, *_odd(chosen), *fit, *value_problems),
     )
     return inspection, filled
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise BenchError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _foreign(container: Container) -> Inspection:
@@ -152,7 +162,7 @@ def _foreign(container: Container) -> Inspection:
         rows=(),
         left_over=(LeftOver("no ResNet", tuple(container.leaves)),),
         notes=(),
-        problems=(foreign(container.leaves, container.top_level),),
+        problems=(*_shard(container.path), foreign(container.leaves, container.top_level)),
     )
 
 
@@ -204,6 +214,13 @@ def _fit_problems(
             f"{shown}{', ...' if len(unexplained) > 3 else ''}"
         )
     return problems
+
+
+def _shard(path: Path) -> list[str]:
+    found = _SHARD.search(path.name)
+    if not found or found[2] == "1":
+        return []
+    return [f"shard {found[1]} of {found[2]} of a checkpoint: join the shards to one file first"]
 
 
 def _odd(chosen: Candidate) -> list[str]:

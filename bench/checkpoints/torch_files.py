@@ -86,14 +86,14 @@ def read_zip(path: Path) -> TorchFile:
             inside = any(name.endswith((".pth", ".pt", ".tar", ".safetensors", ".pkl", ".ckpt")) for name in names)
             advice = "; unpack it and give the file inside" if inside else ""
             raise NoTorchZipError(f"a zip archive, but not one of torch.save (it holds {example}){advice}")
-        return _Archive(_File(path), archive, members, pickles[0].removesuffix("data.pkl")).read()
+        return _Archive(path, members, pickles[0].removesuffix("data.pkl")).read()
 
 
 class _Archive:
     """A zip archive of `torch.save` while it is read."""
 
-    def __init__(self, file: _File, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], root: str) -> None:
-        self.file, self.archive, self.members, self.root = file, archive, members, root
+    def __init__(self, path: Path, members: dict[str, zipfile.ZipInfo], root: str) -> None:
+        self.path, self.file, self.members, self.root = path, _File(path), members, root
         # torch.serialization.set_crc32_options(False) leaves all checksums at 0.
         self.checked = any(info.CRC for info in members.values())
         self._read: dict[str, Tensor] = {}
@@ -160,7 +160,7 @@ class _Archive:
         values = torch.empty(info.file_size, dtype=torch.uint8)
         view, done = memoryview(values.numpy()), 0
         try:
-            with self.archive.open(info) as member:
+            with zipfile.ZipFile(self.path) as archive, archive.open(info) as member:
                 while chunk := member.read(2**20):
                     view[done : done + len(chunk)] = chunk
                     done += len(chunk)

@@ -10,8 +10,12 @@ from leaderboard.base.printable import printable
 class DenseBenchError(Exception):
     """Anything its user can mend: one to three lines that say what is wrong and what to do.
 
-    The command line prints it without a traceback. Each package raises its own subclass.
+    The command line prints it without a traceback. Each package raises its own subclass. The text may repeat what a
+    stranger wrote: whatever steers a terminal is shown as its code, and its length is bounded.
     """
+
+    def __init__(self, text: object = "") -> None:
+        super().__init__(printable(text, 4000, lines=40))
 
 
 class FileError(DenseBenchError):

@@ -51,10 +51,6 @@ def test_what_is_written_is_read_with_the_same_bits(architecture: str, tmp_path:
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, state[name]) and tensor.dtype == state[name].dtype, name
     assert all(p.requires_grad for p in network.parameters())
-    filled = build_backbone(architecture)
-    exported.load_into(filled)
-    x = torch.randn(1, 3, 224, 224)
-    assert torch.equal(filled.eval()(x), network.eval()(x))
 
 
 def test_equal_weights_give_equal_bytes(tensors: dict[str, Tensor]) -> None:
@@ -67,12 +63,6 @@ def test_writing_again_leaves_nothing_of_the_earlier_backbone(tensors: dict[str,
     write_exported(tmp_path, tensors, FACTS | {"name": "two"})
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted((WEIGHTS, CARD))
     assert read_card(tmp_path).name == "two"
-
-
-def test_a_backbone_of_another_architecture_is_refused(tensors: dict[str, Tensor], tmp_path: Path) -> None:
-    write_exported(tmp_path, tensors, FACTS)
-    with pytest.raises(PretrainError, match="holds a resnet18, which does not fill this backbone"):
-        read_exported(tmp_path).load_into(build_backbone("resnet34"))
 
 
 def changed(tensors: dict[str, Tensor], **changes: Tensor | None) -> dict[str, Tensor]:
@@ -137,7 +127,10 @@ def other_architecture(folder: Path) -> None:
         (lambda folder: (folder / CARD).unlink(), "card.json: No such file"),
         (lambda folder: (folder / WEIGHTS).unlink(), "backbone.safetensors: No such file"),
         (lambda folder: (folder / CARD).write_text("{"), "card.json is not a valid card"),
-        (lambda folder: (folder / CARD).write_text(" " * 2_000_000), "card.json: is longer than .* bytes, so it is no card"),
+        (
+            lambda folder: (folder / CARD).write_text(" " * 2_000_000),
+            "card.json: is longer than .* bytes, so it is no card",
+        ),
         (flip_a_bit, "not the file that its card.json describes"),
         (other_hash, "backbone.safetensors is damaged"),
         (other_architecture, "does not hold a complete resnet34"),

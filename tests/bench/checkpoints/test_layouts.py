@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from synthetic_nets import shapes_only
 
 from bench.checkpoints.architectures import ARCHITECTURES, architecture, nearest, structure
-from bench.checkpoints.containers import Leaf
 from bench.checkpoints.choice import choose
+from bench.checkpoints.containers import Leaf
 from bench.checkpoints.layouts import find_candidates
 from bench.errors import BenchError
 from pretrain.nets.architectures import build_backbone
