@@ -25,6 +25,7 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.gpus import VISIBLE, find_gpus
+from bench.probes.plan import ProbePlan
 from bench.protocols import Protocol, load_protocol
 from leaderboard.base.errors import DenseBenchError
 from leaderboard.base.files import describe_os_error, remove_all_leftovers
@@ -123,18 +124,21 @@ def run_all(
     return outcomes
 
 
-def fine_tune(run: TransferRun, threads: int) -> None:
-    """Execute one run in this process and add its result to the store."""
+def evaluate(run: TransferRun, threads: int) -> None:
+    """Execute one run in this process, fine-tuning or probe, and add its result to the store."""
     import cv2
     import torch
 
-    from bench.openmmlab.runner import run_transfer
     from leaderboard.store import ResultStore
 
     torch.set_num_threads(threads)
     cv2.setNumThreads(0)
     protocol = read_run_protocol(run)
-    result = run_transfer(protocol, run.checkpoint, run.data_root, run.dataset, run.seed, run.folder)
+    if isinstance(protocol.plan, ProbePlan):
+        from bench.probes.runner import run_probe as execute
+    else:
+        from bench.openmmlab.runner import run_transfer as execute
+    result = execute(protocol, run.checkpoint, run.data_root, run.dataset, run.seed, run.folder)
     ResultStore(run.results).add(result)
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 import transfer_configs
 from bench.errors import BenchError
+from bench.probes.plan import ProbePlan, read_probe_plan
 from bench.tracks import TRACKS
 from leaderboard.records import ProtocolReference
 
@@ -42,7 +43,7 @@ _SECTIONS = (
     "default_scope", "model", "bf16_modules", "train_dataloader", "test_dataloader", "test_evaluator", "train_cfg",
     "test_cfg", "optim_wrapper", "param_scheduler",
 )  # fmt: skip
-"""What the runner reads."""
+"""What the runner reads of a protocol that fine-tunes."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Protocol:
     """As the head of a column: `VOC det Faster R-CNN FPN`."""
     docstring: str
     """The file's: purpose, cost, metric, and what is special."""
-    plan: TrainingPlan
+    plan: TrainingPlan | ProbePlan
+    """What a run does: fine-tune the backbone, or probe it frozen."""
     sha256: str
     config_file: Path
     config: Mapping[str, Any] = field(repr=False, compare=False)
@@ -160,12 +162,14 @@ def read_protocol(file: Path) -> Protocol:
         protocol = Protocol(
             **{key: header[key] for key in (*HEADER, *PROSE)},
             docstring=(namespace.get("__doc__") or "").strip(),
-            plan=TrainingPlan(**header["plan"]),
+            plan=_read_plan(header["plan"]),
             sha256=hash_config(config),
             config_file=file,
             config=MappingProxyType(config),
         )
         protocol.reference()
+    except BenchError as error:
+        raise BenchError(f"{file}: its `protocol` is not valid: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise BenchError(f"{file}: its `protocol` is not valid: {type(error).__name__}: {error}") from error
     return protocol
@@ -203,6 +207,11 @@ def copy_data(value: Any, where: str) -> Any:
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     raise ValueError(f"{where} is a {type(value).__name__}, which is not data")
+
+
+def _read_plan(plan: Mapping[str, Any]) -> TrainingPlan | ProbePlan:
+    """A probe's plan names the `kind` of its classifier."""
+    return read_probe_plan(plan) if "kind" in plan else TrainingPlan(**plan)
 
 
 def _execute(file: Path) -> dict[str, Any]:
@@ -247,7 +256,7 @@ def _load_outside(file: Path) -> Protocol:
     if protocol.track in {track.id for track in TRACKS}:
         raise BenchError(f"{file}: the track {protocol.track!r} is one of DenseBench's own: choose another name")
     missing = [section for section in _SECTIONS if section not in protocol.config]
-    if missing:
+    if missing and isinstance(protocol.plan, TrainingPlan):
         raise BenchError(f"{file} lacks {', '.join(missing)}: `densebench protocols show ID` prints a complete one")
     return protocol
 

@@ -10,7 +10,7 @@ from typing import Any
 from bench.checkpoints import Inspection, import_checkpoint, inspect_checkpoint
 from bench.datasets import check
 from bench.errors import BenchError
-from bench.jobs import Outcome, TransferRun, fine_tune, run_all
+from bench.jobs import Outcome, TransferRun, evaluate, run_all
 from bench.protocols import Protocol, builtin_ids, is_outside, load_protocol
 from bench.tracks import Track, find_track
 from leaderboard.base.errors import Interrupted
@@ -103,7 +103,7 @@ def submit(
     *,
     processes: int | None = None,
     finished: Callable[[Outcome], None] = lambda outcome: None,
-    execute: Callable[[TransferRun, int], None] = fine_tune,
+    execute: Callable[[TransferRun, int], None] = evaluate,
 ) -> Submission:
     """Execute what is left of `plan` on local processes (default: one a GPU; on a CPU one a core, four at most).
 

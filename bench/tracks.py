@@ -47,7 +47,34 @@ MINI = Track(
     ),
 )
 
-TRACKS: tuple[Track, ...] = (MINI,)
+FROZEN = Track(
+    id="frozen",
+    purpose="What the cells of a frozen backbone tell about the classes of their pixels: minutes on a CPU, any data "
+    "root, and differences that fine-tuning on few images cannot show.",
+    protocols=(
+        "frozen_voc_seg_linear",
+        "frozen_voc_seg_knn",
+        "frozen_city_seg_linear",
+        "frozen_city_seg_knn",
+    ),
+    seeds=(0,),
+    rules=(
+        "The backbone is a ResNet or a ViT, frozen and in evaluation mode; rows of different architectures are not "
+        "comparable and the table says which is which.",
+        "Every backbone tensor comes from the checkpoint, bit for bit.",
+        "Pixels are normalized as the checkpoint's card says; images are scaled to the protocol's size.",
+        "A cell covers 16 x 16 pixels: the last two maps of the backbone, side by side. Its label is that of the pixel "
+        "at its centre.",
+        "The classifier's one hyper-parameter is chosen for each checkpoint on training images that are held out; the "
+        "validation images are evaluated once.",
+        "Scores of cells are upsampled to each label map's own size, and every labelled pixel counts.",
+        "Intervals tell how far a value may be off because these validation images were drawn and not others. Two "
+        "submissions are compared as if each had images of its own, which is cautious: they share them.",
+        "Values of this track are not comparable with any published value.",
+    ),
+)
+
+TRACKS: tuple[Track, ...] = (MINI, FROZEN)
 
 
 def find_track(track_id: str) -> Track:

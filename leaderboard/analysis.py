@@ -13,7 +13,7 @@ import numpy as np
 
 from leaderboard.board import Board, Cell, Group, Standing, Submission, Track, identity
 from leaderboard.records import Card, ProtocolReference, Result
-from leaderboard.stats import Floats, bootstrap_means, mid_ranks, percentile_interval, rank, summarise
+from leaderboard.stats import Floats, ImageError, bootstrap_means, mid_ranks, percentile_interval, rank, summarise
 
 
 def analyse(results: Iterable[Result]) -> Board:
@@ -96,7 +96,13 @@ def _group(by_reference: Sequence[Sequence[Result]], submissions: dict[tuple[str
 def _cell(submission: Submission, runs: list[Result]) -> Cell:
     runs.sort(key=lambda run: run.seed)
     cell = Cell(submission, tuple(runs), None)
-    return replace(cell, summary=summarise(cell.values)) if cell.values else cell
+    return replace(cell, summary=summarise(cell.values, _image_error(cell.finished[0]))) if cell.values else cell
+
+
+def _image_error(run: Result) -> ImageError | None:
+    """What the run's result says of the draw of its validation images."""
+    error = run.standard_errors.get(run.protocol.headline)
+    return None if error is None or run.dataset.val_images < 2 else ImageError(error, run.dataset.val_images)
 
 
 def _anchors(cells: Sequence[Cell]) -> dict[str, float]:

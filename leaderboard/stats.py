@@ -1,4 +1,4 @@
-"""Statistics over seeds: intervals, tests between submissions, ranks with their uncertainty.
+"""Statistics over runs: intervals, tests between submissions, ranks with their uncertainty.
 
 Plain functions of arrays; nothing here knows of files or records. The p-values and quantiles come from
 `scipy.special` (the functions behind `scipy.stats`, which takes a second to import).
@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,36 +24,54 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A figure over `n` seeds. One seed has neither spread nor interval: `sd` and `half` are `None`."""
+    """A figure over `n` runs."""
 
     n: int
     mean: float
     sd: float | None
-    """With n - 1 in the denominator."""
-    half: float | None
-    """Half of the 95 % interval of the mean (Student t)."""
+    """Standard deviation over the runs, with n - 1 in the denominator; `None` for one run."""
+    error: float | None
+    """Standard error of the mean: of several runs from their spread, of one from the draw of its validation images,
+    where its result says that; else `None`, and there is no interval."""
+    df: int
+    """Degrees of freedom of `error`; 0 without one."""
+
+    @property
+    def half(self) -> float | None:
+        """Half of the 95 % interval of the mean (Student t)."""
+        return None if self.error is None else self.error * _student_quantile(self.df)
 
     @property
     def low(self) -> float:
-        """Lower end of the interval; the mean itself for one seed."""
+        """Lower end of the interval; the mean itself where there is none."""
         return self.mean - (self.half or 0.0)
 
     @property
     def high(self) -> float:
-        """Upper end of the interval; the mean itself for one seed."""
+        """Upper end of the interval; the mean itself where there is none."""
         return self.mean + (self.half or 0.0)
 
 
-def summarise(values: Sequence[float]) -> Summary:
-    """Mean, standard deviation and 95 % Student interval of at least one value."""
+class ImageError(NamedTuple):
+    """How far one run's figure may be off because its validation images were drawn and not others."""
+
+    error: float
+    """A standard error."""
+    images: int
+    """At least 2."""
+
+
+def summarise(values: Sequence[float], of_images: ImageError | None = None) -> Summary:
+    """Mean, standard deviation and standard error of at least one value; one value has the error `of_images`."""
     n = len(values)
     if n == 0:
         raise ValueError("no values to summarise")
     mean = math.fsum(values) / n
     if n == 1:
-        return Summary(1, mean, None, None)
+        error, images = of_images or (None, 1)
+        return Summary(1, mean, None, error, images - 1)
     sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    return Summary(n, mean, sd, sd * _student_quantile(n - 1) / n**0.5)
+    return Summary(n, mean, sd, sd / n**0.5, n - 1)
 
 
 @cache
@@ -63,16 +82,16 @@ def _student_quantile(df: int) -> float:
 def welch(summaries: Sequence[Summary]) -> Floats:
     """Two-sided p-values of Welch's t-test between all pairs, shape (k, k), symmetric, 1 on the diagonal.
 
-    NaN where one of the two has a single seed: nothing can be said. Two figures without any spread differ with
-    p = 0 unless they are equal (p = 1).
+    NaN where one of the two has no standard error: nothing can be said. Two figures without any spread differ with
+    p = 0 unless they are equal (p = 1). Errors are taken as independent.
     """
-    n = np.array([s.n for s in summaries], np.float64)
+    free = np.array([s.df for s in summaries], np.float64)
     mean = np.array([s.mean for s in summaries], np.float64)
-    of_mean = np.array([np.nan if s.sd is None else s.sd**2 / s.n for s in summaries], np.float64)
+    of_mean = np.array([np.nan if s.error is None else s.error**2 for s in summaries], np.float64)
     i, j = np.triu_indices(len(summaries), 1)
     variance, difference = of_mean[i] + of_mean[j], np.abs(mean[i] - mean[j])
     with np.errstate(divide="ignore", invalid="ignore"):
-        df = variance**2 / (of_mean[i] ** 2 / (n[i] - 1) + of_mean[j] ** 2 / (n[j] - 1))
+        df = variance**2 / (of_mean[i] ** 2 / free[i] + of_mean[j] ** 2 / free[j])
         p = 2 * stdtr(df, -difference / np.sqrt(variance))
     matrix = np.ones((len(summaries), len(summaries)))
     matrix[i, j] = matrix[j, i] = np.where(variance == 0, difference == 0, p)

@@ -30,7 +30,7 @@ from bench.errors import BenchError
 from bench.openmmlab.build import build_model, resolve
 from bench.openmmlab.precision import use_bf16
 from bench.openmmlab.prepare import prepare_openmmlab
-from bench.protocols import Protocol
+from bench.protocols import Protocol, TrainingPlan
 from leaderboard.base.files import make_folder, write_atomic
 from leaderboard.records import SCHEMA_VERSION, Card, DatasetReference, Result, TrainingReport, result_key
 from pretrain.exported import read_exported
@@ -56,6 +56,9 @@ def run_transfer(
         BenchError: the checkpoint, the data or `folder` is not usable, or what was built is not what card and protocol
             say.
     """
+    plan = protocol.plan
+    if not isinstance(plan, TrainingPlan):
+        raise BenchError(f"{protocol.id} is a probe: it trains no network")
     prepare_openmmlab()
     from bench.openmmlab.guards import check_executed
     from bench.openmmlab.hooks import DivergedError, Executed, GuardHook, ProgressHook, RecordHook
@@ -66,7 +69,7 @@ def run_transfer(
     config = _config(protocol, card, data_root, folder)
     model = build_model(config, tensors, seed)
     record = Executed()
-    hooks = [GuardHook(protocol.plan, card, tensors, record), RecordHook(record), ProgressHook(record)]
+    hooks = [GuardHook(plan, card, tensors, record), RecordHook(record), ProgressHook(record)]
     runner = _runner(config, model, seed, folder, training=True, hooks=hooks)
     device = next(model.parameters()).device
     precision = use_bf16(model, config["bf16_modules"], device)
@@ -79,7 +82,7 @@ def run_transfer(
         failure = f"diverged: {error}"
     clock.lap("training")
     if failure is None:
-        check_executed(len(record.losses), record.rates, protocol.plan)
+        check_executed(len(record.losses), record.rates, plan)
     write_atomic(folder / "losses.csv", _losses_csv(record))
     if failure is None:
         store_weights(model, folder / WEIGHTS)
@@ -98,7 +101,9 @@ def run_transfer(
         status="finished" if failure is None else "failed",
         failure=failure,
         metrics=metrics,
-        training=_report(protocol.plan.iterations, model, record),
+        standard_errors={},
+        training=_report(plan.iterations, model, record),
+        probe=None,
         environment=describe_environment(device, precision),
         verification="self-reported",
         sweep=None,

@@ -86,9 +86,10 @@ def card_1_to_2(old: Values) -> Values:
 
 
 def result_1_to_2(old: Values) -> Values:
-    """The card's changes; titles from the protocol's id; nothing verified, no sweep, no outputs."""
+    """The card's changes; titles from the protocol's id; nothing verified, no sweep, no outputs, errors or probes."""
     defaults: Values = {"failure": None, "training": None, "seconds": {}, "peak_memory_mib": None}
-    new = {**defaults, **_added(old, {"verification": "self-reported", "sweep": None, "outputs": {}})}
+    nothing: Values = {"sweep": None, "outputs": {}, "standard_errors": {}, "probe": None}
+    new = {**defaults, **_added(old, {"verification": "self-reported", **nothing})}
     new["schema_version"] = 2
     if isinstance(new.get("card"), dict):
         if new["card"].get("schema_version", 1) != 1:

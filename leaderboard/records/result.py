@@ -39,6 +39,22 @@ class TrainingReport(Record):
     head_parameters: Count
 
 
+class ProbeReport(Record):
+    """What a probe of a frozen backbone executed."""
+
+    backbone_tensors: Positive
+    """Number of backbone tensors proven equal to the checkpoint's in the network that was probed."""
+    channels: Positive
+    """Of a cell."""
+    training_cells: Positive
+    """Cells that the classifier was fitted to."""
+    images_evaluated: Positive
+    chosen: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """Value of the hyper-parameter that did best on held-out training images."""
+    candidates: Annotated[dict[Line, Percent], Field(min_length=1, max_length=100)]
+    """What each of its values scored there, in per cent."""
+
+
 class Environment(Record):
     """The machine and the versions."""
 
@@ -73,7 +89,12 @@ class Result(Record):
     failure: Annotated[str, Field(min_length=1, max_length=4000)] | None
     metrics: Annotated[dict[Line, Percent], Field(max_length=2000)]
     """Every metric in per cent (0 to 100), the headline among them."""
+    standard_errors: Annotated[dict[Line, Amount], Field(max_length=2000)]
+    """Of metrics, for the draw of the validation images, in points of per cent; empty where they were not computed."""
     training: TrainingReport | None
+    """Of a run that fine-tuned."""
+    probe: ProbeReport | None
+    """Of a run that left the backbone as it is."""
     environment: Environment
     verification: Literal["self-reported", "logs", "re-run"]
     """What was checked by others than its author: nothing, the run's logs, or the values by repeating the run."""
@@ -95,16 +116,23 @@ class Result(Record):
         if self.status == "finished":
             if self.protocol.headline not in self.metrics:
                 raise ValueError(f"a finished result needs its headline metric {self.protocol.headline!r}")
-            if self.training is None:
-                raise ValueError("a finished result needs its training report")
-            if self.training.executed_iterations != self.training.planned_iterations:
-                raise ValueError(
-                    f"a finished result has executed what was planned, but {self.training.executed_iterations} of "
-                    f"{self.training.planned_iterations} iterations were executed"
-                )
+            self._require_complete()
         elif not self.failure:
             raise ValueError("a failed result needs its failure text")
         return self
+
+    def _require_complete(self) -> None:
+        """Raise ValueError unless what was executed is what was planned."""
+        training, probe = self.training, self.probe
+        if (training is None) == (probe is None):
+            raise ValueError("a finished result has either the report of its training or that of its probe")
+        short = "a finished result has executed what was planned, but"
+        if training is not None and training.executed_iterations != training.planned_iterations:
+            raise ValueError(
+                f"{short} {training.executed_iterations} of {training.planned_iterations} iterations were executed"
+            )
+        if probe is not None and probe.images_evaluated != self.dataset.val_images:
+            raise ValueError(f"{short} {probe.images_evaluated} of {self.dataset.val_images} images were evaluated")
 
     @property
     def file_name(self) -> str:

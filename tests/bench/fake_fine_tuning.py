@@ -41,6 +41,8 @@ def fake(run: TransferRun, threads: int, *, seconds: float) -> None:
         status="finished",
         failure=None,
         metrics={protocol.headline: 10.0 + run.seed},
+        standard_errors={},
+        probe=None,
         training=TrainingReport(
             planned_iterations=1,
             executed_iterations=1,

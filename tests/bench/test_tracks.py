@@ -3,6 +3,7 @@
 import pytest
 
 from bench.errors import BenchError
+from bench.probes.plan import ProbePlan
 from bench.protocols import load_protocol
 from bench.tracks import TRACKS, Track, find_track
 
@@ -16,12 +17,21 @@ def test_a_track_is_complete(track: Track) -> None:
     assert {load_protocol(protocol_id).track for protocol_id in track.protocols} == {track.id}
 
 
-@pytest.mark.parametrize("track", TRACKS, ids=lambda track: track.id)
+TUNED = [track for track in TRACKS if track.id != "frozen"]
+
+
+@pytest.mark.parametrize("track", TUNED, ids=lambda track: track.id)
 def test_rule_8_three_seeds_at_least(track: Track) -> None:
     assert len(set(track.seeds)) == len(track.seeds) >= 3
 
 
-@pytest.mark.parametrize("track", TRACKS, ids=lambda track: track.id)
+def test_probes_draw_next_to_nothing_and_need_one_seed() -> None:
+    """Their intervals come from the validation images."""
+    assert len(find_track("frozen").seeds) == 1
+    assert all(isinstance(load_protocol(name).plan, ProbePlan) for name in find_track("frozen").protocols)
+
+
+@pytest.mark.parametrize("track", TUNED, ids=lambda track: track.id)
 def test_rule_10_several_dense_tasks(track: Track) -> None:
     protocols = [load_protocol(protocol_id) for protocol_id in track.protocols]
     assert {protocol.task for protocol in protocols} == {"detection", "instance segmentation", "semantic segmentation"}

@@ -101,6 +101,8 @@ def make_result(
             images_seen=960, backbone_tensors=120, trainable_parameters=12_000_000, frozen_parameters=0,
             head_parameters=800_000,
         ),
+        "standard_errors": {} if value is None else {"extra": 0.5},
+        "probe": None,
         "environment": Environment(
             device="CPU, 2 threads", precision="fp32", threads=2, python="3.11.9",
             packages={"torch": "2.15.0", "onedl-mmsegmentation": "1.4.2"}, code_commit="0123456789abcdef",

@@ -14,8 +14,8 @@ import torch
 
 from bench.benchmarks.gpu_check.task import CheckFailedError, Task
 from bench.datasets import generate
-from bench.jobs import Outcome, TransferRun, fine_tune
-from bench.protocols import load_protocol
+from bench.jobs import Outcome, TransferRun, evaluate
+from bench.protocols import TrainingPlan, load_protocol
 from bench.submit import plan_submission, submit
 from leaderboard.records import Result
 from leaderboard.store import ResultStore
@@ -52,7 +52,7 @@ def shortened(run: TransferRun, threads: int) -> None:
     config["train_cfg"]["max_iters"] = plan["iterations"]
     config["optim_wrapper"]["optimizer"]["lr"] = plan["learning_rate"]
     config["param_scheduler"] = [{"type": "ConstantLR", "factor": 1.0, "by_epoch": False}]
-    cut = replace(protocol, config=config, plan=replace(protocol.plan, **plan))
+    cut = replace(protocol, config=config, plan=TrainingPlan(**config["protocol"]["plan"]))
     ResultStore(run.results).add(run_transfer(cut, run.checkpoint, run.data_root, run.dataset, run.seed, run.folder))
 
 
@@ -75,7 +75,7 @@ def _submit(task: Task, data: Path, work: Path, protocols: Sequence[str]) -> lis
         task.note(**{work.name: rows})
         task.line(f"{work.name}: {_in_words(rows[-1])}")
 
-    submission = submit(plan, finished=finished, execute=shortened if task.tiny else fine_tune)
+    submission = submit(plan, finished=finished, execute=shortened if task.tiny else evaluate)
     if submission.failures:
         raise CheckFailedError(f"{len(submission.failures)} of {len(plan.todo)} runs failed")
     if len(submission.results) != len(plan.todo):

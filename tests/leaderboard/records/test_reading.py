@@ -63,7 +63,7 @@ FIELDS = [
     (path, key)
     for path, place in paths(json.loads(FULL))
     for key in place
-    if not {"metrics", "packages", "seconds", "outputs", "settings"} & set(path)
+    if not {"metrics", "packages", "seconds", "outputs", "settings", "standard_errors", "candidates"} & set(path)
 ]
 
 

@@ -1,0 +1,109 @@
+"""The cells of a frozen backbone: one vector for each 16 x 16 pixels of a scaled image, and the label at its centre."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from bench.datasets.files import is_file, why_missing
+from bench.datasets.masks import read_labels
+from bench.datasets.pairs import Pair
+from bench.datasets.pixels import LARGEST_FILE, decode_pixels
+from bench.datasets.report import Strict
+from bench.errors import BenchError
+from bench.probes.plan import STRIDE
+from leaderboard.base.errors import DenseBenchError
+from leaderboard.base.files import read_bounded
+from leaderboard.records import Card
+from pretrain.exported import ExportedBackbone
+from pretrain.nets.architectures import Backbone, find_architecture
+
+BATCH = 16
+"""Images that pass through the network at once; it changes no more than rounding."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A frozen backbone in evaluation mode on a device, fed as its card says."""
+
+    card: Card
+    backbone: Backbone
+    device: torch.device
+    tensors: int
+    """Tensors proven equal to the checkpoint's, bit for bit."""
+
+    @property
+    def channels(self) -> int:
+        """Of a cell."""
+        return sum(find_architecture(self.card.architecture).channels[-2:])
+
+    @torch.inference_mode()
+    def cells(self, images: NDArray[np.uint8]) -> Tensor:
+        """float32 (N, C, H / 16, W / 16) of RGB images (N, H, W, 3), on the device.
+
+        The last two maps side by side at stride 16, that of a higher stride upsampled: C4 and C5 of a ResNet, the maps
+        after blocks 9 and 12 of a ViT.
+        """
+        x = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 255
+        if self.card.color_order == "BGR":
+            x = x.flip(1)
+        mean, std = (x.new_tensor(values)[:, None, None] for values in (self.card.mean, self.card.std))
+        size = (x.shape[2] // STRIDE, x.shape[3] // STRIDE)
+        maps = self.backbone.features((x - mean) / std)[-2:]
+        return torch.cat([m if m.shape[2:] == size else interpolate(m, size, mode="bilinear") for m in maps], 1)
+
+
+def freeze(exported: ExportedBackbone, device: torch.device) -> Network:
+    """The network of an exported backbone, proven to hold its weights.
+
+    Raises:
+        BenchError: a tensor of what was built is not the checkpoint's.
+    """
+    backbone = exported.build().requires_grad_(False).eval().to(device)
+    state = backbone.state_dict()
+    other = [name for name, value in exported.tensors.items() if not torch.equal(state[name].cpu(), value)]
+    if other or state.keys() != exported.tensors.keys():
+        raise BenchError(f"{exported.folder}: the network that was built does not hold the checkpoint's weights")
+    return Network(exported.card, backbone, device, len(state))
+
+
+def read_scaled(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The picture, RGB (H, W, 3), scaled to (H, W) as Pillow's bilinear filter does, which smooths before it shrinks.
+
+    Raises:
+        BenchError: it is missing or damaged.
+    """
+    if not is_file(path):
+        raise BenchError(f"{path} {why_missing(path)}; check the data root with `densebench data check`")
+    try:
+        pixels = decode_pixels(read_bounded(path, LARGEST_FILE))[:, :, ::-1]
+    except (DenseBenchError, OSError, ValueError) as error:
+        raise BenchError(f"{path} is damaged: {error}; check the data root with `densebench data check`") from error
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+def read_mask(pair: Pair) -> NDArray[np.uint8]:
+    """The label map (H, W) of a pair in its own size.
+
+    Raises:
+        BenchError: it is missing, damaged or no label map.
+    """
+    labels = read_labels(pair.labels, Strict())
+    assert labels is not None  # else an error was raised
+    return labels
+
+
+def cell_labels(labels: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
+    """The labels (rows, columns) of the pixels in which the cells' centres lie, of a label map of any size."""
+    height, width = labels.shape
+    y = ((np.arange(rows) + 0.5) * height / rows).astype(np.int64)
+    x = ((np.arange(columns) + 0.5) * width / columns).astype(np.int64)
+    return np.ascontiguousarray(labels[y[:, None], x[None, :]])

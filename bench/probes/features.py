@@ -1,0 +1,68 @@
+"""The cells of all images of a data set's part, computed once for all probes of a backbone.
+
+They lie in a folder of their own below the work folder, `features/<hash>`, whose hash is that of what they are a
+function of: weights, how the card feeds them, data, part and size. They can be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.datasets.pairs import Pair
+from bench.errors import BenchError
+from bench.probes.cells import BATCH, Network, read_scaled
+from bench.probes.plan import STRIDE
+from leaderboard.base.files import make_folder
+
+Features = NDArray[np.float16]
+"""(N, C, H / 16, W / 16), in a file, of which only what is read comes into memory."""
+FILE = "cells.npy"
+
+
+def features(network: Network, pairs: Sequence[Pair], size: tuple[int, int], folder: Path) -> Features:
+    """The cells of the images of `pairs`, scaled to `size`, from the file in `folder`; computed if it is not there.
+
+    Another process that computes the same is waited for. They are rounded to float16, of which each probe makes the
+    same float32.
+
+    Raises:
+        BenchError: an image cannot be read, or a value is not finite in float16.
+        FileError: the folder cannot be written.
+    """
+    make_folder(folder)
+    file = folder / FILE
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            unfinished = folder / f"{FILE}.unfinished"
+            _compute(network, pairs, size, unfinished)
+            unfinished.replace(file)
+    return np.load(file, mmap_mode="r")
+
+
+def features_key(network: Network, fingerprint: str, part: str, size: tuple[int, int]) -> str:
+    """Equal for equal features: 16 digits of the hash of everything that they are a function of."""
+    card = network.card
+    inputs = [card.sha256, card.color_order, card.mean, card.std, fingerprint, part, size, str(network.device.type)]
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
+
+
+def _compute(network: Network, pairs: Sequence[Pair], size: tuple[int, int], file: Path) -> None:
+    shape = (len(pairs), network.channels, size[0] // STRIDE, size[1] // STRIDE)
+    table: Features = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+        file, mode="w+", dtype=np.float16, shape=shape
+    )
+    for start in range(0, len(pairs), BATCH):
+        images = np.stack([read_scaled(pair.image, size) for pair in pairs[start : start + BATCH]])
+        cells = network.cells(images).half()
+        if not cells.isfinite().all():
+            raise BenchError(f"a cell of {network.card.name} is not finite in float16: has its training diverged?")
+        table[start : start + len(images)] = cells.cpu().numpy()
+    table.flush()

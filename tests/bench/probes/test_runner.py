@@ -1,0 +1,215 @@
+"""A probe run from files to result: what enters the network, what is scored, what is kept."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bench.checkpoints import import_checkpoint
+from bench.datasets import check
+from bench.datasets.pairs import Pair, segmentation_pairs
+from bench.errors import BenchError
+from bench.metrics.segmentation import segmentation_scores
+from bench.metrics.uncertainty import standard_errors
+from bench.probes.cells import Network, cell_labels, freeze, read_scaled
+from bench.probes.features import FILE, features
+from bench.probes.plan import ProbePlan
+from bench.probes.runner import COUNTS, Part, draw_cells, evaluate, hold_out, run_probe
+from bench.protocols import load_protocol
+from leaderboard.base.files import file_sha256
+from leaderboard.records import Result, read_result_json
+from pretrain.exported import read_exported, write_exported
+from pretrain.nets.architectures import build_backbone
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return import_checkpoint("random:resnet18:0", name="random", work=tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture(scope="module")
+def network(checkpoint: Path) -> Network:
+    return freeze(read_exported(checkpoint), CPU)
+
+
+def probe(checkpoint: Path, data: Path, folder: Path, protocol: str = "frozen_voc_seg_linear") -> Result:
+    loaded = load_protocol(protocol)
+    return run_probe(loaded, checkpoint, data, check(data, loaded.dataset).reference(), 0, folder)
+
+
+def test_a_run_keeps_what_its_result_says(checkpoint: Path, tiny_data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "transfers" / "a" / "run"
+    result = probe(checkpoint, tiny_data, folder)
+    assert read_result_json(result.to_json().encode()) == result
+    with np.load(folder / COUNTS) as kept:
+        counts, names = kept["counts"], kept["names"].tolist()
+    assert names == [pair.image.name for pair in segmentation_pairs(tiny_data, "voc2012_seg", "val")]
+    assert result.metrics["mIoU"] == segmentation_scores(counts.sum(0)).miou
+    assert result.standard_errors == standard_errors(counts)
+    assert result.outputs == {COUNTS: file_sha256(folder / COUNTS)}
+    said = result.probe
+    assert said is not None and (said.backbone_tensors, said.channels, said.images_evaluated) == (120, 768, len(names))
+    assert said.candidates[f"{said.chosen:g}"] == max(said.candidates.values())
+    assert json.loads((folder / "config.json").read_text())["protocol"]["id"] == "frozen_voc_seg_linear"
+    # the other probe takes the same features, and a repeated run gives the same result
+    files = {file: file.stat().st_mtime_ns for file in (tmp_path / "features").rglob(FILE)}
+    assert len(files) == 2
+    again = probe(checkpoint, tiny_data, folder)
+    probe(checkpoint, tiny_data, tmp_path / "transfers" / "b", "frozen_voc_seg_knn")
+    assert again.metrics == result.metrics
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "features").rglob(FILE)} == files
+
+
+def test_cells_are_the_last_two_maps_of_the_normalised_image(network: Network) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (network.card.mean, network.card.std))
+    x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - mean) / std
+    with torch.no_grad():
+        c4, c5 = network.backbone.features(x)[2:]
+    cells = network.cells(images)
+    assert cells.shape == (2, 768, 4, 6) and torch.equal(cells[:, :256], c4)
+    assert torch.equal(cells[:, 256:], torch.nn.functional.interpolate(c5, (4, 6), mode="bilinear"))
+
+
+def test_a_backbone_of_bgr_images_sees_them_so(network: Network) -> None:
+    card = network.card.model_copy(
+        update={"color_order": "BGR", "mean": network.card.mean[::-1], "std": network.card.std[::-1]}
+    )
+    backbone = copy.deepcopy(network.backbone)
+    backbone.conv1.weight.copy_(backbone.conv1.weight.flip(1))  # type: ignore[operator, union-attr]
+    swapped = Network(card, backbone, CPU, network.tensors)
+    images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    torch.testing.assert_close(swapped.cells(images), network.cells(images), atol=1e-4, rtol=1e-4)
+
+
+def test_a_network_with_other_weights_is_refused(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported = read_exported(checkpoint)
+    built = exported.build()
+    with torch.no_grad():
+        built.layer3[0].bn1.running_mean[5] += 1e-6  # type: ignore[index, union-attr, operator]
+    monkeypatch.setattr(type(exported), "build", lambda self: built)
+    with pytest.raises(BenchError, match="does not hold the checkpoint's weights"):
+        freeze(exported, CPU)
+
+
+def test_a_vit_is_probed(tmp_path: Path, tiny_data: Path) -> None:
+    torch.manual_seed(0)
+    card = read_exported(import_checkpoint("random:resnet18:0", name="random", work=tmp_path)).card
+    follows = {"schema_version", "sha256", "parameters", "stem", "norm", "stride_style"}
+    facts = card.model_dump(mode="json", exclude=follows) | {"architecture": "vit_tiny_patch16"}
+    folder = tmp_path / "vit"
+    write_exported(folder, build_backbone("vit_tiny_patch16").state_dict(), facts)
+    vit = freeze(read_exported(folder), CPU)
+    assert vit.cells(np.zeros((1, 64, 96, 3), np.uint8)).shape == (1, 2 * 192, 4, 6)
+
+
+def part(labels: list[np.ndarray[Any, Any]], cells: np.ndarray[Any, Any], tmp_path: Path) -> Part:
+    pairs = []
+    for i, label in enumerate(labels):
+        Image.fromarray(label).save(tmp_path / f"{i}.png")
+        pairs.append(Pair(tmp_path / f"{i}.jpg", tmp_path / f"{i}.png"))
+    return Part(pairs, cells)
+
+
+def test_perfect_cells_give_the_bound_of_their_grid(tmp_path: Path) -> None:
+    """Cells that are the one-hot labels of their centres: the score is that of the labels through the grid and back."""
+    rng = np.random.default_rng(0)
+    labels = [np.kron(rng.integers(0, 3, (4, 6)), np.ones((16, 16), int)).astype(np.uint8) for _ in range(3)]
+    labels[0][:8] = 255
+    grid = np.stack([cell_labels(label, 4, 6) for label in labels])
+    cells = (grid[:, None] == np.arange(3)[None, :, None, None]).astype(np.float16)
+    plan = ProbePlan("knn", (64, 96), 3, 100, 0.2, (1,), {"temperature": 0.07})
+    whole = part(labels, cells, tmp_path)
+    counts = evaluate(plan, lambda x: x, whole, CPU)
+    expected = []
+    for one, label in zip(cells, labels, strict=True):
+        back = torch.nn.functional.interpolate(
+            torch.from_numpy(one[None].astype(np.float32)), (64, 96), mode="bilinear"
+        )
+        valid = label != 255
+        pairs = list(zip(label[valid].tolist(), back[0].argmax(0).numpy()[valid].tolist(), strict=True))
+        expected.append([[pairs.count((i, j)) for j in range(3)] for i in range(3)])
+    assert counts.tolist() == expected
+    assert segmentation_scores(counts.sum(0)).miou > 90
+    x, y = draw_cells(plan, whole, 0, CPU)
+    assert torch.equal(x.argmax(1), y)  # each cell stands beside its own label
+
+
+def test_cells_are_drawn_evenly_and_void_is_left_out(tmp_path: Path) -> None:
+    labels = [np.full((32, 32), value, np.uint8) for value in (0, 255, 1, 2)]
+    cells = np.arange(4 * 2 * 4, dtype=np.float16).reshape(4, 2, 2, 2)
+    whole = part(labels, cells, tmp_path)
+    plan = ProbePlan("linear", (32, 32), 3, 100, 0.2, (1,), {"iterations": 1})
+    x, y = draw_cells(plan, whole, 0, CPU)
+    assert y.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert x.tolist() == [
+        [float(cells[i, c, j, k]) for c in range(2)] for i in (0, 2, 3) for j in range(2) for k in range(2)
+    ]
+    few = ProbePlan("linear", (32, 32), 3, 5, 0.2, (1,), {"iterations": 1})
+    drawn = [draw_cells(few, whole, seed, CPU)[0][:, 0].tolist() for seed in range(40)]
+    assert all(len(set(one)) == 5 for one in drawn) and len({tuple(one) for one in drawn}) > 20
+    assert draw_cells(few, whole, 3, CPU)[0][:, 0].tolist() == drawn[3]
+    with pytest.raises(BenchError, match="no cell"):
+        draw_cells(plan, whole.take(np.array([1])), 0, CPU)
+    with pytest.raises(BenchError, match="has label 2: the protocol knows 0 to 1"):
+        draw_cells(ProbePlan("linear", (32, 32), 2, 100, 0.2, (1,), {"iterations": 1}), whole, 0, CPU)
+
+
+@pytest.mark.parametrize("count", [2, 7, 100])
+def test_held_out_images_are_a_share_of_all(count: int) -> None:
+    fitted, held = hold_out(count, 0.2, 0)
+    assert sorted([*fitted, *held]) == list(range(count))
+    assert len(held) == max(1, round(0.2 * count))
+    assert count < 50 or hold_out(count, 0.2, 1)[1].tolist() != held.tolist()
+
+
+def test_labels_are_those_at_the_centres() -> None:
+    labels = np.arange(7 * 10, dtype=np.uint8).reshape(7, 10)
+    expected = [[labels[int((i + 0.5) * 7 / 2), int((j + 0.5) * 10 / 3)] for j in range(3)] for i in range(2)]
+    assert cell_labels(labels, 2, 3).tolist() == expected
+
+
+def test_images_are_scaled_by_pillow_from_stored_rgb(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    expected = np.asarray(Image.fromarray(pixels).resize((96, 64), Image.Resampling.BILINEAR))
+    assert np.array_equal(read_scaled(tmp_path / "a.png", (64, 96)), expected)
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:50])
+    for name in ("b.png", "c.png"):
+        with pytest.raises(BenchError, match=f"{name}.*data check"):
+            read_scaled(tmp_path / name, (64, 96))
+
+
+def test_a_killed_computation_leaves_no_features(
+    network: Network, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = segmentation_pairs(tiny_data, "voc2012_seg", "val")
+    with monkeypatch.context() as patch:
+        patch.setattr("bench.probes.features.BATCH", 2)
+        patch.setattr("bench.probes.features.read_scaled", lambda path, size: dies(path, pairs[3]))
+        with pytest.raises(KeyboardInterrupt):
+            features(network, pairs, (64, 64), tmp_path)
+    assert not (tmp_path / FILE).exists()
+    found = features(network, pairs, (64, 64), tmp_path)
+    images = np.stack([read_scaled(pair.image, (64, 64)) for pair in pairs])
+    np.testing.assert_allclose(found, network.cells(images).numpy(), rtol=2e-3, atol=2e-3)
+
+
+def dies(path: Path, last: Pair) -> np.ndarray[Any, Any]:
+    if path == last.image:
+        raise KeyboardInterrupt
+    return np.zeros((64, 64, 3), np.uint8)
+
+
+def test_a_fine_tuning_protocol_is_refused(checkpoint: Path, tiny_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="mini_voc_seg_fcn is no probe"):
+        probe(checkpoint, tiny_data, tmp_path, "mini_voc_seg_fcn")

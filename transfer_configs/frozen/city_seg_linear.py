@@ -1,0 +1,23 @@
+"""Cityscapes semantic segmentation, linear probe of the frozen backbone; mIoU of 19 classes.
+
+Purpose: Can a line tell the classes apart by what the backbone has learnt, without changing it?
+Cost: @city_seg_linear@
+Memory: the training cells, at most 40,000 x channels x 4 bytes (120 MB with ResNet-18, 490 MB with ResNet-50), twice.
+Metric: mIoU (%) from the confusion matrix of the whole val set at the images' own size, 255 ignored.
+Multinomial logistic regression with a squared penalty on standardised cells, solved to its minimum by L-BFGS: no step
+size, no draw but that of the held-out images.
+"""
+
+from transfer_configs.parts import probes
+
+protocol = dict(
+    id="frozen_city_seg_linear",
+    version=1,
+    title="Cityscapes semantic segmentation, linear probe of the frozen backbone",
+    short_title="City seg linear",
+    track="frozen",
+    task="semantic segmentation",
+    dataset="cityscapes",
+    headline="mIoU",
+    plan=probes.linear(size=(192, 384), classes=19),
+)

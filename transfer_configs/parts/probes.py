@@ -1,0 +1,31 @@
+"""Plans of probes: classifiers of the cells of a frozen backbone."""
+
+from typing import Any
+
+_HELD_OUT = 0.2
+
+
+def linear(size: tuple[int, int], classes: int) -> dict[str, Any]:
+    """Multinomial logistic regression on images scaled to `size` (height, width); four penalties to choose from."""
+    return dict(
+        kind="linear",
+        size=size,
+        classes=classes,
+        cells=40_000,
+        held_out=_HELD_OUT,
+        candidates=(0.00003, 0.0003, 0.003, 0.03),
+        options=dict(iterations=60),
+    )
+
+
+def knn(size: tuple[int, int], classes: int) -> dict[str, Any]:
+    """Vote of the nearest training cells on images scaled to `size` (height, width); four counts to choose from."""
+    return dict(
+        kind="knn",
+        size=size,
+        classes=classes,
+        cells=20_000,
+        held_out=_HELD_OUT,
+        candidates=(3, 10, 30, 100),
+        options=dict(temperature=0.07),
+    )
