@@ -14,10 +14,11 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 from torch import Tensor
+from typing_extensions import Buffer
 
 from bench.checkpoints.pickles import read_pickle
 from bench.checkpoints.storages import Storage, UnreadableError
@@ -40,8 +41,9 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
-            self.stream = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        self.bytes = torch.frombuffer(self.stream, dtype=torch.uint8)
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        self.stream = cast(BinaryIO, mapped)  # it has read, readline and tell
+        self.bytes = torch.frombuffer(mapped, dtype=torch.uint8)
 
     def part(self, start: int, size: int) -> Tensor:
         if not 0 <= start <= start + size <= len(self.bytes):
@@ -128,7 +130,7 @@ class _Archive:
         return self._read[name]
 
     def _bytes(self, info: zipfile.ZipInfo) -> memoryview:
-        return memoryview(self._member(info).numpy())
+        return _memory(self._member(info))
 
     def _member(self, info: zipfile.ZipInfo) -> Tensor:
         """The bytes of a member, its checksum verified."""
@@ -145,7 +147,7 @@ class _Archive:
                     "unpack it and pack it without compression (zip -0)"
                 )
             values = self._unpacked(info)
-        if self.checked and zlib.crc32(values.numpy()) != info.CRC:
+        if self.checked and zlib.crc32(_memory(values)) != info.CRC:
             raise UnreadableError(f"the checksum of {name} is wrong: its bytes were changed after it was saved")
         return values
 
@@ -158,7 +160,7 @@ class _Archive:
 
     def _unpacked(self, info: zipfile.ZipInfo) -> Tensor:
         values = torch.empty(info.file_size, dtype=torch.uint8)
-        view, done = memoryview(values.numpy()), 0
+        view, done = _memory(values), 0
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(info) as member:
                 while chunk := member.read(2**20):
@@ -242,6 +244,11 @@ class _Legacy:
         if size < storage.bytes:
             raise UnreadableError(f"the storage {printable_name(storage.key)} is shorter than its tensors")
         return self.file.part(start, size)
+
+
+def _memory(values: Tensor) -> memoryview:
+    """The bytes of a `uint8` tensor, without a copy."""
+    return memoryview(cast(Buffer, values.numpy()))
 
 
 def _no_storage(wanted: tuple[Any, ...]) -> Storage:
