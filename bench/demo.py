@@ -22,6 +22,8 @@ from leaderboard.base.terminal import Console
 
 RECIPES = ("moco-v2-mini", "densecl-mini")
 ARCHITECTURE = "resnet18"
+OTHER_RANDOM_SEEDS = (1, 2)
+"""Random networks differ from each other, and what was learnt must beat more than one of them."""
 SHORT = ("epochs=13", "schedule.warmup_epochs=1", "method.queue=128")
 """Fewer epochs than the recipes' own, so that the whole demo takes minutes. In so short a run the network changes
 quickly, and older keys would be told from new ones by their age alone: hence the short queue."""
@@ -67,10 +69,17 @@ def _run_demo(work: Path, processes: int | None) -> int:
     for run in runs.values():
         _together([["export", run]])
 
-    _step(console, "Submit random initialisation and the two backbones: fine-tune on four protocols")
-    _together([["submit", f"random:{ARCHITECTURE}", "--name", "random", *options]])
-    for recipe, run in runs.items():
-        _together([["submit", run / "export", "--name", recipe, *options]])
+    checkpoints: dict[str, object] = {"random": f"random:{ARCHITECTURE}"}
+    checkpoints |= {recipe: run / "export" for recipe, run in runs.items()}
+    others = {f"random-{seed}": f"random:{ARCHITECTURE}:{seed}" for seed in OTHER_RANDOM_SEEDS}
+
+    _step(console, "Probe the frozen backbones, beside three random initialisations")
+    for name, checkpoint in {**checkpoints, **others}.items():
+        _together([["submit", checkpoint, "--name", name, "--track", "frozen", *options]])
+
+    _step(console, "Fine-tune random initialisation and the two backbones on four protocols")
+    for name, checkpoint in checkpoints.items():
+        _together([["submit", checkpoint, "--name", name, *options]])
 
     _step(console, "Rank them")
     page, csv, markdown = work / "page", work / "leaderboard.csv", work / "leaderboard.md"

@@ -159,7 +159,7 @@ def _track(name: str, groups: Sequence[Group]) -> Track:
 
 
 def _aggregate(standings: Sequence[Standing], groups: Sequence[Group]) -> list[Standing]:
-    """Mean rank and mean normalised score over `groups`, with bootstrap intervals over seeds; best first.
+    """Mean rank and mean normalised score over `groups`, with bootstrap intervals over runs; best first.
 
     The 0 and the 100 of the normalised score are held fixed, so that an interval tells the noise of the
     submission's own runs.
@@ -168,24 +168,28 @@ def _aggregate(standings: Sequence[Standing], groups: Sequence[Group]) -> list[S
         return []
     table = [[cell for s in standings if (cell := s.cells[i]) is not None] for i in range(len(groups))]
     means = [np.array([cell.summary.mean for cell in cells if cell.summary]) for cells in table]
-    draws = [np.stack([bootstrap_means(c.values, int(c.finished[0].key, 16)) for c in cells], 1) for cells in table]
+    draws = [np.stack([_draws(cell) for cell in cells], 1) for cells in table]
     mean_ranks = np.mean([mid_ranks(values) for values in means], axis=0)
     rank_draws = np.mean([mid_ranks(values) for values in draws], axis=0)
     aggregated = []
     for i, standing in enumerate(standings):
-        several = all(len(cells[i].values) > 1 for cells in table)
+        known = all(cells[i].summary is not None and cells[i].summary.error is not None for cells in table)
         score = _mean([g.score(c[i], m[i : i + 1]) for g, c, m in zip(groups, table, means, strict=True)])
         scores = _mean([g.score(c[i], d[:, i]) for g, c, d in zip(groups, table, draws, strict=True)])
         aggregated.append(
             replace(
                 standing,
                 mean_rank=float(mean_ranks[i]),
-                mean_rank_interval=percentile_interval(rank_draws[:, i]) if several else None,
+                mean_rank_interval=percentile_interval(rank_draws[:, i]) if known else None,
                 score=None if score is None else float(score[0]),
-                score_interval=None if scores is None or not several else percentile_interval(scores),
+                score_interval=None if scores is None or not known else percentile_interval(scores),
             )
         )
     return sorted(aggregated, key=lambda s: (s.mean_rank, -(s.score or 0.0), s.submission.id))
+
+
+def _draws(cell: Cell) -> Floats:
+    return bootstrap_means(cell.values, int(cell.finished[0].key, 16), cell.summary.error if cell.summary else None)
 
 
 def _mean(parts: Sequence[Floats | None]) -> Floats | None:

@@ -157,7 +157,7 @@ class Standing:
     mean_rank: float | None = None
     """Over the groups, among complete submissions; `None` if a group is missing or failed."""
     mean_rank_interval: tuple[float, float] | None = None
-    """95 % bootstrap interval over seeds; `None` with a single seed anywhere."""
+    """95 % bootstrap interval over runs; `None` where a single run anywhere has no standard error."""
     score: float | None = None
     """Normalised score (`Group.score`), mean over the groups; `None` if one of them has none."""
     score_interval: tuple[float, float] | None = None

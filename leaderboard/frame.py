@@ -43,7 +43,7 @@ COLUMNS: dict[str, str] = {
     "failed": "number of failed runs; they count in no figure",
     "mean": "of the headline metric over the finished runs",
     "sd": "standard deviation over seeds (n - 1); empty for one seed",
-    "ci95_low": "lower end of the 95 % interval of the mean (Student t); empty for one seed",
+    "ci95_low": "lower end of the 95 % interval of the mean (Student t) over seeds, of one run over images",
     "ci95_high": "upper end",
     "rank": "1 + number of submissions with a higher mean",
     "rank_best": "best rank that the tests leave open (Welch t, Holm over the pairs of the group, 5 %)",

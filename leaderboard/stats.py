@@ -155,17 +155,17 @@ def _invert(order: NDArray[np.intp]) -> Floats:
     return ranks
 
 
-def bootstrap_means(values: Sequence[float], key: int) -> Floats:
+def bootstrap_means(values: Sequence[float], key: int, error: float | None = None) -> Floats:
     """`RESAMPLES` bootstrap means over seeds; the same values and key always give the same draws.
 
     Deviations from the mean are stretched by sqrt(n / (n - 1)), so that the draws have the variance of the mean
     (Davison and Hinkley 1997, section 2.3): with three seeds the plain bootstrap would understate it by a third.
-    A single value gives constant draws.
+    A single value gives normal draws with its standard `error`, or constant ones.
     """
     data = np.asarray(values, np.float64)
     n = len(data)
     if n == 1:
-        return np.full(RESAMPLES, data[0])
+        return data[0] + (error or 0.0) * np.random.default_rng(key).standard_normal(RESAMPLES)
     draws = np.random.default_rng(key).integers(0, n, (RESAMPLES, n))
     mean = data.mean()
     return mean + (data[draws].mean(axis=1) - mean) * (n / (n - 1)) ** 0.5

@@ -93,15 +93,17 @@ def _terminal_table(track: Track, room: int) -> Table:
 def caption(track: Track, *, intervals: bool = True) -> str:
     """What the figures of a track's table mean; `intervals`: rank and score carry theirs."""
     n, same = _usual_seeds(track)
+    cells = [cell for standing in track.standings for cell in standing.cells if cell is not None]
+    of_images = [cell.summary.error is not None for cell in cells if cell.summary and cell.summary.n == 1]
+    over = "over validation images" if n == 1 and any(of_images) else "over seeds"
     if n == 1 and same:
-        runs = "one seed each: no intervals, no tests"
+        runs = "one run each" if all(of_images) else "one seed each: no intervals, no tests"
     else:
         runs = f"{n} seed{'' if n == 1 else 's'} each" + ("" if same else ", or as many as in brackets")
-    cells = [cell for standing in track.standings for cell in standing.cells if cell is not None]
     failed = f" {FAILED_MARK}: some runs failed; they count in no figure." if any(c.failed for c in cells) else ""
-    bootstrap = " Brackets behind rank and score: 95 % bootstrap interval over seeds." if intervals else ""
+    bootstrap = f" Brackets behind rank and score: 95 % bootstrap interval {over}." if intervals else ""
     return (
-        f"Mean ± half of the 95 % interval over seeds ({runs}). Bold: better than every other submission "
+        f"Mean ± half of the 95 % interval {over} ({runs}). Bold: better than every other submission "
         "(Welch t-test, Holm, 5 %). Rank: mean over the protocols. Score: 0 = random initialisation of the same "
         f"architecture, 100 = the best mean; averaged over the protocols.{bootstrap}{failed}"
     )

@@ -46,7 +46,7 @@ def one_line(text: str) -> str:
 
 
 def figure(summary: Summary, decimals: int = 1) -> str:
-    """`57.0 ± 0.3`: mean and half of the 95 % interval; the mean alone for one seed."""
+    """`57.0 ± 0.3`: mean and half of the 95 % interval; the mean alone where nothing is known of its error."""
     mean = number(summary.mean, decimals)
     return mean if summary.half is None else f"{mean} ± {number(summary.half, decimals)}"
 

@@ -11,6 +11,7 @@ from scipy import stats as reference
 
 from leaderboard.stats import (
     RESAMPLES,
+    ImageError,
     bootstrap_means,
     holm,
     mid_ranks,
@@ -127,3 +128,17 @@ def test_percentile_interval():
     assert percentile_interval(np.arange(1001.0)[::-1]) == pytest.approx((25.0, 975.0))
     draws = np.random.default_rng(0).normal(size=97)
     assert percentile_interval(draws) == pytest.approx(np.quantile(draws, (0.025, 0.975)))
+
+
+def test_a_single_run_has_the_error_of_its_images():
+    near, far = (summarise([value], ImageError(0.5, 200)) for value in (50.0, 50.3))
+    above = summarise([53.0], ImageError(0.4, 200))
+    assert near.half == pytest.approx(0.5 * reference.t.ppf(0.975, 199))
+    assert (near.sd, near.n, near.df) == (None, 1, 199)
+    p = welch([near, far, above, summarise([90.0])])
+    assert p[0, 1] > 0.5 and p[0, 2] < 0.001 and np.isnan(p[3, :3]).all()
+    # as of two samples whose means have these errors: 0.5 = sd / sqrt(200)
+    theirs = reference.ttest_ind_from_stats(50.0, 0.5 * 200**0.5, 200, 53.0, 0.4 * 200**0.5, 200, equal_var=False)
+    assert p[0, 2] == pytest.approx(theirs.pvalue, rel=1e-9)
+    draws = bootstrap_means([50.0], 3, 0.5)
+    assert draws.mean() == pytest.approx(50.0, abs=0.06) and draws.std() == pytest.approx(0.5, abs=0.05)
