@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bench.checkpoints.pickles import ForbiddenError
-from bench.checkpoints.storages import NumpyArray, Odd, Stored, UnreadableError
+from bench.checkpoints.storages import BeyondBoundsError, NumpyArray, Odd, Stored, UnreadableError
 from bench.checkpoints.torch_files import NoTorchZipError, TorchFile, read_pickles, read_zip
 from bench.errors import BenchError
 from leaderboard.base.printable import printable, printable_name
@@ -99,10 +99,10 @@ def read_container(path: Path) -> Container:
     top_level = tuple(_key(key) for key in list(tree)[:100]) if isinstance(tree, Mapping) else ()
     try:
         leaves = _leaves(tree)
+    except (BenchError, BeyondBoundsError) as error:
+        raise BenchError(f"{path}: {error}") from error
     except UnreadableError as error:
         raise BenchError(f"{path}: truncated or damaged ({error}); download or copy it again") from error
-    except BenchError as error:
-        raise BenchError(f"{path}: {error}") from error
     if not leaves:
         keys = ", ".join(map(printable_name, top_level[:8]))
         what = f"its keys are {keys}" if top_level else f"it holds {_describe(tree)}"
@@ -216,6 +216,8 @@ def _torch_file(path: Path, *, zipped: bool) -> TorchFile:
             f"{path}: refused: {what} names the Python object `{printable_name(error)}`, which is not weights and "
             "could run code. Nothing of it was run; ask for safetensors or re-save with torch.save(model.state_dict())"
         ) from error
+    except BeyondBoundsError as error:
+        raise BenchError(f"{path}: {error}") from error
     except UnreadableError as error:
         raise BenchError(f"{path}: truncated or damaged ({error}); download or copy it again") from error
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:

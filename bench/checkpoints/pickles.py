@@ -25,7 +25,7 @@ from bench.checkpoints.pickled_names import (
     is_known,
     storage_type,
 )
-from bench.checkpoints.storages import NumpyArray, NumpyType, Odd, Stored, UnreadableError
+from bench.checkpoints.storages import BeyondBoundsError, NumpyArray, NumpyType, Odd, Stored, UnreadableError
 
 MOST_INSTRUCTIONS = 3_000_000
 """A checkpoint has about 40 a tensor, and one for each number in its lists."""
@@ -90,7 +90,9 @@ def read_pickle(stream: BinaryIO, storage: Callable[[tuple[Any, ...]], object]) 
     try:
         for count, (instruction, argument, _) in enumerate(pickletools.genops(stream)):
             if count > MOST_INSTRUCTIONS:
-                raise UnreadableError(f"its pickle has more than {MOST_INSTRUCTIONS:,} instructions")
+                raise BeyondBoundsError(
+                    f"its pickle has more than {MOST_INSTRUCTIONS:,} instructions, which no checkpoint has"
+                )
             machine.play(instruction.name, argument)
         return machine.stack.pop()
     except (ForbiddenError, UnreadableError):

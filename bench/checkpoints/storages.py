@@ -20,6 +20,10 @@ class UnreadableError(Exception):
     """The file is damaged, or beyond what a checkpoint can be. The text says why, without the file's name."""
 
 
+class BeyondBoundsError(UnreadableError):
+    """The file may be whole, but is made to keep a reader busy, or needs another form. The text says what to do."""
+
+
 @dataclass(frozen=True)
 class Storage:
     """A run of equal values in the file."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from typing_extensions import Buffer
 
 from bench.checkpoints.pickles import read_pickle
-from bench.checkpoints.storages import Storage, UnreadableError
+from bench.checkpoints.storages import BeyondBoundsError, Storage, UnreadableError
 from leaderboard.base.printable import printable_name
 
 MOST_PICKLE = 64 * 2**20
@@ -104,10 +104,12 @@ class _Archive:
     def read(self) -> TorchFile:
         order = self.members.get(f"{self.root}byteorder")
         if order is not None and order.file_size == 3 and bytes(self._bytes(order)) == b"big":
-            raise UnreadableError("it was written on a big-endian machine: load and save it with PyTorch there")
+            raise BeyondBoundsError("it was written on a big-endian machine: load and save it with PyTorch there")
         info = self.members[f"{self.root}data.pkl"]
         if info.file_size > MOST_PICKLE:
-            raise UnreadableError(f"its {info.filename} has {info.file_size / 2**20:,.0f} MiB, which no checkpoint has")
+            raise BeyondBoundsError(
+                f"its {printable_name(info.filename)} has {info.file_size / 2**20:,.0f} MiB, which no checkpoint has"
+            )
         tree = read_pickle(io.BytesIO(self._bytes(info)), self._storage)
         notes = () if self.checked else ("the archive carries no checksums, so a damaged value would not be noticed",)
         return TorchFile(tree, notes)
@@ -142,7 +144,7 @@ class _Archive:
         else:
             self._inflated += info.file_size
             if self._inflated > MOST_INFLATED:
-                raise UnreadableError(
+                raise BeyondBoundsError(
                     f"compressed, and unpacks to more than {MOST_INFLATED / 2**30:.0f} GiB; "
                     "unpack it and pack it without compression (zip -0)"
                 )
@@ -188,7 +190,7 @@ def read_pickles(path: Path) -> TorchFile:
     if type(first) is int and first == _MAGIC:
         return _Legacy(file).read()
     if len(file.bytes) > MOST_PLAIN:
-        raise UnreadableError(f"a plain pickle of more than {MOST_PLAIN / 2**30:.0f} GiB")
+        raise BeyondBoundsError(f"a plain pickle of more than {MOST_PLAIN / 2**30:.0f} GiB")
     return TorchFile(first, plain=True)
 
 
@@ -206,7 +208,7 @@ class _Legacy:
         if version != 1001 or not isinstance(machine, dict):
             raise UnreadableError("its header is none of torch.save")
         if machine.get("little_endian") is False:
-            raise UnreadableError("it was written on a big-endian machine: load and save it with PyTorch there")
+            raise BeyondBoundsError("it was written on a big-endian machine: load and save it with PyTorch there")
         tree = read_pickle(stream, self._storage)
         keys = read_pickle(stream, _no_storage)
         if not isinstance(keys, list):
