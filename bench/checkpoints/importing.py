@@ -164,12 +164,13 @@ def _converted(inspection: Inspection, source: Mapping[str, Tensor]) -> dict[str
 
 
 def _source(inspection: Inspection) -> Source:
-    where = f", under {inspection.location}" if inspection.location else ""
+    """Names of a stranger may have any length and characters; the card repeats what can be printed."""
+    where = f", under {printable_name(inspection.location)}" if inspection.location else ""
     return Source(
         format=f"{inspection.format} ({inspection.container}{where})",
         file=printable_name(inspection.path.name),
         sha256=inspection.sha256,
-        key_prefix=inspection.prefix,
+        key_prefix=printable_name(inspection.prefix),
     )
 
 

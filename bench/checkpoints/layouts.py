@@ -38,7 +38,7 @@ class Layout:
         """Every text that stands before a residual block's convolution, in the order of the file."""
         stages = "|".join(re.escape(own) for own, common in self.modules.items() if common.startswith("layer"))
         marks = rf"(?:(?:{'|'.join(sorted(MARKS))})\.)*"
-        block = re.compile(rf"((?:.*\.)?)(?:{stages})\.{marks}\d+\.{marks}conv[12]\.")
+        block = re.compile(rf"((?:.*\.)?)(?:{stages})\.{marks}\d+\.{marks}conv[12]\.", re.DOTALL)
         return list(dict.fromkeys(match[1] for name in names if (match := block.match(name))))
 
     def to_torchvision(self, name: str) -> str | None:

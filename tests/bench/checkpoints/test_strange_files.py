@@ -19,12 +19,13 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from synthetic_nets import StateDict, with_prefix
 
-from bench.checkpoints import inspect_checkpoint
+from bench.checkpoints import import_checkpoint, inspect_checkpoint
 from bench.checkpoints.containers import read_container
 from bench.checkpoints.inspection import read_backbone
 from bench.checkpoints.torch_files import MOST_INFLATED, MOST_PICKLE
 from bench.errors import BenchError
 from leaderboard.base.printable import STEERING
+from pretrain.exported import read_card
 from tests.mutations import mutations
 
 Save = Callable[..., Path]
@@ -240,6 +241,19 @@ def test_shards_are_named(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {}}')
     with pytest.raises(BenchError, match="shards"):
         inspect_checkpoint(tmp_path / "model.safetensors.index.json")
+
+
+@pytest.mark.parametrize("odd", ["y" * 300, "\x1b[2J\n\ud800"])
+def test_strange_names_are_imported_and_the_card_can_be_printed(
+    save: Save, resnet18_state: StateDict, tmp_path: Path, odd: str
+) -> None:
+    path = save({odd: with_prefix(resnet18_state, f"{odd}.")}).rename(
+        os.fsdecode(os.fsencode(tmp_path) + b"/x\xff.pth")
+    )
+    folder = import_checkpoint(path, name="odd", work=tmp_path / "work")
+    card = (folder / "card.json").read_text()
+    assert not STEERING.search(card)
+    assert card == read_card(folder).to_json()
 
 
 EVIL = "\x1b]0;t\x07\x9b\u202e\x00\ud800\n"
