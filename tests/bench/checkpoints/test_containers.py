@@ -162,3 +162,22 @@ def test_two_tensors_of_one_name_are_an_error(tmp_path: Path) -> None:
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="not a file"):
         read_container(tmp_path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_views_types_and_parameters_are_read_as_pytorch_reads_them(tmp_path: Path, zipped: bool) -> None:
+    base = torch.arange(64.0).reshape(8, 8)
+    tree = {str(kind): base.to(kind) for kind in (torch.bfloat16, torch.float64, torch.uint8, torch.bool)}
+    tree |= {"transposed": base.t(), "part": base[2:5, 1::2], "shared": base, "row": base[3], "empty": base[:0]}
+    tree |= {"expanded": torch.ones(1).expand(3, 4), "scalar": torch.tensor(3), "complex": base.to(torch.complex64)}
+    tree |= {"parameter": torch.nn.Parameter(base.clone()), "buffer": torch.nn.Buffer(base[0])}
+    if zipped:  # in the old form PyTorch cannot read this type itself
+        tree["uint16"] = base.to(torch.uint16)
+    torch.save(tree, tmp_path / "kinds.pth", _use_new_zipfile_serialization=zipped)
+    expected = torch.load(tmp_path / "kinds.pth", weights_only=True)
+    leaves = read_container(tmp_path / "kinds.pth").leaves
+    assert leaves.keys() == expected.keys()
+    for name, tensor in expected.items():
+        found = leaves[name].tensor
+        assert (found.dtype, found.shape) == (tensor.dtype, tensor.shape), name
+        assert found.tolist() == tensor.tolist(), name
