@@ -4,11 +4,11 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test test-all lint format clean
 
 help:
 	@echo "make demo   pretrain, submit, fine-tune and rank on generated data (12 minutes on 2 CPU cores)"
-	@echo "make test   the test suite"
+	@echo "make test   the test suite; make test-all adds its slow tests"
 	@echo "make lint   ruff and mypy"
 	@echo "make format ruff format"
 
@@ -25,7 +25,10 @@ demo: install
 	$(BIN)/densebench demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=25
+
+test-all: install
+	$(BIN)/python -m pytest -m "" --durations=25
 
 lint: install
 	$(BIN)/ruff check .

@@ -173,7 +173,7 @@ def _aggregate(standings: Sequence[Standing], groups: Sequence[Group]) -> list[S
     rank_draws = np.mean([mid_ranks(values) for values in draws], axis=0)
     aggregated = []
     for i, standing in enumerate(standings):
-        known = all(cells[i].summary is not None and cells[i].summary.error is not None for cells in table)
+        known = all(s is not None and s.error is not None for s in (cells[i].summary for cells in table))
         score = _mean([g.score(c[i], m[i : i + 1]) for g, c, m in zip(groups, table, means, strict=True)])
         scores = _mean([g.score(c[i], d[:, i]) for g, c, d in zip(groups, table, draws, strict=True)])
         aggregated.append(

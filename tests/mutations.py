@@ -4,5 +4,5 @@ import os
 
 
 def mutations(default: int) -> int:
-    """The number of mutated inputs to try: ``DENSEBENCH_MUTATIONS`` where it is set, else the few that a quick run affords."""
+    """How many mutated inputs to try: `DENSEBENCH_MUTATIONS` where it is set, else the few that a quick run affords."""
     return int(os.environ.get("DENSEBENCH_MUTATIONS", default))

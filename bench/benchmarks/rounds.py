@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from leaderboard.base.terminal import Console
 
 from bench.environment import describe_environment
 from bench.errors import BenchError
 from leaderboard.base.errors import DenseBenchError
 from leaderboard.base.provenance import available_cores
+from leaderboard.base.terminal import Console
 
 Step = Callable[[], None]
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ def features_key(network: Network, fingerprint: str, part: str, size: tuple[int,
 
 def _compute(network: Network, pairs: Sequence[Pair], size: tuple[int, int], file: Path) -> None:
     shape = (len(pairs), network.channels, size[0] // STRIDE, size[1] // STRIDE)
-    table: Features = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+    table: np.memmap[Any, np.dtype[np.float16]] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
         file, mode="w+", dtype=np.float16, shape=shape
     )
     for start in range(0, len(pairs), BATCH):

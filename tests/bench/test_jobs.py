@@ -97,7 +97,6 @@ def test_a_full_disk_is_said_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert _why(run, 1).startswith("the disk is full: free space")
 
 
-@pytest.mark.slow
 def test_killing_the_command_leaves_no_orphan(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(

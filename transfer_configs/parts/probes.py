@@ -2,18 +2,18 @@
 
 from typing import Any
 
-_HELD_OUT = 0.2
+_CELLS, _HELD_OUT = 20_000, 0.2
 
 
 def linear(size: tuple[int, int], classes: int) -> dict[str, Any]:
-    """Multinomial logistic regression on images scaled to `size` (height, width); four penalties to choose from."""
+    """Multinomial logistic regression on images scaled to `size` (height, width); five penalties to choose from."""
     return dict(
         kind="linear",
         size=size,
         classes=classes,
-        cells=40_000,
+        cells=_CELLS,
         held_out=_HELD_OUT,
-        candidates=(0.00003, 0.0003, 0.003, 0.03),
+        candidates=(0.00003, 0.0003, 0.003, 0.03, 0.3),
         options=dict(iterations=60),
     )
 
@@ -24,8 +24,8 @@ def knn(size: tuple[int, int], classes: int) -> dict[str, Any]:
         kind="knn",
         size=size,
         classes=classes,
-        cells=20_000,
+        cells=_CELLS,
         held_out=_HELD_OUT,
-        candidates=(3, 10, 30, 100),
+        candidates=(1, 3, 10, 30),
         options=dict(temperature=0.07),
     )

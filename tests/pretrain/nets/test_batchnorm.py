@@ -144,7 +144,6 @@ def check(rank: int, world: int, folder: Path) -> None:
     assert y.dtype == torch.bfloat16
 
 
-@pytest.mark.slow
 def test_two_processes_are_one(tmp_path: Path) -> None:
     gloo.run(check, 2, tmp_path)
     for kind, affine, kernels in CASES:

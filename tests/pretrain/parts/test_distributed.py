@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import gloo
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,7 +93,6 @@ def check(rank_: int, world: int, folder: Path) -> None:
     (folder / f"done{rank_}").touch()
 
 
-@pytest.mark.slow
 def test_two_gloo_processes(tmp_path: Path) -> None:
     gloo.run(check, 2, tmp_path)
     assert sorted(p.name for p in tmp_path.glob("done*")) == ["done0", "done1"]
