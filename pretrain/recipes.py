@@ -197,6 +197,7 @@ def find_recipe(recipes: Mapping[str, Recipe], name: str) -> Recipe:
 def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """A copy with settings changed by text such as `epochs=3`, `method.temperature=0.1` or `optimizer.lr=1e-2`.
 
+    A stage is reached by its name: `stages.first.epochs=3`.
     Values are read by the type of the field: numbers, `true`/`false`, `none`, and tuples as `0.2,1`.
 
     Raises:
@@ -226,6 +227,9 @@ def _leaves(part: Any, prefix: str = "") -> dict[str, Any]:
         value = getattr(part, item.name)
         if is_dataclass(value):
             found.update(_leaves(value, f"{prefix}{item.name}."))
+        elif isinstance(part, Recipe) and item.name == "stages" and value:
+            for stage in value:
+                found.update(_leaves(stage, f"{prefix}stages.{stage.name}."))
         else:
             found[prefix + item.name] = value
     return found
@@ -233,6 +237,9 @@ def _leaves(part: Any, prefix: str = "") -> dict[str, Any]:
 
 def _replaced(part: Any, path: list[str], text: str) -> Any:
     name, *rest = path
+    if isinstance(part, Recipe) and name == "stages" and rest:
+        of, *inner = rest
+        return replace(part, stages=tuple(_replaced(s, inner, text) if s.name == of else s for s in part.stages))
     if rest:
         return replace(part, **{name: _replaced(getattr(part, name), rest, text)})
     return replace(part, **{name: parse(text, get_type_hints(type(part))[name])})

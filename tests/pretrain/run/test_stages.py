@@ -24,7 +24,7 @@ from pretrain.export import export
 from pretrain.exported import read_card
 from pretrain.method import Method
 from pretrain.recipe_files import config_types, recipe_from
-from pretrain.recipes import ComputeStage, Recipe, SGDConfig
+from pretrain.recipes import ComputeStage, Recipe, SGDConfig, override
 from pretrain.run import folder as runs
 from pretrain.run.folder import read_record
 from pretrain.run.train import train
@@ -286,6 +286,16 @@ def test_stages_are_part_of_the_recipe() -> None:
     recipe = staged()
     assert recipe_from(json.loads(json.dumps(recipe.to_dict())), config_types([recipe])) == recipe
     assert recipe.sha256 != staged(FIRST, Labels(scale=2.0)).sha256 != replace(recipe, stages=()).sha256
+
+
+def test_a_stage_is_set_by_its_name() -> None:
+    recipe = override(staged(), ["stages.first.epochs=3", "stages.first.optimizer.lr=0.5", "stages.labels.scale=2"])
+    first, labels = recipe.stages
+    assert isinstance(first, Recipe) and first == replace(FIRST, epochs=3, optimizer=replace(FIRST.optimizer, lr=0.5))
+    assert labels == Labels(scale=2.0) and replace(recipe, stages=staged().stages) == staged()
+    for wrong in ("stages.second.epochs=3", "stages.first.scale=1", "stages=none", "stages.first=2"):
+        with pytest.raises(PretrainError, match="has no setting"):
+            override(staged(), [wrong])
 
 
 def test_a_first_stage_computes_with_the_run_s_own_start(images: Path, tmp_path: Path) -> None:
