@@ -212,6 +212,7 @@ def _run(run: Result, environments: dict[str, int]) -> dict[str, Any]:
         "failure": run.failure,
         "metrics": {name: round(value, 4) for name, value in run.metrics.items()},
         "training": run.training and run.training.model_dump(mode="json"),
+        "probe": run.probe and run.probe.model_dump(mode="json"),
         "environment": environments.setdefault(environment, len(environments)),
         "finished_at": run.finished_at.isoformat(timespec="seconds"),
         "wall_seconds": run.wall_seconds,

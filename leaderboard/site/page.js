@@ -207,7 +207,9 @@
     const { protocol, dataset } = group;
     const training = cell.runs.map((run) => run.training).filter(Boolean);
     const environments = Array.from(new Set(cell.runs.map((run) => run.environment)), (index) => provenance().environments[index]);
-    const of = (name) => distinct(training.map((report) => grouped(report[name])));
+    const probes = cell.runs.map((run) => run.probe).filter(Boolean);
+    const of = (name, reports = training) => distinct(reports.map((report) => grouped(report[name])));
+    const loaded = of("backbone_tensors", [...training, ...probes]);
     const packages = distinct(environments.map((e) => Object.entries(e.packages).map(([name, version]) => `${name} ${version}`).join(", ")));
     const time = Object.create(null);
     for (const run of cell.runs) for (const [name, value] of Object.entries(run.seconds)) (time[name] ||= []).push(value);
@@ -221,7 +223,9 @@
       list("Execution", [
         ["Iterations", distinct(training.map((r) => r.executed_iterations === r.planned_iterations ? grouped(r.executed_iterations) : `${r.executed_iterations} of ${r.planned_iterations}`))],
         ["Batch", of("batch_size")], ["Learning rate", distinct(training.map((r) => r.learning_rate))], ["Images seen", of("images_seen")],
-        ["Loaded", of("backbone_tensors") && `${of("backbone_tensors")} backbone tensors proven equal to the checkpoint`],
+        ["Cells", probes.length ? `${of("training_cells", probes)} for training, of ${of("channels", probes)} channels` : ""],
+        ["Chosen", distinct(probes.map((r) => `${r.chosen} of ${Object.keys(r.candidates).join(", ")}, on held-out training images`))],
+        ["Loaded", loaded && `${loaded} backbone tensors proven equal to the checkpoint`],
         ["Trainable", of("trainable_parameters")], ["Frozen", of("frozen_parameters")], ["Head", of("head_parameters")],
         ["Device", distinct(environments.map((e) => e.device))], ["Precision", distinct(environments.map((e) => e.precision))],
         ["Threads", distinct(environments.map((e) => e.threads))],

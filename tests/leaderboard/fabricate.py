@@ -13,6 +13,7 @@ from leaderboard.records import (
     DatasetReference,
     Environment,
     Pretraining,
+    ProbeReport,
     ProtocolReference,
     Result,
     Source,
@@ -116,6 +117,17 @@ def make_result(
         "peak_memory_mib": 900.0,
     }  # fmt: skip
     return Result(**{**values, **fields})
+
+
+def make_probe(card: Card | str = "moco", value: float = 50.0, error: float = 0.5, **fields: Any) -> Result:
+    """The result of a probe: one run, with a standard error over 100 validation images."""
+    probe = ProbeReport(
+        backbone_tensors=120, channels=768, training_cells=20_000, images_evaluated=100, chosen=0.003,
+        candidates={"0.003": 40.5, "0.03": 39.0},
+    )  # fmt: skip
+    protocol = make_protocol("frozen_voc_seg_linear", track="frozen", short_title="VOC seg linear")
+    values: dict[str, Any] = {"training": None, "probe": probe, "standard_errors": {"mIoU": error}}
+    return make_result(card, protocol, 0, value, **(values | fields))
 
 
 def make_results(

@@ -3,7 +3,8 @@
 import random
 
 import pytest
-from fabricate import make_card, make_protocol, make_result, make_results
+from fabricate import make_card, make_probe, make_protocol, make_result, make_results
+from scipy import stats
 
 from leaderboard.analysis import analyse
 
@@ -179,3 +180,15 @@ def test_titles_are_words_for_readers_and_make_no_other_protocol():
     assert analyse(results[::-1]) == analyse(results)
     alone = analyse(results[:1]).tracks[0].groups[0]
     assert alone.digest == group.digest
+
+
+def test_probes_are_compared_by_the_errors_of_their_images():
+    results = [make_probe("moco", 52.0), make_probe("densecl", 52.5), make_probe("random", 48.0)]
+    (track,) = analyse(results).tracks
+    (group,) = track.groups
+    half = 0.5 * stats.t.ppf(0.975, 99)
+    assert all(cell.summary.half == pytest.approx(half) for cell in group.cells)
+    assert [(cell.ranking.best, cell.ranking.worst) for cell in group.cells] == [(1, 2), (1, 2), (3, 3)]
+    assert all(standing.mean_rank_interval is not None for standing in track.standings)
+    (alone,) = analyse([make_probe("moco", standard_errors={})]).tracks
+    assert alone.groups[0].cells[0].summary.half is None and alone.standings[0].mean_rank_interval is None

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from fabricate import make_card, make_protocol, make_result, make_results
+from fabricate import make_card, make_probe, make_protocol, make_result, make_results
 
 from leaderboard.analysis import analyse
 from leaderboard.page import render
@@ -218,6 +218,14 @@ def test_a_name_that_every_object_inherits_is_only_a_name(name, tmp_path):
     assert len(seen["opened"]) == 4
     assert any(f"{name.replace('_', ' ')} 12" in row and f"{name} 1.0" in row for row in seen["opened"])
     assert not any("function" in row or "[object" in row for row in seen["opened"])
+
+
+def test_a_probe_says_what_it_chose(tmp_path):
+    seen = opened(render(analyse([make_probe("moco", 52.0), make_probe("random", 48.0)])), tmp_path)
+    assert seen["failures"] == []
+    assert any("0.003 of 0.003, 0.03, on held-out training images" in row for row in seen["opened"])
+    assert any("for training, of 768 channels" in row and "120 backbone tensors" in row for row in seen["opened"])
+    assert not any("Iterations" in row for row in seen["opened"])
 
 
 @pytest.mark.parametrize("address", ["#%", "#%E0%A4%A", "#nothing", "#%00", ""])

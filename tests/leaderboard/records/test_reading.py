@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from fabricate import make_card, make_result, sha
+from fabricate import make_card, make_probe, make_result, sha
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -197,3 +197,16 @@ def test_the_group_is_the_same_for_all_seeds_and_for_nothing_else():
     assert (
         group_id("a" * 64, "b" * 64, None) == hashlib.sha256(f"{'a' * 64}\n{'b' * 64}\nnone".encode()).hexdigest()[:16]
     )
+
+
+def test_a_probe_is_read_and_has_evaluated_every_image():
+    result = make_probe()
+    assert read_result_json(result.to_json().encode()) == result
+    short = result.to_json().replace('"images_evaluated": 100', '"images_evaluated": 99')
+    with pytest.raises(RecordError, match="executed what was planned, but 99 of 100 images were evaluated"):
+        read_result_json(short.encode())
+    trained = make_result().training
+    with pytest.raises(RecordError, match="either the report of its training or that of its probe"):
+        read_result_json(result.model_copy(update={"training": trained}).to_json().encode())
+    with pytest.raises(RecordError, match="either the report of its training or that of its probe"):
+        read_result_json(make_result().model_copy(update={"training": None}).to_json().encode())
