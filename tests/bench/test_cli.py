@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import re
 import signal
 import subprocess
@@ -161,10 +160,10 @@ def test_a_signal_is_raised_once(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         stop_once()
         with pytest.raises(Interrupted) as stopped:
-            os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)  # while it cleans up
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # while it cleans up
         with pytest.raises(Interrupted):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from pathlib import Path
@@ -49,7 +48,7 @@ def test_a_real_signal_in_a_step_saves_it(
 ) -> None:
     def signalled(toy: Toy, step: int, total: int) -> None:
         if step == 5:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         after(toy, step, total)
 
     after, run = Toy.after_step, tmp_path / "run"
@@ -71,7 +70,7 @@ def test_a_signal_in_the_last_step_stops_nothing(
 ) -> None:
     after = Toy.after_step
     monkeypatch.setattr(
-        Toy, "after_step", lambda toy, step, total: (after(toy, step, total), os.kill(os.getpid(), number))[0]
+        Toy, "after_step", lambda toy, step, total: (after(toy, step, total), signal.raise_signal(number))[0]
     )
     train(toy_recipe(epochs=1, batch_size=18), open_images(images), tmp_path / "run", workers=0)
     assert (tmp_path / "run" / "finished.json").exists()
@@ -84,7 +83,7 @@ def test_loading_processes_that_the_signal_ends_stop_the_run_at_its_last_checkpo
     def dies(toy: Toy, step: int, total: int) -> None:
         after(toy, step, total)
         if step == 5:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
             raise RuntimeError("DataLoader worker (pid 12) is killed by signal: Terminated.")
 
     after = Toy.after_step
@@ -101,8 +100,8 @@ def test_an_error_of_loading_without_a_signal_stays_one() -> None:
 
 def test_a_second_ctrl_c_does_not_wait(number: int) -> None:
     with stop_requests() as stop:
-        os.kill(os.getpid(), number)
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(number)
+        signal.raise_signal(signal.SIGTERM)
         assert stop and stop.number == number
         with pytest.raises(KeyboardInterrupt):
             stop.take(signal.SIGINT, None)
@@ -112,7 +111,7 @@ def test_signals_that_are_ignored_stay_so_and_handlers_come_back(number: int) ->
     own = signal.getsignal(number)
     signal.signal(number, signal.SIG_IGN)
     with stop_requests() as stop:
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         assert not stop
     signal.signal(number, own)
     with stop_requests():
@@ -139,7 +138,7 @@ def train_until_told(rank: int, world: int, folder: Path) -> None:
 
     def signalled(toy: Toy, step: int, total: int) -> None:
         if (step, rank) == (3, 1):
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         after(toy, step, total)
 
     after = Toy.after_step
