@@ -6,7 +6,6 @@ function of: weights, how the card feeds them, data, part and size. They can be 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from bench.datasets.pairs import Pair
 from bench.errors import BenchError
 from bench.probes.cells import BATCH, Network, read_scaled
 from bench.probes.plan import STRIDE
-from leaderboard.base.files import make_folder
+from leaderboard.base.files import locked, make_folder
 
 Features = NDArray[np.float16]
 """(N, C, H / 16, W / 16), in a file, of which only what is read comes into memory."""
@@ -39,8 +38,7 @@ def features(network: Network, pairs: Sequence[Pair], size: tuple[int, int], fol
     """
     make_folder(folder)
     file = folder / FILE
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder):
         if not file.exists():
             unfinished = folder / f"{FILE}.unfinished"
             _compute(network, pairs, size, unfinished)

@@ -47,11 +47,19 @@ class Part:
     """The images of a part of a data set, with the cells of the backbone."""
 
     pairs: Sequence[Pair]
+    rows: NDArray[np.int64]
+    """Where in `cells` the images' cells are."""
     cells: Features
+    """Of these images and of others, in a file."""
+
+    @classmethod
+    def whole(cls, pairs: Sequence[Pair], cells: Features) -> Part:
+        """All images."""
+        return cls(pairs, np.arange(len(pairs)), cells)
 
     def take(self, images: NDArray[np.int64]) -> Part:
-        """Only some images; their cells stay where they are."""
-        return Part([self.pairs[i] for i in images], self.cells[images])
+        """Only some images; their cells stay in the file."""
+        return Part([self.pairs[i] for i in images], self.rows[images], self.cells)
 
 
 def run_probe(
@@ -136,13 +144,11 @@ def _part(
 ) -> Part:
     pairs = segmentation_pairs(root, protocol.dataset, "train" if part == "train" else "val")
     key = features_key(network, dataset.fingerprint, part, plan.size)
-    return Part(pairs, features(network, pairs, plan.size, where / key))
+    return Part.whole(pairs, features(network, pairs, plan.size, where / key))
 
 
 def _compare(plan: ProbePlan, train: Part, seed: int, device: torch.device) -> dict[float, float]:
     """For each candidate the mIoU (per cent) on the held-out images of a classifier fitted to the others."""
-    if len(plan.candidates) == 1:
-        return {plan.candidates[0]: 0.0}
     fitted, held = hold_out(len(train.pairs), plan.held_out, seed)
     if not len(fitted) or not len(held):
         raise BenchError(f"{len(train.pairs)} training image(s) cannot be split to choose a hyper-parameter: add some")
@@ -178,7 +184,7 @@ def draw_cells(plan: ProbePlan, part: Part, seed: int, device: torch.device) -> 
     x = np.empty((len(usable), part.cells.shape[1]), np.float32)
     for index in np.unique(image):
         chosen = image == index
-        x[chosen] = part.cells[index].reshape(part.cells.shape[1], -1)[:, cell[chosen]].T
+        x[chosen] = part.cells[part.rows[index]].reshape(part.cells.shape[1], -1)[:, cell[chosen]].T
     y = labels[usable].astype(np.int64)
     if y.max() >= plan.classes:
         raise BenchError(f"a training image has label {y.max()}: the protocol knows 0 to {plan.classes - 1}")
@@ -192,8 +198,8 @@ def evaluate(plan: ProbePlan, scores: Scores, part: Part, device: torch.device) 
 
 
 def _confusion(plan: ProbePlan, scores: Scores, part: Part, device: torch.device) -> Iterator[NDArray[np.int64]]:
-    for pair, cells in zip(part.pairs, part.cells, strict=True):
-        labels = read_mask(pair)
+    for pair, row in zip(part.pairs, part.rows, strict=True):
+        labels, cells = read_mask(pair), part.cells[row]
         channels, rows, columns = cells.shape
         rows_of_cells = torch.from_numpy(cells.astype(np.float32)).to(device).reshape(channels, -1).T
         found = scores(rows_of_cells).T.reshape(1, plan.classes, rows, columns)

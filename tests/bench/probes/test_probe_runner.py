@@ -117,7 +117,7 @@ def part(labels: list[np.ndarray[Any, Any]], cells: np.ndarray[Any, Any], tmp_pa
     for i, label in enumerate(labels):
         Image.fromarray(label).save(tmp_path / f"{i}.png")
         pairs.append(Pair(tmp_path / f"{i}.jpg", tmp_path / f"{i}.png"))
-    return Part(pairs, cells)
+    return Part.whole(pairs, cells)
 
 
 def test_perfect_cells_give_the_bound_of_their_grid(tmp_path: Path) -> None:
@@ -158,6 +158,8 @@ def test_cells_are_drawn_evenly_and_void_is_left_out(tmp_path: Path) -> None:
     drawn = [draw_cells(few, whole, seed, CPU)[0][:, 0].tolist() for seed in range(40)]
     assert all(len(set(one)) == 5 for one in drawn) and len({tuple(one) for one in drawn}) > 20
     assert draw_cells(few, whole, 3, CPU)[0][:, 0].tolist() == drawn[3]
+    last = whole.take(np.array([2, 3])).take(np.array([1]))
+    assert draw_cells(plan, last, 0, CPU)[0].tolist() == x[8:].tolist() and last.cells is cells
     with pytest.raises(BenchError, match="no cell"):
         draw_cells(plan, whole.take(np.array([1])), 0, CPU)
     with pytest.raises(BenchError, match="has label 2: the protocol knows 0 to 1"):
