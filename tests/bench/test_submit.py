@@ -144,6 +144,7 @@ def test_a_work_folder_that_cannot_be_written_is_said_before_the_work(tiny_data:
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_killing_and_repeating_loses_and_repeats_nothing(tiny_data: Path, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(

@@ -76,6 +76,7 @@ def test_the_machine_is_described() -> None:
     assert "torch" in found["packages"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["moco-v2-mini", "densecl-mini"])
 def test_throughput_of_all_contestants(folder: Path, recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
     options = {"data": folder, "recipe": recipe, "settings": TINY, "workers": 0, "device": "cpu"}
@@ -159,6 +160,7 @@ def test_what_the_pillow_pipeline_cannot_do(folder: Path) -> None:
         PillowDataset(ShardSource.__new__(ShardSource), ViewTransforms(ViewPlan((ViewSpec("a", 8, (0.2, 1.0)),))))
 
 
+@pytest.mark.slow
 def test_overhead_of_methods_over_the_first(capsys: pytest.CaptureFixture[str]) -> None:
     method_overhead.main(
         recipes=["moco-v2-mini", "densecl-mini"],
@@ -195,6 +197,7 @@ def test_views_of_multi_crop_are_told() -> None:
     assert views_in_words(equal).startswith("2 x 96 + ")
 
 
+@pytest.mark.slow
 def test_memory_and_synthetic_views(tmp_path: Path) -> None:
     recipe = tiny("densecl-mini")
     held = torch.ones(2**28)  # 1 GiB here, which is none of the other process's

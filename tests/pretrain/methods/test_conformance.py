@@ -259,6 +259,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("data") / "pictures", 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.info.id)
 def test_the_small_recipe_trains_logs_and_exports(method: type[Method], pictures: Path, tmp_path: Path) -> None:
     """Two steps of the real loop on 16 pictures of noise."""

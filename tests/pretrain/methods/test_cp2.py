@@ -302,6 +302,7 @@ def test_heads_have_mmsegmentations_names_and_keep_the_map() -> None:
     torch.testing.assert_close(aspp(x), aspp.bottleneck(torch.cat(parts, 1)))
 
 
+@pytest.mark.slow
 def test_export_has_the_head_and_quick_tuning_starts_from_it(tmp_path: Path) -> None:
     images = open_images(write_images(tmp_path / "pictures", 8))
     settings = {"method.view_size": 32, "method.queue": 8, "method.channels": 8, "epochs": 1, "batch_size": 4}
