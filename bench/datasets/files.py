@@ -11,8 +11,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from bench.datasets.pixels import LARGEST_FILE, SLIMMEST, decode_pixels, first_line, quiet
 from bench.datasets.report import Findings
+from bench.errors import BenchError
 from leaderboard.base.errors import DenseBenchError
 from leaderboard.base.files import read_bounded
 from pretrain.data.pictures import QUARTER_TURNS, open_picture, orientation
@@ -25,6 +29,20 @@ NO_RULE: Final = "none"
 """The fingerprint rule of a data set without images: it has no fingerprint."""
 SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 """Ends of the names of photos, in any case, where a data set finds them by their names."""
+
+
+def load_pixels(path: Path) -> npt.NDArray[np.uint8]:
+    """The stored pixels of a picture, BGR (H, W, 3), for who trains or evaluates.
+
+    Raises:
+        BenchError: it is missing or damaged.
+    """
+    if not is_file(path):
+        raise BenchError(f"{path} {why_missing(path)}; check the data root with `densebench data check`")
+    try:
+        return decode_pixels(read_bounded(path, LARGEST_FILE))
+    except (DenseBenchError, OSError, ValueError) as error:
+        raise BenchError(f"{path} is damaged: {error}; check the data root with `densebench data check`") from error
 
 
 class ImageFiles:

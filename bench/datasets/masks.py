@@ -12,7 +12,7 @@ import numpy.typing as npt
 from bench.datasets.files import ImageFiles, by, is_file, why_missing
 from bench.datasets.names import VOID
 from bench.datasets.pixels import LARGEST_FILE, WrongModeError, decode_labels, first_line
-from bench.datasets.report import Findings, Split
+from bench.datasets.report import Findings, Split, Strict
 from leaderboard.base.errors import DenseBenchError
 from leaderboard.base.files import read_bounded
 
@@ -34,6 +34,17 @@ def read_labels(path: Path, findings: Findings) -> npt.NDArray[np.uint8] | None:
     except (DenseBenchError, OSError, ValueError) as error:
         findings.error("damaged masks", f"{name} is damaged: {first_line(error)}")
     return None
+
+
+def load_labels(path: Path) -> npt.NDArray[np.uint8]:
+    """The label image (H, W), for who trains or evaluates.
+
+    Raises:
+        BenchError: it is missing, damaged or not a label image.
+    """
+    labels = read_labels(path, Strict())
+    assert labels is not None  # else an error was raised
+    return labels
 
 
 def report_missing(path: Path, findings: Findings) -> None:

@@ -10,13 +10,9 @@ import mmcv.transforms
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
-from bench.datasets.files import is_file, why_missing
-from bench.datasets.masks import read_labels
-from bench.datasets.pixels import LARGEST_FILE, decode_pixels
-from bench.datasets.report import Strict
+from bench.datasets.files import load_pixels
+from bench.datasets.masks import load_labels
 from bench.errors import BenchError
-from leaderboard.base.errors import DenseBenchError
-from leaderboard.base.files import read_bounded
 
 
 @TRANSFORMS.register_module()
@@ -29,14 +25,7 @@ class LoadStoredImage(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add `img`, `img_shape` and `ori_shape`; raises :class:`BenchError`, which names the file."""
-        path = Path(results["img_path"])
-        if not is_file(path):
-            raise BenchError(f"{path} {why_missing(path)}; check the data root with `densebench data check`")
-        try:
-            pixels = decode_pixels(read_bounded(path, LARGEST_FILE))
-        except (DenseBenchError, OSError, ValueError) as error:
-            raise BenchError(f"{path} is damaged: {error}; check the data root with `densebench data check`") from error
-        results["img"] = pixels
+        results["img"] = pixels = load_pixels(Path(results["img_path"]))
         results["img_shape"] = results["ori_shape"] = pixels.shape[:2]
         return results
 
@@ -68,8 +57,7 @@ class LoadLabelMap(BaseTransform):
         """Add `gt_seg_map`; raises :class:`BenchError`, which names the file."""
         if results.get("reduce_zero_label"):
             raise BenchError("LoadLabelMap does not shift labels: leave out reduce_zero_label")
-        stored = read_labels(Path(results["seg_map_path"]), Strict())
-        assert stored is not None  # else an error was raised
+        stored = load_labels(Path(results["seg_map_path"]))
         labels = stored.copy()
         for old, new in (results.get("label_map") or {}).items():
             labels[stored == old] = new

@@ -12,15 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bench.datasets.files import is_file, why_missing
-from bench.datasets.masks import read_labels
-from bench.datasets.pairs import Pair
-from bench.datasets.pixels import LARGEST_FILE, decode_pixels
-from bench.datasets.report import Strict
+from bench.datasets.files import load_pixels
 from bench.errors import BenchError
 from bench.probes.plan import STRIDE
-from leaderboard.base.errors import DenseBenchError
-from leaderboard.base.files import read_bounded
 from leaderboard.records import Card
 from pretrain.exported import ExportedBackbone
 from pretrain.nets.architectures import Backbone, find_architecture
@@ -80,25 +74,9 @@ def read_scaled(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     Raises:
         BenchError: it is missing or damaged.
     """
-    if not is_file(path):
-        raise BenchError(f"{path} {why_missing(path)}; check the data root with `densebench data check`")
-    try:
-        pixels = decode_pixels(read_bounded(path, LARGEST_FILE))[:, :, ::-1]
-    except (DenseBenchError, OSError, ValueError) as error:
-        raise BenchError(f"{path} is damaged: {error}; check the data root with `densebench data check`") from error
+    pixels = load_pixels(path)[:, :, ::-1]
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
-
-
-def read_mask(pair: Pair) -> NDArray[np.uint8]:
-    """The label map (H, W) of a pair in its own size.
-
-    Raises:
-        BenchError: it is missing, damaged or no label map.
-    """
-    labels = read_labels(pair.labels, Strict())
-    assert labels is not None  # else an error was raised
-    return labels
 
 
 def cell_labels(labels: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:

@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from bench.datasets.masks import load_labels
 from bench.datasets.pairs import Pair, segmentation_pairs
 from bench.environment import describe_environment
 from bench.errors import BenchError
 from bench.metrics.segmentation import IGNORE, confusion_matrix, segmentation_scores
 from bench.metrics.uncertainty import Counts, standard_errors
-from bench.probes.cells import Network, cell_labels, freeze, read_mask
+from bench.probes.cells import Network, cell_labels, freeze
 from bench.probes.classifiers import Scores, fit
 from bench.probes.features import Features, features, features_key
 from bench.probes.plan import ProbePlan
@@ -174,7 +175,7 @@ def draw_cells(plan: ProbePlan, part: Part, seed: int, device: torch.device) -> 
         BenchError: no cell has a label that counts.
     """
     rows, columns = part.cells.shape[2:]
-    labels = np.stack([cell_labels(read_mask(pair), rows, columns) for pair in part.pairs]).reshape(-1)
+    labels = np.stack([cell_labels(load_labels(pair.labels), rows, columns) for pair in part.pairs]).reshape(-1)
     usable = np.flatnonzero(labels != IGNORE)
     if not len(usable):
         raise BenchError("no cell of the training images has a label that counts")
@@ -199,7 +200,7 @@ def evaluate(plan: ProbePlan, scores: Scores, part: Part, device: torch.device) 
 
 def _confusion(plan: ProbePlan, scores: Scores, part: Part, device: torch.device) -> Iterator[NDArray[np.int64]]:
     for pair, row in zip(part.pairs, part.rows, strict=True):
-        labels, cells = read_mask(pair), part.cells[row]
+        labels, cells = load_labels(pair.labels), part.cells[row]
         channels, rows, columns = cells.shape
         rows_of_cells = torch.from_numpy(cells.astype(np.float32)).to(device).reshape(channels, -1).T
         found = scores(rows_of_cells).T.reshape(1, plan.classes, rows, columns)
