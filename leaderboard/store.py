@@ -1,8 +1,12 @@
-"""The store: one JSON file a run in one flat folder, written atomically and never edited."""
+"""The store: one JSON file a run in one flat folder, written atomically and never edited.
+
+What the images contributed to a run's metrics lies below `shares/`, named by its hash, which the result holds.
+"""
 
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +25,7 @@ from leaderboard.base.files import (
 from leaderboard.base.printable import printable
 from leaderboard.errors import LeaderboardError
 from leaderboard.records import MAX_BYTES, Result, read_result_json
+from leaderboard.shares import SHARES, Shares, read_shares
 
 MOST_NAMED = 10
 """An error names this many bad files and counts the rest."""
@@ -48,20 +53,50 @@ class ResultStore:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
 
-    def add(self, result: Result) -> Path:
+    def add(self, result: Result, shares: bytes | None = None) -> Path:
         """Write `result` as `result.file_name`; the file appears whole or not at all.
 
         Adding the same result again changes nothing. A failed run gives way to a later run of the same key; a
-        finished one never does, and of several that are written at one time the first stays.
+        finished one never does, and of several that are written at one time the first stays. `shares` is the content
+        of the run's `shares.npz`; it is kept before the result appears.
 
         Raises:
-            LeaderboardError: a finished run of this key is stored already, with other content.
+            LeaderboardError: a finished run of this key is stored already, with other content; or `shares` are not
+                those that the result names.
             FileError: the folder cannot be written.
         """
         make_folder(self.folder)
         with locked(self.folder):
             remove_all_leftovers(self.folder)  # of writers that were killed: no other is at work
+            if shares is not None:
+                self._add_shares(result, shares)
             return self._add(result)
+
+    def _add_shares(self, result: Result, content: bytes) -> None:
+        file = self._shares_file(result)
+        if file is None or hashlib.sha256(content).hexdigest() != file.stem:
+            raise LeaderboardError(f"{result.file_name}: the shares are not those whose hash the result holds")
+        make_folder(file.parent)
+        write_atomic(file, content)
+
+    def _shares_file(self, result: Result) -> Path | None:
+        """Where the shares of a result would be."""
+        sha256 = result.outputs.get(SHARES)
+        return None if sha256 is None else self.folder / "shares" / f"{sha256}.npz"
+
+    def shares(self, result: Result) -> Shares | None:
+        """What each validation image contributed to the result's metrics; None where this is not stored.
+
+        Raises:
+            FileError: the file is damaged or was changed; names it.
+        """
+        file = self._shares_file(result)
+        try:
+            return None if file is None else read_shares(file, file.stem)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise FileError(f"{file}: cannot be read ({describe_os_error(error)})") from error
 
     def _add(self, result: Result) -> Path:
         path = self.folder / result.file_name
