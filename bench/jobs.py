@@ -22,11 +22,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess, SpawnProcess
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from bench.errors import BenchError
 from bench.gpus import VISIBLE, find_gpus
 from bench.probes.plan import ProbePlan
-from bench.protocols import Protocol, load_protocol
+from bench.protocols import Protocol as TransferProtocol
+from bench.protocols import load_protocol
 from leaderboard.base.errors import DenseBenchError
 from leaderboard.base.files import describe_os_error, remove_all_leftovers
 from leaderboard.base.printable import printable
@@ -41,6 +43,28 @@ TAIL = 1 << 16
 """Bytes at the end of a run's log in which its last words are looked for."""
 FULL = 1 << 20
 """Free bytes below which a run that ended without a word is said to have filled the disk."""
+
+
+class LocalRun(Protocol):
+    """What can be executed in a process of its own."""
+
+    @property
+    def key(self) -> str:
+        """Its own among all that are executed together."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Of this run alone, for its lock and its log."""
+        ...
+
+    @property
+    def log(self) -> Path:
+        """What it printed, a file in `folder`."""
+        ...
+
+
+Run = TypeVar("Run", bound=LocalRun)
 
 
 @dataclass(frozen=True)
@@ -68,21 +92,21 @@ class TransferRun:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a run's process ended. `failure` is None when the run has written its result."""
+class Outcome(Generic[Run]):
+    """How a run's process ended. `failure` is None when the run has done its work."""
 
-    run: TransferRun
+    run: Run
     seconds: float
     failure: str | None
 
 
 def run_all(
-    runs: Sequence[TransferRun],
+    runs: Sequence[Run],
     *,
     processes: int | None = None,
-    finished: Callable[[Outcome], None],
-    execute: Callable[[TransferRun, int], None],
-) -> list[Outcome]:
+    finished: Callable[[Outcome[Run]], None],
+    execute: Callable[[Run, int], None],
+) -> list[Outcome[Run]]:
     """Execute `runs` in order on `processes` processes at a time, sharing the cores equally.
 
     Each process has one GPU, and no other is visible to it; more processes than GPUs share them evenly. The default is
@@ -100,8 +124,8 @@ def run_all(
     context = server if gpus.forks else multiprocessing.get_context("spawn")
     processes = processes or len(gpus.names) or min(4, available_cores())
     threads = max(1, available_cores() // processes)
-    waiting, outcomes, free = list(runs), list[Outcome](), list(range(processes))
-    active: dict[ForkServerProcess | SpawnProcess, tuple[TransferRun, float, int]] = {}
+    waiting, outcomes, free = list(runs), list[Outcome[Run]](), list(range(processes))
+    active: dict[ForkServerProcess | SpawnProcess, tuple[Run, float, int]] = {}
     try:
         while waiting or active:
             while waiting and free:
@@ -129,6 +153,7 @@ def evaluate(run: TransferRun, threads: int) -> None:
     import cv2
     import torch
 
+    from leaderboard.shares import SHARES
     from leaderboard.store import ResultStore
 
     torch.set_num_threads(threads)
@@ -139,10 +164,11 @@ def evaluate(run: TransferRun, threads: int) -> None:
     else:
         from bench.openmmlab.runner import run_transfer as execute
     result = execute(protocol, run.checkpoint, run.data_root, run.dataset, run.seed, run.folder)
-    ResultStore(run.results).add(result)
+    shares = (run.folder / SHARES).read_bytes() if SHARES in result.outputs else None
+    ResultStore(run.results).add(result, shares)
 
 
-def read_run_protocol(run: TransferRun) -> Protocol:
+def read_run_protocol(run: TransferRun) -> TransferProtocol:
     """The run's protocol, read again in the run's process.
 
     Raises:
@@ -157,7 +183,7 @@ def read_run_protocol(run: TransferRun) -> Protocol:
     return protocol
 
 
-def _in_process(execute: Callable[[TransferRun, int], None], run: TransferRun, threads: int, gpu: str | None) -> None:
+def _in_process(execute: Callable[[Run, int], None], run: Run, threads: int, gpu: str | None) -> None:
     """A run's process: everything printed goes to the run's log, the last line says why it failed."""
     if gpu is not None:
         os.environ[VISIBLE] = gpu
@@ -201,7 +227,7 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _only_one(run: TransferRun) -> Iterator[None]:
+def _only_one(run: LocalRun) -> Iterator[None]:
     """Hold the run's lock, so that two commands never execute the same run at the same time."""
     with (run.folder / "lock").open("w") as lock:
         try:
@@ -212,15 +238,20 @@ def _only_one(run: TransferRun) -> Iterator[None]:
         yield
 
 
-def _why(run: TransferRun, exitcode: int | None) -> str:
+def _why(run: LocalRun, exitcode: int | None) -> str:
     """The last words of a failed run."""
     if exitcode == NO_LOG:
         return f"its log {run.log} cannot be written: make the folder writable or free space, and repeat the command"
     lines = _tail(run.log).splitlines()
     words = next((line.removeprefix("FAILED: ") for line in reversed(lines) if line.startswith("FAILED: ")), None)
-    if words is None and shutil.disk_usage(run.results.parent).free < FULL:
+    if words is None and shutil.disk_usage(_existing(run.folder)).free < FULL:
         words = "the disk is full: free space and repeat the command"
     return f"{words or f'its process ended with exit code {exitcode}'} (log: {run.log})"
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists."""
+    return next(one for one in (folder, *folder.parents) if one.is_dir())
 
 
 def _tail(log: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.jobs import Outcome
+from bench.jobs import Outcome, TransferRun
 from bench.submit import Submission, SubmissionPlan
 from leaderboard.base.terminal import Console
 from leaderboard.store import ResultStore
@@ -22,7 +22,7 @@ class RunReporter:
         if plan.done:
             self.console.print(f"{self.name}: {len(plan.done)} of {self.total} runs are finished already")
 
-    def __call__(self, outcome: Outcome) -> None:
+    def __call__(self, outcome: Outcome[TransferRun]) -> None:
         """Report one run."""
         self.ended += 1
         run = outcome.run

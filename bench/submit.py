@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,12 @@ class Submission:
 
     card: Card
     results: list[Result]
-    outcomes: list[Outcome]
+    outcomes: list[Outcome[TransferRun]]
     unusable: list[Unusable]
     """Files of the result store that are not usable."""
 
     @property
-    def failures(self) -> list[Outcome]:
+    def failures(self) -> list[Outcome[TransferRun]]:
         """Runs without a result."""
         return [outcome for outcome in self.outcomes if outcome.failure]
 
@@ -56,6 +56,19 @@ class SubmissionPlan:
         return sum(result.key in keys and result.status == "finished" for result in found)
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What a checkpoint is evaluated under."""
+
+    protocols: tuple[Protocol, ...]
+    seeds: tuple[int, ...]
+    """Of the evaluation, not of a pretraining."""
+    data: Path
+    """Data root."""
+    datasets: Mapping[str, DatasetReference]
+    """By name, those that the protocols need, checked."""
+
+
 def plan_submission(
     checkpoint: str | Path,
     *,
@@ -77,10 +90,28 @@ def plan_submission(
         BenchError: the checkpoint, a protocol's name or a data set is not usable.
         FileError: the work folder cannot be written.
     """
-    chosen, seed_list = _choose(track, protocols, seeds)
+    chosen, seed_list = choose_protocols(track, protocols, seeds)
     random = str(checkpoint).startswith("random:")
     inspection = None if random else _importable(Path(checkpoint), card_fields.get("prefix"))
-    datasets = _checked(data, chosen)
+    evaluation = Evaluation(tuple(chosen), seed_list, data, check_data_sets(data, chosen))
+    return plan_runs(checkpoint, evaluation, name=name, work=work, inspection=inspection, **card_fields)
+
+
+def plan_runs(
+    checkpoint: str | Path,
+    evaluation: Evaluation,
+    *,
+    name: str,
+    work: Path,
+    inspection: Inspection | None = None,
+    **card_fields: Any,
+) -> SubmissionPlan:
+    """Import a checkpoint, and list its runs under what was chosen and checked.
+
+    Raises:
+        BenchError: the checkpoint is not usable.
+        FileError: the work folder cannot be written.
+    """
     for part in ("transfers", "results"):
         require_writable(work / part)
     folder = import_checkpoint(checkpoint, name=name, work=work, **card_fields)
@@ -89,9 +120,9 @@ def plan_submission(
     finished = {result.key for result in usable if result.status == "finished"}
     blocked = {file.key for file in unusable}
     runs = [
-        _run(protocol, folder, card, data, datasets[protocol.dataset], seed, work)
-        for seed in seed_list
-        for protocol in chosen
+        _run(protocol, folder, card, evaluation.data, evaluation.datasets[protocol.dataset], seed, work)
+        for seed in evaluation.seeds
+        for protocol in evaluation.protocols
     ]
     runs = [run for run in runs if run.key not in blocked]
     done, todo = [r for r in runs if r.key in finished], [r for r in runs if r.key not in finished]
@@ -102,7 +133,7 @@ def submit(
     plan: SubmissionPlan,
     *,
     processes: int | None = None,
-    finished: Callable[[Outcome], None] = lambda outcome: None,
+    finished: Callable[[Outcome[TransferRun]], None] = lambda outcome: None,
     execute: Callable[[TransferRun, int], None] = evaluate,
 ) -> Submission:
     """Execute what is left of `plan` on local processes (default: one a GPU; on a CPU one a core, four at most).
@@ -133,7 +164,7 @@ def _importable(checkpoint: Path, prefix: str | None) -> Inspection:
     return inspection
 
 
-def _checked(data: Path, protocols: Sequence[Protocol]) -> dict[str, DatasetReference]:
+def check_data_sets(data: Path, protocols: Sequence[Protocol]) -> dict[str, DatasetReference]:
     """The data sets of `protocols`, by name.
 
     Raises:
@@ -150,7 +181,12 @@ def _checked(data: Path, protocols: Sequence[Protocol]) -> dict[str, DatasetRefe
         raise BenchError(f"{error}\nTo run the protocols whose data can be used, add {options}") from error
 
 
-def _choose(track_id: str, names: Sequence[str], seeds: int | None) -> tuple[list[Protocol], tuple[int, ...]]:
+def choose_protocols(track_id: str, names: Sequence[str], seeds: int | None) -> tuple[list[Protocol], tuple[int, ...]]:
+    """Protocols by `names` (none: all of the track), each once, and the first `seeds` (None: all) of the track's seeds.
+
+    Raises:
+        BenchError: there is no such track, protocol or number of seeds.
+    """
     track = find_track(track_id)
     if seeds is not None and not 1 <= seeds <= len(track.seeds):
         raise BenchError(f"track {track.id} has {len(track.seeds)} seeds: --seeds takes 1 to {len(track.seeds)}")

@@ -68,7 +68,7 @@ def _submit(task: Task, data: Path, work: Path, protocols: Sequence[str]) -> lis
     )
     rows: list[dict[str, Any]] = []
 
-    def finished(outcome: Outcome) -> None:
+    def finished(outcome: Outcome[TransferRun]) -> None:
         result = None if outcome.failure else ResultStore(outcome.run.results).find(outcome.run.key)
         row = {"protocol": outcome.run.protocol, "seconds": outcome.seconds, "failure": outcome.failure}
         rows.append(row | ({} if result is None else _figures(result)))
