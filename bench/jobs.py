@@ -154,6 +154,7 @@ def evaluate(run: TransferRun, threads: int) -> None:
     import torch
 
     from leaderboard.shares import SHARES
+    from leaderboard.shares import SHARES
     from leaderboard.store import ResultStore
 
     torch.set_num_threads(threads)

@@ -1,8 +1,8 @@
 """How far a segmentation metric may be off because these validation images were drawn and not others.
 
-Standard errors come from linearisation, as for ratios in survey sampling (Woodruff, JASA 1971): each image's share in
-the metric's first-order change. No image is drawn again, so no rare class drops out of a draw and shifts the mean
-over classes, as it does in a bootstrap over images.
+Shares and standard errors come from linearisation, as for ratios in survey sampling (Woodruff, JASA 1971): each
+image's share in the metric's first-order change. No image is drawn again, so no rare class drops out of a draw and
+shifts the mean over classes, as it does in a bootstrap over images. Those of detection: `bench.metrics.ap_shares`.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from numpy.typing import NDArray
 
 Counts = NDArray[np.int64]
 """Confusion matrices of the images (V, K, K): row = label, column = prediction."""
+Floats = NDArray[np.float64]
 
 
-def standard_errors(counts: Counts) -> dict[str, float]:
-    """Of mIoU, mAcc and aAcc over all images, in points of per cent; 0 where there is one image."""
+def segmentation_shares(counts: Counts) -> dict[str, Floats]:
+    """Each image's shares (V,) in mIoU, mAcc and aAcc over all images, in points of per cent (`leaderboard.shares`)."""
     hits = np.diagonal(counts, axis1=1, axis2=2).astype(np.float64)
     labelled, predicted = counts.sum(2).astype(np.float64), counts.sum(1).astype(np.float64)
     return {
-        "mIoU": _of_mean_ratio(hits, labelled + predicted - hits),
-        "mAcc": _of_mean_ratio(hits, labelled),
-        "aAcc": _of_mean_ratio(hits.sum(1, keepdims=True), labelled.sum(1, keepdims=True)),
+        "mIoU": 100 * influence(hits, labelled + predicted - hits),
+        "mAcc": 100 * influence(hits, labelled),
+        "aAcc": 100 * influence(hits.sum(1, keepdims=True), labelled.sum(1, keepdims=True)),
     }
 
 
-def influence(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+def influence(part: Floats, whole: Floats) -> Floats:
     """Each image's first-order share in the mean over classes of sum(part) / sum(whole); (V, K) each gives (V,).
 
     Classes whose `whole` is 0 over all images are left out, as in the metric. The shares sum to 0.
@@ -34,8 +35,3 @@ def influence(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[
     there = total > 0
     ratio = part.sum(0)[there] / total[there]
     return ((part[:, there] - ratio * whole[:, there]) / total[there]).mean(1)
-
-
-def _of_mean_ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> float:
-    n = len(part)
-    return 0.0 if n < 2 else 100 * float(np.sqrt(n / (n - 1) * np.square(influence(part, whole)).sum()))

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bench.metrics.segmentation import segmentation_scores
-from bench.metrics.uncertainty import standard_errors
+from bench.metrics.uncertainty import segmentation_shares
+from leaderboard.shares import Shares
 
 CLASSES = 8
 
@@ -25,6 +26,10 @@ def population(rng: np.random.Generator, images: int) -> NDArray[np.int64]:
             matrix[label, label] += right
             matrix[label] += rng.multinomial(pixels - right, shares)
     return counts
+
+
+def standard_errors(counts: NDArray[np.int64]) -> dict[str, float]:
+    return Shares(tuple(map(str, range(len(counts)))), segmentation_shares(counts)).standard_errors()
 
 
 def scores(counts: NDArray[np.int64]) -> dict[str, float]:

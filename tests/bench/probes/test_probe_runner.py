@@ -16,15 +16,17 @@ from bench.checkpoints import import_checkpoint
 from bench.datasets import check
 from bench.datasets.pairs import Pair, segmentation_pairs
 from bench.errors import BenchError
+from bench.metrics.outputs import COUNTS
 from bench.metrics.segmentation import segmentation_scores
-from bench.metrics.uncertainty import standard_errors
+from bench.metrics.uncertainty import segmentation_shares
 from bench.probes.cells import Network, cell_labels, freeze, read_scaled
 from bench.probes.features import FILE, features
 from bench.probes.plan import ProbePlan
-from bench.probes.runner import COUNTS, Part, draw_cells, evaluate, hold_out, run_probe
+from bench.probes.runner import Part, draw_cells, evaluate, hold_out, run_probe
 from bench.protocols import load_protocol
 from leaderboard.base.files import file_sha256
 from leaderboard.records import Result, read_result_json
+from leaderboard.shares import SHARES, read_shares
 from pretrain.exported import read_exported, write_exported
 from pretrain.nets.architectures import build_backbone
 
@@ -54,8 +56,10 @@ def test_a_run_keeps_what_its_result_says(checkpoint: Path, tiny_data: Path, tmp
         counts, names = kept["counts"], kept["names"].tolist()
     assert names == [pair.image.name for pair in segmentation_pairs(tiny_data, "voc2012_seg", "val")]
     assert result.metrics["mIoU"] == segmentation_scores(counts.sum(0)).miou
-    assert result.standard_errors == standard_errors(counts)
-    assert result.outputs == {COUNTS: file_sha256(folder / COUNTS)}
+    shares = read_shares(folder / SHARES)
+    assert shares.names == tuple(names) and result.standard_errors == shares.standard_errors()
+    assert all(np.array_equal(shares.metrics[name], found) for name, found in segmentation_shares(counts).items())
+    assert result.outputs == {name: file_sha256(folder / name) for name in (COUNTS, SHARES)}
     said = result.probe
     assert said is not None and (said.backbone_tensors, said.channels, said.images_evaluated) == (120, 768, len(names))
     assert said.candidates[f"{said.chosen:g}"] == max(said.candidates.values())

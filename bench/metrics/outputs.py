@@ -1,0 +1,58 @@
+"""What a run keeps of each validation image, so that its metrics and their errors can be computed again.
+
+counts.npz        of segmentation: `names` (V,) and the confusion matrices `counts` (V, K, K), row = label
+detections.json   of detection: COCO's results format
+shares.npz        of both: each image's share in each metric (`leaderboard.shares`)
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.metrics.segmentation import segmentation_scores
+from bench.metrics.uncertainty import Counts, Floats, segmentation_shares
+from leaderboard.base.files import file_sha256, write_atomic
+from leaderboard.shares import SHARES, Shares, read_shares
+
+COUNTS = "counts.npz"
+DETECTIONS = "detections.json"
+
+
+def keep_segmentation(folder: Path, names: Sequence[str], counts: Counts) -> dict[str, float]:
+    """Write `counts.npz` and `shares.npz`, and return mIoU, mAcc and aAcc in per cent.
+
+    Raises:
+        BenchError: no pixel is labelled.
+        FileError: `folder` cannot be written.
+    """
+    found = segmentation_scores(counts.sum(0))
+    content = io.BytesIO()
+    np.savez_compressed(content, names=np.array(names, str), counts=counts)
+    write_atomic(folder / COUNTS, content.getvalue())
+    Shares(tuple(names), segmentation_shares(counts)).write(folder / SHARES)
+    return {"mIoU": found.miou, "mAcc": found.mean_accuracy, "aAcc": found.pixel_accuracy}
+
+
+def keep_detections(
+    folder: Path, names: Sequence[str], detections: Sequence[Mapping[str, Any]], shares: Mapping[str, Floats]
+) -> None:
+    """Write `detections.json` and `shares.npz`.
+
+    Raises:
+        FileError: `folder` cannot be written.
+    """
+    write_atomic(folder / DETECTIONS, json.dumps(detections))
+    Shares(tuple(names), shares).write(folder / SHARES)
+
+
+def describe_outputs(folder: Path) -> tuple[dict[str, float], dict[str, str]]:
+    """`Result.standard_errors` and `Result.outputs`, from what the run has kept in its folder."""
+    files = {name: folder / name for name in (COUNTS, DETECTIONS, SHARES)}
+    outputs = {name: file_sha256(file) for name, file in files.items() if file.is_file()}
+    return read_shares(files[SHARES]).standard_errors() if SHARES in outputs else {}, outputs
