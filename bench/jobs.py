@@ -154,7 +154,6 @@ def evaluate(run: TransferRun, threads: int) -> None:
     import torch
 
     from leaderboard.shares import SHARES
-    from leaderboard.shares import SHARES
     from leaderboard.store import ResultStore
 
     torch.set_num_threads(threads)
