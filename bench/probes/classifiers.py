@@ -5,20 +5,20 @@ Both see cells whose channels have mean 0 and variance 1 over the training cells
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
-from bench.probes.plan import ProbePlan
+from bench.probes.plan import ClassifierPlan
 
 QUERIES = 2048
 """Cells that are compared with all training cells at once: bounds memory, changes no result."""
 
-Scores = Callable[[Tensor], Tensor]
-"""From cells (n, C) to a score for each class (n, K); the highest wins."""
+Scores = Callable[[Tensor], Sequence[Tensor]]
+"""From cells (n, C) to scores for each class (n, K), the highest of which wins: as many as classifiers were fitted."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,16 @@ class Scaling:
         return (x - self.mean) / self.std
 
 
-def fit(plan: ProbePlan, x: Tensor, y: Tensor, value: float) -> Scores:
-    """The plan's classifier of labels y (n,) of cells x (n, C), with `value` for the hyper-parameter that is chosen."""
-    if plan.kind == "linear":
-        return fit_linear(x, y, plan.classes, penalty=value, iterations=int(plan.options["iterations"]))
-    return fit_neighbours(x, y, plan.classes, count=int(value), temperature=plan.options["temperature"])
+def fit(plan: ClassifierPlan, x: Tensor, y: Tensor, values: Sequence[float]) -> Scores:
+    """Classifiers of labels y (n,) of cells x (n, C): one for each of `values` of its hyper-parameter."""
+    if plan.kind == "knn":
+        return fit_neighbours(x, y, plan.classes, counts=[*map(int, values)], temperature=plan.options["temperature"])
+    iterations = int(plan.options["iterations"])
+    fitted = [fit_linear(x, y, plan.classes, penalty=value, iterations=iterations) for value in values]
+    return lambda cells: [scores(cells) for scores in fitted]
 
 
-def fit_linear(x: Tensor, y: Tensor, classes: int, *, penalty: float, iterations: int) -> Scores:
+def fit_linear(x: Tensor, y: Tensor, classes: int, *, penalty: float, iterations: int) -> Callable[[Tensor], Tensor]:
     """Logistic regression: the least mean cross entropy plus `penalty` / 2 times the squared weights (not the biases).
 
     The problem is convex; L-BFGS with a line search comes near its one minimum in at most `iterations` steps.
@@ -70,22 +72,26 @@ def fit_linear(x: Tensor, y: Tensor, classes: int, *, penalty: float, iterations
     return lambda cells: cells @ scaled.T + shift
 
 
-def fit_neighbours(x: Tensor, y: Tensor, classes: int, *, count: int, temperature: float) -> Scores:
-    """The vote of the `count` training cells of highest cosine similarity s, each with weight exp(s / temperature).
+def fit_neighbours(x: Tensor, y: Tensor, classes: int, *, counts: Sequence[int], temperature: float) -> Scores:
+    """The votes of the training cells of highest cosine similarity s, each with weight exp(s / temperature).
 
-    The weighted vote: Wu et al., CVPR 2018, arXiv 1805.01978. All training cells vote where there are fewer.
+    For each of `counts`, so many vote, or all training cells where there are fewer. The weighted vote: Wu et al., CVPR
+    2018, arXiv 1805.01978.
     """
     scaling = Scaling.of(x)
     bank = normalize(scaling(x), dim=1)
-    votes = one_hot(y, classes).to(x.dtype)
-    count = min(count, len(bank))
+    labels = one_hot(y, classes).to(x.dtype)
 
-    def scores(cells: Tensor) -> Tensor:
-        parts = []
-        for part in torch.split(cells, QUERIES):
-            similarity, nearest = (normalize(scaling(part), dim=1) @ bank.T).topk(count, 1)
+    def vote(similarities: Tensor) -> list[Tensor]:
+        found = []
+        for count in counts:
+            similarity, nearest = similarities.topk(min(count, len(bank)), 1)
             weights = ((similarity - similarity[:, :1]) / temperature).exp()
-            parts.append((weights[:, :, None] * votes[nearest]).sum(1) / weights.sum(1, keepdim=True))
-        return torch.cat(parts)
+            found.append((weights[:, :, None] * labels[nearest]).sum(1) / weights.sum(1, keepdim=True))
+        return found
+
+    def scores(cells: Tensor) -> list[Tensor]:
+        parts = [vote(normalize(scaling(part), dim=1) @ bank.T) for part in torch.split(cells, QUERIES)]
+        return [torch.cat(of_count) for of_count in zip(*parts, strict=True)]
 
     return scores

@@ -1,27 +1,36 @@
-"""What a probe's protocol says, as data: the `plan` of its `protocol = dict(...)`."""
+"""What a probe's protocol says, as data: the `plan` of its `protocol = dict(...)`. Reading it imports nothing heavy."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from bench.errors import BenchError
 
 STRIDE = 16
 """Input pixels a cell: the last two maps of ResNets and ViTs are joined at this stride."""
 
-Kind = Literal["linear", "knn"]
-
 
 @dataclass(frozen=True)
 class ProbePlan:
-    """How a frozen backbone is probed."""
+    """What every probe says. How one works stands in the module of `bench.probes.kinds` that takes its plan."""
 
-    kind: Kind
-    """The classifier: `linear`, multinomial logistic regression, or `knn`, a vote of the nearest cells."""
+    kind: str
+    """A key of `KINDS`."""
     size: tuple[int, int]
     """Height and width to which images are scaled before they enter the backbone."""
+
+    def __post_init__(self) -> None:
+        if any(side % (2 * STRIDE) or side < 2 * STRIDE for side in self.size):
+            raise BenchError(f"a probe's images have sides that are multiples of {2 * STRIDE}, not {self.size}")
+
+
+@dataclass(frozen=True)
+class ClassifierPlan(ProbePlan):
+    """A classifier of cells, trained on labels: `linear`, multinomial logistic regression, or `knn`, a vote of the
+    nearest cells."""
+
     classes: int
     """Labels are 0 to `classes` - 1, and 255 where a pixel does not count."""
     cells: int
@@ -33,16 +42,21 @@ class ProbePlan:
     """Values of the one hyper-parameter that is chosen: the penalty of `linear`, the number of neighbours of `knn`."""
     options: Mapping[str, float]
     """What else the classifier takes: `iterations` of `linear`, `temperature` of `knn`."""
+    labels: float = 1.0
+    """Share of the training images whose labels are used: those whose names have the smallest SHA-256, two at least."""
 
     def __post_init__(self) -> None:
-        wanted = {"linear": {"iterations"}, "knn": {"temperature"}}
-        if self.kind not in wanted or self.options.keys() != wanted[self.kind]:
-            raise BenchError(f"a probe is linear with iterations or knn with temperature, not {self.kind!r}")
-        if any(side % (2 * STRIDE) or side < 2 * STRIDE for side in self.size):
-            raise BenchError(f"a probe's images have sides that are multiples of {2 * STRIDE}, not {self.size}")
-        positive = (self.classes, self.cells, *self.candidates, *self.options.values())
-        if not 0 < self.held_out < 1 or not self.candidates or min(positive) <= 0:
-            raise BenchError("a probe's numbers are positive, and it holds out a share of the images below 1")
+        super().__post_init__()
+        wanted = {"knn": {"temperature"}}.get(self.kind, {"iterations"})
+        if self.options.keys() != wanted:
+            raise BenchError(f"a probe of kind {self.kind} has the options {', '.join(wanted)}")
+        if not 0 < self.held_out < 1 or not self.candidates or not 0 < self.labels <= 1:
+            raise BenchError("a probe uses and holds out a share of the images, and has candidates to choose from")
+        _require_positive(self.classes, self.cells, *self.candidates, *self.options.values())
+
+
+KINDS: Mapping[str, type[ProbePlan]] = {"linear": ClassifierPlan, "knn": ClassifierPlan}
+"""The plans by what they call themselves."""
 
 
 def read_probe_plan(plan: Mapping[str, Any]) -> ProbePlan:
@@ -51,8 +65,15 @@ def read_probe_plan(plan: Mapping[str, Any]) -> ProbePlan:
     Raises:
         BenchError: a field is missing, unknown or out of range.
     """
+    kind = plan.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise BenchError(f"there is no probe of kind {kind!r}: choose one of {', '.join(KINDS)}")
     try:
-        fields = {**plan, "size": tuple(plan["size"]), "candidates": tuple(plan["candidates"])}
-        return ProbePlan(**fields)
-    except (KeyError, TypeError) as error:
+        return KINDS[kind](**{key: tuple(value) if isinstance(value, list) else value for key, value in plan.items()})
+    except (TypeError, ValueError) as error:
         raise BenchError(f"the plan of a probe is not valid: {type(error).__name__}: {error}") from error
+
+
+def _require_positive(*numbers: float) -> None:
+    if min(numbers) <= 0:
+        raise BenchError("the numbers of a probe's plan are positive")

@@ -21,8 +21,9 @@ from bench.metrics.segmentation import segmentation_scores
 from bench.metrics.uncertainty import segmentation_shares
 from bench.probes.cells import Network, cell_labels, freeze, read_scaled
 from bench.probes.features import FILE, features
-from bench.probes.plan import ProbePlan
-from bench.probes.runner import Part, draw_cells, evaluate, hold_out, run_probe
+from bench.probes.material import Part, draw_cells, hold_out
+from bench.probes.runner import run_probe
+from bench.probes.segmentation import confusion_matrices
 from bench.protocols import load_protocol
 from leaderboard.base.files import file_sha256
 from leaderboard.records import Result, read_result_json
@@ -131,9 +132,8 @@ def test_perfect_cells_give_the_bound_of_their_grid(tmp_path: Path) -> None:
     labels[0][:8] = 255
     grid = np.stack([cell_labels(label, 4, 6) for label in labels])
     cells = (grid[:, None] == np.arange(3)[None, :, None, None]).astype(np.float16)
-    plan = ProbePlan("knn", (64, 96), 3, 100, 0.2, (1,), {"temperature": 0.07})
     whole = part(labels, cells, tmp_path)
-    counts = evaluate(plan, lambda x: x, whole, CPU)
+    counts = np.concatenate(list(confusion_matrices(lambda x: [x], 3, whole, CPU)))
     expected = []
     for one, label in zip(cells, labels, strict=True):
         back = torch.nn.functional.interpolate(
@@ -144,7 +144,7 @@ def test_perfect_cells_give_the_bound_of_their_grid(tmp_path: Path) -> None:
         expected.append([[pairs.count((i, j)) for j in range(3)] for i in range(3)])
     assert counts.tolist() == expected
     assert segmentation_scores(counts.sum(0)).miou > 90
-    x, y = draw_cells(plan, whole, 0, CPU)
+    x, y = draw_cells(whole, whole.grid(), classes=3, most=100, seed=0, device=CPU)
     assert torch.equal(x.argmax(1), y)  # each cell stands beside its own label
 
 
@@ -152,22 +152,24 @@ def test_cells_are_drawn_evenly_and_void_is_left_out(tmp_path: Path) -> None:
     labels = [np.full((32, 32), value, np.uint8) for value in (0, 255, 1, 2)]
     cells = np.arange(4 * 2 * 4, dtype=np.float16).reshape(4, 2, 2, 2)
     whole = part(labels, cells, tmp_path)
-    plan = ProbePlan("linear", (32, 32), 3, 100, 0.2, (1,), {"iterations": 1})
-    x, y = draw_cells(plan, whole, 0, CPU)
+
+    def draw(part: Part, most: int = 100, seed: int = 0, classes: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+        return draw_cells(part, part.grid(), classes=classes, most=most, seed=seed, device=CPU)
+
+    x, y = draw(whole)
     assert y.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert x.tolist() == [
         [float(cells[i, c, j, k]) for c in range(2)] for i in (0, 2, 3) for j in range(2) for k in range(2)
     ]
-    few = ProbePlan("linear", (32, 32), 3, 5, 0.2, (1,), {"iterations": 1})
-    drawn = [draw_cells(few, whole, seed, CPU)[0][:, 0].tolist() for seed in range(40)]
+    drawn = [draw(whole, 5, seed)[0][:, 0].tolist() for seed in range(40)]
     assert all(len(set(one)) == 5 for one in drawn) and len({tuple(one) for one in drawn}) > 20
-    assert draw_cells(few, whole, 3, CPU)[0][:, 0].tolist() == drawn[3]
+    assert draw(whole, 5, 3)[0][:, 0].tolist() == drawn[3]
     last = whole.take(np.array([2, 3])).take(np.array([1]))
-    assert draw_cells(plan, last, 0, CPU)[0].tolist() == x[8:].tolist() and last.cells is cells
+    assert draw(last)[0].tolist() == x[8:].tolist() and last.cells is cells
     with pytest.raises(BenchError, match="no cell"):
-        draw_cells(plan, whole.take(np.array([1])), 0, CPU)
+        draw(whole.take(np.array([1])))
     with pytest.raises(BenchError, match="has label 2: the protocol knows 0 to 1"):
-        draw_cells(ProbePlan("linear", (32, 32), 2, 100, 0.2, (1,), {"iterations": 1}), whole, 0, CPU)
+        draw(whole, classes=2)
 
 
 @pytest.mark.parametrize("count", [2, 7, 100])

@@ -1,0 +1,76 @@
+"""A classifier of cells that is trained on labels: semantic segmentation of the validation images.
+
+The hyper-parameter is chosen on training images that are held out, then the classifier is fitted to all training
+images and scored once on the validation images, at their own size. The seed draws the held-out images and, of data
+sets with more cells than the plan takes, the cells.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.metrics.segmentation import segmentation_scores
+from bench.probes.classifiers import Scores, fit
+from bench.probes.material import Findings, Material, Part, draw_cells, hold_out
+from bench.probes.plan import ClassifierPlan
+from bench.probes.segmentation import confusion_matrices, mean_metrics
+
+LABELLED = "labelled.txt"
+"""File with the names of the training images whose labels were used, where not all were."""
+
+
+def probe(plan: ClassifierPlan, material: Material) -> Findings:
+    """Semantic segmentation of the validation images.
+
+    Raises:
+        BenchError: an image cannot be read, a label is no class, or there are too few images.
+    """
+    train, val = labelled(plan, material.train), material.val
+    material.clock.lap("features")
+    scores, chosen, candidates, cells = choose(plan, material, train)
+    material.clock.lap("fit")
+    counts = np.concatenate(list(confusion_matrices(scores, plan.classes, val, material.device)))
+    metrics, shares = mean_metrics([counts])
+    material.clock.lap("evaluation")
+    return Findings(
+        metrics=metrics,
+        shares=shares,
+        images=len(counts),
+        training_cells=cells,
+        arrays={"counts": counts},
+        chosen=chosen,
+        candidates=candidates,
+        files=used(plan, train),
+    )
+
+
+def labelled(plan: ClassifierPlan, train: Part) -> Part:
+    """The training images whose labels the plan uses."""
+    return train if plan.labels == 1 else train.labelled(plan.labels)
+
+
+def used(plan: ClassifierPlan, train: Part) -> dict[str, str]:
+    """The list of the training images whose labels were used, where not all were."""
+    return {} if plan.labels == 1 else {LABELLED: "".join(f"{pair.image.name}\n" for pair in train.pairs)}
+
+
+def choose(plan: ClassifierPlan, material: Material, train: Part) -> tuple[Scores, float, dict[float, float], int]:
+    """The classifier, the chosen value of its hyper-parameter, what each value scored, and how many cells were used."""
+    grid = train.grid()
+    candidates = _compare(plan, material, train, grid)
+    chosen = max(candidates, key=candidates.__getitem__)  # of equals the first
+    x, y = draw_cells(train, grid, classes=plan.classes, most=plan.cells, seed=material.seed, device=material.device)
+    return fit(plan, x, y, [chosen]), chosen, candidates, len(x)
+
+
+def _compare(plan: ClassifierPlan, material: Material, train: Part, grid: NDArray[np.uint8]) -> dict[float, float]:
+    """For each candidate the mIoU (per cent) on the held-out images of a classifier fitted to the others."""
+    fitted, held = hold_out(len(train.pairs), plan.held_out, material.seed)
+    x, y = draw_cells(
+        train.take(fitted), grid[fitted], classes=plan.classes, most=plan.cells, seed=material.seed,
+        device=material.device,
+    )  # fmt: skip
+    scores = fit(plan, x, y, plan.candidates)
+    counts = sum(confusion_matrices(scores, plan.classes, train.take(held), material.device))
+    return {value: segmentation_scores(one).miou for value, one in zip(plan.candidates, counts, strict=True)}

@@ -1,0 +1,169 @@
+"""What a probe is made of: the frozen network, and of each part of the data set images, label maps and cells."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.datasets.masks import load_labels
+from bench.datasets.pairs import Pair
+from bench.errors import BenchError
+from bench.metrics.segmentation import IGNORE
+from bench.metrics.uncertainty import Floats
+from bench.probes.cells import Network, cell_labels
+from bench.probes.features import Features, features, features_key
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images of a part of a data set, with the cells of the backbone."""
+
+    pairs: Sequence[Pair]
+    rows: NDArray[np.int64]
+    """Where in `cells` the images' cells are."""
+    cells: Features
+    """Of these images and of others, in a file."""
+
+    @classmethod
+    def whole(cls, pairs: Sequence[Pair], cells: Features) -> Part:
+        """All images."""
+        return cls(pairs, np.arange(len(pairs)), cells)
+
+    def take(self, images: NDArray[np.int64]) -> Part:
+        """Only some images; their cells stay in the file."""
+        return Part([self.pairs[i] for i in images], self.rows[images], self.cells)
+
+    def labelled(self, share: float) -> Part:
+        """The share of the images whose names have the smallest SHA-256, in their order: two at least, and for a
+        smaller share some of those of a larger one."""
+        digests = [hashlib.sha256(pair.image.name.encode()).hexdigest() for pair in self.pairs]
+        count = max(2, round(share * len(digests)))
+        return self.take(np.sort(np.argsort(digests, kind="stable")[:count]))
+
+    def image_cells(self, index: int) -> NDArray[np.float32]:
+        """The cells (C, rows, columns) of one image."""
+        return self.cells[self.rows[index]].astype(np.float32)
+
+    def grid(self) -> NDArray[np.uint8]:
+        """The cells' labels (N, rows, columns); each label map is read once."""
+        rows, columns = self.cells.shape[2:]
+        return np.stack([cell_labels(load_labels(pair.labels), rows, columns) for pair in self.pairs])
+
+
+class Clock:
+    """Seconds by what they were spent on."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, what: str) -> None:
+        """What was done since the last lap was `what`."""
+        now = time.perf_counter()
+        self.seconds[what] = self.seconds.get(what, 0.0) + now - self._last
+        self._last = now
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a probe may use; what it does not use is not computed."""
+
+    network: Network
+    pairs: Mapping[str, Sequence[Pair]]
+    """Images and label maps of `train` and of `val`."""
+    size: tuple[int, int]
+    fingerprint: str
+    """Of the data set's files."""
+    folder: Path
+    """Where features lie."""
+    seed: int
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def device(self) -> torch.device:
+        """Of the network."""
+        return self.network.device
+
+    @cached_property
+    def train(self) -> Part:
+        """The training images with their cells."""
+        return self._part("train")
+
+    @cached_property
+    def val(self) -> Part:
+        """The validation images with their cells."""
+        return self._part("val")
+
+    def _part(self, name: str) -> Part:
+        key = features_key(self.network, self.fingerprint, name, self.size)
+        return Part.whole(self.pairs[name], features(self.network, self.pairs[name], self.size, self.folder / key))
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a probe found."""
+
+    metrics: Mapping[str, float]
+    """In per cent."""
+    shares: Mapping[str, Floats]
+    """Of metrics: each validation image's first-order share (V,), in points of per cent."""
+    images: int
+    """Validation images that were evaluated."""
+    training_cells: int
+    """Cells that were fitted to, labelled or not."""
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """What is kept of each image, a row each (V, ...)."""
+    chosen: float | None = None
+    """Value of the hyper-parameter, where one is chosen."""
+    candidates: Mapping[float, float] = field(default_factory=dict)
+    """What each of its values scored on held-out training images, in per cent."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Further text files that tell what was used, by name."""
+
+
+def hold_out(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the images to fit to and of those held out (a `share` of `count`, at least 1), both sorted.
+
+    Raises:
+        BenchError: there is one image.
+    """
+    order = np.random.default_rng(seed).permutation(count)
+    held = max(1, round(share * count))
+    if not 0 < held < count:
+        raise BenchError(f"{count} training image(s) cannot be split to choose a hyper-parameter: add some")
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+def draw_cells(
+    part: Part, grid: NDArray[np.uint8], *, classes: int, most: int, seed: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Cells (n, C) in float32 and their labels (n,) int64: all whose label in `grid` counts, or `most` of them.
+
+    Raises:
+        BenchError: no cell has a label that counts, or one has a label that is no class.
+    """
+    labels = grid.reshape(-1)
+    usable = np.flatnonzero(labels != IGNORE)
+    if not len(usable):
+        raise BenchError("no cell of the training images has a label that counts")
+    if len(usable) > most:
+        usable = np.sort(np.random.default_rng(seed).choice(usable, most, replace=False))
+    image, cell = np.divmod(usable, grid[0].size)
+    x = np.empty((len(usable), part.cells.shape[1]), np.float32)
+    for index in np.unique(image):
+        chosen = image == index
+        x[chosen] = part.cells[part.rows[index]].reshape(part.cells.shape[1], -1)[:, cell[chosen]].T
+    y = labels[usable].astype(np.int64)
+    if y.max() >= classes:
+        raise BenchError(f"a training image has label {y.max()}: the protocol knows 0 to {classes - 1}")
+    return torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)

@@ -1,0 +1,54 @@
+"""Scores of cells against label maps of any size, and what the confusion matrices of all images say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from bench.datasets.masks import load_labels
+from bench.metrics.segmentation import confusion_matrix, segmentation_scores
+from bench.metrics.uncertainty import Counts, Floats, segmentation_shares
+from bench.probes.classifiers import Scores
+from bench.probes.material import Part
+
+
+@torch.inference_mode()
+def confusion_matrices(scores: Scores, classes: int, part: Part, device: torch.device) -> Iterator[Counts]:
+    """Of each image the confusion matrices (M, K, K) under each of the M classifiers; its label map is read once."""
+    for i, pair in enumerate(part.pairs):
+        labels, cells = load_labels(pair.labels), part.image_cells(i)
+        channels, rows, columns = cells.shape
+        found = scores(torch.from_numpy(cells).to(device).reshape(channels, -1).T)
+        maps = [one.T.reshape(classes, rows, columns) for one in found]
+        yield np.stack([compare(one, labels, str(pair.labels)) for one in maps])
+
+
+def compare(scores: Tensor, labels: NDArray[np.uint8], name: str) -> Counts:
+    """The confusion matrix (K, K) of one image: scores (K, rows, columns), upsampled; the highest wins each pixel."""
+    chosen = interpolate(scores[None], labels.shape, mode="bilinear")[0].argmax(0)
+    return confusion_matrix(labels, chosen.cpu().numpy(), len(scores), name)
+
+
+def mean_metrics(sets: Sequence[Counts]) -> tuple[dict[str, float], dict[str, Floats]]:
+    """mIoU, mAcc and aAcc (per cent), and the images' shares (V,) in them: the mean over several sets of matrices.
+
+    Each set is (V, K, K), one confusion matrix for each of the same V images.
+    """
+    found = [segmentation_scores(counts.sum(0)) for counts in sets]
+    metrics = {
+        "mIoU": np.mean([one.miou for one in found]),
+        "mAcc": np.mean([one.mean_accuracy for one in found]),
+        "aAcc": np.mean([one.pixel_accuracy for one in found]),
+    }
+    return {name: float(value) for name, value in metrics.items()}, _mean(
+        [segmentation_shares(counts) for counts in sets]
+    )
+
+
+def _mean(sets: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
+    return {name: np.mean([one[name] for one in sets], 0) for name in sets[0]}
