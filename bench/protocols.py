@@ -125,7 +125,7 @@ def all_protocols() -> list[Protocol]:
 
 def builtin_ids() -> list[str]:
     """Ids of the protocols of all tracks, in the tracks' order."""
-    return [protocol_id for track in TRACKS for protocol_id in track.protocols]
+    return [protocol_id for track in TRACKS for protocol_id in (*track.protocols, *track.further)]
 
 
 def installed_ids() -> list[str]:

@@ -195,8 +195,9 @@ def choose_protocols(track_id: str, names: Sequence[str], seeds: int | None) -> 
 
 
 def _load(name: str, track: Track) -> Protocol:
-    if name in builtin_ids() and name not in track.protocols:
-        raise BenchError(f"track {track.id} has no protocol {name!r}: it has {', '.join(track.protocols)}")
+    known = (*track.protocols, *track.further)
+    if name in builtin_ids() and name not in known:
+        raise BenchError(f"track {track.id} has no protocol {name!r}: it has {', '.join(known)}")
     return load_protocol(name)
 
 

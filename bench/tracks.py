@@ -15,11 +15,13 @@ class Track:
     purpose: str
     """What it is for, one sentence."""
     protocols: tuple[str, ...]
-    """Protocol ids: `<track>_<name>` is the file `transfer_configs/<track>/<name>.py`."""
+    """Ids of the protocols that make its standings: `<track>_<name>` is `transfer_configs/<track>/<name>.py`."""
     seeds: tuple[int, ...]
     """Fine-tuning seeds; `submit --seeds K` runs the first K."""
     rules: tuple[str, ...]
     """What every row of the track has in common, a sentence each."""
+    further: tuple[str, ...] = ()
+    """Ids of protocols that run where they are named, by the same rules; their results have a table of their own."""
 
 
 MINI = Track(

@@ -64,6 +64,7 @@ def build(
     check: bool = False,
     tracks: Mapping[str, TrackDescription] = MappingProxyType({}),
     plans: Mapping[str, int] = MappingProxyType({}),
+    places: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
     """Make what is named from the usable result files in `results`: the same bytes every time.
 
@@ -71,14 +72,14 @@ def build(
     `tables.BEGIN` and `tables.END` is renewed. With `check` nothing is written, and a file that differs from what
     the results give is a problem, as is each result file that cannot be used or is not comparable, because it executed
     another number of iterations than its protocol (`plans` gives those of known protocols by their hash). The page says
-    of each track what `tracks` (by id) describes.
+    of each track what `tracks` (by id) describes; `places` are those of :func:`analyse`.
 
     Raises:
         LeaderboardError: the folder is missing, or a Markdown page has no place for the table.
         FileError: a file cannot be written.
     """
     with collection_paused():
-        report, targets = _make(ResultStore(results), csv, markdown, latex, site, tracks, plans)
+        report, targets = _make(ResultStore(results), csv, markdown, latex, site, tracks, plans, places)
     for path, text in targets.items():
         if not check:
             make_folder(path.parent)
@@ -101,6 +102,7 @@ def _make(
     site: Path | None,
     tracks: Mapping[str, TrackDescription],
     plans: Mapping[str, int],
+    places: Mapping[str, str],
 ) -> tuple[Report, dict[Path, str]]:
     """The report so far, and what belongs into each named file."""
     if not store.folder.is_dir():
@@ -108,7 +110,7 @@ def _make(
     usable, unusable = store.load()
     found, others = split_by_plan(usable, plans)
     unusable += [Unusable(store.folder / result.file_name, reason) for result, reason in others]
-    board = analyse(found)
+    board = analyse(found, places)
     report = Report(board, problems=store.describe(unusable).splitlines(), left_out=len(unusable))
     targets: dict[Path, str] = {}
     if csv is not None:

@@ -17,6 +17,7 @@ app.command(protocols_app)
 def protocols(*, as_json: AsJson = False) -> int:
     """List the tracks with their rules, and the protocols: how a backbone is evaluated.
 
+    A track's further protocols run where `submit --protocol` names them and have a table of their own.
     Protocols of installed packages are listed after the built-in ones; their code is executed for it.
 
     Example: densebench protocols
@@ -40,7 +41,11 @@ def protocols(*, as_json: AsJson = False) -> int:
             print(
                 f"Track {track.id} (seeds {seeds}): {track.purpose}", *(f"* {rule}" for rule in track.rules), sep="\n"
             )
-        rows = [[p.id, str(p.version), p.title, p.track, p.dataset, p.headline, p.sha256[:12]] for p in listed]
+        place = {name: f"{track.id}, further" for track in TRACKS for name in track.further}
+        rows = [
+            [p.id, str(p.version), p.title, place.get(p.id, p.track), p.dataset, p.headline, p.sha256[:12]]
+            for p in listed
+        ]
         print_table("\nProtocols", ["protocol", "version", "title", "track", "data set", "headline", "sha256"], rows)
     for problem in problems:
         Console(stderr=True, soft_wrap=True).print(f"problem: {problem}", markup=False, highlight=False)

@@ -51,6 +51,7 @@ def make_leaderboard(
         site=site,
         check=check,
         tracks={t.id: TrackDescription(id=t.id, purpose=t.purpose, rules=t.rules) for t in TRACKS},
+        places={protocol: f"{t.id}-further" for t in TRACKS for protocol in t.further},
         plans={p.sha256: p.plan.iterations for p in all_protocols() if isinstance(p.plan, TrainingPlan)},
     )
     Console().print(report.render())

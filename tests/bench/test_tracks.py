@@ -13,8 +13,9 @@ def test_a_track_is_complete(track: Track) -> None:
     assert find_track(track.id) is track
     assert track.purpose.endswith(".")
     assert all(rule.endswith(".") for rule in track.rules)
-    assert len(set(track.protocols)) == len(track.protocols)
-    assert {load_protocol(protocol_id).track for protocol_id in track.protocols} == {track.id}
+    every = (*track.protocols, *track.further)
+    assert len(set(every)) == len(every)
+    assert {load_protocol(protocol_id).track for protocol_id in every} == {track.id}
 
 
 TUNED = [track for track in TRACKS if track.id != "frozen"]
@@ -28,7 +29,8 @@ def test_rule_8_three_seeds_at_least(track: Track) -> None:
 def test_probes_draw_next_to_nothing_and_need_one_seed() -> None:
     """Their intervals come from the validation images."""
     assert len(find_track("frozen").seeds) == 1
-    assert all(isinstance(load_protocol(name).plan, ProbePlan) for name in find_track("frozen").protocols)
+    frozen = find_track("frozen")
+    assert all(isinstance(load_protocol(name).plan, ProbePlan) for name in (*frozen.protocols, *frozen.further))
 
 
 @pytest.mark.parametrize("track", TUNED, ids=lambda track: track.id)

@@ -28,6 +28,17 @@ def test_cells_hold_the_figures_of_their_seeds():
     assert group.cells[0].metric_means == {"mIoU": 31.0, "extra": 15.5}
 
 
+def test_a_protocol_with_another_place_does_not_enter_the_standings_of_its_track():
+    board = analyse(make_results(BASIC | {"extra": {DET: [9.0]}}), {DET: "mini-further"})
+    assert [(t.id, [g.protocol.id for g in t.groups]) for t in board.tracks] == [
+        ("mini", [SEG]),
+        ("mini-further", [DET]),
+    ]
+    assert [len(track.standings) for track in board.tracks] == [3, 4]
+    alone = analyse(make_results({name: {SEG: found[SEG]} for name, found in BASIC.items()}))
+    assert board.tracks[0].standings == alone.tracks[0].standings
+
+
 def test_best_leads_only_if_separable():
     board = analyse(make_results(BASIC))
     assert [cell.leads for cell in group_of(board, SEG).cells] == [True, False, False]
