@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -60,13 +61,109 @@ class ResNetArchitecture(Architecture):
 
 @dataclass(frozen=True)
 class ViTArchitecture(Architecture):
-    """A vision transformer of 12 blocks with 16 x 16 patches (arXiv 2010.11929)."""
+    """A vision transformer (arXiv 2010.11929); `vit_name` says what its name says."""
 
     heads: int = 3
+    depth: int = 12
+    patch: int = 16
+    registers: int = 0
+    layer_scale: bool = False
+    class_token: bool = True
+    qkv_bias: bool = True
 
     def build(self, *, bn_splits: int) -> VisionTransformer:
         """A freshly initialised network; it has no batch norm to split."""
-        return VisionTransformer(self.channels[-1], self.heads)
+        return VisionTransformer(
+            self.channels[-1],
+            self.heads,
+            depth=self.depth,
+            patch=self.patch,
+            grid=self.input_size // self.patch,
+            registers=self.registers,
+            layer_scale=self.layer_scale,
+            class_token=self.class_token,
+            qkv_bias=self.qkv_bias,
+        )
+
+
+VIT_SIZES: Mapping[str, tuple[int, int, int]] = {
+    "tiny": (192, 12, 3),
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+    "huge": (1280, 32, 16),
+}
+"""Width, depth and heads of the usual sizes (arXiv 2010.11929, 2012.12877)."""
+_LONGEST_NAME = 80
+_VIT_NAME = re.compile(
+    rf"vit_(?P<size>{'|'.join(VIT_SIZES)})_patch(?P<patch>\d+)(?:_(?P<pixels>\d+))?(?:_reg(?P<registers>\d+))?"
+    r"(?P<layer_scale>_ls)?(?:_heads(?P<heads>\d+))?(?P<class_token>_nocls)?(?P<qkv_bias>_nobias)?"
+)
+
+
+def vit_name(
+    size: str,
+    patch: int,
+    *,
+    pixels: int = 224,
+    registers: int = 0,
+    layer_scale: bool = False,
+    heads: int | None = None,
+    class_token: bool = True,
+    qkv_bias: bool = True,
+) -> str:
+    """The one name of a ViT; what is usual is left out.
+
+    Args:
+        size: a key of `VIT_SIZES`.
+        patch: side of a patch in pixels.
+        pixels: side of the images to which the position embedding belongs.
+        registers, layer_scale, class_token, qkv_bias: see `VisionTransformer`.
+        heads: where it has others than its size (MoCo v3's ViT-S has 12).
+
+    >>> vit_name("base", 14, pixels=518, layer_scale=True)
+    'vit_base_patch14_518_ls'
+    """
+    parts = [
+        (f"_{pixels}", pixels != 224),
+        (f"_reg{registers}", registers > 0),
+        ("_ls", layer_scale),
+        (f"_heads{heads}", heads is not None and heads != VIT_SIZES[size][2]),
+        ("_nocls", not class_token),
+        ("_nobias", not qkv_bias),
+    ]
+    return f"vit_{size}_patch{patch}" + "".join(part for part, said in parts if said)
+
+
+def _named_vit(name: str) -> ViTArchitecture | None:
+    """The ViT that `vit_name` calls so, within what a network may have; None if there is none."""
+    match = _VIT_NAME.fullmatch(name)
+    if match is None or len(name) > _LONGEST_NAME:
+        return None
+    size, patch, pixels = match["size"], int(match["patch"]), int(match["pixels"] or 224)
+    width, depth, usual_heads = VIT_SIZES[size]
+    registers, heads = int(match["registers"] or 0), int(match["heads"] or usual_heads)
+    options = {"layer_scale": bool(match["layer_scale"]), "class_token": not match["class_token"]}
+    options["qkv_bias"] = not match["qkv_bias"]
+    sensible = 4 <= patch <= 64 and patch <= pixels <= 4096 and pixels % patch == 0 and registers <= 64
+    if not sensible or heads < 1 or width % heads:
+        return None
+    if vit_name(size, patch, pixels=pixels, registers=registers, heads=heads, **options) != name:
+        return None
+    return ViTArchitecture(
+        name,
+        (width,) * 4,
+        (patch,) * 4,
+        f"{patch}x{patch}",
+        "LN",
+        "none",
+        pixels,
+        heads=heads,
+        depth=depth,
+        patch=patch,
+        registers=registers,
+        **options,
+    )
 
 
 def _resnet(
@@ -77,11 +174,7 @@ def _resnet(
     return ResNetArchitecture(name, channels, (4, 8, 16, 32), "7x7", "BN", "pytorch", 224, block, blocks, inner_width)
 
 
-def _vit(name: str, width: int, heads: int) -> ViTArchitecture:
-    return ViTArchitecture(name, (width,) * 4, (16,) * 4, "16x16", "LN", "none", 224, heads)
-
-
-_TABLE: tuple[ResNetArchitecture | ViTArchitecture, ...] = (
+_RESNETS = (
     _resnet("resnet18", "basic", (2, 2, 2, 2)),
     _resnet("resnet34", "basic", (3, 4, 6, 3)),
     _resnet("resnet50", "bottleneck", (3, 4, 6, 3)),
@@ -90,11 +183,15 @@ _TABLE: tuple[ResNetArchitecture | ViTArchitecture, ...] = (
     _resnet("resnet200", "bottleneck", (3, 24, 36, 3)),
     _resnet("wide_resnet50_2", "bottleneck", (3, 4, 6, 3), inner_width=128),
     _resnet("wide_resnet101_2", "bottleneck", (3, 4, 23, 3), inner_width=128),
-    _vit("vit_tiny_patch16", 192, 3),
-    _vit("vit_small_patch16", 384, 6),
-    _vit("vit_base_patch16", 768, 12),
 )
-ARCHITECTURES: Mapping[str, ResNetArchitecture | ViTArchitecture] = {one.name: one for one in _TABLE}
+_VITS = (
+    "vit_tiny_patch16", "vit_small_patch16", "vit_base_patch16", "vit_large_patch16", "vit_small_patch8",
+    "vit_base_patch8", "vit_small_patch14", "vit_base_patch14", "vit_large_patch14",
+)  # fmt: skip
+ARCHITECTURES: Mapping[str, ResNetArchitecture | ViTArchitecture] = {
+    one.name: one for one in (*_RESNETS, *filter(None, map(_named_vit, _VITS)))
+}
+"""Those that lists and messages name; further ViTs have a name by `vit_name`."""
 
 
 def find_architecture(name: str) -> ResNetArchitecture | ViTArchitecture:
@@ -103,10 +200,11 @@ def find_architecture(name: str) -> ResNetArchitecture | ViTArchitecture:
     Raises:
         PretrainError: there is none; the message lists the nearest.
     """
-    if name not in ARCHITECTURES:
+    found = ARCHITECTURES.get(name) or _named_vit(name)
+    if found is None:
         nearest = get_close_matches(name, ARCHITECTURES, n=3, cutoff=0.6) or list(ARCHITECTURES)
         raise PretrainError(f"there is no backbone {name!r}; choose one of {', '.join(nearest)}")
-    return ARCHITECTURES[name]
+    return found
 
 
 def build_backbone(name: str, *, bn_splits: int = 1) -> Backbone:

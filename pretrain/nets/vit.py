@@ -1,8 +1,9 @@
-"""Vision transformers with 16 x 16 patches, with the map of four evenly spaced blocks.
+"""Vision transformers, with the map of four evenly spaced blocks.
 
 Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, arXiv 2010.11929; the small sizes: Touvron et al., 2020,
-arXiv 2012.12877. Names and shapes of the state dict are those of timm's `vit_{tiny,small,base}_patch16_224` less
-`head.*`, so that weights go both ways without a converter.
+arXiv 2012.12877; scaled layers: Touvron et al., 2021, arXiv 2103.17239; registers: Darcet et al., 2023, arXiv
+2309.16588. Names and shapes of the state dict are those of timm's `vit_*` less `head.*`, so that weights go both ways
+without a converter; with registers the position embedding has a row for the class token, as DINOv2's files have.
 """
 
 from __future__ import annotations
@@ -17,38 +18,63 @@ from torch.nn import functional as F
 
 from pretrain.errors import PretrainError
 
-PATCH, DEPTH, GRID = 16, 12, 14
-
 Style = Literal["timm", "dino"]
 """Whose code a ViT follows where they differ: how its class token starts, and its positions for other sizes."""
 
 
 class VisionTransformer(nn.Module):
-    """A ViT-Ti, -S or -B of 12 blocks without classifier.
+    """A ViT without classifier.
 
-    `width` is the number of channels of a token: 192, 384 or 768. The position embedding belongs to images of 224
-    pixels; for other sizes it is interpolated (bicubic). Weights start as in timm: truncated normal with standard
-    deviation 0.02, biases zero; the class token nearly zero.
+    `width` is the number of channels of a token. The position embedding belongs to images of `grid` x `grid` patches;
+    for other sizes it is interpolated (bicubic). Weights start as in timm: truncated normal with standard deviation
+    0.02, biases zero; class token and registers nearly zero; layer scales 1e-5.
+
+    Args:
+        width: channels of a token.
+        heads: of the attention of each block.
+        depth: number of blocks, a multiple of four.
+        patch: side of a patch in pixels.
+        grid: patches a side of the images to which the position embedding belongs.
+        registers: tokens beside class token and patches.
+        layer_scale: each channel of what a block adds has a learned factor.
+        class_token: whether there is one; without it, the position embedding has a row for each patch alone.
+        qkv_bias: whether queries, keys and values have a bias.
     """
 
     style: Style
     """See `follow_dino`."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        depth: int = 12,
+        patch: int = 16,
+        grid: int = 14,
+        registers: int = 0,
+        layer_scale: bool = False,
+        class_token: bool = True,
+        qkv_bias: bool = True,
+    ) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.patch, self.grid = width, patch, grid
         self.style = "timm"
-        self.cls_token = nn.Parameter(torch.empty(1, 1, self.width))
-        self.pos_embed = nn.Parameter(torch.empty(1, 1 + GRID**2, self.width))
-        self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(3, self.width, PATCH, PATCH)))
-        self.blocks = nn.ModuleList(Block(self.width, heads) for _ in range(DEPTH))
-        self.norm = nn.LayerNorm(self.width, eps=1e-6)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, width)) if class_token else None
+        self.reg_token = nn.Parameter(torch.empty(1, registers, width)) if registers else None
+        self.pos_embed = nn.Parameter(torch.empty(1, class_token + grid**2, width))
+        self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(3, width, patch, patch)))
+        self.blocks = nn.ModuleList(Block(width, heads, layer_scale, qkv_bias) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        nn.init.normal_(self.cls_token, std=1e-6)
+        for token in (self.cls_token, self.reg_token):
+            if token is not None:
+                nn.init.normal_(token, std=1e-6)
         for module in self.blocks.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def follow_dino(self, *, keep_weights: bool = False) -> None:
         """From now on do as DINO's code (facebookresearch/dino): the class token is drawn like the other weights, and
@@ -57,77 +83,102 @@ class VisionTransformer(nn.Module):
         The tenth, which the code adds against rounding, moves what is interpolated by up to a tenth of a patch.
         """
         self.style = "dino"
-        if not keep_weights:
+        if not keep_weights and self.cls_token is not None:
             nn.init.trunc_normal_(self.cls_token, std=0.02)
 
     def tokens(self, x: Tensor) -> Tensor:
-        """Normalised tokens (N, 1 + H W / 256, width) of images (N, 3, H, W): the class token, then patches by row."""
+        """Normalised tokens (N, T, width) of images (N, 3, H, W): class token, registers, then patches by row."""
         for t in self._blocks(x):
             last = t
         return self.norm(last)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The maps (N, width, H / 16, W / 16) after blocks 3, 6, 9 and 12, each through the final norm."""
-        taken = [t for i, t in enumerate(self._blocks(x), start=1) if i % (DEPTH // 4) == 0]
+        """The maps (N, width, H / patch, W / patch) after each quarter of the blocks, each through the final norm."""
+        quarter = len(self.blocks) // 4
+        taken = [t for i, t in enumerate(self._blocks(x), start=1) if i % quarter == 0]
         return [self._map(self.norm(t), x) for t in taken]
 
     def forward(self, x: Tensor) -> Tensor:
-        """The last map (N, width, H / 16, W / 16) of images (N, 3, H, W)."""
+        """The last map (N, width, H / patch, W / patch) of images (N, 3, H, W)."""
         return self._map(self.tokens(x), x)
 
     def _blocks(self, x: Tensor) -> Iterator[Tensor]:
         """The tokens after each block."""
         height, width = x.shape[2:]
-        if height % PATCH or width % PATCH:
-            raise PretrainError(f"a ViT takes images whose sides are multiples of {PATCH}, not {height} x {width}")
-        patches = self.patch_embed(x).flatten(2).transpose(1, 2)
-        t = torch.cat([self.cls_token.expand(len(x), -1, -1), patches], 1) + self._positions(height, width)
+        if height % self.patch or width % self.patch:
+            raise PretrainError(f"a ViT takes images whose sides are multiples of {self.patch}, not {height} x {width}")
+        t = self.patch_embed(x).flatten(2).transpose(1, 2)
+        if self.cls_token is not None:
+            t = torch.cat([self.cls_token.expand(len(x), -1, -1), t], 1)
+        t = t + self._positions(height, width)
+        if self.reg_token is not None:
+            t = torch.cat([t[:, : self._first], self.reg_token.expand(len(x), -1, -1), t[:, self._first :]], 1)
         for block in self.blocks:
             t = block(t)
             yield t
 
+    @property
+    def _first(self) -> int:
+        """Number of class tokens."""
+        return 0 if self.cls_token is None else 1
+
     def _positions(self, height: int, width: int) -> Tensor:
-        """The position embedding (1, 1 + P, width) for images of this size."""
-        rows, columns = height // PATCH, width // PATCH
-        if (rows, columns) == (GRID, GRID):
+        """The position embedding of class token and patches for images of this size."""
+        rows, columns = height // self.patch, width // self.patch
+        if (rows, columns) == (self.grid, self.grid):
             return self.pos_embed
-        grid = self.pos_embed[:, 1:].view(1, GRID, GRID, self.width).permute(0, 3, 1, 2)
+        grid = self.pos_embed[:, self._first :].view(1, self.grid, self.grid, self.width).permute(0, 3, 1, 2)
         with torch.autocast(grid.device.type, enabled=False):
             if self.style == "dino":
-                scale = ((rows + 0.1) / GRID, (columns + 0.1) / GRID)
+                scale = ((rows + 0.1) / self.grid, (columns + 0.1) / self.grid)
                 grid = F.interpolate(grid, scale_factor=scale, mode="bicubic")
             else:
                 grid = F.interpolate(grid, (rows, columns), mode="bicubic")
-        return torch.cat([self.pos_embed[:, :1], grid.flatten(2).transpose(1, 2)], 1)
+        return torch.cat([self.pos_embed[:, : self._first], grid.flatten(2).transpose(1, 2)], 1)
 
     def _map(self, t: Tensor, x: Tensor) -> Tensor:
         """The patch tokens as a map of the images `x`."""
-        return t[:, 1:].transpose(1, 2).reshape(len(x), self.width, x.shape[2] // PATCH, x.shape[3] // PATCH)
+        rows, columns = x.shape[2] // self.patch, x.shape[3] // self.patch
+        return t[:, -rows * columns :].transpose(1, 2).reshape(len(x), self.width, rows, columns)
 
 
 class Block(nn.Module):
     """Attention, then a perceptron, each on normalised tokens and added to what it was given."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, layer_scale: bool, qkv_bias: bool) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.attn = Attention(width, heads)
+        self.attn = Attention(width, heads, qkv_bias)
+        self.ls1 = LayerScale(width) if layer_scale else nn.Identity()
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = Perceptron(width)
+        self.ls2 = LayerScale(width) if layer_scale else nn.Identity()
 
     def forward(self, t: Tensor) -> Tensor:
         """Tokens (N, T, width) to tokens."""
-        t = t + self.attn(self.norm1(t))
-        return t + self.mlp(self.norm2(t))
+        t = t + self.ls1(self.attn(self.norm1(t)))
+        return t + self.ls2(self.mlp(self.norm2(t)))
+
+
+class LayerScale(nn.Module):
+    """A factor for each channel."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((width,), 1e-5))
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Tokens (N, T, width) to tokens."""
+        return t * self.gamma
 
 
 class Attention(nn.Module):
     """Multi-head self-attention."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, qkv_bias: bool) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.proj = nn.Linear(width, width)
 
     def forward(self, t: Tensor) -> Tensor:
