@@ -74,6 +74,16 @@ FROZEN = Track(
         "submissions are compared as if each had images of its own, which is cautious: they share them.",
         "Values of this track are not comparable with any published value.",
     ),
+    further=(
+        "frozen_voc_seg_linear_p1",
+        "frozen_voc_seg_linear_p5",
+        "frozen_voc_seg_linear_p10",
+        "frozen_voc_seg_linear_p25",
+        "frozen_city_seg_linear_p1",
+        "frozen_city_seg_linear_p5",
+        "frozen_city_seg_linear_p10",
+        "frozen_city_seg_linear_p25",
+    ),
 )
 
 TRACKS: tuple[Track, ...] = (MINI, FROZEN)

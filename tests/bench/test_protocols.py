@@ -33,6 +33,14 @@ PUBLISHED = {
     ("frozen_voc_seg_knn", 1): "545cab21adb24fb95eb174361667ccdcec25bcbf1ae31d84ed16d71bf73e8cbc",
     ("frozen_city_seg_linear", 1): "fb8903d633a5eb73c21ff0d3d2727303501cb0d4a2b5d79aa7b60d8089769335",
     ("frozen_city_seg_knn", 1): "a158a011d260f55b2e5a8b1a001fb15ac3b5791d0351729dfbcee66fcd88066f",
+    ("frozen_voc_seg_linear_p1", 1): "76dbb88cd1c112dd6df2b3d139f97083e1866dc608750150712ed62ddf556339",
+    ("frozen_voc_seg_linear_p5", 1): "1711dcc31f8574071977040d2abdbd3f5889fbe5511a3b337667f551422d3222",
+    ("frozen_voc_seg_linear_p10", 1): "2a3504c5d5e0a750a9b727096db51ec61e6831ce2fdf9e2c5219edf7ebcbd0fb",
+    ("frozen_voc_seg_linear_p25", 1): "c7d5235e264cfe072e87c747471c08df37aa47c1cdc266d12059f2cce6c3c125",
+    ("frozen_city_seg_linear_p1", 1): "992cf2cc29b099a9eb29e373529a8fba43f211fd1b22165652f43d9e42134e89",
+    ("frozen_city_seg_linear_p5", 1): "3b832cafd3b7fac44d773e1e01aa6f8b5daaeb4d709e93339483eb98f1715fbb",
+    ("frozen_city_seg_linear_p10", 1): "f2b342bcec949b4d86ed78e7f9f7bfa3a6a44c15ed536a2638ed4b3525814ef0",
+    ("frozen_city_seg_linear_p25", 1): "3a4beda228ecfce689d8b9de3dc7e16629bc0e86583703dd921894b8b980599d",
 }
 """Results by these hashes exist. Another hash is another protocol: it needs a new version, and a new line here."""
 

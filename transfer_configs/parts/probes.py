@@ -5,8 +5,11 @@ from typing import Any
 _CELLS, _HELD_OUT = 20_000, 0.2
 
 
-def linear(size: tuple[int, int], classes: int) -> dict[str, Any]:
-    """Multinomial logistic regression on images scaled to `size` (height, width); five penalties to choose from."""
+def linear(size: tuple[int, int], classes: int, **more: Any) -> dict[str, Any]:
+    """Multinomial logistic regression on images scaled to `size` (height, width); five penalties to choose from.
+
+    `more` are the fields beyond, e.g. `labels`, the share of the training images whose labels are used.
+    """
     return dict(
         kind="linear",
         size=size,
@@ -15,6 +18,7 @@ def linear(size: tuple[int, int], classes: int) -> dict[str, Any]:
         held_out=_HELD_OUT,
         candidates=(0.00003, 0.0003, 0.003, 0.03, 0.3),
         options=dict(iterations=60),
+        **more,
     )
 
 

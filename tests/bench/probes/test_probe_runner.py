@@ -21,6 +21,7 @@ from bench.metrics.segmentation import segmentation_scores
 from bench.metrics.uncertainty import segmentation_shares
 from bench.probes.cells import Network, cell_labels, freeze, read_scaled
 from bench.probes.features import FILE, features
+from bench.probes.kinds.classifier import LABELLED
 from bench.probes.material import Part, draw_cells, hold_out
 from bench.probes.runner import run_probe
 from bench.probes.segmentation import confusion_matrices
@@ -221,3 +222,12 @@ def dies(path: Path, last: Pair) -> np.ndarray[Any, Any]:
 def test_a_fine_tuning_protocol_is_refused(checkpoint: Path, tiny_data: Path, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="mini_voc_seg_fcn is no probe"):
         probe(checkpoint, tiny_data, tmp_path, "mini_voc_seg_fcn")
+
+
+def test_few_labels_are_listed(checkpoint: Path, tiny_data: Path, tmp_path: Path) -> None:
+    result = probe(checkpoint, tiny_data, tmp_path, "frozen_voc_seg_linear_p25")
+    used = (tmp_path / LABELLED).read_text().splitlines()
+    every = {pair.image.name for pair in segmentation_pairs(tiny_data, "voc2012_seg", "train")}
+    assert len(every) == 8 and len(used) == 2 and set(used) < every
+    assert result.outputs[LABELLED] == file_sha256(tmp_path / LABELLED)
+    assert result.probe is not None and 0 < result.probe.training_cells <= 2 * 14 * 14
