@@ -7,8 +7,9 @@ from typing import Literal
 
 import torch
 
-from leaderboard.base.provenance import code_commit, package_versions, processor_name
+from leaderboard.base.provenance import code_commit, package_versions
 from leaderboard.records import Environment
+from pretrain.run.memory import device_name
 
 # A library is listed under the name by which it is installed; forks of the OpenMMLab libraries keep the import names.
 PACKAGES = (
@@ -21,7 +22,7 @@ PACKAGES = (
 def describe_environment(device: torch.device, precision: Literal["fp32", "bf16", "fp16"]) -> Environment:
     """Device name, threads, Python and package versions, and the commit if the code is a git checkout."""
     return Environment(
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
+        device=device_name(device),
         precision=precision,
         threads=torch.get_num_threads(),
         python=platform.python_version(),

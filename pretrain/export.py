@@ -12,7 +12,15 @@ from leaderboard.records import InitialWeights, Pretraining, Source, Stage, grou
 from pretrain.errors import PretrainError
 from pretrain.exported import write_exported
 from pretrain.former_hashes import present_hash
-from pretrain.run.folder import BACKBONE_PREFIX, RunFolder, RunRecord, read_checkpoint, read_record, tensors_under
+from pretrain.run.folder import (
+    BACKBONE_PREFIX,
+    RunFolder,
+    RunRecord,
+    read_checkpoint,
+    read_cost,
+    read_record,
+    tensors_under,
+)
 
 HEAD_PREFIX = "decode_head."
 """Where a method keeps the segmentation head that it trains, if it does."""
@@ -89,6 +97,7 @@ def _facts(
             labels="none",
             init=init,
             stages=tuple(Stage(**stage) for stage in stages),
+            cost=None if unfinished else read_cost(checkpoint.parent, record),
         ),
         "source": Source(
             format="densebench run", file=checkpoint.name, sha256=file_sha256(checkpoint), key_prefix=BACKBONE_PREFIX

@@ -256,7 +256,10 @@ def _reuse(folder: Path, card: Card) -> Path:
 
 
 def _contradictions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What two cards of the same weights say differently. Of the pretraining one may say more than the other."""
+    """What two cards of the same weights say differently.
+
+    Of the pretraining one may say more than the other, and the same run costs another time when it is repeated.
+    """
     found = [
         f"{key} is {old[key]!r} there and {new[key]!r} now"
         for key in new
@@ -269,7 +272,7 @@ def _contradictions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
     return found + [
         f"{key} is {earlier[key]!r} there and {later[key]!r} now"
         for key in later
-        if earlier[key] and later[key] and earlier[key] != later[key]
+        if key != "cost" and earlier[key] and later[key] and earlier[key] != later[key]
     ]
 
 

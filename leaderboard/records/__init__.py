@@ -10,6 +10,7 @@ from leaderboard.records.base import MAX_BYTES, SCHEMA_VERSION, Identifier, Reco
 from leaderboard.records.card import (
     RANDOM_METHOD,
     Card,
+    Cost,
     InitialWeights,
     Pretraining,
     Source,
@@ -25,6 +26,7 @@ __all__ = [
     "RANDOM_METHOD",
     "SCHEMA_VERSION",
     "Card",
+    "Cost",
     "DatasetReference",
     "Environment",
     "Identifier",

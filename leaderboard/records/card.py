@@ -42,6 +42,19 @@ class Stage(Record):
     seconds: Amount
 
 
+class Cost(Record):
+    """What a pretraining took, without the stages before its last."""
+
+    seconds: Amount
+    """Of training, as a clock shows them; interruptions left out."""
+    images_per_second: Amount
+    """Over all processes."""
+    device: Line
+    processes: Positive
+    peak_memory_mib: Amount
+    """Of one process: allocated on a GPU, resident on a CPU."""
+
+
 class Pretraining(Record):
     """What the backbone has seen. `None` means that its author did not say."""
 
@@ -66,6 +79,7 @@ class Pretraining(Record):
     """`None`: from random initialisation, or not known."""
     stages: Annotated[tuple[Stage, ...], Field(max_length=20)]
     """In their order; empty for a pretraining of one stage."""
+    cost: Cost | None
 
     @classmethod
     def known(cls, **facts: Any) -> Self:

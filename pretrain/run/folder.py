@@ -3,7 +3,7 @@
 run.json        the recipe and everything else that the run is a function of; written first
 checkpoint.pt   the newest state; replaced atomically
 log.jsonl       one line an interval (see `pretrain.run.log`)
-finished.json   executed steps, seconds and images/s; written last
+finished.json   executed steps, and what they cost: seconds, images/s, device, memory; written last
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ from torch import Tensor, nn
 
 from leaderboard.base.errors import FileError
 from leaderboard.base.files import is_leftover, read_bounded, remove_all_leftovers, write_atomic
+from leaderboard.records import Cost
 from pretrain.errors import PretrainError
 from pretrain.former_hashes import present_hash
+from pretrain.run.memory import device_name, peak_memory_mib
 
 FORMAT = 1
 LONGEST_RECORD = 10_000_000
 """Bytes of a `run.json`, which has about 5,000."""
 BACKBONE_PREFIX = "backbone."
 """Where a method keeps the network that is exported."""
+_MEASURED = ("seconds", "images_per_second", "device", "peak_memory_mib")
 _FLOCK = "hhqqi4x"
 """Linux's `struct flock`: type, whence, start, length, process."""
 
@@ -175,8 +178,8 @@ class RunFolder:
         optimizer.load_state_dict(state["optimizer"])
         return Progress(state["step"], state["seconds"])
 
-    def finish(self, progress: Progress) -> None:
-        """Mark the run as finished.
+    def finish(self, progress: Progress, device: torch.device) -> None:
+        """Mark the run as finished on `device`.
 
         Raises:
             PretrainError: executed steps are not the planned ones.
@@ -190,6 +193,8 @@ class RunFolder:
             "executed_steps": progress.step,
             "seconds": round(progress.seconds, 3),
             "images_per_second": round(progress.step * self.record.batch_size / max(progress.seconds, 1e-9), 3),
+            "device": device_name(device),
+            "peak_memory_mib": round(peak_memory_mib(device), 1),
         }
         write_atomic(self._finished, json.dumps(summary, indent=2) + "\n")
 
@@ -214,6 +219,23 @@ def read_record(folder: Path) -> RunRecord:
         raise PretrainError(f"{error}, so it is no record of a run") from error
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise PretrainError(f"{path} cannot be read: {error}") from error
+
+
+def read_cost(folder: Path, record: RunRecord) -> Cost | None:
+    """What the run in `folder` cost; None of one that has not ended, or that an earlier version finished.
+
+    Raises:
+        PretrainError: what it left is damaged.
+    """
+    path = folder / "finished.json"
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(read_bounded(path, LONGEST_RECORD))
+        measured = {name: found[name] for name in _MEASURED if name in found}
+        return Cost(processes=record.processes, **measured) if len(measured) == len(_MEASURED) else None
+    except (OSError, FileError, ValueError, TypeError) as error:
+        raise PretrainError(f"{path} is damaged: {error}") from error
 
 
 def tensors_under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The memory that a process has taken at most."""
+"""What a process runs on, and the memory that it has taken at most."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import sys
 from pathlib import Path
 
 import torch
+
+from leaderboard.base.provenance import processor_name
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's or the processor's model."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
 
 
 def peak_memory_mib(device: torch.device) -> float:

@@ -199,7 +199,8 @@ def train(
                 if process.main and (step == total or now - saved >= checkpoint_seconds):
                     run.save(reached, method, optimizer)
                     saved = time.perf_counter()
-        process.on_main(lambda: run.finish(Progress(step, progress.seconds + time.perf_counter() - opened)))
+        spent = progress.seconds + time.perf_counter() - opened
+        process.on_main(lambda: run.finish(Progress(step, spent), process.device))
     return out
 
 
