@@ -1,51 +1,69 @@
-"""DenseSiam: SimSiam at every cell of what two views share, and between regions of it.
+"""DenseSiam: SimSiam at every cell of what two views share, and between soft regions of it.
 
-Zhang et al., Dense Siamese Network for Dense Unsupervised Learning, ECCV 2022, arXiv 2203.11075. The released code is
-that of unsupervised segmentation; pretraining on ImageNet, which is what this file is for, is our reading of the paper.
+Zhang et al., Dense Siamese Network for Dense Unsupervised Learning, ECCV 2022, arXiv 2203.11075; code
+ZwwWayne/DenseSiam. The code is that of unsupervised segmentation. Pretraining on ImageNet, for which there is none, is
+our reading of the paper: the code's dense losses and heads on SimSiam's views, beside SimSiam's loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from typing_extensions import override
 
-from pretrain.data.augment import moco_v2_colour
+from pretrain.data.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale, moco_v2_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
 from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
-from pretrain.parts.distributed import mean_where
-from pretrain.parts.geometry import Frame, align, overlap, upright
+from pretrain.parts.distributed import gather, mean_where
+from pretrain.parts.geometry import align, overlap, upright
 from pretrain.parts.losses import embedding_std, full_precision, matching, own_is_largest, unit
 from pretrain.recipes import CosineSchedule, Recipe, SGDConfig, small_recipe
 
 
 @dataclass(frozen=True)
 class DenseSiamConfig:
-    """Our reading of DenseSiam for pretraining; sizes of the image branch are SimSiam's."""
+    """Our reading of DenseSiam for pretraining: the image branch is SimSiam's, numbers of channels are the code's."""
 
     backbone: str = "resnet50"
+    decoder: int = 0
+    """Channels of a decoder of all four stages, whose map the dense losses take; 0: they take the backbone's map."""
     dim: int = 2048
-    """Width of the projections of images and cells, and of their projectors' hidden layers."""
+    """Width of an image's projection, and of the hidden layers of all projectors but the regions'."""
     predictor_hidden: int = 512
     grid: int = 7
     """Side K of the grid of points in the overlap."""
     regions: int = 27
-    """Number M of soft regions of an image; that of the released segmentation."""
+    """Number M of soft regions of an image, which are the channels of a point's projection."""
+    extra: int = 128
+    """Channels of a second projection of points, whose pixel loss joins that of the first; 0: there is none."""
     region_dim: int = 512
     """Width of a region's embedding and of its heads."""
     region_temperature: float = 0.1
-    region_stop_gradient: bool = True
-    """Stop the gradient at the region loss's targets; the released code does not."""
+    region_stop_gradient: bool = False
+    """Stop the gradient at the region loss's targets; the code does not."""
+    similarity: Literal["cosine", "cross entropy"] = "cosine"
+    """Of a point's prediction and projection; the code's is cross entropy."""
     global_weight: float = 1.0
+    """Of SimSiam's loss of whole images; 0 leaves out its heads."""
     pixel_weight: float = 1.0
+    label_weight: float = 0.0
+    """Of the loss that sharpens a point's projection towards its largest channel: the code's, for segmentation."""
     region_weight: float = 0.1
+    region_start: float = 0.8
+    """Share of all steps after which the region loss begins; until then its heads are computed but not trained."""
+    zero_init_residual: bool = True
+    """Start residual blocks as identities."""
+    views: Literal["crops", "crop and whole"] = "crops"
+    """Two crops drawn alike, or a square crop and the largest centered square of the image: the code's."""
     view_size: int = 224
     crop_scale: tuple[float, float] = (0.2, 1.0)
     blur_sigma: tuple[float, float] = (0.1, 2.0)
@@ -56,33 +74,54 @@ class DenseSiamConfig:
 
 
 def densesiam_views(config: DenseSiamConfig) -> ViewPlan:
-    """Two views drawn alike, with the augmentation of MoCo v2 and SimSiam."""
+    """Two views with the colours of MoCo v2 and SimSiam; a crop and the whole image with those of the code."""
+    size = config.view_size
+    if config.views == "crops":
+        colour = moco_v2_colour(config.blur_sigma)
+        return ViewPlan(
+            tuple(ViewSpec(name, size, scale=config.crop_scale, colour=colour) for name in ("first", "second"))
+        )
+    colour = segmentation_colour(config.blur_sigma)
+    square = (1.0, 1.0)
     return ViewPlan(
-        tuple(
-            ViewSpec(
-                name, config.view_size, scale=config.crop_scale, flip=0.5, colour=moco_v2_colour(config.blur_sigma)
-            )
-            for name in ("first", "second")
+        (
+            ViewSpec("crop", size, scale=config.crop_scale, ratio=square, colour=colour),
+            ViewSpec("whole", size, scale=square, ratio=square, flip=0.0, colour=colour),
         )
     )
 
 
-class DenseSiam(Method):
-    """Siamese similarity of images, of corresponding cells, and contrast of regions, without momentum or queue.
+def segmentation_colour(blur_sigma: tuple[float, float]) -> tuple[ColourOp, ...]:
+    """The code's colours, which are PiCIE's: each change by itself, always in this order."""
+    strengths = ((0.3, 0.0, 0.0, 0.0), (0.0, 0.3, 0.0, 0.0), (0.0, 0.0, 0.3, 0.0), (0.0, 0.0, 0.0, 0.1))
+    return *(ColorJitter(*strength, p=0.8) for strength in strengths), Grayscale(0.2), GaussianBlur(blur_sigma, p=0.5)
 
-    B_v is the map of view v; z_v = projector(B_v) and p_v = predictor(z_v) are its projection and prediction at every
-    cell (1x1 convolutions), sampled bilinearly at the K x K points of a grid in the overlap of the two views, where a
-    flip is undone. With D(p, z) = -cos(p, sg z),
+
+class DenseSiam(Method):
+    """Siamese similarity of images, of corresponding points, and contrast of regions, without momentum or queue.
+
+    B_v is the map of view v, f_v that map sampled bilinearly at the K x K points of a grid in the overlap of the two
+    views, where a flip is undone. At every point z_v = projector(f_v) has M channels and p_v = predictor(z_v) too, as
+    1x1 convolutions. With D(p, z) = -cos(p, sg z), or the cross entropy -sum_c softmax(sg z)_c log softmax(p)_c,
 
         L_pix = 1/2 mean over points of D(p_1, z_2) + D(p_2, z_1).
 
-    A 1x1 convolution with batch norm makes M soft regions of z_v: m_v = softmax over M. Region r is the sum over
-    points of m_v[r] B_v; b_v[r] is its projection, a_v[r] the prediction, both of length 1, and
+    A second pair of heads with M' channels has the same loss; the two are added with weights log M' and log M, scaled
+    to sum to 1. The soft regions of view v are m_v = softmax over channels of z_v. Region r is the sum over points of
+    m_v[r] f_v; b_v[r] is its projection, a_v[r] the prediction, both of length 1, and
 
         L_reg = -1/2 mean over r of log softmax_r'( a_1[r].b_2[r'] / T )[r] + the same with views exchanged.
 
-    L = L_SimSiam + L_pix + 0.1 L_reg, where the first is SimSiam's loss of the averaged maps. Images whose views do
-    not overlap count in the first alone. Batch norm takes its statistics from the whole batch.
+    L = L_SimSiam + L_pix + 0.1 L_reg, where the first is SimSiam's loss of the averaged maps, and the last begins after
+    four fifths of all steps. Images whose views do not overlap count in the first alone. Batch norm takes its
+    statistics from the whole batch, of one view at a time.
+
+    For unsupervised segmentation L_SimSiam is left out, f_v is the map of a decoder, D is cross entropy, and
+
+        L_seg = 1/2 sum over v of the mean over points of w[y] (-log softmax(z_v)_y),  y = argmax z_v,
+
+    is added, with w[y] the share of label y among the points of the batch. `dense_projector`'s largest channel is a
+    point's cluster. The exported backbone is without it and the decoder, which are in the run's checkpoint.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -90,7 +129,7 @@ class DenseSiam(Method):
         name="DenseSiam",
         unit="image, cell and region",
         partner="the other view; the same point of it; the same region of it",
-        loss="negative cosine; InfoNCE over the regions of an image",
+        loss="negative cosine or cross entropy; InfoNCE over the regions of an image",
         second_network="siamese",
         negatives="other regions of the image",
         paper="arXiv 2203.11075",
@@ -98,9 +137,16 @@ class DenseSiam(Method):
         gpu_memory="22 to 25 / 41 to 45",
         uncertain=(
             "the released code is that of unsupervised segmentation: pretraining on ImageNet is our reading",
-            "weights of the three losses, size of the grid, number and origin of the regions, widths of their heads",
-            "the released region loss does not stop the gradient at its targets: `region_stop_gradient`",
+            "in pretraining: the similarity of points (`similarity`), weights of the three losses, size of the grid, "
+            "numbers of channels, widths of the heads, and that the region loss begins late as in segmentation",
+            "the paper stops the gradient at its targets; the code's region loss does not: `region_stop_gradient`",
             "optimiser and schedule are SimSiam's; that the paper trains for 200 epochs is from memory, not verified",
+            "in segmentation the code crops within the largest centered square, with a uniform side; here crops lie "
+            "anywhere, with a uniform area, and what is outside of that square is left out",
+            "in segmentation the code crops the second view's features at whole cells; here they are sampled exactly",
+            "in segmentation the code blurs before it crops, with deviations that a wrong sign changes to 0 to 1.8 "
+            "pixels of an image of 640; here the view is blurred, with the deviations that this is for a whole one",
+            "in segmentation the code weighs labels by the batch of one GPU; here by that of all",
         ),
     )
 
@@ -108,14 +154,28 @@ class DenseSiam(Method):
         super().__init__()
         self.config = config
         self.plan = densesiam_views(config)
+        self.progress = 0.0
+        """Share of all steps that are finished."""
         dim, hidden, regions = config.dim, config.predictor_hidden, config.region_dim
-        self.backbone = synchronised(backbone_for(config.backbone, backbone))
+        self.backbone = synchronised(
+            backbone_for(config.backbone, backbone, zero_init_residual=config.zero_init_residual)
+        )
         width = width_of(self.backbone)
-        self.projector = synchronised(norm_head(width, dim, dim, dim, last_norm="plain"))
-        self.predictor = synchronised(norm_head(dim, hidden, dim, last_bias=True))
-        self.dense_projector = synchronised(norm_head(width, dim, dim, dim, last_norm="plain", dense=True))
-        self.dense_predictor = synchronised(norm_head(dim, hidden, dim, last_bias=True, dense=True))
-        self.masks = synchronised(norm_head(dim, config.regions, last_norm="plain", dense=True))
+        if config.global_weight:
+            self.projector = synchronised(norm_head(width, dim, dim, dim, last_norm="plain"))
+            self.predictor = synchronised(norm_head(dim, hidden, dim, last_bias=True))
+        if config.decoder:
+            self.decoder = TopDown(stage_widths(self.backbone), config.decoder)
+            width = config.decoder
+
+        def heads(channels: int) -> tuple[nn.Sequential, nn.Sequential]:
+            projector = norm_head(width, dim, dim, channels, last_bias=True, last_norm="plain", dense=True)
+            predictor = norm_head(channels, hidden, channels, last_bias=True, dense=True)
+            return synchronised(projector), synchronised(predictor)
+
+        self.dense_projector, self.dense_predictor = heads(config.regions)
+        if config.extra:
+            self.extra_projector, self.extra_predictor = heads(config.extra)
         self.region_projector = synchronised(norm_head(width, regions, regions, regions, last_norm="plain"))
         self.region_predictor = synchronised(norm_head(regions, regions, regions, last_bias=True))
 
@@ -123,79 +183,152 @@ class DenseSiam(Method):
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss` and its parts; `positive`, `negative`, `accuracy` of matching images, `std` of their projections.
 
-        `pixel_positive` is the mean cosine of predictions and projections of corresponding points, `pixel_std` the
-        spread of projections of cells, `region_accuracy` the share of regions that find their own, and `overlap` the
-        share of images whose views overlap.
+        These four are of averaged maps where there are no heads for images. `pixel_std` is the spread of projections of
+        points, `regions_used` the effective number of regions (exp of the entropy of the mean mask), `region_accuracy`
+        the share of regions that find their own, and `overlap` the share of images whose views overlap.
         """
         config = self.config
         box, exists = overlap(*views)
-        shared = upright(box)
-        images = [self.image(view) for view in views]
-        parts = [self.points(maps, view, shared) for (maps, _, _), view in zip(images, views, strict=True)]
-        (_, z_1, p_1), (_, z_2, p_2) = images
-        one, two = parts
-
-        loss_global = (cosine_distance(p_1, z_2).mean() + cosine_distance(p_2, z_1).mean()) / 2
-        pixel = (cosine_distance(one.p, two.z) + cosine_distance(two.p, one.z)).mean((1, 2)) / 2
-        loss_pixel = mean_where(pixel, exists)
-        forth, found = region_contrast(one.a, self.target(two.b), config.region_temperature)
-        back, _ = region_contrast(two.a, self.target(one.b), config.region_temperature)
-        loss_region = mean_where((forth + back) / 2, exists)
-        self.embeddings = unit(z_1.detach())
+        (map_1, f_1), (map_2, f_2) = (self.encode(view, box, exists) for view in views)
+        loss_global, log = self.image_loss(map_1.mean((2, 3)), map_2.mean((2, 3)))
+        z_1, z_2 = self.dense_projector(f_1), self.dense_projector(f_2)
+        pixel = self.similarity(self.dense_predictor, z_1, z_2)
+        if config.extra:
+            share = math.log(config.extra) / math.log(config.extra * config.regions)
+            extra = self.similarity(self.extra_predictor, self.extra_projector(f_1), self.extra_projector(f_2))
+            pixel = share * pixel + (1 - share) * extra
+        masks = full_precision(z_1).softmax(1), full_precision(z_2).softmax(1)
+        (a_1, b_1), (a_2, b_2) = self.regions(f_1, masks[0]), self.regions(f_2, masks[1])
+        forth, found = region_contrast(a_1, self.target(b_2), config.region_temperature)
+        back, _ = region_contrast(a_2, self.target(b_1), config.region_temperature)
+        losses = {
+            "global": (config.global_weight, loss_global),
+            "pixel": (config.pixel_weight, mean_where(pixel, exists)),
+            "region": (
+                config.region_weight if self.progress >= config.region_start else 0.0,
+                mean_where((forth + back) / 2, exists),
+            ),
+        }
+        if config.label_weight:
+            label = (label_loss(z_1, exists) + label_loss(z_2, exists)) / 2
+            losses["label"] = config.label_weight, mean_where(label, exists)
         return {
-            "loss": config.global_weight * loss_global
-            + config.pixel_weight * loss_pixel
-            + config.region_weight * loss_region,
-            "loss_global": loss_global.detach(),
-            "loss_pixel": loss_pixel.detach(),
-            "loss_region": loss_region.detach(),
-            **matching(unit(p_1.detach()), unit(z_2.detach())),
-            "std": embedding_std(self.embeddings),
-            "pixel_positive": -loss_pixel.detach(),
-            "pixel_std": embedding_std(unit(one.z.detach()).flatten(2).transpose(1, 2).flatten(0, 1)),
+            "loss": torch.stack([weight * loss for weight, loss in losses.values()]).sum(),
+            **{f"loss_{name}": loss.detach() for name, (_, loss) in losses.items()},
+            **log,
+            "pixel_std": embedding_std(unit(z_1.detach()).flatten(2).transpose(1, 2).flatten(0, 1)),
+            "regions_used": torch.special.entr(masks[0].detach().mean((0, 2, 3))).sum().exp(),
             "region_accuracy": mean_where(found, exists),
             "overlap": exists.to(box.dtype).mean(),
         }
 
-    def image(self, view: View) -> tuple[Tensor, Tensor, Tensor]:
-        """Map (N, width, S, S) of a view, and SimSiam's projection and prediction (N, dim) of its average."""
-        maps = self.backbone(view.pixels)
-        z = self.projector(maps.mean((2, 3)))
-        return maps, z, self.predictor(z)
+    def encode(self, view: View, box: Tensor, exists: Tensor) -> tuple[Tensor, Tensor]:
+        """The backbone's map of a view, and the features of the points of `box` (N, 4) in it, (N, width, K, K).
 
-    def points(self, maps: Tensor, view: View, shared: Frame) -> Points:
-        """What the dense branches make of the overlap as `view` shows it."""
+        Where that box does not exist they are those of the view's own, to keep batch norm's statistics.
+        """
+        stages = stages_of(self.backbone, view.pixels) if self.config.decoder else [self.backbone(view.pixels)]
+        cells = self.decoder(stages) if self.config.decoder else stages[-1]
+        shared = upright(torch.where(exists[:, None], box, view.box))
+        return stages[-1], align(full_precision(cells), view, shared, self.config.grid)[0]
 
-        def sampled(x: Tensor) -> Tensor:
-            return align(full_precision(x), view, shared, self.config.grid)[0]
+    def image_loss(self, one: Tensor, two: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """SimSiam's loss of averaged maps (N, width) of the two views, and the log's numbers of images."""
+        if self.config.global_weight:
+            z_1, z_2 = self.projector(one), self.projector(two)
+            p_1, p_2 = self.predictor(z_1), self.predictor(z_2)
+        else:
+            p_1, p_2 = z_1, z_2 = one.detach(), two.detach()
+        self.embeddings = unit(z_1.detach())
+        log = {**matching(unit(p_1.detach()), unit(z_2.detach())), "std": embedding_std(self.embeddings)}
+        return (cosine_distance(p_1, z_2).mean() + cosine_distance(p_2, z_1).mean()) / 2, log
 
-        z_map = self.dense_projector(maps)
-        z, p, features = sampled(z_map), sampled(self.dense_predictor(z_map)), sampled(maps)
-        masks = full_precision(self.masks(z)).softmax(1)
-        with torch.autocast(maps.device.type, enabled=False):
-            regions = masks.flatten(2) @ features.flatten(2).transpose(1, 2)
-        b = self.region_projector(regions.flatten(0, 1))
+    def similarity(self, predictor: nn.Module, z_1: Tensor, z_2: Tensor) -> Tensor:
+        """Of the projections (N, C, K, K) of both views: 1/2 mean over points of D(p_1, z_2) + D(p_2, z_1), (N,)."""
+        distance = cosine_distance if self.config.similarity == "cosine" else cross_entropy
+        return (distance(predictor(z_1), z_2) + distance(predictor(z_2), z_1)).mean((1, 2)) / 2
+
+    def regions(self, f: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """a and b (N, M, region_dim) of regions, from features (N, width, K, K) and masks (N, M, K, K) of a view."""
+        with torch.autocast(f.device.type, enabled=False):
+            sums = masks.flatten(2) @ f.to(masks.dtype).flatten(2).transpose(1, 2)
+        b = self.region_projector(sums.flatten(0, 1))
         a = self.region_predictor(b)
-        shape = (*regions.shape[:2], -1)
-        return Points(z, p, unit(a).view(shape), unit(b).view(shape))
+        return unit(a).view(*sums.shape[:2], -1), unit(b).view(*sums.shape[:2], -1)
 
     def target(self, b: Tensor) -> Tensor:
         """What the region loss compares with."""
         return b.detach() if self.config.region_stop_gradient else b
 
+    @override
+    def after_step(self, step: int, total_steps: int) -> None:
+        self.progress = step / total_steps
 
-class Points(NamedTuple):
-    """Projections and predictions of points (N, dim, K, K), and unit a and b of regions (N, M, region_dim)."""
+    @override
+    def get_extra_state(self) -> Tensor:
+        """The share of finished steps, on which the region loss depends, for the state dict."""
+        return torch.tensor(self.progress, dtype=torch.float64)
 
-    z: Tensor
-    p: Tensor
-    a: Tensor
-    b: Tensor
+    @override
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take up the share of finished steps."""
+        self.progress = float(state)
+
+
+class TopDown(nn.Module):
+    """The code's decoder, which is PiCIE's: maps of all stages -> one map (N, channels, H, W) of the first's size.
+
+    A 1x1 convolution of every stage, each added to what is below it, enlarged bilinearly; nothing smooths the sum.
+    """
+
+    def __init__(self, widths: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in widths)
+
+    def forward(self, stages: Sequence[Tensor]) -> Tensor:
+        """The map, from those of the stages (N, widths[i], H_i, W_i), the finest first."""
+        *finer, x = (lateral(maps) for lateral, maps in zip(self.laterals, stages, strict=True))
+        for lateral in reversed(finer):
+            x = F.interpolate(x, size=lateral.shape[2:], mode="bilinear", align_corners=False) + lateral
+        return x
+
+
+def stages_of(backbone: nn.Module, pixels: Tensor) -> list[Tensor]:
+    """The maps of all stages of a backbone, or its only one."""
+    features: Callable[[Tensor], list[Tensor]] | None = getattr(backbone, "features", None)
+    return [backbone(pixels)] if features is None else features(pixels)
+
+
+def stage_widths(backbone: nn.Module) -> list[int]:
+    """Channels of these maps."""
+    training = backbone.training
+    with torch.no_grad():
+        widths = [maps.shape[1] for maps in stages_of(backbone.eval(), torch.zeros(1, 3, 64, 64))]
+    backbone.train(training)
+    return widths
 
 
 def cosine_distance(p: Tensor, z: Tensor) -> Tensor:
     """D(p, z) = -cos(p, sg z) of tensors (N, C, ...) along C: (N, ...), in full precision."""
     return -(unit(p) * unit(z.detach())).sum(1)
+
+
+def cross_entropy(p: Tensor, z: Tensor) -> Tensor:
+    """D(p, z) = -sum_c softmax(sg z)_c log softmax(p)_c of tensors (N, C, ...): (N, ...), in full precision."""
+    return -(full_precision(z.detach()).softmax(1) * full_precision(p).log_softmax(1)).sum(1)
+
+
+def label_loss(z: Tensor, exists: Tensor) -> Tensor:
+    """Means (N,) over points of w[y] (-log softmax(z)_y), y the largest channel of projections z (N, C, K, K).
+
+    w[y] is the share of label y among the points of the images of all processes that `exists` (N,) names: a frequent
+    label weighs more. In full precision.
+    """
+    z = full_precision(z)
+    labels = z.argmax(1)
+    ones = exists.to(z.dtype)[:, None].expand(-1, labels[0].numel())
+    counts = gather(z.new_zeros(len(z), z.shape[1]).scatter_add_(1, labels.flatten(1), ones).sum(0)[None]).sum(0)
+    return F.cross_entropy(z, labels, counts / counts.sum().clamp(min=1), reduction="none").mean((1, 2))
 
 
 def region_contrast(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -211,8 +344,25 @@ def region_contrast(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, T
 
 METHODS = (DenseSiam,)
 
-FIXED = ("predictor.", "dense_predictor.", "region_predictor.")
+FIXED = ("predictor.", "dense_predictor.", "extra_predictor.", "region_predictor.")
 """SimSiam's rule: predictors keep the base rate."""
+
+SEGMENTATION = DenseSiamConfig(
+    backbone="resnet18",
+    decoder=128,
+    dim=128,
+    predictor_hidden=128,
+    grid=80,
+    region_dim=128,
+    similarity="cross entropy",
+    global_weight=0.0,
+    label_weight=1.0,
+    views="crop and whole",
+    view_size=320,
+    crop_scale=(0.25, 1.0),
+    blur_sigma=(0.05, 0.9),
+)
+"""The code's unsupervised segmentation."""
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
@@ -228,6 +378,19 @@ RECIPES: tuple[Recipe, ...] = (
         "for how many epochs is not verified",
         cost="not published",
     ),
+    Recipe(
+        name="densesiam-segmentation-coco-10ep",
+        method=SEGMENTATION,
+        epochs=10,
+        batch_size=256,
+        optimizer=SGDConfig(lr=0.05, momentum=0.9, weight_decay=1e-4),
+        schedule=CosineSchedule(final=1.0),
+        needs_init=True,
+        data="COCO train2017, the curated part of PiCIE; from a ResNet-18 supervised on ImageNet (`--init`)",
+        paper="arXiv 2203.11075; code ZwwWayne/DenseSiam",
+        expected="COCO-Stuff-27 mIoU 16.4 by the clusters of `dense_projector` (code's README)",
+        cost="not published",
+    ),
     small_recipe(
         "densesiam-mini",
         DenseSiamConfig(
@@ -235,15 +398,21 @@ RECIPES: tuple[Recipe, ...] = (
             dim=512,
             predictor_hidden=128,
             grid=3,
-            regions=8,
             region_dim=128,
-            view_size=96,
+            zero_init_residual=False,
+            view_size=64,
             blur_sigma=(0.1, 1.0),
         ),
+        epochs=12,
+        batch_size=32,
+        warmup_epochs=2,
+        optimizer=SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4, fixed_lr=FIXED),
+        paper="arXiv 2203.11075",
+    ),
+    small_recipe(
+        "densesiam-segmentation-mini",
+        replace(SEGMENTATION, grid=24, view_size=96, zero_init_residual=False),
         epochs=6,
-        optimizer=SGDConfig(lr=0.03, momentum=0.9, weight_decay=5e-4, fixed_lr=FIXED),
-        paper="arXiv 2203.11075; views of 96 pixels, so that a map has cells to tell apart",
-        expected="frozen features worse than random ones, also after 14 epochs in batches of 32 and 22 of 64 pixels",
-        images_per_second=39,
+        paper="arXiv 2203.11075, its unsupervised segmentation; without supervised starting weights",
     ),
 )
