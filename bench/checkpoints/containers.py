@@ -1,27 +1,35 @@
 """Read the tensors of a stranger's file without running any of its code.
 
-Read are safetensors, the two kinds of files of `torch.save`, and plain pickles of numpy arrays. No pickle is ever
-unpickled (see `pickles`). Damaged and foreign files end in a `BenchError` that says what the file is instead, and so do
-files beyond the bounds below, which are made to keep a reader busy.
+Read are safetensors, the two kinds of files of `torch.save`, plain pickles of numpy arrays, numpy's `.npy` and `.npz`,
+and checkpoints of several files (see `folders` and `distributed`). No pickle is ever unpickled (see `pickles`).
+Damaged and foreign files end in a `BenchError` that says what the file is instead, and so do files beyond the bounds
+below, which are made to keep a reader busy.
 """
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from bench.checkpoints.distributed import read_distributed
+from bench.checkpoints.folders import DISTRIBUTED, INDEX, read_index
+from bench.checkpoints.numpy_files import read_npy
 from bench.checkpoints.pickles import ForbiddenError
 from bench.checkpoints.storages import BeyondBoundsError, NumpyArray, Odd, Stored, UnreadableError
 from bench.checkpoints.torch_files import NoTorchZipError, TorchFile, read_pickles, read_zip
 from bench.errors import BenchError
+from leaderboard.base.files import file_sha256
 from leaderboard.base.printable import printable, printable_name
 
+T = TypeVar("T")
 MOST_TENSORS = 100_000
 LONGEST_NAME = 1_000
 """Characters of a tensor's name."""
@@ -35,7 +43,6 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "compressed with gzip: unpack it first"),
     (b"BZh", "compressed with bzip2: unpack it first"),
     (b"\xfd7zXZ", "compressed with xz: unpack it first"),
-    (b"\x93NUMPY", "a numpy array file; JAX/Haiku .npy checkpoints are not supported: convert it to safetensors first"),
     (b"\x89HDF", "an HDF5 file (Keras); only PyTorch weights are supported"),
 )
 
@@ -67,6 +74,20 @@ class Container:
     top_level: tuple[str, ...]
     """Keys of the outermost dictionary, for messages."""
     notes: tuple[str, ...] = ()
+    parts: tuple[Path, ...] = ()
+    """The other files of a checkpoint that consists of several."""
+
+    @property
+    def bytes(self) -> int:
+        """Of all its files."""
+        return sum(file.stat().st_size for file in (self.path, *self.parts))
+
+    def sha256(self) -> str:
+        """Of the file; of several, that of the text which `sha256sum` prints for them."""
+        if not self.parts:
+            return file_sha256(self.path)
+        lines = [f"{file_sha256(file)}  {file.name}\n" for file in (self.path, *self.parts)]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def read_container(path: Path) -> Container:
@@ -76,26 +97,8 @@ def read_container(path: Path) -> Container:
         BenchError: the file is missing, empty, truncated, damaged, of another kind, names code, holds no tensor, or is
             beyond the bounds.
     """
-    head = _head(path)
-    for signature, meaning in _SIGNATURES:
-        if head.lstrip()[: len(signature)].lower() == signature.lower():
-            raise BenchError(f"{path}: {meaning}")
-    tree: object
-    found = TorchFile(None)
-    if head.startswith(b"PK\x03\x04"):
-        kind, found = "torch zip", _torch_file(path, zipped=True)
-        tree = found.tree
-    elif (head[0] == 0x80 and len(head) > 1 and head[1] <= 5) or path.suffix in (".pkl", ".pickle"):
-        found = _torch_file(path, zipped=False)
-        kind, tree = "pickle of numpy arrays" if found.plain else "torch legacy", found.tree
-    elif head[8:9] == b"{" or path.suffix == ".safetensors":
-        kind, tree = "safetensors", _read_safetensors(path)
-    elif head.startswith(b"{") and path.name.endswith(".index.json"):
-        raise BenchError(f"{path}: the index of a checkpoint in shards, not weights: join the shards to one file first")
-    else:
-        raise BenchError(
-            f"{path}: not a checkpoint: it is neither safetensors nor a file of torch.save (first bytes {head[:8]!r})"
-        )
+    kind, found, parts = _read(path)
+    tree = found.tree
     top_level = tuple(_key(key) for key in list(tree)[:100]) if isinstance(tree, Mapping) else ()
     try:
         leaves = _leaves(tree)
@@ -107,7 +110,57 @@ def read_container(path: Path) -> Container:
         keys = ", ".join(map(printable_name, top_level[:8]))
         what = f"its keys are {keys}" if top_level else f"it holds {_describe(tree)}"
         raise BenchError(f"{path}: holds no tensor ({what}): the state dict is empty or was not saved")
-    return Container(path, kind, leaves, top_level, found.notes)
+    return Container(path, kind, leaves, top_level, found.notes, parts)
+
+
+def _read(path: Path) -> tuple[str, TorchFile, tuple[Path, ...]]:
+    """The kind of a checkpoint, its content, and its other files if it has several."""
+    head = _head(path)
+    if path.name == DISTRIBUTED:
+        tensors, parts = _guarded(path, lambda: read_distributed(path))
+        return "torch.distributed.checkpoint", TorchFile(tensors), parts
+    if head.startswith(b"{") and path.name.endswith(INDEX):
+        return _shards(path)
+    return *_read_file(path, head), ()
+
+
+def _read_file(path: Path, head: bytes) -> tuple[str, TorchFile]:
+    for signature, meaning in _SIGNATURES:
+        if head.lstrip()[: len(signature)].lower() == signature.lower():
+            raise BenchError(f"{path}: {meaning}")
+    if head.startswith(b"\x93NUMPY"):
+        return "numpy array", TorchFile(_guarded(path, lambda: read_npy(path)))
+    if head.startswith(b"PK\x03\x04"):
+        found = _guarded(path, lambda: read_zip(path))
+        return "numpy arrays (npz)" if found.plain else "torch zip", found
+    if (head[0] == 0x80 and len(head) > 1 and head[1] <= 5) or path.suffix in (".pkl", ".pickle"):
+        found = _guarded(path, lambda: read_pickles(path))
+        return "pickle of numpy arrays" if found.plain else "torch legacy", found
+    if head[8:9] == b"{" or path.suffix == ".safetensors":
+        return "safetensors", TorchFile(_read_safetensors(path))
+    raise BenchError(
+        f"{path}: not a checkpoint: it is neither safetensors nor a file of torch.save (first bytes {head[:8]!r})"
+    )
+
+
+def _shards(path: Path) -> tuple[str, TorchFile, tuple[Path, ...]]:
+    """The tensors of all shards that the index at `path` names; each must hold those that the index says."""
+    shards = _guarded(path, lambda: read_index(path))
+    tree: dict[object, object] = {}
+    kinds, notes, parts = set(), [], []
+    for name, tensors in shards.items():
+        part = path.parent / name
+        kind, found = _read_file(part, _head(part))
+        inside = found.tree if isinstance(found.tree, Mapping) else {}
+        if lacking := [tensor for tensor in tensors if tensor not in inside]:
+            raise BenchError(f"{part}: lacks {printable_name(lacking[0])!r}, which {path.name} says is there")
+        if twice := [tensor for tensor in inside if tensor in tree]:
+            raise BenchError(f"{part}: holds {printable_name(_key(twice[0]))!r}, which another shard holds, too")
+        tree.update(inside)
+        kinds.add(kind)
+        notes += [note for note in found.notes if note not in notes]
+        parts.append(part)
+    return f"{len(parts)} shards of {' and '.join(sorted(kinds))}", TorchFile(tree, tuple(notes)), tuple(parts)
 
 
 def _head(path: Path) -> bytes:
@@ -149,6 +202,8 @@ def _walk(tree: object) -> Iterator[Leaf]:
         if isinstance(value, Tensor):
             yield Leaf(location, key, value.detach())
             continue
+        if isinstance(value, NumpyArray) and value.objects is not None:
+            value = value.objects
         if isinstance(value, Stored | NumpyArray | Odd):
             tensor = value if isinstance(value, Odd) else value.tensor()
             if isinstance(tensor, Odd):
@@ -204,9 +259,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _torch_file(path: Path, *, zipped: bool) -> TorchFile:
+def _guarded(path: Path, read: Callable[[], T]) -> T:
+    """What `read` returns; its failures as errors that say what is wrong with the file."""
     try:
-        return read_zip(path) if zipped else read_pickles(path)
+        return read()
     except NoTorchZipError as error:
         raise BenchError(f"{path}: {error}") from error
     except ForbiddenError as error:

@@ -19,14 +19,13 @@ from bench.checkpoints.architectures import (
 )
 from bench.checkpoints.choice import choose
 from bench.checkpoints.containers import Container, read_container
+from bench.checkpoints.folders import INDEX, weights_of
 from bench.checkpoints.layouts import MARKS, Candidate, find_candidates
 from bench.checkpoints.leftovers import UNEXPLAINED, LeftOver, classify
 from bench.checkpoints.mismatch import explain, foreign, summarise
 from bench.checkpoints.values import check_values
 from bench.errors import BenchError
-from leaderboard.base.files import file_sha256
 from leaderboard.base.printable import printable_name
-from pretrain.exported import WEIGHTS
 
 _SHARD = re.compile(r"-0*(\d{1,5})-of-0*(\d{1,5})\.[a-z]+$")
 """The end of the name that Hugging Face gives to the parts of a large checkpoint."""
@@ -101,9 +100,7 @@ def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection,
     """As `inspect_checkpoint`, and the file's own tensors (unconverted) by torchvision name, filled rows only."""
     path = Path(path)
     if _is_folder(path):
-        if not (path / WEIGHTS).is_file():
-            raise BenchError(f"{path}: a folder without {WEIGHTS}; give a file or what `densebench export` wrote")
-        path = path / WEIGHTS
+        path = weights_of(path)
     container = read_container(path)
     try:
         candidates = find_candidates(container.leaves)
@@ -125,8 +122,8 @@ def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection,
     fit = _fit_problems(chosen, siblings, expected, rows, left_over)
     inspection = Inspection(
         path=path,
-        sha256=file_sha256(path),
-        bytes=path.stat().st_size,
+        sha256=container.sha256(),
+        bytes=container.bytes,
         container=container.kind,
         format=chosen.layout.name,
         location=chosen.location,
@@ -151,8 +148,8 @@ def _is_folder(path: Path) -> bool:
 def _foreign(container: Container) -> Inspection:
     return Inspection(
         path=container.path,
-        sha256=file_sha256(container.path),
-        bytes=container.path.stat().st_size,
+        sha256=container.sha256(),
+        bytes=container.bytes,
         container=container.kind,
         format=None,
         location="",
@@ -220,7 +217,7 @@ def _shard(path: Path) -> list[str]:
     found = _SHARD.search(path.name)
     if not found or found[2] == "1":
         return []
-    return [f"shard {found[1]} of {found[2]} of a checkpoint: join the shards to one file first"]
+    return [f"shard {found[1]} of {found[2]} of a checkpoint: give the folder, or its index (...{INDEX})"]
 
 
 def _odd(chosen: Candidate) -> list[str]:

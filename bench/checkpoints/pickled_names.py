@@ -17,6 +17,8 @@ DICTIONARIES = {
     "lightning.pytorch.utilities.parsing.AttributeDict",
     "lightning_fabric.utilities.data.AttributeDict",
     "lightning.fabric.utilities.data.AttributeDict",
+    *(f"haiku._src.data_structures.{name}" for name in ("frozendict", "FlatMap", "FlatMapping")),
+    "flax.core.frozen_dict.FrozenDict",
 }
 _BUILTINS = {
     *("bool", "bytearray", "bytes", "complex", "float", "frozenset", "getattr", "int", "list", "object", "range"),
@@ -39,7 +41,16 @@ _PLAIN_MODULES = (
     *("datetime.", "pathlib.", "numpy.core.", "numpy.dtypes.", "numpy.random.", "omegaconf."),
     *("lightning.", "pytorch_lightning.", "mmengine.config.", "mmengine.logging."),
     *("torch.distributed.tensor.", "torch.distributed.device_mesh."),
+    *("byol.", "optax.", "jax.", "jaxlib."),
 )
+NAMED_TUPLES = {
+    "byol.byol_experiment._ByolExperimentState": (
+        *("online_params", "target_params", "online_state", "target_state", "opt_state"),
+    ),
+}
+"""Tuples whose parts have names, which the pickle leaves out."""
+RECORDS = "torch.distributed.checkpoint.metadata.", "torch.distributed.checkpoint.filesystem."
+"""Modules whose classes describe where the parts of a distributed checkpoint lie."""
 TENSORS = {f"torch._utils._rebuild_{kind}" for kind in ("tensor", "tensor_v2", "tensor_v3")}
 SAME = {
     *("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"),
@@ -93,7 +104,7 @@ def full_name(module: str, name: str) -> str:
 
 def is_known(full: str) -> bool:
     """Whether a checkpoint may mention it."""
-    return full in _KNOWN or full.startswith(_PLAIN_MODULES)
+    return full in _KNOWN or full.startswith((*_PLAIN_MODULES, *RECORDS))
 
 
 def storage_type(full: str) -> torch.dtype | None:

@@ -17,7 +17,9 @@ from typing import Any, BinaryIO
 
 from bench.checkpoints.pickled_names import (
     DICTIONARIES,
+    NAMED_TUPLES,
     ODD_TENSORS,
+    RECORDS,
     SAME,
     TENSORS,
     TORCH_DTYPES,
@@ -57,6 +59,14 @@ class _OtherKey:
     """A key of a dictionary that is neither text nor a number."""
 
 
+class Record:
+    """An object of a class that is known to hold plain data: the class's name and the fields, as far as they are."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.fields: dict[Any, Any] = {}
+
+
 _PUSHED = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
@@ -75,12 +85,16 @@ _CONSTANTS: dict[str, Callable[[], object]] = {
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-def read_pickle(stream: BinaryIO, storage: Callable[[tuple[Any, ...]], object]) -> object:
+def _no_storage(_: tuple[Any, ...]) -> object:
+    raise UnreadableError("it names storages where none can be")
+
+
+def read_pickle(stream: BinaryIO, storage: Callable[[tuple[Any, ...]], object] = _no_storage) -> object:
     """The first pickle in `stream`, which stands behind it afterwards.
 
     Args:
         stream: an open file or bytes in memory.
-        storage: makes a storage of the persistent id by which a torch file names it.
+        storage: makes a storage of the persistent id by which a torch file names it; other files have none.
 
     Raises:
         ForbiddenError: it names something that is no weights.
@@ -224,8 +238,11 @@ class _Machine:
 
     def _build(self, _: Any) -> None:
         state = self.stack.pop()
-        if isinstance(self.stack[-1], NumpyArray | NumpyType):
-            self.stack[-1].fill(state)
+        made = self.stack[-1]
+        if isinstance(made, NumpyArray | NumpyType):
+            made.fill(state)
+        elif isinstance(made, Record) and isinstance(state, Dictionary):
+            made.fields = state
 
     def _binpersid(self, _: Any) -> None:
         wanted = self.stack.pop()
@@ -239,7 +256,7 @@ def _filled(target: Any, items: list[Any]) -> Any:
     """Put keys and values, one after the other, into a dictionary."""
     if isinstance(target, Dictionary):
         for key, value in zip(items[::2], items[1::2], strict=True):
-            target[key if isinstance(key, str | int | float | bytes | None) else _OtherKey()] = value
+            target[key if isinstance(key, str | int | float | bytes | Record | None) else _OtherKey()] = value
     elif target is not PLAIN:
         raise TypeError("no dictionary")
     return target
@@ -275,6 +292,16 @@ def _made(what: Any, arguments: Sequence[Any]) -> Any:
         if isinstance(pairs, list):
             return _filled(Dictionary(), [part for pair in pairs for part in (pair[0], pair[1])])
         return Dictionary(pairs) if isinstance(pairs, Dictionary) else Dictionary()
+    if name in NAMED_TUPLES:
+        return _filled(
+            Dictionary(), [part for pair in zip(NAMED_TUPLES[name], arguments, strict=True) for part in pair]
+        )
+    if name.startswith(RECORDS):
+        return Record(name)
+    if name == "jax._src.array._reconstruct_array":
+        array = _made(arguments[0], arguments[1])
+        array.fill(arguments[2])
+        return array
     if name == "_codecs.encode":
         return arguments[0].encode("latin-1") if arguments[1] in ("latin1", "latin-1") else PLAIN
     if name in ("numpy.core.multiarray._reconstruct", "numpy.ndarray"):

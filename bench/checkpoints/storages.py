@@ -105,6 +105,8 @@ class NumpyArray:
 
     def __init__(self) -> None:
         self._values: np.ndarray[Any, Any] | None = None
+        self.objects: object = None
+        """What an array of Python objects holds: their list, or the only one (`numpy.save` of a dictionary)."""
 
     @classmethod
     def of(cls, data: Any, kind: Any, shape: Any, order: Any) -> NumpyArray:
@@ -122,17 +124,28 @@ class NumpyArray:
         if not isinstance(state, tuple) or len(state) != 5:
             raise UnreadableError("a numpy array has no state")
         _, shape, kind, fortran, data = state
+        if isinstance(kind, NumpyType) and kind.code.lstrip("|").startswith("O") and isinstance(data, list):
+            self.objects = data[0] if shape == () and len(data) == 1 else data
         if isinstance(data, str):  # of Python 2
             data = data.encode("latin-1")
         found = kind.numpy if isinstance(kind, NumpyType) else None
-        if found is None or not isinstance(data, bytes | bytearray):
-            return  # texts, dates, objects: no tensor
+        if found is not None and isinstance(data, bytes | bytearray):  # else texts, dates, objects: no tensor
+            self.fill_plain(shape, found, bool(fortran), data)
+
+    def fill_plain(self, shape: Any, kind: np.dtype[Any], fortran: bool, data: bytes | bytearray) -> None:
+        """Take over the numbers in `data`.
+
+        Raises:
+            UnreadableError: they do not fill the shape.
+        """
         if not isinstance(shape, tuple) or any(type(n) is not int or n < 0 for n in shape):
             raise UnreadableError("a numpy array has no shape")
-        if len(shape) > _MOST_DIMENSIONS or math.prod(shape) * found.itemsize != len(data):
+        if len(shape) > _MOST_DIMENSIONS or math.prod(shape) * kind.itemsize != len(data):
             raise UnreadableError(f"the data of a numpy array do not fill its shape {shape}")
-        values = np.frombuffer(data, found).reshape(shape, order="F" if fortran else "C")
-        self._values = values.astype(found.newbyteorder("="), copy=False)
+        if kind.str[1:] not in _NUMPY_TYPES:
+            return
+        values = np.frombuffer(data, kind).reshape(shape, order="F" if fortran else "C")
+        self._values = values.astype(kind.newbyteorder("="), copy=False)
 
     def tensor(self) -> Tensor | None:
         """The array as a tensor; None if it holds no numbers."""

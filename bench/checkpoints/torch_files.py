@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Buffer
 
+from bench.checkpoints.numpy_files import is_npz, read_npz
 from bench.checkpoints.pickles import read_pickle
 from bench.checkpoints.storages import BeyondBoundsError, Storage, UnreadableError
 from leaderboard.base.printable import printable_name
@@ -39,9 +40,13 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")
 class _File:
     """The bytes of a file, which the system reads when they are used. Writing them would not reach the file."""
 
-    def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    def __init__(self, source: Path | bytes) -> None:
+        if isinstance(source, bytes):
+            mapped = mmap.mmap(-1, max(len(source), 1))
+            mapped[: len(source)] = source
+        else:
+            with source.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         self.stream = cast(BinaryIO, mapped)  # it has read, readline and tell
         self.bytes = torch.frombuffer(mapped, dtype=torch.uint8)
 
@@ -65,17 +70,19 @@ class NoTorchZipError(Exception):
     """A zip archive of something else; the text says of what."""
 
 
-def read_zip(path: Path) -> TorchFile:
-    """The content of a zip archive of `torch.save`.
+def read_zip(source: Path | bytes) -> TorchFile:
+    """The content of a zip archive of `torch.save`, in a file or in memory; or the arrays of a `.npz` file.
 
     Raises:
         NoTorchZipError: it is an archive of something else.
         UnreadableError, ForbiddenError: as for `read_pickle`; or a checksum is wrong.
         zipfile.BadZipFile, OSError: it is no whole archive.
     """
-    with zipfile.ZipFile(path) as archive:
+    with _zip(source) as archive:
         members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
         names = [info.filename for info in archive.infolist() if not info.is_dir()]
+        if is_npz(names):
+            return TorchFile(read_npz(archive), plain=True)
         if len(members) < len(names):
             raise UnreadableError("two members of the archive have one name")
         pickles = [n for n in names if n.rpartition("/")[2] == "data.pkl" and not n.startswith("__MACOSX/")]
@@ -88,14 +95,18 @@ def read_zip(path: Path) -> TorchFile:
             inside = any(name.endswith((".pth", ".pt", ".tar", ".safetensors", ".pkl", ".ckpt")) for name in names)
             advice = "; unpack it and give the file inside" if inside else ""
             raise NoTorchZipError(f"a zip archive, but not one of torch.save (it holds {example}){advice}")
-        return _Archive(path, members, pickles[0].removesuffix("data.pkl")).read()
+        return _Archive(source, members, pickles[0].removesuffix("data.pkl")).read()
+
+
+def _zip(source: Path | bytes) -> zipfile.ZipFile:
+    return zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source)
 
 
 class _Archive:
     """A zip archive of `torch.save` while it is read."""
 
-    def __init__(self, path: Path, members: dict[str, zipfile.ZipInfo], root: str) -> None:
-        self.path, self.file, self.members, self.root = path, _File(path), members, root
+    def __init__(self, source: Path | bytes, members: dict[str, zipfile.ZipInfo], root: str) -> None:
+        self.source, self.file, self.members, self.root = source, _File(source), members, root
         # torch.serialization.set_crc32_options(False) leaves all checksums at 0.
         self.checked = any(info.CRC for info in members.values())
         self._read: dict[str, Tensor] = {}
@@ -164,7 +175,7 @@ class _Archive:
         values = torch.empty(info.file_size, dtype=torch.uint8)
         view, done = _memory(values), 0
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(info) as member:
+            with _zip(self.source) as archive, archive.open(info) as member:
                 while chunk := member.read(2**20):
                     view[done : done + len(chunk)] = chunk
                     done += len(chunk)
@@ -186,7 +197,7 @@ def read_pickles(path: Path) -> TorchFile:
         OSError: it cannot be read.
     """
     file = _File(path)
-    first = read_pickle(file.stream, _no_storage)
+    first = read_pickle(file.stream)
     if type(first) is int and first == _MAGIC:
         return _Legacy(file).read()
     if len(file.bytes) > MOST_PLAIN:
@@ -204,13 +215,13 @@ class _Legacy:
 
     def read(self) -> TorchFile:
         stream = self.file.stream
-        version, machine = read_pickle(stream, _no_storage), read_pickle(stream, _no_storage)
+        version, machine = read_pickle(stream), read_pickle(stream)
         if version != 1001 or not isinstance(machine, dict):
             raise UnreadableError("its header is none of torch.save")
         if machine.get("little_endian") is False:
             raise BeyondBoundsError("it was written on a big-endian machine: load and save it with PyTorch there")
         tree = read_pickle(stream, self._storage)
-        keys = read_pickle(stream, _no_storage)
+        keys = read_pickle(stream)
         if not isinstance(keys, list):
             raise UnreadableError("it lacks the list of its storages")
         place = stream.tell()
@@ -251,7 +262,3 @@ class _Legacy:
 def _memory(values: Tensor) -> memoryview:
     """The bytes of a `uint8` tensor, without a copy."""
     return memoryview(cast(Buffer, values.numpy()))
-
-
-def _no_storage(wanted: tuple[Any, ...]) -> Storage:
-    raise UnreadableError("it names storages where none can be")
