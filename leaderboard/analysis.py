@@ -8,20 +8,20 @@ on what they have, and by overall scores only among those that have the same.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 from statistics import fmean
+from types import MappingProxyType
 
 import numpy as np
 
-from leaderboard.board import Board, Cell, Entry, Group, Ranking, Standing, Track, identity
-from leaderboard.comparison import Contest, Measured, leader, rank_intervals, tiers
+from leaderboard.board import Board, Cell, Entry, Group, ImageShares, Track, identity
 from leaderboard.entries import Checkpoint, find_entries
+from leaderboard.ranking import compare, standings
 from leaderboard.records import ProtocolReference, Result
 from leaderboard.shares import Shares
-from leaderboard.stats import Estimate, ImageError, Summary, mid_ranks, summarise, weighted_sum
+from leaderboard.stats import ImageError, Summary, summarise
 
 Loader = Callable[[Result], Shares | None]
 """Gives the images' shares of a run's metrics, where they are kept."""
@@ -29,108 +29,153 @@ Loader = Callable[[Result], Shares | None]
 
 def analyse(
     results: Iterable[Result],
-    declared: Collection[ProtocolReference] = (),
+    declared: Mapping[str, Collection[ProtocolReference]] = MappingProxyType({}),
     *,
     shares: Loader = lambda result: None,
     each: bool = False,
 ) -> Board:
     """Build the board; the order of `results` does not matter.
 
-    `declared` are the protocols of the tracks that are known: those tracks' standings use exactly these. `shares` lets
-    single runs on the same images be compared image by image. With `each`, every checkpoint has a row of its own.
+    `declared` gives the known tables by name, as a rule one a track, with the protocols that their standings use; in a
+    table named after their track, they make a row complete. `shares` lets single runs on the same images be compared
+    image by image. With `each`, every checkpoint has a row of its own.
     """
     ordered = sorted(results, key=lambda result: result.file_name)
     entries, notes = find_entries(ordered, each=each)
-    tracks = {protocol.track for protocol in declared}
+    tables = _Tables(declared)
     kinds: dict[ProtocolReference, str] = {}
     found: dict[tuple[str, str, str, int | None], list[Result]] = defaultdict(list)
     for result in ordered:
-        kind = kinds.setdefault(result.protocol, json.dumps(identity(result.protocol)))
-        plan = None if result.protocol.track in tracks or not result.training else result.training.planned_iterations
-        entry = entries[result.card.name, result.card.sha256]
-        found[kind, result.dataset.fingerprint, entry.card.architecture, plan].append(result)
-    standard = {json.dumps(identity(protocol)): protocol for protocol in declared}
+        kind = kinds.setdefault(result.protocol, _kind(result.protocol))
+        plan = None if kind in tables.of_kind or not result.training else result.training.planned_iterations
+        architecture = entries[result.card.name, result.card.sha256].card.architecture
+        found[kind, result.dataset.fingerprint, architecture, plan].append(result)
     by_table: dict[tuple[str, str], list[Group]] = defaultdict(list)
     for (kind, _, architecture, plan), members in found.items():
-        group = _group(members, entries, shares, architecture, plan)
-        group = replace(
-            group,
-            protocol=standard.get(kind, group.protocol),
-            current=kind in standard or group.protocol.track not in tracks,
-        )
-        by_table[group.protocol.track, architecture].append(group)
+        protocol = tables.reference.get(kind) or _usual([result.protocol for result in members])
+        table, current = tables.place(kind, protocol)
+        cells, anchor = compare(_cells(members, entries, shares))
+        group = Group(protocol, members[0].dataset, architecture, plan, cells, anchor, current)
+        by_table[table, architecture].append(group)
     made = []
-    for (track, architecture), groups in sorted(by_table.items()):
+    for (table, architecture), groups in sorted(by_table.items()):
         marked = _mark(groups, notes)
-        count = sum(protocol.track == track for protocol in declared)
-        made.append(_track(track, architecture, marked, count))
+        made.append(Track(table, architecture, marked, *standings(marked, tables.complete(table))))
     return Board(tuple(made), len(ordered), tuple(notes))
 
 
-def _group(
-    results: Sequence[Result], entries: dict[Checkpoint, Entry], shares: Loader, architecture: str, plan: int | None
-) -> Group:
-    """The group of results that differ at most in their protocol's titles: it takes the most frequent ones."""
+class _Tables:
+    """Where a protocol's results belong."""
+
+    def __init__(self, declared: Mapping[str, Collection[ProtocolReference]]) -> None:
+        self.declared = declared
+        pairs = [(table, protocol) for table, protocols in declared.items() for protocol in protocols]
+        self.reference = {_kind(protocol): protocol for _, protocol in pairs}
+        self.of_kind = {_kind(protocol): table for table, protocol in pairs}
+        self.of_id = {protocol.id: table for table, protocol in pairs}
+
+    def place(self, kind: str, protocol: ProtocolReference) -> tuple[str, bool]:
+        """The table, and whether its standings use the protocol: all of a table that nobody declared."""
+        if kind in self.of_kind:
+            return self.of_kind[kind], True
+        table = self.of_id.get(protocol.id, protocol.track)
+        return table, table not in self.declared
+
+    def complete(self, table: str) -> int:
+        """Number of protocols that a complete row has; 0 where that is not said."""
+        return sum(protocol.track == table for protocol in self.declared.get(table, ()))
+
+
+def _kind(protocol: ProtocolReference) -> str:
+    return json.dumps(identity(protocol))
+
+
+def _usual(protocols: Sequence[ProtocolReference]) -> ProtocolReference:
+    """Of references that differ in their titles alone, the most frequent one."""
+    counts = Counter(protocols)
+    return min(counts, key=lambda protocol: (-counts[protocol], protocol.title, protocol.short_title))
+
+
+def _cells(results: Sequence[Result], entries: Mapping[Checkpoint, Entry], shares: Loader) -> list[Cell]:
+    """A cell an entry."""
     runs: dict[tuple[str, str], list[Result]] = defaultdict(list)
     of: dict[tuple[str, str], Entry] = {}
     for result in results:
         entry = entries[result.card.name, result.card.sha256]
         of[entry.id] = entry
         runs[entry.id].append(result)
-    titles = [result.protocol for result in results]
-    usual = min(set(titles), key=lambda protocol: (-titles.count(protocol), protocol.title, protocol.short_title))
-    return Group(usual, results[0].dataset, architecture, plan, _cells(of, runs, shares))
+    return [_cell(of[id_], found, shares) for id_, found in runs.items()]
 
 
-def _cells(
-    entries: dict[tuple[str, str], Entry], runs: dict[tuple[str, str], list[Result]], shares: Loader
-) -> tuple[Cell, ...]:
-    cells = [_cell(entries[id_], found) for id_, found in runs.items()]
-    random = [run for cell in cells if cell.entry.is_random for run in cell.finished]
-    anchor = _summary(random) if random else None
-    scored = [(cell, cell.summary) for cell in cells if cell.summary is not None]
-    scored.sort(key=lambda pair: (-pair[1].mean, pair[0].entry.id))
-    compared = _compare([cell for cell, _ in scored], [summary for _, summary in scored], shares)
-    failed = sorted((cell for cell in cells if cell.summary is None), key=lambda cell: cell.entry.id)
-    return tuple(replace(cell, anchor=anchor) for cell in (*compared, *failed))
-
-
-def _cell(entry: Entry, runs: list[Result]) -> Cell:
+def _cell(entry: Entry, runs: list[Result], shares: Loader) -> Cell:
     places = {card.sha256: place for place, card in enumerate(entry.cards)}
     runs.sort(key=lambda run: (places[run.card.sha256], run.seed))
     cell = Cell(entry, tuple(runs), None)
-    return replace(cell, summary=_summary(cell.finished)) if cell.finished else cell
+    if not cell.finished:
+        return cell
+    summary = _summary(cell)
+    of_images = _shares(cell.finished, shares) if summary.over == "images" and summary.tested else None
+    return replace(cell, summary=summary, shares=of_images)
 
 
-def _summary(runs: Sequence[Result]) -> Summary:
-    """Of the headline metric of finished runs; each checkpoint counts equally."""
-    headline = runs[0].protocol.headline
+def _summary(cell: Cell) -> Summary:
+    """Of the headline metric of the finished runs; each checkpoint counts equally."""
     units: dict[str, list[float]] = defaultdict(list)
-    for run in runs:
-        units[run.card.sha256].append(run.metrics[headline])
-    return summarise(list(units.values()), _image_error(runs), trained=runs[0].probe is None)
+    for run, value in zip(cell.finished, cell.values, strict=True):
+        units[run.card.sha256].append(value)
+    trained = cell.finished[0].probe is None
+    return summarise(list(units.values()), _image_error(cell.finished), trained=trained)
 
 
 def _image_error(runs: Sequence[Result]) -> ImageError | None:
-    """For the draw of the images, of the mean over runs: they share their images, so that it is no smaller than one's."""
+    """Of the mean over runs, which share their images: no more than the mean of the runs' errors, which is given."""
     errors = [run.standard_errors.get(run.protocol.headline) for run in runs]
     known = [error for error in errors if error is not None]
     images = runs[0].dataset.val_images
     return ImageError(fmean(known), images) if len(known) == len(runs) and images > 1 else None
 
 
-def _compare(cells: Sequence[Cell], summaries: Sequence[Summary], shares: Loader) -> list[Cell]:
-    """The cells with their ranks and tiers. What is not tested has a position only, and no part in others' ranks."""
-    everyone = mid_ranks(np.array([summary.mean for summary in summaries], np.float64))
-    ranked = [replace(cell, ranking=Ranking(float(rank), None, None)) for cell, rank in zip(cells, everyone, strict=True)]
-    tested = [i for i, summary in enumerate(summaries) if summary.tested]
-    if not tested:
-        return ranked
-    measured = _measured([cells[i] for i in tested], [summaries[i] for i in tested], shares)
-    contest = Contest([measured])
-    first = leader(contest)
-    results = zip(tested, mid_ranks(contest.mean), rank_intervals(contest), tiers(contest), strict=True)
-    for place, (i, position, (best, worst), tier) in enumerate(results):
-        ranking = Ranking(float(position), best, worst)
-        ranked[i] = replace(ranked[i], ranking=ranking, tier=tier, leads=place == first)
-    return ranked
+def _shares(runs: Sequence[Result], shares: Loader) -> ImageShares | None:
+    """The mean over the runs of each image's share of the headline metric; `None` unless all have them."""
+    found = [shares(run) for run in runs]
+    known = [one for one in found if one is not None and runs[0].protocol.headline in one.metrics]
+    if len(known) < len(runs) or any(one.names != known[0].names for one in known):
+        return None
+    values = np.mean([one.metrics[runs[0].protocol.headline] for one in known], axis=0)
+    return ImageShares(known[0].names, values) if len(values) > 1 else None
+
+
+def _mark(groups: Sequence[Group], notes: list[str]) -> tuple[Group, ...]:
+    """Groups by protocol id, the current ones first, each with what tells it from the others of its id."""
+    by_id: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        by_id[group.protocol.id].append(group)
+    marked = []
+    for id_, found in sorted(by_id.items()):
+        found.sort(key=lambda group: (not group.current, -group.protocol.version, group.digest))
+        marked += [replace(group, suffix=_suffix(group, found)) for group in found]
+        current = sum(group.current for group in found)
+        if current < len(found):
+            notes.append(
+                f"{id_}: {len(found) - current} of {len(found)} tables are of protocols that its track has not "
+                "declared, such as an earlier version; they are shown apart and enter no standings"
+            )
+        elif len(found) > 1:
+            notes.append(f"{id_}: {len(found)} different protocols or data sets, each with a column of its own")
+    return tuple(marked)
+
+
+def _suffix(group: Group, found: Sequence[Group]) -> str:
+    if len(found) == 1:
+        return ""
+    protocol, fingerprint = group.protocol, group.dataset.fingerprint
+    parts = []
+    if any(other.protocol.version != protocol.version for other in found):
+        parts.append(f"v{protocol.version}")
+    if any(o.protocol.sha256 != protocol.sha256 and o.protocol.version == protocol.version for o in found):
+        parts.append(f"protocol {protocol.sha256[:4]}")
+    if any(other.dataset.fingerprint != fingerprint for other in found):
+        parts.append(f"data {fingerprint[:4]}")
+    if any(other.iterations != group.iterations and other.protocol == protocol for other in found):
+        parts.append(f"{group.iterations} iterations")
+    return " ".join(parts) or group.digest[:4]

@@ -1,22 +1,20 @@
-"""What the tables and the page show: groups that may be compared, figures over seeds, ranks, standings.
+"""What the tables and the page show: groups that may be compared, figures with errors, ranks, tiers, standings.
 
-A group is one exact protocol on one exact data set; figures of different groups are never compared. Of several
-groups of one protocol id one is current (`Group.current`), and only current groups enter a track's standings.
+A group is one exact protocol, one exact data set and one architecture; figures of different groups are never compared.
+The current groups (`Group.current`) enter the standings of their track.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from leaderboard.records import RANDOM_METHOD, Card, DatasetReference, ProtocolReference, Result
-from leaderboard.stats import Floats, Ranking, Summary
+from leaderboard.stats import Estimate, Floats, Summary
 
 
 def identity(protocol: ProtocolReference) -> dict[str, Any]:
@@ -25,48 +23,69 @@ def identity(protocol: ProtocolReference) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Submission:
-    """A name and the exact weights behind it."""
+class Entry:
+    """What a row stands for: a checkpoint, or those of pretraining runs that differ in nothing but their seed."""
 
-    card: Card
-    ambiguous: bool = False
-    """Other weights carry the same name."""
+    label: str
+    """Unique on the board: the checkpoint's name, or what the names of several have in common."""
+    cards: tuple[Card, ...]
+    """One a checkpoint, by pretraining seed and name; the first stands for what all have in common."""
 
     @property
     def id(self) -> tuple[str, str]:
-        """Name and checkpoint hash."""
-        return self.card.name, self.card.sha256
+        """Label and hash of the first checkpoint."""
+        return self.label, self.card.sha256
 
     @property
-    def label(self) -> str:
-        """The name; with a piece of the hash where the name alone would be ambiguous."""
-        return f"{self.card.name}@{self.card.sha256[:8]}" if self.ambiguous else self.card.name
+    def card(self) -> Card:
+        """The first checkpoint's card."""
+        return self.cards[0]
 
     @property
     def is_random(self) -> bool:
-        """Random initialisation is the zero of the normalised score."""
+        """Random initialisation is the zero of the score."""
         return self.card.method == RANDOM_METHOD
+
+
+class ImageShares(NamedTuple):
+    """What each validation image contributes to a figure, to first order."""
+
+    names: tuple[str, ...]
+    values: Floats
+    """(V,), in points of per cent; they sum to 0."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Where a row stands under one protocol."""
+
+    position: float
+    """1 + number of rows with a higher mean; rows with equal means share the mean of their positions."""
+    best: int | None
+    """Best rank that the row's tests leave open; `None` for a row that takes part in no test."""
+    worst: int | None
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One submission in one group."""
+    """One entry in one group."""
 
-    submission: Submission
+    entry: Entry
     runs: tuple[Result, ...]
-    """In the order of their seeds, failed ones among them."""
+    """By checkpoint and seed, failed ones among them."""
     summary: Summary | None
     """Of the headline metric over the finished runs; `None` if all failed."""
+    shares: ImageShares | None = field(default=None, compare=False, repr=False)
+    """Of a figure whose error is that of its images, where they are kept."""
+    score: Estimate | None = None
+    """The share of the errors of random initialisation that is gone, in per cent: 0 as it, 100 without an error. `None`
+    where random initialisation has no figure."""
     ranking: Ranking | None = None
-    anchor: float | None = None
-    """Mean of random initialisation of the same architecture in this group."""
+    """Among the rows that take part in tests; of one that does not, among all."""
+    tier: int | None = None
+    """A tier holds the rows that are not worse than its best; `None` for a row that takes part in no test."""
     leads: bool = False
-    """Best, and significantly better than every other submission."""
-
-    @property
-    def ties_best(self) -> bool:
-        """Nothing is significantly better, and it is not alone in that."""
-        return self.ranking is not None and self.ranking.best == 1 < self.ranking.worst
+    """Better than every other row that takes part in tests."""
 
     @cached_property
     def finished(self) -> tuple[Result, ...]:
@@ -84,38 +103,50 @@ class Cell:
         return tuple(run.metrics[run.protocol.headline] for run in self.finished)
 
     @cached_property
-    def metric_means(self) -> dict[str, float]:
-        """Mean of each metric that all finished runs have, in the order of the first."""
+    def metric_values(self) -> dict[str, tuple[float, ...]]:
+        """Each metric that all finished runs have, in the order of the first: its values over the runs."""
         names = self.finished[0].metrics if self.finished else ()
         return {
-            name: fmean(run.metrics[name] for run in self.finished)
+            name: tuple(run.metrics[name] for run in self.finished)
             for name in names
             if all(name in run.metrics for run in self.finished)
         }
 
+    @cached_property
+    def metric_means(self) -> dict[str, float]:
+        """The means of `metric_values` over the runs."""
+        return {name: fmean(values) for name, values in self.metric_values.items()}
+
 
 @dataclass(frozen=True)
 class Group:
-    """Results that may be compared: one protocol hash, one data set fingerprint."""
+    """Results that may be compared: one protocol hash, one data set fingerprint, one architecture."""
 
     protocol: ProtocolReference
     dataset: DatasetReference
+    architecture: str
+    iterations: int | None
+    """What a protocol that nobody declared has planned; else `None`."""
     cells: tuple[Cell, ...]
     """Best mean first; those without a finished run at the end."""
+    anchor: Summary | None
+    """Of random initialisation: the zero of the score."""
     current: bool = True
     suffix: str = ""
-    """What tells it from the other groups of its protocol id; empty if there is none."""
+    """What tells it from the other groups of its protocol id and architecture; empty if there is none."""
 
     @cached_property
     def digest(self) -> str:
-        """Hash of everything that makes the group: the protocol's reference but its titles, the data's fingerprint."""
+        """Hash of everything that makes the group: protocol but its titles, data, architecture, plan."""
         protocol = json.dumps(identity(self.protocol), indent=2, ensure_ascii=False)
-        return hashlib.sha256(f"{protocol}\n{self.dataset.fingerprint}".encode()).hexdigest()
+        rest = f"{self.dataset.fingerprint}\n{self.architecture}\n{self.iterations}"
+        return hashlib.sha256(f"{protocol}\n{rest}".encode()).hexdigest()
 
     @property
     def id(self) -> str:
         """Unique on the board, and fit for an address."""
-        return f"{self.protocol.id}.{self.digest[:8]}" if self.suffix else self.protocol.id
+        id_ = f"{self.protocol.id}.{self.architecture}"
+        return f"{id_}.{self.digest[:8]}" if self.suffix else id_
 
     @property
     def label(self) -> str:
@@ -123,59 +154,46 @@ class Group:
         return f"{self.protocol.short_title} {self.suffix}".strip()
 
     @cached_property
-    def by_submission(self) -> dict[tuple[str, str], Cell]:
-        """Cells by `Submission.id`."""
-        return {cell.submission.id: cell for cell in self.cells}
-
-    @cached_property
-    def best(self) -> float | None:
-        """The best mean."""
-        return max((cell.summary.mean for cell in self.cells if cell.summary), default=None)
-
-    def score(self, cell: Cell, values: Floats) -> Floats | None:
-        """Normalise `values`: 0 is random initialisation of the cell's architecture, 100 the group's best mean.
-
-        `None` where random initialisation is missing or is itself the best.
-        """
-        if cell.anchor is None or self.best is None or self.best <= cell.anchor:
-            return None
-        return 100 * (values - cell.anchor) / (self.best - cell.anchor)
-
-    def score_of(self, cell: Cell) -> float | None:
-        """The normalised score of the cell's mean."""
-        score = None if cell.summary is None else self.score(cell, np.array([cell.summary.mean]))
-        return None if score is None else float(score[0])
+    def by_entry(self) -> dict[tuple[str, str], Cell]:
+        """Cells by `Entry.id`."""
+        return {cell.entry.id: cell for cell in self.cells}
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A submission over all current groups of a track."""
+    """An entry over the current groups of a track."""
 
-    submission: Submission
+    entry: Entry
     cells: tuple[Cell | None, ...]
     """One a current group; `None` where there is no result."""
+    protocols: int
+    """Number of protocols with a figure."""
     mean_rank: float | None = None
-    """Over the groups, among complete submissions; `None` if a group is missing or failed."""
+    """Mean of its ranks in the groups where it has a figure."""
     mean_rank_interval: tuple[float, float] | None = None
-    """95 % bootstrap interval over runs; `None` where a single run anywhere has no standard error."""
-    score: float | None = None
-    """Normalised score (`Group.score`), mean over the groups; `None` if one of them has none."""
-    score_interval: tuple[float, float] | None = None
+    """Mean of the best and mean of the worst ranks; `None` where a figure takes part in no test."""
+    score: Estimate | None = None
+    """Mean of its scores over the groups with random initialisation; `None` if there is none."""
+    tier: int | None = None
+    """By score, among the entries with figures in the same groups; `None` where a figure takes part in no test."""
 
     @property
-    def is_complete(self) -> bool:
-        """Every group has a figure; only then is there a place in the standings."""
-        return all(cell is not None and cell.summary is not None for cell in self.cells)
+    def columns(self) -> tuple[int, ...]:
+        """The current groups where it has a figure."""
+        return tuple(i for i, cell in enumerate(self.cells) if cell is not None and cell.summary is not None)
 
 
 @dataclass(frozen=True)
 class Track:
-    """All groups of one track."""
+    """All groups of one track and one architecture."""
 
     id: str
+    architecture: str
     groups: tuple[Group, ...]
+    protocols: int
+    """Number of protocols that make a row complete: those declared, else all there are."""
     standings: tuple[Standing, ...]
-    """Complete submissions by mean rank, then the incomplete ones by name."""
+    """Entries with figures in the same groups stand together, best first; the complete ones come before the others."""
 
     @property
     def current(self) -> tuple[Group, ...]:
@@ -192,7 +210,8 @@ class Board:
     notes: tuple[str, ...]
     """Things that a reader should know, such as a name used for two checkpoints."""
 
-    @property
-    def submissions(self) -> int:
-        """Number of submissions."""
-        return len({s.submission.id for track in self.tracks for s in track.standings})
+    @cached_property
+    def checkpoints(self) -> int:
+        """Number of checkpoints."""
+        groups = (group for track in self.tracks for group in track.groups)
+        return len({card.sha256 for group in groups for cell in group.cells for card in cell.entry.cards})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -12,11 +12,13 @@ from rich.text import Text
 
 from leaderboard import frame, page, tables
 from leaderboard.analysis import analyse
+from leaderboard.base.errors import FileError
 from leaderboard.base.files import locked, make_folder, read_bounded, remove_leftovers, write_atomic
 from leaderboard.board import Board
 from leaderboard.errors import LeaderboardError
 from leaderboard.plans import split_by_plan
-from leaderboard.records import TrackDescription
+from leaderboard.records import ProtocolReference, Result, TrackDescription
+from leaderboard.shares import Shares
 from leaderboard.store import ResultStore, Unusable, collection_paused
 
 LONGEST_PAGE = 1_000_000_000
@@ -45,7 +47,7 @@ class Report:
     def render(self) -> RenderableType:
         """The tables, and in a line each what was written and what is wrong."""
         board = self.board
-        counted = f"{board.results} results of {board.submissions} submissions, {self.rows} rows"
+        counted = f"{board.results} results of {board.checkpoints} checkpoints, {self.rows} rows"
         lines = [f"note: {note}" for note in board.notes]
         lines += [f"written: {path}" for path in self.written] + [f"current: {path}" for path in self.current]
         lines += [f"problem: {problem}" for problem in self.problems]
@@ -64,22 +66,25 @@ def build(
     check: bool = False,
     tracks: Mapping[str, TrackDescription] = MappingProxyType({}),
     plans: Mapping[str, int] = MappingProxyType({}),
-    places: Mapping[str, str] = MappingProxyType({}),
+    protocols: Mapping[str, Collection[ProtocolReference]] = MappingProxyType({}),
+    each: bool = False,
 ) -> Report:
     """Make what is named from the usable result files in `results`: the same bytes every time.
 
     `site` is the page's folder. `markdown` may be a page with other text: only what stands between the two marks of
     `tables.BEGIN` and `tables.END` is renewed. With `check` nothing is written, and a file that differs from what
     the results give is a problem, as is each result file that cannot be used or is not comparable, because it executed
-    another number of iterations than its protocol (`plans` gives those of known protocols by their hash). The page says
-    of each track what `tracks` (by id) describes; `places` are those of :func:`analyse`.
+    another number of iterations than its protocol (`plans` gives those of known protocols by their hash). `protocols`
+    are those of the known tables (`declared` of :func:`analyse`), and `tracks` (by id) what the page says of a track.
+    With `each`, every checkpoint has a row of its own, also where several are pretraining runs of one method.
 
     Raises:
         LeaderboardError: the folder is missing, or a Markdown page has no place for the table.
         FileError: a file cannot be written.
     """
     with collection_paused():
-        report, targets = _make(ResultStore(results), csv, markdown, latex, site, tracks, plans, places)
+        report = _analyse(ResultStore(results), plans, protocols, each)
+        targets = _render(report.board, csv, markdown, latex, site, tracks)
     for path, text in targets.items():
         if not check:
             make_folder(path.parent)
@@ -94,24 +99,40 @@ def build(
     return report
 
 
-def _make(
+def _analyse(
     store: ResultStore,
-    csv: Path | None,
-    markdown: Path | None,
-    latex: Path | None,
-    site: Path | None,
-    tracks: Mapping[str, TrackDescription],
     plans: Mapping[str, int],
-    places: Mapping[str, str],
-) -> tuple[Report, dict[Path, str]]:
-    """The report so far, and what belongs into each named file."""
+    protocols: Mapping[str, Collection[ProtocolReference]],
+    each: bool,
+) -> Report:
+    """The board, and what could not enter it."""
     if not store.folder.is_dir():
         raise LeaderboardError(f"{store.folder}: no such folder; results are made by `densebench submit`")
     usable, unusable = store.load()
     found, others = split_by_plan(usable, plans)
     unusable += [Unusable(store.folder / result.file_name, reason) for result, reason in others]
-    board = analyse(found, places)
-    report = Report(board, problems=store.describe(unusable).splitlines(), left_out=len(unusable))
+    lost: list[str] = []
+
+    def shares(result: Result) -> Shares | None:
+        try:
+            return store.shares(result)
+        except FileError as error:
+            lost.append(f"{error}; the run is compared without them")
+            return None
+
+    board = analyse(found, protocols, shares=shares, each=each)
+    return Report(board, problems=[*store.describe(unusable).splitlines(), *lost], left_out=len(unusable))
+
+
+def _render(
+    board: Board,
+    csv: Path | None,
+    markdown: Path | None,
+    latex: Path | None,
+    site: Path | None,
+    tracks: Mapping[str, TrackDescription],
+) -> dict[Path, str]:
+    """What belongs into each named file."""
     targets: dict[Path, str] = {}
     if csv is not None:
         targets[csv] = frame.csv(board)
@@ -121,7 +142,7 @@ def _make(
         targets[latex] = tables.latex(board)
     if site is not None:
         targets[site / "index.html"] = page.render(board, tracks)
-    return report, targets
+    return targets
 
 
 def _markdown(path: Path, table: str) -> str:

@@ -1,76 +1,109 @@
-"""The board as a data frame and as CSV: one row a submission and group."""
+"""The board as a data frame and as CSV: one row an entry and group."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator
 from csv import DictWriter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from leaderboard import text
-from leaderboard.board import Board, Cell, Group
-from leaderboard.records import Card
+from leaderboard.board import Board, Cell, Entry, Group, Standing, Track
+from leaderboard.stats import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS: dict[str, str] = {
-    "track": "track of the protocol",
-    "protocol": "protocol id",
-    "protocol_version": "its version",
-    "protocol_sha256": "hash of the resolved protocol: only equal hashes are compared",
-    "task": "detection, instance segmentation or semantic segmentation",
-    "dataset": "data set id",
-    "dataset_fingerprint": "hash of the files used: only equal fingerprints are compared",
-    "current": "yes if this protocol hash and data set are the ones that the overall standings use",
-    "submission": "name",
-    "method": "pretraining method",
-    "architecture": "backbone",
-    "parameters": "of the backbone",
-    "checkpoint_sha256": "hash of backbone.safetensors",
-    "pretraining_recipe": "as the card says",
-    "pretraining_data": "as the card says",
-    "pretraining_labels": "labels used in pretraining, as the card says",
-    "pretraining_images": "as the card says",
-    "pretraining_epochs": "as the card says",
-    "pretraining_batch": "images a step over all devices, as the card says",
-    "pretraining_image_views": "crops shown to a trained encoder, as the card says",
-    "pretraining_seed": "as the card says",
-    "pretraining_group": "equal for pretraining runs that differ in their seed alone; empty if the card does not say",
-    "metric": "headline metric, in per cent",
-    "finished": "number of finished runs (n)",
-    "failed": "number of failed runs; they count in no figure",
-    "mean": "of the headline metric over the finished runs",
-    "sd": "standard deviation over seeds (n - 1); empty for one seed",
-    "ci95_low": "lower end of the 95 % interval of the mean (Student t) over seeds, of one run over images",
-    "ci95_high": "upper end",
-    "rank": "1 + number of submissions with a higher mean",
-    "rank_best": "best rank that the tests leave open (Welch t, Holm over the pairs of the group, 5 %)",
-    "rank_worst": "worst rank that the tests leave open",
-    "score": "0 = random initialisation of the same architecture, 100 = best mean of the group; empty without it",
-    "metrics": "mean of every metric over the finished runs, as JSON",
-    "seeds": "seeds of the finished runs, separated by ;",
-    "values": "their headline metric, in the same order",
-    "failed_seeds": "seeds of the failed runs",
-    "run_keys": "keys of all runs in the order of their seeds: the end of the result files' names",
-    "iterations": "executed training iterations (all values that occur)",
-    "batch_size": "of the fine-tuning",
-    "learning_rate": "of the fine-tuning",
-    "device": "all that occur",
-    "precision": "all that occur",
-    "code_commit": "of the evaluation, all that occur",
-    "wall_seconds": "mean over the finished runs",
-    "peak_memory_mib": "highest of the finished runs",
+TEXT, WHOLE, REAL, LIST = "text", "whole number", "number", "list"
+_DTYPES = {TEXT: "string", WHOLE: "Int64", REAL: "Float64", LIST: "string"}
+"""Of pandas; each has a missing value, so that a column's type never depends on its content."""
+
+COLUMNS: dict[str, tuple[str, str]] = {
+    "track": (TEXT, "track of the protocol, or the table of its own that its track gives it"),
+    "protocol": (TEXT, "protocol id"),
+    "protocol_version": (WHOLE, "its version"),
+    "protocol_sha256": (TEXT, "hash of the resolved protocol: only equal hashes are compared"),
+    "task": (TEXT, "detection, instance segmentation or semantic segmentation"),
+    "dataset": (TEXT, "data set id"),
+    "dataset_fingerprint": (TEXT, "hash of the files used: only equal fingerprints are compared"),
+    "architecture": (TEXT, "backbone: only equal ones are compared"),
+    "current": (TEXT, "yes if the standings use this protocol, else no"),
+    "submission": (TEXT, "the row's label: the checkpoint's name, or what those of one method have in common"),
+    "method": (TEXT, "pretraining method"),
+    "parameters": (WHOLE, "of the backbone"),
+    "checkpoints": (LIST, "names of the checkpoints, one a pretraining run"),
+    "checkpoint_sha256": (LIST, "hashes of their backbone.safetensors"),
+    "pretraining_seeds": (LIST, "their seeds, as the cards say; ? where a card does not"),
+    "pretraining_recipe": (TEXT, "as the card says"),
+    "pretraining_data": (TEXT, "as the card says"),
+    "pretraining_labels": (TEXT, "labels used in pretraining, as the card says"),
+    "pretraining_images": (WHOLE, "as the card says"),
+    "pretraining_epochs": (REAL, "as the card says"),
+    "pretraining_batch": (WHOLE, "images a step over all devices, as the card says"),
+    "pretraining_image_views": (WHOLE, "crops shown to a trained encoder, as the card says"),
+    "pretraining_group": (TEXT, "equal for pretraining runs that differ in their seed alone"),
+    "metric": (TEXT, "headline metric, in per cent"),
+    "pretraining_runs": (WHOLE, "number of checkpoints with a finished run"),
+    "finished": (WHOLE, "number of finished runs"),
+    "failed": (WHOLE, "number of failed runs; they count in no figure"),
+    "mean": (REAL, "of the headline metric: over the seeds of each checkpoint, then over the checkpoints"),
+    "interval_over": (
+        TEXT,
+        "what the interval is over: pretraining runs, seeds (of one checkpoint), images (of one run)",
+    ),
+    "sd": (REAL, "standard deviation over pretraining runs or seeds (n - 1)"),
+    "ci95_low": (REAL, "lower end of the 95 % interval of the mean (Student t)"),
+    "ci95_high": (REAL, "upper end"),
+    "images_low": (REAL, "lower end of the 95 % interval for the draw of the validation images alone"),
+    "images_high": (REAL, "upper end"),
+    "rank": (REAL, "1 + number of rows with a higher mean, of those that take part in tests; ties share their ranks"),
+    "rank_best": (WHOLE, "best rank that the tests leave open (Welch t, Holm within the row, 5 %); empty: not tested"),
+    "rank_worst": (WHOLE, "worst rank that the tests leave open"),
+    "tier": (WHOLE, "a tier holds the rows that are not significantly worse than its best (Welch t, 5 % per pair)"),
+    "leads": (TEXT, "yes if better than every other tested row (Welch t against each, 5 %), else no"),
+    "score": (REAL, "share of the errors of random initialisation that is gone, in per cent; empty without it"),
+    "score_low": (REAL, "lower end of its 95 % interval, which includes the error of random initialisation"),
+    "score_high": (REAL, "upper end"),
+    "protocols": (WHOLE, "overall: number of protocols of the track with a figure"),
+    "protocols_of_track": (WHOLE, "overall: number of protocols that a complete row has"),
+    "mean_rank": (REAL, "overall: mean of rank over the protocols"),
+    "mean_rank_low": (REAL, "overall: mean of rank_best; empty where a figure is not tested"),
+    "mean_rank_high": (REAL, "overall: mean of rank_worst"),
+    "overall_score": (REAL, "overall: mean of score over the protocols"),
+    "overall_score_low": (REAL, "overall: lower end of its 95 % interval (t, summed variances)"),
+    "overall_score_high": (REAL, "overall: upper end"),
+    "overall_tier": (WHOLE, "overall: by score, among the rows with the same protocols"),
+    "metrics": (TEXT, "mean of every metric over the finished runs, as JSON"),
+    "seeds": (LIST, "fine-tuning seeds of the finished runs"),
+    "values": (LIST, "their headline metric, in the same order"),
+    "metric_values": (TEXT, "every metric of every finished run, in the same order, as JSON"),
+    "failed_seeds": (LIST, "seeds of the failed runs"),
+    "run_keys": (LIST, "keys of all runs by checkpoint and seed: the end of the result files' names"),
+    "iterations": (LIST, "executed training iterations (all values that occur)"),
+    "batch_size": (LIST, "of the fine-tuning"),
+    "learning_rate": (LIST, "of the fine-tuning"),
+    "device": (LIST, "all that occur"),
+    "precision": (LIST, "all that occur"),
+    "code_commit": (LIST, "of the evaluation, all that occur"),
+    "wall_seconds": (REAL, "mean over the finished runs"),
+    "peak_memory_mib": (REAL, "highest of the finished runs"),
 }
-"""The columns of the CSV and what they mean."""
+"""The columns of the CSV: their type and what they mean. A list is separated by `;`; what is not known is empty."""
 
 
 def frame(board: Board) -> pd.DataFrame:
-    """The rows of the CSV for pandas, everything as text: `frame(analyse(ResultStore(folder)))`."""
+    """The rows of the CSV for pandas: `frame(analyse(ResultStore(folder)))`. Types do not depend on the content."""
+    return read_csv(io.StringIO(csv(board)))
+
+
+def read_csv(file: str | os.PathLike[str] | TextIO) -> pd.DataFrame:
+    """A CSV that `csv` made, each column with its type: text as `string`, numbers as `Int64` and `Float64`."""
     import pandas as pd  # takes longer to import than the tables to make
 
-    return pd.DataFrame(_rows(board), columns=list(COLUMNS), dtype=str)
+    dtypes = {name: _DTYPES[kind] for name, (kind, _) in COLUMNS.items()}
+    return pd.read_csv(file, dtype=dtypes, keep_default_na=False, na_values=[""])
 
 
 def csv(board: Board) -> str:
@@ -84,36 +117,60 @@ def csv(board: Board) -> str:
 
 def _rows(board: Board) -> Iterator[dict[str, str]]:
     for track in board.tracks:
+        standings = {standing.entry.id: _overall(standing, track) for standing in track.standings}
+        of_entry: dict[tuple[str, str], dict[str, str]] = {}
         for group in track.groups:
-            of_group = _protocol(group)
+            of_group = {"track": track.id, **_protocol(group)}
             for cell in group.cells:
-                row = {**of_group, **_card(cell.submission.card), **_figures(group, cell), **_runs(cell)}
-                yield {name: text.spreadsheet(value) for name, value in row.items()}
+                id_ = cell.entry.id
+                if id_ not in of_entry:
+                    of_entry[id_] = _escaped(_entry(cell.entry))
+                overall = standings.get(id_, {}) if group.current else {}
+                yield of_entry[id_] | _escaped({**of_group, **_figures(cell), **_runs(cell)}) | overall
+
+
+def _escaped(row: dict[str, str]) -> dict[str, str]:
+    return {name: text.spreadsheet(value) for name, value in row.items()}
+
+
+def _overall(standing: Standing, track: Track) -> dict[str, str]:
+    ranks, score = standing.mean_rank_interval, standing.score
+    return {
+        "protocols": str(standing.protocols),
+        "protocols_of_track": str(track.protocols),
+        "mean_rank": _fixed(standing.mean_rank),
+        "mean_rank_low": _fixed(ranks and ranks[0]),
+        "mean_rank_high": _fixed(ranks and ranks[1]),
+        "overall_score": _fixed(None if score is None else score.mean),
+        **_interval("overall_score", score),
+        "overall_tier": text.plain(standing.tier),
+    }
 
 
 def _protocol(group: Group) -> dict[str, str]:
     protocol = group.protocol
     return {
-        "track": protocol.track,
         "protocol": protocol.id,
         "protocol_version": str(protocol.version),
         "protocol_sha256": protocol.sha256,
         "task": protocol.task,
         "dataset": protocol.dataset,
         "dataset_fingerprint": group.dataset.fingerprint,
+        "architecture": group.architecture,
         "current": "yes" if group.current else "no",
         "metric": protocol.headline,
     }
 
 
-def _card(card: Card) -> dict[str, str]:
-    seen = card.pretraining
+def _entry(entry: Entry) -> dict[str, str]:
+    card, seen = entry.card, entry.card.pretraining
     return {
-        "submission": card.name,
+        "submission": entry.label,
         "method": card.method,
-        "architecture": card.architecture,
         "parameters": str(card.parameters),
-        "checkpoint_sha256": card.sha256,
+        "checkpoints": ";".join(one.name for one in entry.cards),
+        "checkpoint_sha256": ";".join(one.sha256 for one in entry.cards),
+        "pretraining_seeds": ";".join(text.plain(one.pretraining.seed) or "?" for one in entry.cards),
         "pretraining_recipe": seen.recipe or "",
         "pretraining_data": seen.data or "",
         "pretraining_labels": seen.labels or "",
@@ -121,34 +178,41 @@ def _card(card: Card) -> dict[str, str]:
         "pretraining_epochs": text.plain(seen.epochs),
         "pretraining_batch": text.plain(seen.effective_batch),
         "pretraining_image_views": text.plain(seen.image_views),
-        "pretraining_seed": "" if seen.seed is None else str(seen.seed),
         "pretraining_group": seen.group or "",
     }
 
 
-def _figures(group: Group, cell: Cell) -> dict[str, str]:
+def _figures(cell: Cell) -> dict[str, str]:
     means = {text.one_line(name): round(value, 4) + 0.0 for name, value in cell.metric_means.items()}
-    columns = {
+    values = {text.one_line(name): [round(v, 4) + 0.0 for v in found] for name, found in cell.metric_values.items()}
+    summary, ranking, score = cell.summary, cell.ranking, cell.score
+    return {
+        "pretraining_runs": str(len({run.card.sha256 for run in cell.finished})),
         "finished": str(len(cell.finished)),
         "failed": str(cell.failed),
-        "score": _fixed(group.score_of(cell)),
+        "mean": _fixed(None if summary is None else summary.mean),
+        "interval_over": (summary and summary.over) or "",
+        "sd": _fixed(None if summary is None else summary.sd),
+        **_interval("ci95", summary),
+        **_interval("images", summary and summary.of_images),
+        "rank": text.plain(None if ranking is None else ranking.position),
+        "rank_best": text.plain(None if ranking is None else ranking.best),
+        "rank_worst": text.plain(None if ranking is None else ranking.worst),
+        "tier": text.plain(cell.tier),
+        "leads": "yes" if cell.leads else "no",
+        "score": _fixed(None if score is None else score.mean),
+        **_interval("score", score),
         "metrics": json.dumps(means, ensure_ascii=False),
         "seeds": ";".join(str(run.seed) for run in cell.finished),
         "values": ";".join(_fixed(value) for value in cell.values),
+        "metric_values": json.dumps(values, ensure_ascii=False),
         "failed_seeds": ";".join(str(run.seed) for run in cell.runs if run.status == "failed"),
     }
-    summary, ranking = cell.summary, cell.ranking
-    low, high = (None, None) if summary is None or summary.half is None else (summary.low, summary.high)
-    columns |= {
-        "mean": _fixed(summary.mean if summary else None),
-        "sd": _fixed(summary.sd if summary else None),
-        "ci95_low": _fixed(low),
-        "ci95_high": _fixed(high),
-        "rank": text.plain(ranking.position if ranking else None),
-        "rank_best": text.plain(ranking.best if ranking else None),
-        "rank_worst": text.plain(ranking.worst if ranking else None),
-    }
-    return columns
+
+
+def _interval(name: str, figure: Estimate | None) -> dict[str, str]:
+    low, high = (figure and figure.interval) or (None, None)
+    return {f"{name}_low": _fixed(low), f"{name}_high": _fixed(high)}
 
 
 def _runs(cell: Cell) -> dict[str, str]:

@@ -15,10 +15,11 @@ from typing import Any
 
 import jinja2
 
-from leaderboard import text
+from leaderboard import tables, text
 from leaderboard.base.html import asset, policy_hash, readable, script_json
-from leaderboard.board import Board, Cell, Group, Standing, Submission, Track
+from leaderboard.board import Board, Cell, Entry, Group, Standing, Track
 from leaderboard.records import Result, TrackDescription
+from leaderboard.stats import Estimate
 
 MORE_METRICS = 3
 """A protocol's table shows this many metrics beside the headline; the details of a row show all."""
@@ -60,10 +61,11 @@ class Scale:
     low: float
     high: float
 
-    def mark(self, value: float, low: float | None, high: float | None, anchor: float | None) -> Mark:
+    def mark(self, figure: Estimate, anchor: float | None) -> Mark:
         """Place a figure, its interval and its anchor."""
+        low, high = figure.interval or (None, None)
         ends = [None if end is None else self._x(end) for end in (low, high, anchor)]
-        return Mark(self._x(value), *ends)
+        return Mark(self._x(figure.mean), *ends)
 
     def _x(self, value: float) -> str:
         share = (value - self.low) / (self.high - self.low)
@@ -76,40 +78,48 @@ def _scale(values: Sequence[float]) -> Scale:
     return Scale(low, high) if high - low > 1e-9 else Scale(low - 0.5, high + 0.5)
 
 
+def _ends(figure: Estimate) -> tuple[float, float]:
+    return figure.interval or (figure.mean, figure.mean)
+
+
 def _track(track: Track, about: TrackDescription | None) -> dict[str, Any]:
-    scores = [s.score for s in track.standings if s.score is not None]
-    scores += [end for s in track.standings for end in s.score_interval or ()]
+    scores = [standing.score for standing in track.standings if standing.score is not None]
+    scale = _scale([end for score in scores for end in _ends(score)])
+    usual = tables.usual_source(track)
     return {
         "id": track.id,
+        "architecture": track.architecture,
+        "address": f"{track.id}.{track.architecture}",
         "about": about,
+        "reading": tables.caption(track),
         "groups": [_group(group) for group in track.groups],
         "headings": [{"label": g.label, "metric": g.protocol.headline} for g in track.current],
-        "standings": [_standing(s, _scale(scores), i) for i, s in enumerate(track.standings, 1)],
+        "standings": [_standing(s, track, scale, usual, i) for i, s in enumerate(track.standings, 1)],
     }
 
 
-def _standing(standing: Standing, scale: Scale, place: int) -> dict[str, Any]:
-    interval = standing.mean_rank_interval
-    row = _submission_row(standing.submission) | {
-        "place": None if standing.mean_rank is None else place,
+def _standing(standing: Standing, track: Track, scale: Scale, usual: str, place: int) -> dict[str, Any]:
+    interval, score = standing.mean_rank_interval, standing.score
+    row = _entry_row(standing.entry) | {
+        "place": place,
+        "tier": standing.tier,
         "mean_rank": standing.mean_rank,
         "rank": None if standing.mean_rank is None else text.number(standing.mean_rank),
         "rank_interval": None if interval is None else text.span(interval),
-        "score": standing.score,
-        "score_text": None if standing.score is None else text.number(standing.score, 0),
-        "score_interval": standing.score_interval and text.span(standing.score_interval, 0),
-        "missing": sum(cell is None or cell.summary is None for cell in standing.cells),
-        "cells": [None if cell is None else _figure(cell) for cell in standing.cells],
+        "score": score and score.mean,
+        "score_text": None if score is None else text.number(score.mean),
+        "score_half": None if score is None or score.half is None else text.number(score.half),
+        "protocols": standing.protocols,
+        "missing": track.protocols - standing.protocols,
+        "cells": [None if cell is None else _figure(cell, usual) for cell in standing.cells],
     }
-    if standing.score is not None:
-        low, high = standing.score_interval or (None, None)
-        row["mark"] = scale.mark(standing.score, low, high, anchor=0.0)
+    if score is not None:
+        row["mark"] = scale.mark(score, 0.0)
     return row
 
 
 def _group(group: Group) -> dict[str, Any]:
-    ends = [end for cell in group.cells if cell.summary for end in (cell.summary.low, cell.summary.high)]
-    scale = _scale(ends)
+    scale = _scale([end for cell in group.cells if cell.summary for end in _ends(cell.summary)])
     headline = group.protocol.headline
     first = next((cell for cell in group.cells if cell.finished), None)
     metrics = [name for name in first.metric_means if name != headline] if first else []
@@ -121,60 +131,61 @@ def _group(group: Group) -> dict[str, Any]:
         "protocol": group.protocol,
         "dataset": group.dataset,
         "current": group.current,
-        "alone": not group.suffix,
+        "alone": not group.suffix and group.current,
         "metrics": metrics,
         "low": text.number(scale.low),
         "high": text.number(scale.high),
-        "anchored": any(cell.anchor is not None for cell in group.cells),
-        "rows": [_cell_row(group, cell, scale, metrics) for cell in group.cells],
+        "anchored": group.anchor is not None,
+        "rows": [_cell_row(cell, group.anchor, scale, metrics) for cell in group.cells],
     }
 
 
-def _cell_row(group: Group, cell: Cell, scale: Scale, metrics: Sequence[str]) -> dict[str, Any]:
-    row = _submission_row(cell.submission) | _figure(cell)
-    means, ranking, summary = cell.metric_means, cell.ranking, cell.summary
-    score = group.score_of(cell)
+def _cell_row(cell: Cell, anchor: Estimate | None, scale: Scale, metrics: Sequence[str]) -> dict[str, Any]:
+    row = _entry_row(cell.entry) | _figure(cell, None)
+    means, ranking, summary, score = cell.metric_means, cell.ranking, cell.summary, cell.score
+    images = None if summary is None else summary.of_images
     row |= {
         "position": ranking and ranking.position,
-        "ranks": ranking and _rank_text(ranking.best, ranking.worst),
-        "score": score,
-        "score_text": None if score is None else text.number(score, 0),
+        "ranks": ranking and text.ranks(ranking.best, ranking.worst),
+        "tier": cell.tier,
+        "score": score and score.mean,
+        "score_text": None if score is None else text.figure(score),
+        "images": None if images is None or images.half is None else text.number(images.half),
         "metrics": [(means.get(name), text.number(means[name]) if name in means else None) for name in metrics],
     }
     if summary is not None:
-        low, high = (None, None) if summary.half is None else (summary.low, summary.high)
-        row["mark"] = scale.mark(summary.mean, low, high, anchor=cell.anchor)
+        row["mark"] = scale.mark(summary, None if anchor is None else anchor.mean)
     return row
 
 
-def _rank_text(best: int, worst: int) -> str:
-    return str(best) if best == worst else f"{best}{text.DASH}{worst}"
-
-
-def _submission_row(submission: Submission) -> dict[str, Any]:
-    card = submission.card
+def _entry_row(entry: Entry) -> dict[str, Any]:
+    card = entry.card
     seen = card.pretraining
     return {
-        "sid": _sid(submission.id),
-        "name": submission.label,
+        "sid": _sid(entry.id),
+        "name": entry.label,
         "method": text.one_line(card.method),
+        "checkpoints": len(entry.cards),
         "architecture": card.architecture,
         "data": text.one_line(seen.data or ""),
         "epochs": text.plain(seen.epochs),
-        "is_random": submission.is_random,
+        "is_random": entry.is_random,
     }
 
 
-def _figure(cell: Cell) -> dict[str, Any]:
+def _figure(cell: Cell, usual: str | None) -> dict[str, Any]:
+    """A figure with what its interval is over, unless that is the `usual`."""
     summary = cell.summary
+    source = None if summary is None else text.source(summary)
     return {
         "value": summary and summary.mean,
         "mean": summary and text.number(summary.mean),
         "half": None if summary is None or summary.half is None else text.number(summary.half),
+        "source": None if source == usual else source,
         "n": len(cell.finished),
         "failed": cell.failed,
         "leads": cell.leads,
-        "ties": cell.ties_best and len(cell.finished) > 1,
+        "ties": cell.tier == 1,
     }
 
 
@@ -182,31 +193,33 @@ def _provenance(board: Board) -> dict[str, Any]:
     """What the script shows when a row is opened; environments are shared, for they repeat."""
     environments: dict[str, int] = {}
     groups: dict[str, Any] = {}
-    cards: dict[str, Any] = {}
+    cards: dict[str, list[Any]] = {}
     cells: dict[str, dict[str, Any]] = {}
-    for track in board.tracks:
-        for group in track.groups:
-            groups[group.id] = {
-                "label": group.label,
-                "current": group.current,
-                "protocol": group.protocol.model_dump(mode="json"),
-                "dataset": group.dataset.model_dump(mode="json"),
+    for group in (group for track in board.tracks for group in track.groups):
+        groups[group.id] = {
+            "label": group.label,
+            "current": group.current,
+            "protocol": group.protocol.model_dump(mode="json"),
+            "dataset": group.dataset.model_dump(mode="json"),
+        }
+        for cell in group.cells:
+            sid = _sid(cell.entry.id)
+            if sid not in cards:
+                cards[sid] = [card.model_dump(mode="json") for card in cell.entry.cards]
+            cells.setdefault(sid, {})[group.id] = {
+                "mean": cell.summary and round(cell.summary.mean, 4),
+                "half": cell.summary and cell.summary.half and round(cell.summary.half, 4),
+                "sd": cell.summary and cell.summary.sd and round(cell.summary.sd, 4),
+                "over": cell.summary and text.source(cell.summary),
+                "runs": [_run(run, environments) for run in cell.runs],
             }
-            for cell in group.cells:
-                sid = _sid(cell.submission.id)
-                cards[sid] = cell.submission.card.model_dump(mode="json")
-                cells.setdefault(sid, {})[group.id] = {
-                    "mean": cell.summary and round(cell.summary.mean, 4),
-                    "half": cell.summary and cell.summary.half and round(cell.summary.half, 4),
-                    "sd": cell.summary and cell.summary.sd and round(cell.summary.sd, 4),
-                    "runs": [_run(run, environments) for run in cell.runs],
-                }
     return {"groups": groups, "cards": cards, "cells": cells, "environments": [json.loads(e) for e in environments]}
 
 
 def _run(run: Result, environments: dict[str, int]) -> dict[str, Any]:
     environment = run.environment.model_dump_json()
     return {
+        "checkpoint": run.card.name,
         "seed": run.seed,
         "key": run.key,
         "failure": run.failure,
@@ -221,9 +234,9 @@ def _run(run: Result, environments: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _sid(submission: tuple[str, str]) -> str:
-    name, sha256 = submission
-    return f"{name}@{sha256[:16]}"
+def _sid(entry: tuple[str, str]) -> str:
+    label, sha256 = entry
+    return f"{label}@{sha256[:16]}"
 
 
 @cache

@@ -20,14 +20,14 @@ END = "<!-- leaderboard: end -->"
 FAILED_MARK = "†"
 MIN_NAME_WIDTH = 10
 MOST_SHOWN = 50
-"""Submissions that a terminal's table shows."""
-_WORDS = 3
+"""Rows that a terminal's table shows."""
+_WORDS = 2
 """The first columns hold words, the others figures."""
 
 
 def markdown(board: Board) -> str:
     """Tables between two marks, so that `embed` can renew them inside a page with other text."""
-    parts = [f"{_markdown_track(track, titled=len(board.tracks) > 1)}\n" for track in board.tracks]
+    parts = [f"{_markdown_track(track)}\n" for track in board.tracks]
     notes = [f"- {text.markdown(note)}\n" for note in board.notes]
     body = "\n".join(parts) if parts else "No results yet.\n"
     return f"{BEGIN}\n\n{body}\n{''.join(notes)}{chr(10) if notes else ''}{END}\n"
@@ -57,106 +57,131 @@ class TerminalTable:
 
 def _terminal_table(track: Track, room: int) -> Table:
     shown = track.standings[:MOST_SHOWN]
-    architectures = {standing.submission.card.architecture for standing in track.standings}
-    several = len(architectures) > 1
-    names = [s.submission.label + (f" ({s.submission.card.architecture})" if several else "") for s in shown]
-    usual, _ = _usual_seeds(track)
+    names = [standing.entry.label for standing in shown]
+    usual = usual_source(track)
     # Headings are wrapped here, and the names' width is set: rich would give a long heading the room of the names.
     columns = [
         ["\n".join([*textwrap.wrap(group.label, 10, break_on_hyphens=False), group.protocol.headline])]
         + [_figure(standing.cells[i], usual) for standing in shown]
         for i, group in enumerate(track.current)
     ]
-    aggregates = [_aggregates(standing, intervals=False) for standing in shown]
-    columns += [["Rank", *(rank for rank, _ in aggregates)], ["Score", *(score for _, score in aggregates)]]
+    columns += [["Rank", *(_rank(standing, track, intervals=False) for standing in shown)]]
+    columns += [
+        ["Score", *(_score(standing) for standing in shown)],
+        ["Tier", *(_tier(standing) for standing in shown)],
+    ]
     room -= sum(2 + max(len(line) for value in column for line in value.split("\n")) for column in columns)
     width = min(room, max(map(len, names), default=0)) if room >= MIN_NAME_WIDTH else None
 
-    title = ", ".join([f"Track {track.id}", *(() if several else architectures)])
-    table = Table(title=title, title_style="bold", title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
+    table = Table(title=title(track), title_style="bold", title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
     table.padding = (0, 1, 0, 0)
     table.pad_edge = False
     more = len(track.standings) - len(shown)
-    rest = f" And {more} more submissions, in the files that the verb writes." if more else ""
-    table.caption, table.caption_justify = Text(caption(track, intervals=False) + rest), "left"
+    rest = f" And {more} more rows, in the files that the verb writes." if more else ""
+    table.caption, table.caption_justify = Text(caption(track) + rest), "left"
     table.caption_style = "dim"
     table.add_column("Submission", vertical="bottom", overflow="fold", min_width=width)
     for heading, *_ in columns:
         table.add_column(Text(heading), justify="right", vertical="bottom", overflow="fold")
     for i, (name, standing) in enumerate(zip(names, shown, strict=True), 1):
-        bold = [*(cell is not None and cell.leads for cell in standing.cells), False, False]
+        bold = [*(cell is not None and cell.leads for cell in standing.cells), False, False, False]
         figures = (Text(c[i], style="bold" if strong else "") for c, strong in zip(columns, bold, strict=True))
         table.add_row(Text(name), *figures)
     return table
 
 
-def caption(track: Track, *, intervals: bool = True) -> str:
-    """What the figures of a track's table mean; `intervals`: rank and score carry theirs."""
-    n, same = _usual_seeds(track)
+def title(track: Track) -> str:
+    """`Track mini, resnet18`."""
+    return f"Track {track.id}, {track.architecture}"
+
+
+def caption(track: Track) -> str:
+    """What the figures of a track's table mean, and what is not known."""
     cells = [cell for standing in track.standings for cell in standing.cells if cell is not None]
-    of_images = [cell.summary.error is not None for cell in cells if cell.summary and cell.summary.n == 1]
-    over = "over validation images" if n == 1 and any(of_images) else "over seeds"
-    if n == 1 and same:
-        runs = "one run each" if all(of_images) else "one seed each: no intervals, no tests"
-    else:
-        runs = f"{n} seed{'' if n == 1 else 's'} each" + ("" if same else ", or as many as in brackets")
-    failed = f" {FAILED_MARK}: some runs failed; they count in no figure." if any(c.failed for c in cells) else ""
-    bootstrap = f" Brackets behind rank and score: 95 % bootstrap interval {over}." if intervals else ""
-    return (
-        f"Mean ± half of the 95 % interval {over} ({runs}). Bold: better than every other submission "
-        "(Welch t-test, Holm, 5 %). Rank: mean over the protocols. Score: 0 = random initialisation of the same "
-        f"architecture, 100 = the best mean; averaged over the protocols.{bootstrap}{failed}"
-    )
+    usual = usual_source(track)
+    over = {
+        "images": "for the draw of the validation images, given the one run",
+        "1 run": "(a single run each: no intervals)",
+    }.get(usual, f"over {usual}" + (" of one checkpoint" if usual.endswith("seeds") else ""))
+    parts = [
+        f"Mean ± half of the 95 % interval {over}; brackets: over something else.",
+        "Bold: better than every other row (Welch's t-test against each, 5 %).",
+        "Rank: mean over the protocols; brackets: what the tests leave open (Holm within the row, 5 %).",
+        f"Score: the share of the errors of random initialisation that is gone, in %, mean over the protocols"
+        f"{_anchors(track)}.",
+        "Tier: rows whose scores are not significantly below that of the tier's best (5 % per pair).",
+    ]
+    if any(cell.summary is not None and not cell.summary.tested for cell in cells):
+        parts.append("A row with a single trained run takes part in no test, and in no rank or tier of others.")
+    if any(standing.protocols < track.protocols for standing in track.standings):
+        parts.append(f"m/{track.protocols}: has m of {track.protocols} protocols; its tier is among such rows.")
+    if any(cell.failed for cell in cells):
+        parts.append(f"{FAILED_MARK}: some runs failed; they count in no figure.")
+    return " ".join(parts)
 
 
-def _usual_seeds(track: Track) -> tuple[int, bool]:
-    """The most frequent number of finished seeds, and whether it is the only one."""
-    counts = Counter(len(c.values) for s in track.standings for c in s.cells if c is not None and c.values)
-    return max(counts, key=lambda n: (counts[n], n), default=0), len(counts) <= 1
+def _anchors(track: Track) -> str:
+    """Where the scores have no zero, and what gives them one."""
+    without = [group.label for group in track.current if group.anchor is None]
+    if not without:
+        return ""
+    where = "" if len(without) == len(track.current) else f" in {', '.join(without)}"
+    return f" (none{where}: `densebench submit random:{track.architecture}` gives it its zero)"
+
+
+def usual_source(track: Track) -> str:
+    """What most intervals of a track are over; a figure whose interval is over something else says so."""
+    cells = (cell for standing in track.standings for cell in standing.cells if cell is not None)
+    counts = Counter(text.source(cell.summary) for cell in cells if cell.summary is not None)
+    return max(counts, key=lambda source: (counts[source], source), default="1 run")
 
 
 def _grid(track: Track, words: Callable[[str], str], strong: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
     """Header and rows; `words` escapes, `strong` marks a figure that is better than all others."""
-    header = ["Submission", "Method", "Backbone"]
+    header = ["Submission", "Method"]
     header += [words(f"{group.label} {group.protocol.headline}") for group in track.current]
-    header += ["Rank", "Score"]
+    header += ["Rank", "Score", "Tier"]
     rows = []
-    usual, _ = _usual_seeds(track)
+    usual = usual_source(track)
     for standing in track.standings:
-        card = standing.submission.card
-        row = [words(standing.submission.label), words(card.method), words(card.architecture)]
+        row = [words(standing.entry.label), words(standing.entry.card.method)]
         for cell in standing.cells:
             figure = _figure(cell, usual)
             row.append(strong(figure) if cell is not None and cell.leads else figure)
-        rows.append([*row, *_aggregates(standing, intervals=True)])
+        rows.append([*row, _rank(standing, track, intervals=True), _score(standing), _tier(standing)])
     return header, rows
 
 
-def _figure(cell: Cell | None, usual: int) -> str:
+def _figure(cell: Cell | None, usual: str) -> str:
     if cell is None:
         return text.DASH
     if cell.summary is None:
         return "failed"
-    n = "" if cell.summary.n == usual else f" ({cell.summary.n})"
-    return f"{text.figure(cell.summary)}{n}{FAILED_MARK if cell.failed else ''}"
+    source = text.source(cell.summary)
+    mark = "" if source == usual else f" ({source})"
+    return f"{text.figure(cell.summary)}{mark}{FAILED_MARK if cell.failed else ''}"
 
 
-def _aggregates(standing: Standing, *, intervals: bool) -> tuple[str, str]:
+def _rank(standing: Standing, track: Track, *, intervals: bool) -> str:
     if standing.mean_rank is None:
-        return text.DASH, text.DASH
-    rank, score = text.number(standing.mean_rank), text.DASH
+        return text.DASH
+    rank = text.number(standing.mean_rank)
     if intervals and standing.mean_rank_interval is not None:
         rank += f" [{text.span(standing.mean_rank_interval)}]"
-    if standing.score is not None:
-        score = text.number(standing.score, 0)
-        if intervals and standing.score_interval is not None:
-            score += f" [{text.span(standing.score_interval, 0)}]"
-    return rank, score
+    return rank if standing.protocols == track.protocols else f"{rank} {standing.protocols}/{track.protocols}"
 
 
-def _markdown_track(track: Track, titled: bool) -> str:
+def _score(standing: Standing) -> str:
+    return text.DASH if standing.score is None else text.figure(standing.score)
+
+
+def _tier(standing: Standing) -> str:
+    return text.DASH if standing.tier is None else str(standing.tier)
+
+
+def _markdown_track(track: Track) -> str:
     header, rows = _grid(track, text.markdown, lambda figure: f"**{figure}**")
-    lines = [f"### Track {text.markdown(track.id)}\n"] if titled else []
+    lines = [f"### {text.markdown(title(track))}\n"]
     lines.append(f"| {' | '.join(header)} |")
     lines.append(f"|{'|'.join(['---'] * _WORDS + ['---:'] * (len(header) - _WORDS))}|")
     lines += [f"| {' | '.join(row)} |" for row in rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from leaderboard.base.printable import STEERING
-from leaderboard.stats import Summary
+from leaderboard.stats import Estimate, Summary
 
 DASH = "\N{EN DASH}"
 _CONTROL = re.compile(f"(?:\n|{STEERING.pattern})+")
@@ -45,10 +45,27 @@ def one_line(text: str) -> str:
     return _CONTROL.sub(" ", text).strip()
 
 
-def figure(summary: Summary, decimals: int = 1) -> str:
-    """`57.0 ± 0.3`: mean and half of the 95 % interval; the mean alone where nothing is known of its error."""
-    mean = number(summary.mean, decimals)
-    return mean if summary.half is None else f"{mean} ± {number(summary.half, decimals)}"
+def figure(estimate: Estimate, decimals: int = 1) -> str:
+    """`57.0 ± 0.3`: a figure and half of its 95 % interval; the figure alone where nothing is known of its error."""
+    mean = number(estimate.mean, decimals)
+    return mean if estimate.half is None else f"{mean} ± {number(estimate.half, decimals)}"
+
+
+def source(summary: Summary) -> str:
+    """What the interval of a figure is over: `3 seeds`, `2 pretraining runs`, `images`, `1 run` (no interval)."""
+    if summary.over == "images":
+        return "images"
+    if summary.over is None:
+        return "1 run" if summary.n == 1 else f"{summary.n} equal runs"
+    count = summary.units if summary.over == "pretraining runs" else summary.n
+    return f"{count} {summary.over}"
+
+
+def ranks(best: int | None, worst: int | None) -> str:
+    """`2` or `2-4` with a dash; a dash alone where no test was made."""
+    if best is None or worst is None:
+        return DASH
+    return str(best) if best == worst else f"{best}{DASH}{worst}"
 
 
 def markdown(text: str) -> str:

@@ -38,7 +38,7 @@ def make_leaderboard(
     check
         Write nothing; exit with 1 if a named file differs from what the results give.
     """
-    from bench.protocols import TrainingPlan, all_protocols
+    from bench.protocols import TrainingPlan, all_protocols, load_protocol
     from bench.tracks import TRACKS
     from leaderboard.build import build
     from leaderboard.records import TrackDescription
@@ -51,7 +51,11 @@ def make_leaderboard(
         site=site,
         check=check,
         tracks={t.id: TrackDescription(id=t.id, purpose=t.purpose, rules=t.rules) for t in TRACKS},
-        places={protocol: f"{t.id}-further" for t in TRACKS for protocol in t.further},
+        protocols={
+            table: [load_protocol(id_).reference() for id_ in ids]
+            for t in TRACKS
+            for table, ids in ((t.id, t.protocols), (f"{t.id}-further", t.further))
+        },
         plans={p.sha256: p.plan.iterations for p in all_protocols() if isinstance(p.plan, TrainingPlan)},
     )
     Console().print(report.render())

@@ -163,12 +163,13 @@
     const headline = group.protocol.headline;
     const names = [headline];
     for (const run of cell.runs) for (const name of Object.keys(run.metrics)) if (!names.includes(name)) names.push(name);
-    const head = make("tr", "", heading("Seed", ""), ...names.map((name) => heading(name, "num")), heading("Time, s", "num"), heading("Memory, MiB", "num"), heading("Finished", ""), heading("Result", ""));
+    const several = new Set(cell.runs.map((run) => run.checkpoint)).size > 1;
+    const head = make("tr", "", ...(several ? [heading("Checkpoint", "")] : []), heading("Seed", ""), ...names.map((name) => heading(name, "num")), heading("Time, s", "num"), heading("Memory, MiB", "num"), heading("Finished", ""), heading("Result", ""));
     const body = make("tbody", "");
     for (const run of cell.runs) {
       const seed = make("th", "", String(run.seed));
       seed.scope = "row";
-      const line = make("tr", "", seed);
+      const line = make("tr", "", ...(several ? [make("td", "", run.checkpoint)] : []), seed);
       if (run.failure) {
         const why = make("td", "failed", `failed: ${run.failure}`);
         why.colSpan = names.length;
@@ -237,7 +238,7 @@
   };
 
   const figures = (cells) => {
-    const head = make("tr", "", heading("Protocol", ""), heading("Mean", "num"), heading("± 95 %", "num"), heading("Seeds", "num"), heading("Failed", "num"));
+    const head = make("tr", "", heading("Protocol", ""), heading("Mean", "num"), heading("± 95 %", "num"), heading("Over", ""), heading("Failed", "num"));
     const body = make("tbody", "");
     for (const [id, cell] of Object.entries(cells)) {
       const group = provenance().groups[id];
@@ -245,16 +246,15 @@
       const link = make("th", "", `${group.label} ${group.protocol.headline}`);
       link.scope = "row";
       const failed = cell.runs.filter((run) => run.failure).length;
-      body.append(make("tr", "", link, make("td", "num", number(cell.mean)), make("td", "num", number(cell.half)), make("td", "num", String(cell.runs.length - failed)), make("td", "num", String(failed))));
+      body.append(make("tr", "", link, make("td", "num", number(cell.mean)), make("td", "num", number(cell.half)), make("td", "", cell.over ?? "–"), make("td", "num", String(failed))));
     }
     return make("section", "", make("h3", "", "Figures"), scrolling("Figures", make("table", "", make("thead", "", head), body)));
   };
 
   const sheet = (sid, gid) => {
     const { groups, cards, cells: all } = provenance();
-    const card = cards[sid];
     const cells = all[sid];
-    const lists = gid ? [...protocolLists(groups[gid], cells[gid]), ...cardLists(card)] : cardLists(card);
+    const lists = [...(gid ? protocolLists(groups[gid], cells[gid]) : []), ...cards[sid].flatMap(cardLists)];
     const top = gid ? runTable(groups[gid], cells[gid]) : figures(cells);
     return make("div", "sheet", top, make("div", "columns", ...lists));
   };

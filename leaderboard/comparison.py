@@ -1,0 +1,196 @@
+"""Which differences between rows are more than noise: the tests behind bold figures, ranks and tiers.
+
+All of them are Welch's t-test of two rows; they differ in what is claimed. That a row is better than *every* other is
+an intersection-union claim: it needs each of its tests at 5 % and no correction (Berger 1982). A rank interval makes
+many claims about one row, and is corrected over that row's tests (Holm 1979). A tier says of each row that it is, or
+is not, worse than the tier's best; the 5 % are per pair of equal rows.
+
+A row's tests use its own figure and the other's, so that what a third row does changes none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtr, stdtrit
+
+from leaderboard.stats import LEVEL, Estimate, Floats
+
+Places = NDArray[np.intp]
+Flags = NDArray[np.bool_]
+LARGE = 400
+"""In a table of more rows, Holm's thresholds use the smaller of two rows' degrees of freedom, which is cautious: the
+p-values of millions of pairs would take minutes."""
+_BLOCK = 1_000_000
+"""Pairs at a time: 8 MB an array."""
+_NORMAL = float(ndtri(1 - LEVEL / 2))
+"""No test at 5 % needs less than this many standard errors."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One protocol's figures of `k` rows, with errors that are independent but where rows share their images."""
+
+    mean: Floats
+    """(k,)"""
+    variance: Floats
+    """(k,): squared standard errors."""
+    df: Floats
+    """(k,)"""
+    images: Places
+    """(k,): rows with equal numbers of at least 0 were measured once on the same images; -1: with no known ones."""
+    shares: Sequence[Floats | None]
+    """Of the rows with a number: each image's share of the figure (V,), which sum to 0."""
+    weight: float = 1.0
+
+    @classmethod
+    def of(cls, figures: Sequence[Estimate], weight: float = 1.0) -> Measured:
+        """Figures that all have an error, of rows that share nothing."""
+        k = len(figures)
+        error = np.array([figure.error for figure in figures], np.float64)
+        mean, df = (np.array([getattr(f, name) for f in figures], np.float64) for name in ("mean", "df"))
+        return cls(mean, error**2, df, np.full(k, -1), [None] * k, weight)
+
+    def difference(self, rows: Places, others: Places) -> tuple[Floats, Floats, Floats]:
+        """Of each of `rows` (r,) less each of `others` (o,): the difference, its variance, and the sum of its parts'
+        squared variances over their degrees of freedom; each (r, o) and times `weight`, squared and to the fourth."""
+        w = self.weight
+        a, b = self.variance[rows, None], self.variance[others]
+        variance, spread = a + b, a**2 / self.df[rows, None] + b**2 / self.df[others]
+        for number in set(self.images[rows].tolist()) - {-1}:
+            i, j = (np.flatnonzero(self.images[of] == number) for of in (rows, others))
+            if len(j):
+                paired = _paired(self._stacked(rows[i]), self._stacked(others[j]))
+                variance[np.ix_(i, j)] = paired
+                spread[np.ix_(i, j)] = paired**2 / self.df[rows[i], None]
+        return w * (self.mean[rows, None] - self.mean[others]), w**2 * variance, w**4 * spread
+
+    def _stacked(self, rows: Places) -> Floats:
+        return np.stack([shares for row in rows if (shares := self.shares[row]) is not None])
+
+
+def _paired(a: Floats, b: Floats) -> Floats:
+    """Variances (r, o) of the differences of rows with shares `a` (r, V) and `b` (o, V) of the same images."""
+    n = a.shape[1]
+    squares = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+    return np.maximum(squares, 0) * n / (n - 1)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Rows and what they are compared by: the weighted sum of one or several protocols' figures.
+
+    All rows take part in tests. `parts` hold them in the same order, and have different images.
+    """
+
+    parts: Sequence[Measured]
+
+    @cached_property
+    def mean(self) -> Floats:
+        """(k,)"""
+        return np.sum([part.weight * part.mean for part in self.parts], axis=0)
+
+    @cached_property
+    def least_df(self) -> Floats:
+        """(k,): a test has at least the smaller of its two rows' degrees of freedom."""
+        return np.min([part.df for part in self.parts], axis=0)
+
+    @cached_property
+    def _enough(self) -> Floats:
+        """(k,): standard errors that suffice at 5 % with the least degrees of freedom."""
+        enough: Floats = stdtrit(self.least_df, 1 - LEVEL / 2)
+        return enough
+
+    def p_values(self, rows: Places, others: Places) -> Floats:
+        """Welch's two-sided p-values (r, o). Without any variance, equal figures have p = 1 and others p = 0."""
+        return _p_values(*self.difference(rows, others))
+
+    def different(self, row: int, others: Places) -> Flags:
+        """Whether each of `others` (o,) differs from `row` at 5 %; p-values are computed where they decide."""
+        difference, variance, spread = (found[0] for found in self.difference(np.array([row]), others))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            errors = np.abs(difference) / np.sqrt(variance)
+        needed = self._enough
+        verdict = (errors >= np.maximum(needed[row], needed[others])) & (difference != 0)
+        near = np.flatnonzero((errors >= _NORMAL) & ~verdict)
+        verdict[near] = _p_values(difference[near], variance[near], spread[near]) < LEVEL
+        return verdict
+
+    def difference(self, rows: Places, others: Places) -> tuple[Floats, Floats, Floats]:
+        """As `Measured.difference`, summed over the parts."""
+        found = [part.difference(rows, others) for part in self.parts]
+        difference, variance, spread = (np.sum(parts, axis=0) for parts in zip(*found, strict=True))
+        return difference, variance, spread
+
+
+def _p_values(difference: Floats, variance: Floats, spread: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = 2 * stdtr(variance**2 / spread, -np.abs(difference) / np.sqrt(variance))
+    return np.where(variance == 0, (difference == 0).astype(np.float64), p)
+
+
+def leader(contest: Contest) -> int | None:
+    """The row that is better than every other one, at 5 %; `None` if there is none, or only one row."""
+    best = int(np.argmax(contest.mean))
+    others = np.delete(np.arange(len(contest.mean)), best)
+    return best if len(others) and contest.different(best, others).all() else None
+
+
+def tiers(contest: Contest) -> list[int]:
+    """Each row's tier, from 1: of the rows without a tier, the best and those that are not worse than it (5 %)."""
+    tier = np.zeros(len(contest.mean), np.intp)
+    left = np.argsort(-contest.mean, kind="stable")
+    number = 0
+    while len(left):
+        number += 1
+        worse = np.concatenate([[False], contest.different(int(left[0]), left[1:])])
+        tier[left[~worse]] = number
+        left = left[worse]
+    return [int(number) for number in tier]
+
+
+def rank_intervals(contest: Contest) -> list[tuple[int, int]]:
+    """Best and worst rank that each row's tests leave open, with Holm's correction over the row's tests (5 %)."""
+    mean = contest.mean
+    k = len(mean)
+    best, worst = np.ones(k, np.intp), np.full(k, k)
+    size = max(1, _BLOCK // k)
+    for rows in (np.arange(first, min(first + size, k)) for first in range(0, k, size)):
+        different = _holm(_rejection(contest, rows), len(rows), k - 1)
+        better = mean[rows, None] > mean
+        best[rows] += (different & ~better).sum(1)
+        worst[rows] -= (different & better).sum(1)
+    return [(int(low), int(high)) for low, high in zip(best, worst, strict=True)]
+
+
+def _holm(rejected: Callable[[Floats], Flags], rows: int, tests: int) -> Flags:
+    """What Holm's step-down procedure rejects in each row, of `tests` tests.
+
+    `rejected` gives the pairs (rows, k) that a level (rows, 1) rejects. With m rejections at a level, the next is that
+    of the tests less m; it ends where none is added. That is Holm's procedure without its sorting.
+    """
+    left = np.full((rows, 1), tests)
+    while True:
+        found = rejected(LEVEL / np.maximum(left, 1))
+        fewer = tests - found.sum(1, keepdims=True)
+        if (fewer == left).all():
+            return found
+        left = fewer
+
+
+def _rejection(contest: Contest, rows: Places) -> Callable[[Floats], Flags]:
+    """The pairs of `rows` and every row (r, k) that a level (r, 1) rejects; a row and itself are no pair."""
+    everyone = np.arange(len(contest.mean))
+    difference, variance, spread = contest.difference(rows, everyone)
+    if len(everyone) <= LARGE:
+        p = np.where(difference == 0, np.inf, _p_values(difference, variance, spread))
+        return lambda level: p <= level
+    kinds, kind = np.unique(contest.least_df, return_inverse=True)
+    lower = np.minimum.outer(kind[rows], kind)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        errors = np.where(difference == 0, 0, np.abs(difference) / np.sqrt(variance))
+    return lambda level: errors >= np.take_along_axis(stdtrit(kinds, 1 - level / 2), lower, 1)

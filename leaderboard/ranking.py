@@ -1,0 +1,134 @@
+"""Scores, ranks and tiers: within one group, and over the groups of a track."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+from statistics import fmean
+
+import numpy as np
+
+from leaderboard.board import Cell, Group, ImageShares, Ranking, Standing
+from leaderboard.comparison import Contest, Measured, leader, rank_intervals, tiers
+from leaderboard.stats import Estimate, Summary, mid_ranks, summarise, weighted_sum
+
+Figures = Sequence[tuple[Cell, Summary]]
+
+
+def compare(cells: Sequence[Cell]) -> tuple[tuple[Cell, ...], Summary | None]:
+    """The cells of a group with scores, ranks and tiers, best first; and the figure of random initialisation.
+
+    A figure that is not tested has a position only, and no part in the ranks of others.
+    """
+    anchor, of_images = _anchor([cell for cell in cells if cell.entry.is_random])
+    scored = [(cell, cell.summary) for cell in cells if cell.summary is not None]
+    scored.sort(key=lambda pair: (-pair[1].mean, pair[0].entry.id))
+    everyone = mid_ranks(np.array([summary.mean for _, summary in scored], np.float64))
+    ranked = [
+        replace(cell, ranking=Ranking(float(position), None, None), score=_score(cell, summary, anchor, of_images))
+        for (cell, summary), position in zip(scored, everyone, strict=True)
+    ]
+    tested = [i for i, (_, summary) in enumerate(scored) if summary.tested]
+    if tested:
+        contest = Contest([measured([scored[i] for i in tested])])
+        first = leader(contest)
+        found = zip(tested, mid_ranks(contest.mean), rank_intervals(contest), tiers(contest), strict=True)
+        for place, (i, position, (best, worst), tier) in enumerate(found):
+            ranking = Ranking(float(position), best, worst)
+            ranked[i] = replace(ranked[i], ranking=ranking, tier=tier, leads=place == first)
+    failed = sorted((cell for cell in cells if cell.summary is None), key=lambda cell: cell.entry.id)
+    return (*ranked, *failed), anchor
+
+
+def _anchor(random: Sequence[Cell]) -> tuple[Summary | None, ImageShares | None]:
+    """Of all random initialisations, which form one row unless every checkpoint has one."""
+    cells = [cell for cell in random if cell.summary is not None]
+    if len(cells) < 2:
+        return (cells[0].summary, cells[0].shares) if cells else (None, None)
+    return summarise([[cell.summary.mean] for cell in cells if cell.summary is not None]), None
+
+
+def _score(cell: Cell, summary: Summary, anchor: Summary | None, of_images: ImageShares | None) -> Estimate | None:
+    """The share of the errors of random initialisation that is gone, with an error that includes the anchor's own."""
+    if anchor is None or anchor.mean >= 100:
+        return None
+    if cell.entry.is_random:
+        return Estimate(100 * (summary.mean - anchor.mean) / (100 - anchor.mean), None, 0)
+    score = 100 * (summary.mean - anchor.mean) / (100 - anchor.mean)
+    # To first order in both: s = 100 (x - r) / (100 - r) has the derivatives 100 / (100 - r) and (s - 100) / (100 - r).
+    slopes = 100 / (100 - anchor.mean), (score - 100) / (100 - anchor.mean)
+    if cell.shares is not None and of_images is not None and cell.shares.names == of_images.names:
+        own, its = cell.shares.values, of_images.values
+        shares = slopes[0] * own + slopes[1] * its
+        n = len(shares)
+        return Estimate(score, float((n / (n - 1) * (shares**2).sum()) ** 0.5), n - 1)
+    error = weighted_sum(zip(slopes, (summary, anchor), strict=True))
+    return Estimate(score, error.error, error.df)
+
+
+def measured(figures: Figures, weight: float = 1.0) -> Measured:
+    """What tests need of figures that are all tested."""
+    plain = Measured.of([summary for _, summary in figures], weight)
+    numbers: dict[tuple[str, ...], int] = {}
+    for i, (cell, _) in enumerate(figures):
+        if cell.shares is not None:
+            plain.images[i] = numbers.setdefault(cell.shares.names, len(numbers))
+    return replace(plain, shares=[None if cell.shares is None else cell.shares.values for cell, _ in figures])
+
+
+def standings(groups: Sequence[Group], declared: int) -> tuple[int, tuple[Standing, ...]]:
+    """Number of protocols that make a row complete (`declared`, if there are any), and the standings.
+
+    Entries with figures in the same current groups are compared with each other: first the complete ones, then those
+    with most company.
+    """
+    current = [group for group in groups if group.current]
+    entries = {cell.entry.id: cell.entry for group in current for cell in group.cells}
+    divisions: dict[tuple[int, ...], list[Standing]] = defaultdict(list)
+    for id_, entry in sorted(entries.items()):
+        standing = Standing(entry, tuple(group.by_entry.get(id_) for group in current), 0)
+        ids = {current[i].protocol.id if declared else i for i in standing.columns}
+        divisions[standing.columns].append(replace(standing, protocols=len(ids)))
+    total = declared or len(current)
+    order = sorted(divisions.values(), key=lambda d: (d[0].protocols < total, -len(d), -d[0].protocols, d[0].columns))
+    return total, tuple(chain.from_iterable(_division(found, current) for found in order))
+
+
+def _division(found: Sequence[Standing], groups: Sequence[Group]) -> list[Standing]:
+    """Entries with figures in the same groups: mean ranks, overall scores and tiers; best first."""
+    columns = found[0].columns
+    if not columns:
+        return list(found)
+    anchors = [(i, anchor.mean) for i in columns if (anchor := groups[i].anchor) is not None and anchor.mean < 100]
+    rows = [_overall(standing, [i for i, _ in anchors]) for standing in found]
+    tested = [i for i, row in enumerate(rows) if anchors and all(summary.tested for _, summary in _figures(row))]
+    if tested:
+        # Differences of scores: each is that of the means, times a weight that all rows share.
+        table = [_figures(rows[i]) for i in tested]
+        places = [columns.index(i) for i, _ in anchors]
+        weights = [100 / (100 - mean) / len(anchors) for _, mean in anchors]
+        parts = [measured([row[p] for row in table], w) for p, w in zip(places, weights, strict=True)]
+        for i, tier in zip(tested, tiers(Contest(parts)), strict=True):
+            rows[i] = replace(rows[i], tier=tier)
+    return sorted(rows, key=lambda row: (-row.score.mean if row.score else 0.0, row.mean_rank, row.entry.id))
+
+
+def _figures(standing: Standing) -> list[tuple[Cell, Summary]]:
+    """Of the groups where it has one, in their order."""
+    return [(cell, cell.summary) for cell in standing.cells if cell is not None and cell.summary is not None]
+
+
+def _overall(standing: Standing, anchored: Sequence[int]) -> Standing:
+    """With mean rank and overall score."""
+    ranks = [cell.ranking for cell, _ in _figures(standing) if cell.ranking is not None]
+    ends = [(rank.best, rank.worst) for rank in ranks if rank.best is not None and rank.worst is not None]
+    scores = [cell.score for i in anchored if (cell := standing.cells[i]) is not None and cell.score is not None]
+    known = len(ends) == len(ranks)
+    return replace(
+        standing,
+        mean_rank=fmean(rank.position for rank in ranks),
+        mean_rank_interval=(fmean(best for best, _ in ends), fmean(worst for _, worst in ends)) if known else None,
+        score=weighted_sum((1 / len(scores), score) for score in scores) if scores else None,
+    )
