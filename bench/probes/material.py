@@ -50,9 +50,10 @@ class Part:
         count = max(2, round(share * len(digests)))
         return self.take(np.sort(np.argsort(digests, kind="stable")[:count]))
 
-    def image_cells(self, index: int) -> NDArray[np.float32]:
-        """The cells (C, rows, columns) of one image."""
-        return self.cells[self.rows[index]].astype(np.float32)
+    def image_cells(self, index: int, device: torch.device) -> Tensor:
+        """The cells (rows x columns, C) of one image in float32."""
+        cells = self.cells[self.rows[index]].astype(np.float32)
+        return torch.from_numpy(cells).to(device).reshape(len(cells), -1).T
 
     def grid(self) -> NDArray[np.uint8]:
         """The cells' labels (N, rows, columns); each label map is read once."""
@@ -156,14 +157,26 @@ def draw_cells(
     usable = np.flatnonzero(labels != IGNORE)
     if not len(usable):
         raise BenchError("no cell of the training images has a label that counts")
-    if len(usable) > most:
-        usable = np.sort(np.random.default_rng(seed).choice(usable, most, replace=False))
-    image, cell = np.divmod(usable, grid[0].size)
-    x = np.empty((len(usable), part.cells.shape[1]), np.float32)
-    for index in np.unique(image):
-        chosen = image == index
-        x[chosen] = part.cells[part.rows[index]].reshape(part.cells.shape[1], -1)[:, cell[chosen]].T
+    usable = draw(usable, most, seed)
     y = labels[usable].astype(np.int64)
     if y.max() >= classes:
         raise BenchError(f"a training image has label {y.max()}: the protocol knows 0 to {classes - 1}")
-    return torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
+    return take_cells(part, usable).to(device), torch.from_numpy(y).to(device)
+
+
+def draw(numbers: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    """All of `numbers`, or `most` of them, sorted."""
+    if len(numbers) <= most:
+        return numbers
+    return np.sort(np.random.default_rng(seed).choice(numbers, most, replace=False))
+
+
+def take_cells(part: Part, numbers: NDArray[np.int64]) -> Tensor:
+    """The cells (n, C) in float32 of these numbers, which count the cells row by row and image by image."""
+    channels, rows, columns = part.cells.shape[1:]
+    image, cell = np.divmod(numbers, rows * columns)
+    x = np.empty((len(numbers), channels), np.float32)
+    for index in np.unique(image):
+        chosen = image == index
+        x[chosen] = part.cells[part.rows[index]].reshape(channels, -1)[:, cell[chosen]].T
+    return torch.from_numpy(x)

@@ -55,7 +55,36 @@ class ClassifierPlan(ProbePlan):
         _require_positive(self.classes, self.cells, *self.candidates, *self.options.values())
 
 
-KINDS: Mapping[str, type[ProbePlan]] = {"linear": ClassifierPlan, "knn": ClassifierPlan}
+@dataclass(frozen=True)
+class ClusterPlan(ProbePlan):
+    """`clusters`: k-means of cells, whose clusters the labels of the validation images name."""
+
+    classes: int
+    """Labels are 0 to `classes` - 1, and 255 where a pixel does not count."""
+    cells: int
+    """At most so many training cells are clustered, drawn evenly from all. They, and for each a number a cluster, are
+    kept in memory: cells x (channels + clusters) x 4 bytes."""
+    clusters: int
+    naming: str
+    """`hungarian`: each cluster is another class, those that give the highest mIoU. `majority`: each is the class that
+    most of its pixels have."""
+    dimensions: int
+    """Principal components of the standardized cells that are clustered."""
+    iterations: int
+    """At most, of Lloyd's algorithm."""
+    runs: int
+    """Clusterings from different starts, over which metrics are averaged."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_positive(self.classes, self.cells, self.clusters, self.dimensions, self.iterations, self.runs)
+        if self.naming not in ("hungarian", "majority"):
+            raise BenchError(f"clusters are named by hungarian or majority, not {self.naming!r}")
+        if self.naming == "hungarian" and self.clusters != self.classes:
+            raise BenchError("hungarian names as many clusters as there are classes")
+
+
+KINDS: Mapping[str, type[ProbePlan]] = {"linear": ClassifierPlan, "knn": ClassifierPlan, "clusters": ClusterPlan}
 """The plans by what they call themselves."""
 
 

@@ -20,11 +20,10 @@ from bench.probes.material import Part
 @torch.inference_mode()
 def confusion_matrices(scores: Scores, classes: int, part: Part, device: torch.device) -> Iterator[Counts]:
     """Of each image the confusion matrices (M, K, K) under each of the M classifiers; its label map is read once."""
+    rows, columns = part.cells.shape[2:]
     for i, pair in enumerate(part.pairs):
-        labels, cells = load_labels(pair.labels), part.image_cells(i)
-        channels, rows, columns = cells.shape
-        found = scores(torch.from_numpy(cells).to(device).reshape(channels, -1).T)
-        maps = [one.T.reshape(classes, rows, columns) for one in found]
+        labels = load_labels(pair.labels)
+        maps = [found.T.reshape(classes, rows, columns) for found in scores(part.image_cells(i, device))]
         yield np.stack([compare(one, labels, str(pair.labels)) for one in maps])
 
 

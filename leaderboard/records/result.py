@@ -47,12 +47,12 @@ class ProbeReport(Record):
     channels: Positive
     """Of a cell."""
     training_cells: Positive
-    """Cells that the classifier was fitted to."""
+    """Cells that were fitted to, by a classifier or by clusters."""
     images_evaluated: Positive
-    chosen: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    """Value of the hyper-parameter that did best on held-out training images."""
-    candidates: Annotated[dict[Line, Percent], Field(min_length=1, max_length=100)]
-    """What each of its values scored there, in per cent."""
+    chosen: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+    """Value of the hyper-parameter that did best on held-out training images; None where nothing is chosen."""
+    candidates: Annotated[dict[Line, Percent], Field(max_length=100)]
+    """What each of its values scored there, in per cent; empty where nothing is chosen."""
 
 
 class Environment(Record):

@@ -225,7 +225,7 @@
         ["Iterations", distinct(training.map((r) => r.executed_iterations === r.planned_iterations ? grouped(r.executed_iterations) : `${r.executed_iterations} of ${r.planned_iterations}`))],
         ["Batch", of("batch_size")], ["Learning rate", distinct(training.map((r) => r.learning_rate))], ["Images seen", of("images_seen")],
         ["Cells", probes.length ? `${of("training_cells", probes)} for training, of ${of("channels", probes)} channels` : ""],
-        ["Chosen", distinct(probes.map((r) => `${r.chosen} of ${Object.keys(r.candidates).join(", ")}, on held-out training images`))],
+        ["Chosen", distinct(probes.filter((r) => r.chosen !== null).map((r) => `${r.chosen} of ${Object.keys(r.candidates).join(", ")}, on held-out training images`))],
         ["Loaded", loaded && `${loaded} backbone tensors proven equal to the checkpoint`],
         ["Trainable", of("trainable_parameters")], ["Frozen", of("frozen_parameters")], ["Head", of("head_parameters")],
         ["Device", distinct(environments.map((e) => e.device))], ["Precision", distinct(environments.map((e) => e.precision))],

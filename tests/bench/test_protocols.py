@@ -41,6 +41,10 @@ PUBLISHED = {
     ("frozen_city_seg_linear_p5", 1): "3b832cafd3b7fac44d773e1e01aa6f8b5daaeb4d709e93339483eb98f1715fbb",
     ("frozen_city_seg_linear_p10", 1): "f2b342bcec949b4d86ed78e7f9f7bfa3a6a44c15ed536a2638ed4b3525814ef0",
     ("frozen_city_seg_linear_p25", 1): "3a4beda228ecfce689d8b9de3dc7e16629bc0e86583703dd921894b8b980599d",
+    ("frozen_voc_seg_clusters", 1): "6bd6d64c80fbb43eb1bb1aa934785059904006db64c4c60ca55b8722b3f92680",
+    ("frozen_voc_seg_clusters500", 1): "1d2b74ced555fae80a093a13aa56b59c94aad19889e421b4d0241a71a5eada1e",
+    ("frozen_city_seg_clusters", 1): "02669cb350123f02e7672352731727f403538b3d6e839e6ac94c652034e00614",
+    ("frozen_city_seg_clusters500", 1): "7b1729292fc9648384ad4a734e88f4a3d056b0aa32e26ffa8838de6d8c0e8c11",
 }
 """Results by these hashes exist. Another hash is another protocol: it needs a new version, and a new line here."""
 

@@ -1,4 +1,4 @@
-"""Plans of probes: classifiers of the cells of a frozen backbone."""
+"""Plans of probes of the cells of a frozen backbone."""
 
 from typing import Any
 
@@ -32,4 +32,19 @@ def knn(size: tuple[int, int], classes: int) -> dict[str, Any]:
         held_out=_HELD_OUT,
         candidates=(1, 3, 10, 30),
         options=dict(temperature=0.07),
+    )
+
+
+def clusters(size: tuple[int, int], classes: int, clusters: int, naming: str) -> dict[str, Any]:
+    """k-means of cells of images scaled to `size` (height, width); `naming` is `hungarian` or `majority`."""
+    return dict(
+        kind="clusters",
+        size=size,
+        classes=classes,
+        cells=_CELLS,
+        clusters=clusters,
+        naming=naming,
+        dimensions=50,
+        iterations=100,
+        runs=5,
     )

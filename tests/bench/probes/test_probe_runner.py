@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from probe_parts import part_of, perfect_cells
 
 from bench.checkpoints import import_checkpoint
 from bench.datasets import check
@@ -118,22 +119,13 @@ def test_a_vit_is_probed(tmp_path: Path, tiny_data: Path) -> None:
     assert vit.cells(np.zeros((1, 64, 96, 3), np.uint8)).shape == (1, 2 * 192, 4, 6)
 
 
-def part(labels: list[np.ndarray[Any, Any]], cells: np.ndarray[Any, Any], tmp_path: Path) -> Part:
-    pairs = []
-    for i, label in enumerate(labels):
-        Image.fromarray(label).save(tmp_path / f"{i}.png")
-        pairs.append(Pair(tmp_path / f"{i}.jpg", tmp_path / f"{i}.png"))
-    return Part.whole(pairs, cells)
-
-
 def test_perfect_cells_give_the_bound_of_their_grid(tmp_path: Path) -> None:
     """Cells that are the one-hot labels of their centres: the score is that of the labels through the grid and back."""
     rng = np.random.default_rng(0)
     labels = [np.kron(rng.integers(0, 3, (4, 6)), np.ones((16, 16), int)).astype(np.uint8) for _ in range(3)]
     labels[0][:8] = 255
-    grid = np.stack([cell_labels(label, 4, 6) for label in labels])
-    cells = (grid[:, None] == np.arange(3)[None, :, None, None]).astype(np.float16)
-    whole = part(labels, cells, tmp_path)
+    cells = perfect_cells(labels, 3)
+    whole = part_of(labels, cells, tmp_path)
     counts = np.concatenate(list(confusion_matrices(lambda x: [x], 3, whole, CPU)))
     expected = []
     for one, label in zip(cells, labels, strict=True):
@@ -152,7 +144,7 @@ def test_perfect_cells_give_the_bound_of_their_grid(tmp_path: Path) -> None:
 def test_cells_are_drawn_evenly_and_void_is_left_out(tmp_path: Path) -> None:
     labels = [np.full((32, 32), value, np.uint8) for value in (0, 255, 1, 2)]
     cells = np.arange(4 * 2 * 4, dtype=np.float16).reshape(4, 2, 2, 2)
-    whole = part(labels, cells, tmp_path)
+    whole = part_of(labels, cells, tmp_path)
 
     def draw(part: Part, most: int = 100, seed: int = 0, classes: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
         return draw_cells(part, part.grid(), classes=classes, most=most, seed=seed, device=CPU)
