@@ -20,18 +20,18 @@ def make_result(
     card: Card,
     dataset: DatasetReference,
     seed: int,
-    folder: Path,
+    folder: Path | None,
     *,
     device: torch.device,
     precision: Literal["fp32", "bf16", "fp16"],
     **found: Any,
 ) -> Result:
-    """The result of a run that ends now; its per-image outputs are those in `folder`.
+    """The result of a run that ends now; its per-image outputs are those in `folder`, or none.
 
     `found` are the record's fields that differ: status (default: finished), failure, metrics, training or probe,
     seconds and wall_seconds.
     """
-    standard_errors, outputs = describe_outputs(folder)
+    standard_errors, outputs = ({}, {}) if folder is None else describe_outputs(folder)
     common: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "key": result_key(card.sha256, protocol.sha256, dataset.fingerprint, seed),

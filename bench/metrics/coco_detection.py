@@ -1,21 +1,29 @@
 """COCO's average precision for boxes and masks through pycocotools, without its printing."""
 
+from __future__ import annotations
+
 import contextlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from bench.datasets.coco import load_coco
 from bench.errors import BenchError
+from bench.metrics.ap_shares import Ranking, ap_shares
+from bench.metrics.uncertainty import Floats
 from bench.metrics.voc_detection import Objects
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 """The first six figures of pycocotools' summary. AP: mean over IoU .50:.05:.95, at most 100 detections an image."""
+
+_AREAS = {"APs": "small", "APm": "medium", "APl": "large"}
 
 
 def load_ground_truth(annotation_file: Path) -> COCO:
@@ -83,6 +91,25 @@ def evaluate_coco(
     as it is. A figure without any object (no small object in the set, say) is absent from the answer. Raises
     :class:`BenchError` for an unknown image id, no object, or objects without a mask where masks are compared.
     """
+    return score_coco(ground_truth, detections, iou_type).metrics
+
+
+@dataclass(frozen=True)
+class CocoScores:
+    """What `score_coco` finds."""
+
+    metrics: dict[str, float]
+    """In per cent, as :func:`evaluate_coco` gives them."""
+    images: list[Any]
+    """Ids of the images (V,)."""
+    shares: dict[str, Floats]
+    """Each image's share (V,) in each metric, in points of per cent (`bench.metrics.ap_shares`)."""
+
+
+def score_coco(
+    ground_truth: COCO, detections: Sequence[Mapping[str, Any]], iou_type: Literal["bbox", "segm"]
+) -> CocoScores:
+    """As :func:`evaluate_coco`, with the share of each image in each metric."""
     known = set(ground_truth.getImgIds())
     unknown = sorted({str(d["image_id"]) for d in detections if d["image_id"] not in known})
     if unknown:
@@ -103,7 +130,64 @@ def evaluate_coco(
     scores = {name: 100 * float(value) for name, value in zip(METRICS, evaluation.stats, strict=False) if value >= 0}
     if "AP" not in scores:
         raise BenchError("the ground truth has no object of any category: nothing can be evaluated")
-    return scores
+    return CocoScores(scores, list(evaluation.params.imgIds), {name: _shares(evaluation, name) for name in scores})
+
+
+def _shares(evaluation: Any, metric: str) -> Floats:
+    """Each image's share in the metric, from pycocotools' matches of detections with objects."""
+    parameters = evaluation.params
+    images, levels = len(parameters.imgIds), len(parameters.recThrs)
+    area = parameters.areaRngLbl.index(_AREAS.get(metric, "all"))
+    thresholds = {"AP50": [0], "AP75": [5]}.get(metric, list(range(len(parameters.iouThrs))))
+    found = []
+    for category in range(len(parameters.catIds)):
+        first = (category * len(parameters.areaRng) + area) * images
+        matches = _Matches.of(evaluation.evalImgs[first : first + images], parameters)
+        if matches.objects.any():
+            found.append(np.mean([ap_shares(matches.ranking(threshold), levels) for threshold in thresholds], 0))
+    shares: Floats = 100 * np.mean(found, 0)
+    return shares
+
+
+@dataclass(frozen=True)
+class _Matches:
+    """The detections of one category and area range in all images, by falling score as pycocotools orders them."""
+
+    image: NDArray[np.int64]
+    """Of each detection (N,)."""
+    true: NDArray[np.bool_]
+    """Whether it found an object at each threshold (T, N)."""
+    ignored: NDArray[np.bool_]
+    """Whether it does not count (T, N)."""
+    objects: NDArray[np.int64]
+    """Of each image (V,), those that count."""
+
+    @classmethod
+    def of(cls, found: Sequence[Mapping[str, Any] | None], parameters: Any) -> _Matches:
+        """From pycocotools' answers for the images; None where an image has neither objects nor detections."""
+        most = parameters.maxDets[-1]
+        objects = np.array([0 if one is None else np.count_nonzero(~_bool(one["gtIgnore"])) for one in found])
+        there = [(index, one) for index, one in enumerate(found) if one is not None]
+        counts = [len(one["dtScores"][:most]) for _, one in there]
+        image = np.repeat([index for index, _ in there], counts).astype(np.int64)
+        if not len(image):
+            nothing = np.zeros((len(parameters.iouThrs), 0), bool)
+            return cls(image, nothing, nothing, objects)
+        order = np.argsort(-np.concatenate([one["dtScores"][:most] for _, one in there]), kind="mergesort")
+        matched, ignored = (
+            np.concatenate([_bool(one[name][:, :most]) for _, one in there], 1)[:, order]
+            for name in ("dtMatches", "dtIgnore")
+        )
+        return cls(image[order], matched & ~ignored, ignored, objects)
+
+    def ranking(self, threshold: int) -> Ranking:
+        """Those that count at one threshold."""
+        counts = ~self.ignored[threshold]
+        return Ranking(self.image[counts], self.true[threshold, counts], self.objects)
+
+
+def _bool(values: Any) -> NDArray[np.bool_]:
+    return np.asarray(values).astype(bool)
 
 
 def _has_mask(annotation: Mapping[str, Any]) -> bool:

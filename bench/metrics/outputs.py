@@ -24,19 +24,26 @@ COUNTS = "counts.npz"
 DETECTIONS = "detections.json"
 
 
-def keep_segmentation(folder: Path, names: Sequence[str], counts: Counts) -> dict[str, float]:
-    """Write `counts.npz` and `shares.npz`, and return mIoU, mAcc and aAcc in per cent.
+def segmentation_metrics(counts: Counts) -> dict[str, float]:
+    """mIoU, mAcc and aAcc over all images, in per cent.
 
     Raises:
         BenchError: no pixel is labelled.
-        FileError: `folder` cannot be written.
     """
     found = segmentation_scores(counts.sum(0))
+    return {"mIoU": found.miou, "mAcc": found.mean_accuracy, "aAcc": found.pixel_accuracy}
+
+
+def keep_segmentation(folder: Path, names: Sequence[str], counts: Counts) -> None:
+    """Write `counts.npz` and `shares.npz`.
+
+    Raises:
+        FileError: `folder` cannot be written.
+    """
     content = io.BytesIO()
     np.savez_compressed(content, names=np.array(names, str), counts=counts)
     write_atomic(folder / COUNTS, content.getvalue())
     Shares(tuple(names), segmentation_shares(counts)).write(folder / SHARES)
-    return {"mIoU": found.miou, "mAcc": found.mean_accuracy, "aAcc": found.pixel_accuracy}
 
 
 def keep_detections(

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.errors import BenchError
+from bench.metrics.ap_shares import Ranking, ap_shares
 
 Floats = NDArray[np.floating]
 
@@ -60,6 +61,8 @@ class VOCScores:
     """The metric in per cent. `per_class` is (classes, 10 thresholds), NaN where a class has no object."""
 
     per_class: Floats
+    shares_per_threshold: NDArray[np.float64]
+    """Each image's share in the mean over classes at each threshold (10, V), in points (`bench.metrics.ap_shares`)."""
 
     @property
     def ap(self) -> float:
@@ -76,6 +79,11 @@ class VOCScores:
         """Mean over classes at IoU .75."""
         return float(np.nanmean(self.per_class[:, 5]))
 
+    def shares(self) -> dict[str, NDArray[np.float64]]:
+        """Each image's shares (V,) in AP, AP50 and AP75, in points of per cent."""
+        by_threshold = self.shares_per_threshold
+        return {"AP": by_threshold.mean(0), "AP50": by_threshold[0], "AP75": by_threshold[5]}
+
 
 def evaluate_voc(objects: Sequence[Objects], detections: Sequence[Detections], num_classes: int) -> VOCScores:
     """Evaluate `detections` against `objects`, image by image in the same order.
@@ -88,13 +96,16 @@ def evaluate_voc(objects: Sequence[Objects], detections: Sequence[Detections], n
     truth = _Table.of_objects(objects, num_classes)
     found = _Table.of_detections(detections, num_classes)
     per_class = np.full((num_classes, len(IOU_THRESHOLDS)), np.nan)
+    shares = []
     for label in range(num_classes):
         class_truth = truth.of_class(label)
         if np.any(~class_truth.difficult):
-            per_class[label] = 100 * _average_precisions(class_truth, found.of_class(label))
-    if np.all(np.isnan(per_class)):
+            rankings = _rankings(class_truth, found.of_class(label), len(objects))
+            per_class[label] = [100 * _eleven_point_ap(ranking) for ranking in rankings]
+            shares.append([100 * ap_shares(ranking, len(RECALL_LEVELS)) for ranking in rankings])
+    if not shares:
         raise BenchError("the validation set has no (non-difficult) object of any class: nothing can be evaluated")
-    return VOCScores(per_class)
+    return VOCScores(per_class, np.mean(shares, axis=0))
 
 
 def round_like_results_file(boxes: Floats, scores: Floats) -> tuple[Floats, Floats]:
@@ -164,16 +175,16 @@ def _to_pixel_indices(boxes: Floats) -> Floats:
     return boxes + shift
 
 
-def _average_precisions(truth: _Table, found: _Table) -> Floats:
-    """AP (10,) in [0, 1] of one class. `found` is sorted by falling score."""
+def _rankings(truth: _Table, found: _Table, images: int) -> list[Ranking]:
+    """What the detections of one class are at each threshold. `found` is sorted by falling score."""
     best_iou, best_object = _best_overlaps(truth, found)
-    positives = np.count_nonzero(~truth.difficult)
-    return np.array(
-        [
-            _eleven_point_ap(*_classify(best_iou > threshold, best_object, truth.difficult), positives)
-            for threshold in IOU_THRESHOLDS
-        ]
-    )
+    objects = np.bincount(truth.image[~truth.difficult], minlength=images)
+    rankings = []
+    for threshold in IOU_THRESHOLDS:
+        true, false = _classify(best_iou > threshold, best_object, truth.difficult)
+        counts = true | false
+        rankings.append(Ranking(found.image[counts], true[counts], objects))
+    return rankings
 
 
 def _best_overlaps(truth: _Table, found: _Table) -> tuple[Floats, NDArray[np.int64]]:
@@ -216,10 +227,10 @@ def _classify(
     return true, ~true & ~on_difficult
 
 
-def _eleven_point_ap(true: NDArray[np.bool_], false: NDArray[np.bool_], positives: int) -> float:
+def _eleven_point_ap(ranking: Ranking) -> float:
     """Mean over eleven recalls of the greatest precision at this recall or beyond; 0 for recalls not reached."""
-    true_so_far, false_so_far = np.cumsum(true), np.cumsum(false)
-    recall = true_so_far / positives
-    precision = true_so_far / np.maximum(true_so_far + false_so_far, 1)
+    true_so_far = np.cumsum(ranking.true)
+    recall = true_so_far / ranking.objects.sum()
+    precision = true_so_far / np.arange(1, len(true_so_far) + 1)
     reached = recall[None, :] >= RECALL_LEVELS[:, None]
     return float(np.where(reached, precision[None, :], 0.0).max(axis=1, initial=0.0).mean())

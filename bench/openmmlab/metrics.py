@@ -1,11 +1,9 @@
 """The metrics of `bench.metrics` as mmengine metrics, registered for mmdet and mmseg. Import after `prepare_openmmlab`.
 
-All figures are in per cent, unrounded, and without a prefix. With `dump`, what was evaluated is written, so that the
-figures can be computed again without the model.
+All figures are in per cent, unrounded, and without a prefix. With `dump`, a folder, what was found in each image is
+written there (`bench.metrics.outputs`), so that figures and errors can be computed again without the model.
 """
 
-import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +16,10 @@ from numpy.typing import NDArray
 from pycocotools import mask as run_length
 
 from bench.errors import BenchError
-from bench.metrics.coco_detection import evaluate_coco, ground_truth_from_objects, load_ground_truth
-from bench.metrics.segmentation import confusion_matrix, segmentation_scores
+from bench.metrics.coco_detection import ground_truth_from_objects, load_ground_truth, score_coco
+from bench.metrics.outputs import keep_detections, keep_segmentation, segmentation_metrics
+from bench.metrics.segmentation import confusion_matrix
 from bench.metrics.voc_detection import Detections, Objects, evaluate_voc
-from leaderboard.base.files import write_atomic
 
 IouType = Literal["bbox", "segm"]
 
@@ -68,21 +66,22 @@ class VOCDetectionMetric(_Metric):
             raise BenchError("an image was evaluated twice: its id occurs more than once in the validation list")
         objects, detections = [o for _, o, _ in results], [d for _, _, d in results]
         scores = evaluate_voc(objects, detections, self.num_classes)
-        if self.dump:
-            write_atomic(self.dump, json.dumps(_coco_results(names, detections, range(self.num_classes))))
-        coco = evaluate_coco(
+        coco = score_coco(
             ground_truth_from_objects(objects, self.num_classes),
             _coco_results(range(len(names)), detections, range(self.num_classes)),
             "bbox",
         )
-        return {"AP": scores.ap, "AP50": scores.ap50, "AP75": scores.ap75, "cocoAP": coco["AP"]}
+        if self.dump:
+            found = _coco_results(names, detections, range(self.num_classes))
+            keep_detections(self.dump, names, found, scores.shares() | {"cocoAP": coco.shares["AP"]})
+        return {"AP": scores.ap, "AP50": scores.ap50, "AP75": scores.ap75, "cocoAP": coco.metrics["AP"]}
 
 
 @MMDET_METRICS.register_module()
 class CocoDetectionMetric(_Metric):
     """pycocotools' box and mask figures against `ann_file`: bbox_AP, bbox_AP50, ..., segm_AP, ...
 
-    `iou_types` chooses among `bbox` and `segm`. `dump` is a file for the detections in COCO's results format.
+    `iou_types` chooses among `bbox` and `segm`.
     """
 
     def __init__(self, ann_file: str, iou_types: Sequence[IouType] = ("bbox", "segm"), dump: str | None = None) -> None:
@@ -115,16 +114,20 @@ class CocoDetectionMetric(_Metric):
         if "segm" in self.iou_types:
             masks = [mask for _, _, image_masks in results for mask in image_masks or ()]
             found = [{**detection, "segmentation": mask} for detection, mask in zip(found, masks, strict=True)]
-        if self.dump:
-            write_atomic(self.dump, json.dumps(found))
         metrics: dict[str, float] = {}
+        shares: dict[str, NDArray[np.float64]] = {}
+        images: list[int] = []
         for iou_type in self.iou_types:
             # loadRes decides by the first detection's keys what it was given, so boxes travel without masks and vice
             # versa
             other = "segmentation" if iou_type == "bbox" else "bbox"
             chosen = [{key: value for key, value in detection.items() if key != other} for detection in found]
-            scores = evaluate_coco(self.ground_truth, chosen, iou_type)
-            metrics |= {f"{iou_type}_{name}": value for name, value in scores.items()}
+            scores = score_coco(self.ground_truth, chosen, iou_type)
+            metrics |= {f"{iou_type}_{name}": value for name, value in scores.metrics.items()}
+            shares |= {f"{iou_type}_{name}": of_images for name, of_images in scores.shares.items()}
+            images = scores.images
+        if self.dump:
+            keep_detections(self.dump, [str(image) for image in images], found, shares)
         return metrics
 
     def _category_ids(self) -> list[int]:
@@ -134,35 +137,30 @@ class CocoDetectionMetric(_Metric):
 
 @MMSEG_METRICS.register_module()
 class SegmentationMetric(_Metric):
-    """mIoU, mAcc and aAcc (mean IoU, mean class accuracy, pixel accuracy) from one confusion matrix over the whole set.
-
-    `dump` is a file for that matrix (`.npy`, int64, row = label, column = prediction).
-    """
+    """mIoU, mAcc and aAcc (mean IoU, mean class accuracy, pixel accuracy) of one confusion matrix over the whole set."""
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keep each image's confusion matrix, without its zeros: gathering over processes needs one entry an image."""
         for sample in data_samples:
+            path = sample.get("img_path", "image")
             counts = confusion_matrix(
                 _numpy(sample["gt_sem_seg"]["data"]).squeeze(0),
                 _numpy(sample["pred_sem_seg"]["data"]).squeeze(0),
                 self.num_classes,
-                name=sample.get("img_path", "image"),
+                name=path,
             ).reshape(-1)
             cells = np.flatnonzero(counts)
-            self.results.append((cells, counts[cells]))
+            self.results.append((Path(path).name, cells, counts[cells]))
 
-    def compute_metrics(self, results: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple[str, NDArray[np.int64], NDArray[np.int64]]]) -> dict[str, float]:
         """The figures of the whole set, in per cent."""
-        flat = np.zeros(self.num_classes**2, np.int64)
-        for cells, counts in results:
-            flat[cells] += counts
-        matrix = flat.reshape(self.num_classes, self.num_classes)
-        scores = segmentation_scores(matrix)
+        flat = np.zeros((len(results), self.num_classes**2), np.int64)
+        for row, (_, cells, counts) in zip(flat, results, strict=True):
+            row[cells] = counts
+        matrices = flat.reshape(-1, self.num_classes, self.num_classes)
         if self.dump:
-            content = io.BytesIO()
-            np.save(content, matrix)
-            write_atomic(self.dump, content.getvalue())
-        return {"mIoU": scores.miou, "mAcc": scores.mean_accuracy, "aAcc": scores.pixel_accuracy}
+            keep_segmentation(self.dump, [name for name, _, _ in results], matrices)
+        return segmentation_metrics(matrices)
 
 
 def _numpy(values: Any) -> NDArray[Any]:

@@ -7,8 +7,8 @@ sums have no fixed order, and it differs by what training makes of their roundin
     config.json             the protocol with every slot filled
     losses.csv              every loss and the learning rate, a line an iteration
     weights.safetensors     final parameters in float16, statistics in float32
-    detections.json         COCO results format; or
-    confusion_matrix.npy    row = label, column = prediction
+
+and what was found in each validation image (`bench.metrics.outputs`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import csv
 import io
 import json
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,16 +24,15 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from bench.environment import describe_environment
 from bench.errors import BenchError
 from bench.openmmlab.build import build_model, resolve
 from bench.openmmlab.precision import use_bf16
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.protocols import Protocol, TrainingPlan
+from bench.record import make_result
 from leaderboard.base.files import make_folder, write_atomic
-from leaderboard.records import SCHEMA_VERSION, Card, DatasetReference, Result, TrainingReport, result_key
+from leaderboard.records import Card, DatasetReference, Result, TrainingReport
 from pretrain.exported import read_exported
-from pretrain.run.memory import peak_memory_mib
 
 if TYPE_CHECKING:
     from mmengine.runner import Runner
@@ -91,27 +89,20 @@ def run_transfer(
         clock.lap("evaluation")
 
     seconds = clock.laps | {"data": record.data_seconds, "forward_backward": record.step_seconds}
-    return Result(
-        schema_version=SCHEMA_VERSION,
-        key=result_key(card.sha256, protocol.sha256, dataset.fingerprint, seed),
-        card=card,
-        protocol=protocol.reference(),
-        dataset=dataset,
-        seed=seed,
+    return make_result(
+        protocol,
+        card,
+        dataset,
+        seed,
+        folder if failure is None else None,
+        device=device,
+        precision=precision,
         status="finished" if failure is None else "failed",
         failure=failure,
         metrics=metrics,
-        standard_errors={},
         training=_report(plan.iterations, model, record),
-        probe=None,
-        environment=describe_environment(device, precision),
-        verification="self-reported",
-        sweep=None,
-        outputs={},
-        finished_at=datetime.now(UTC),
         wall_seconds=clock.total(),
         seconds={name: round(value, 3) for name, value in seconds.items() if name != "training"},
-        peak_memory_mib=round(peak_memory_mib(device), 1),
     )
 
 
@@ -170,8 +161,7 @@ def load_weights(model: nn.Module, file: Path) -> None:
 def _config(protocol: Protocol, card: Card, data_root: Path, folder: Path) -> dict[str, Any]:
     """The resolved config, written to `folder`, which is made."""
     config = resolve(protocol, card, data_root)
-    dump = "confusion_matrix.npy" if protocol.task == "semantic segmentation" else "detections.json"
-    config["test_evaluator"]["dump"] = str(folder / dump)
+    config["test_evaluator"]["dump"] = str(folder)
     make_folder(folder)
     write_atomic(folder / "config.json", json.dumps(config, indent=2) + "\n")
     return config

@@ -10,9 +10,12 @@ import torch
 
 from bench.errors import BenchError
 from bench.metrics.coco_detection import evaluate_coco, load_ground_truth
+from bench.metrics.outputs import COUNTS, DETECTIONS
 from bench.metrics.segmentation import segmentation_scores
+from bench.metrics.uncertainty import segmentation_shares
 from bench.metrics.voc_detection import Detections, Objects, evaluate_voc
 from bench.openmmlab import prepare_openmmlab
+from leaderboard.shares import SHARES, read_shares
 
 prepare_openmmlab()
 
@@ -42,7 +45,7 @@ def instance(box: list[float], label: int, difficult: bool = False) -> dict[str,
 
 # --- VOC
 
-SAMPLES = [
+SAMPLES: list[dict[str, Any]] = [
     {
         "img_id": "2007_000001",
         "instances": [instance([0, 0, 30, 30], 1), instance([40.0, 5, 60, 30], 0, difficult=True)],
@@ -64,7 +67,7 @@ def voc_metric(**changes: Any) -> Any:
 
 
 def test_voc_figures_are_those_of_the_plain_functions_and_the_dump_gives_them_again(tmp_path: Path) -> None:
-    metric = voc_metric(dump=str(tmp_path / "detections.json"))
+    metric = voc_metric(dump=str(tmp_path))
     metric.process({}, SAMPLES[:2])
     metric.process({}, SAMPLES[2:])
     figures = metric.evaluate(3)
@@ -74,7 +77,7 @@ def test_voc_figures_are_those_of_the_plain_functions_and_the_dump_gives_them_ag
     dump = json.loads((tmp_path / "detections.json").read_text())
     truth, found = [], []
     for sample in SAMPLES:
-        instances: Any = sample["instances"]
+        instances = sample["instances"]
         truth.append(
             Objects(
                 np.array([i["bbox"] for i in instances]).reshape(-1, 4),
@@ -94,7 +97,10 @@ def test_voc_figures_are_those_of_the_plain_functions_and_the_dump_gives_them_ag
         )
     scores = evaluate_voc(truth, found, 2)
     assert (scores.ap, scores.ap50, scores.ap75) == (figures["AP"], figures["AP50"], figures["AP75"])
-    assert [path.name for path in tmp_path.iterdir()] == ["detections.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {DETECTIONS, SHARES}
+    shares = read_shares(tmp_path / SHARES)
+    assert shares.names == ("2007_000001", "2007_000002", "2007_000003") and shares.metrics.keys() == figures.keys()
+    assert np.array_equal(shares.metrics["AP50"], scores.shares()["AP50"])
 
 
 def test_voc_figures_have_plain_names_and_no_warning(capfd: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +162,7 @@ def coco_metric(annotations: Path, **changes: Any) -> Any:
 
 
 def test_coco_boxes_and_masks(annotations: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    metric = coco_metric(annotations, dump=str(tmp_path / "dump.json"))
+    metric = coco_metric(annotations, dump=str(tmp_path))
     metric.process({}, coco_samples())
     figures = metric.evaluate(2)
     assert figures["bbox_AP"] == pytest.approx(100) and figures["bbox_APs"] == pytest.approx(100)
@@ -164,13 +170,15 @@ def test_coco_boxes_and_masks(annotations: Path, tmp_path: Path, capfd: pytest.C
     assert figures["segm_AP75"] == 0 and "segm_APl" not in figures
     assert capfd.readouterr() == ("", "")
 
-    dump = json.loads((tmp_path / "dump.json").read_text())
+    dump = json.loads((tmp_path / "detections.json").read_text())
     assert [d["category_id"] for d in dump] == [18, 1]
     boxes = [{key: value for key, value in d.items() if key != "segmentation"} for d in dump]
     masks = [{key: value for key, value in d.items() if key != "bbox"} for d in dump]
     truth = load_ground_truth(annotations)
     assert evaluate_coco(truth, boxes, "bbox")["AP"] == figures["bbox_AP"]
     assert evaluate_coco(truth, masks, "segm")["AP"] == figures["segm_AP"]
+    shares = read_shares(tmp_path / SHARES)
+    assert shares.names == ("3", "5") and shares.metrics.keys() == figures.keys()
 
 
 def test_coco_without_detections_is_zero(annotations: Path) -> None:
@@ -204,24 +212,31 @@ def test_coco_images_must_be_those_of_the_annotations(annotations: Path) -> None
 
 
 def test_segmentation_figures_and_matrix(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    metric = build(MMSEG_METRICS, type="SegmentationMetric", dump=str(tmp_path / "confusion.npy"))
+    metric = build(MMSEG_METRICS, type="SegmentationMetric", dump=str(tmp_path))
     metric.dataset_meta = {"classes": ("background", "cat", "dog")}
     generator = torch.Generator().manual_seed(0)
     expected = np.zeros((3, 3), np.int64)
-    for _ in range(4):
+    for i in range(4):
         label = torch.randint(0, 3, (1, 6, 5), generator=generator)
         label[0, 0] = 255
         found = torch.randint(0, 3, (1, 6, 5), generator=generator)
-        metric.process({}, [{"gt_sem_seg": {"data": label}, "pred_sem_seg": {"data": found}}])
+        sample = {"gt_sem_seg": {"data": label}, "pred_sem_seg": {"data": found}, "img_path": f"images/{i}.jpg"}
+        metric.process({}, [sample])
         for true, prediction in zip(label.flatten().tolist(), found.flatten().tolist(), strict=True):
             if true != 255:
                 expected[true, prediction] += 1
     figures = metric.evaluate(4)
-    matrix = np.load(tmp_path / "confusion.npy")
+    with np.load(tmp_path / COUNTS) as kept:
+        names, counts = kept["names"].tolist(), kept["counts"]
+    matrix = counts.sum(0)
+    assert names == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
     assert matrix.dtype == np.int64 and matrix.tolist() == expected.tolist()
+    shares = read_shares(tmp_path / SHARES)
+    assert shares.names == tuple(names)
+    assert all(np.array_equal(shares.metrics[name], found) for name, found in segmentation_shares(counts).items())
     scores = segmentation_scores(matrix)
     assert figures == {"mIoU": scores.miou, "mAcc": scores.mean_accuracy, "aAcc": scores.pixel_accuracy}
-    assert [path.name for path in tmp_path.iterdir()] == ["confusion.npy"]
+    assert {path.name for path in tmp_path.iterdir()} == {COUNTS, SHARES}
     assert capfd.readouterr() == ("", "")
 
 

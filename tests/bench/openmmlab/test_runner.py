@@ -14,10 +14,13 @@ from short_protocols import IDS, RATE, SEGMENTATION, changed, checkpoint, refere
 
 from bench.datasets import generate
 from bench.errors import BenchError
+from bench.metrics.outputs import COUNTS, DETECTIONS
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.openmmlab.runner import WEIGHTS, evaluate_stored, run_transfer
 from leaderboard.base.errors import FileError
+from leaderboard.base.files import file_sha256
 from leaderboard.records import Result, read_result_json
+from leaderboard.shares import SHARES, read_shares
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +110,21 @@ def test_the_resolved_config_is_kept(run: Run, data: Path) -> None:
 
 def test_predictions_are_kept(run: Run, data: Path) -> None:
     if run.protocol_id in SEGMENTATION:
-        matrix = np.load(run.folder / "confusion_matrix.npy")
+        with np.load(run.folder / COUNTS) as kept:
+            matrix = kept["counts"].sum(0)
         assert 100 * np.trace(matrix) / matrix.sum() == pytest.approx(run.result.metrics["aAcc"])
     else:
         detections = json.loads((run.folder / "detections.json").read_text())
         assert all({"image_id", "category_id", "bbox", "score"} <= set(entry) for entry in detections)
+
+
+def test_the_errors_are_those_of_the_kept_shares(run: Run) -> None:
+    shares = read_shares(run.folder / SHARES)
+    assert len(set(shares.names)) == len(shares.names) >= 2
+    assert run.result.standard_errors == shares.standard_errors()
+    assert run.result.standard_errors.keys() == run.result.metrics.keys()
+    kept = COUNTS if run.protocol_id in SEGMENTATION else DETECTIONS
+    assert run.result.outputs == {name: file_sha256(run.folder / name) for name in (kept, SHARES)}
 
 
 def test_stored_weights_give_the_same_figures(run: Run, data: Path, backbone: Path, tmp_path: Path) -> None:
