@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -37,38 +35,43 @@ def integral(found: Ranking, weights: Floats, levels: int) -> float:
     for image, true in zip(found.image, found.true, strict=True):
         t, n = t + weights[image] * true, n + weights[image]
         curve.append((t / g, t / n))
+    greatest = [max(p for _, p in curve[k:]) for k in range(len(curve))]
     ap = 0.0
     for level in range(levels):
         low, high = max(0.0, (level - 0.5) / (levels - 1)), min(1.0, (level + 0.5) / (levels - 1))
         for k in range(1, len(curve)):
             covered = max(0.0, min(high, curve[k][0]) - max(low, curve[k - 1][0]))
-            ap += covered / (high - low) / levels * max(p for _, p in curve[k:])
+            ap += covered / (high - low) / levels * greatest[k]
     return ap
 
 
-@settings(max_examples=25)
-@given(st.integers(0, 10**6), st.integers(2, 9), st.sampled_from([11, 101]))
-def test_shares_are_the_derivatives_of_the_integral(seed: int, images: int, levels: int) -> None:
-    found = ranking(np.random.default_rng(seed), images, 1.3)
-    total = int(found.objects.sum())
-    assume(total > 0 and (2 * (levels - 1)) % total)  # a recall on the edge of a level's part has two derivatives
-    recalls = np.cumsum(found.true) / total * 2 * (levels - 1)
-    assume(not ties(found))  # of two greatest precisions either may be moved
-    assume(not (np.isclose(recalls % 2, 1) & found.true).any())
-    shares, step = ap_shares(found, levels), 1e-6
-    for image in range(images):
-        around = [np.ones(images) for _ in range(2)]
-        around[0][image] += step
-        around[1][image] -= step
-        high, low = (integral(found, weights, levels) for weights in around)
-        assert shares[image] == pytest.approx((high - low) / (2 * step), abs=1e-7)
-    assert shares.sum() == pytest.approx(0, abs=1e-12)
+@pytest.mark.parametrize("levels", [11, 101])
+def test_shares_are_the_derivatives_of_the_integral(levels: int) -> None:
+    step, compared = 1e-6, 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        images = int(rng.integers(2, 10))
+        found = ranking(rng, images, 1.3)
+        if not found.objects.any() or has_two_derivatives(found, levels):
+            continue
+        shares, compared = ap_shares(found, levels), compared + 1
+        assert shares.sum() == pytest.approx(0, abs=1e-12)
+        for image in range(images):
+            around = [np.ones(images) for _ in range(2)]
+            around[0][image] += step
+            around[1][image] -= step
+            high, low = (integral(found, weights, levels) for weights in around)
+            assert shares[image] == pytest.approx((high - low) / (2 * step), abs=1e-7), seed
+    assert compared >= 8
 
 
-def ties(found: Ranking) -> bool:
-    precision = np.cumsum(found.true) / np.arange(1, len(found.true) + 1)
+def has_two_derivatives(found: Ranking, levels: int) -> bool:
+    """Two greatest precisions, of which either may be moved, or a recall on the edge of a level's part."""
+    t = np.cumsum(found.true)
+    precision = t / np.arange(1, len(t) + 1)
     precision = precision[precision < 1]  # 1 stays 1 whatever the weights
-    return len(np.unique(precision.round(12))) < len(precision)
+    parts = t[found.true] / found.objects.sum() * 2 * (levels - 1)
+    return len(np.unique(precision.round(12))) < len(precision) or bool(np.isclose(parts % 2, 1).any())
 
 
 def test_nothing_found_and_everything_found() -> None:
@@ -113,11 +116,11 @@ def coco(objects: list[Objects], detections: list[Detections]) -> tuple[float, F
     return found.metrics["AP"], found.shares["AP"]
 
 
-@pytest.mark.parametrize(("evaluate", "close"), [(voc, 0.2), (coco, 0.15)])
+@pytest.mark.parametrize(("evaluate", "close"), [(voc, 0.25), (coco, 0.2)])
 def test_shares_tell_what_leaving_an_image_out_changes(
     evaluate: Callable[[list[Objects], list[Detections]], tuple[float, Floats]], close: float
 ) -> None:
-    objects, detections = scenes(24, 0)
+    objects, detections = scenes(16, 0)
     whole, shares = evaluate(objects, detections)
     n = len(objects)
     left_out = np.array(
