@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,7 @@ class SubmissionPlan:
     """The runs of a submission: those that have a result already and those that are to be executed."""
 
     card: Card
+    """Of random initialisation with another network a seed, the first one's."""
     done: list[TransferRun]
     todo: list[TransferRun]
     inspection: Inspection | None = None
@@ -108,25 +110,38 @@ def plan_runs(
 ) -> SubmissionPlan:
     """Import a checkpoint, and list its runs under what was chosen and checked.
 
+    Random initialisation without a seed of its own is another network with each seed: a single one may lie points
+    above or below the next.
+
     Raises:
         BenchError: the checkpoint is not usable.
         FileError: the work folder cannot be written.
     """
     for part in ("transfers", "results"):
         require_writable(work / part)
-    folder = import_checkpoint(checkpoint, name=name, work=work, **card_fields)
-    card = read_card(folder)
+    folders = _import(checkpoint, evaluation.seeds, name, work, **card_fields)
+    cards = {folder: read_card(folder) for folder in folders.values()}
     usable, unusable = ResultStore(work / "results").load()
     finished = {result.key for result in usable if result.status == "finished"}
     blocked = {file.key for file in unusable}
     runs = [
-        _run(protocol, folder, card, evaluation.data, evaluation.datasets[protocol.dataset], seed, work)
-        for seed in evaluation.seeds
+        _run(protocol, folder, cards[folder], evaluation.data, evaluation.datasets[protocol.dataset], seed, work)
+        for seed, folder in folders.items()
         for protocol in evaluation.protocols
     ]
     runs = [run for run in runs if run.key not in blocked]
     done, todo = [r for r in runs if r.key in finished], [r for r in runs if r.key not in finished]
-    return SubmissionPlan(card, done, todo, inspection, unusable)
+    return SubmissionPlan(cards[folders[evaluation.seeds[0]]], done, todo, inspection, unusable)
+
+
+def _import(checkpoint: str | Path, seeds: Sequence[int], name: str, work: Path, **card_fields: Any) -> dict[int, Path]:
+    """The exported folder that is evaluated with each seed."""
+    if not re.fullmatch(r"random:[^:]*", str(checkpoint)):
+        return dict.fromkeys(seeds, import_checkpoint(checkpoint, name=name, work=work, **card_fields))
+    names = {seed: f"{name}-seed{seed}" if seed else name for seed in seeds}
+    return {
+        seed: import_checkpoint(f"{checkpoint}:{seed}", name=names[seed], work=work, **card_fields) for seed in seeds
+    }
 
 
 def submit(

@@ -81,8 +81,8 @@ def submit(
     Parameters
     ----------
     checkpoint
-        A checkpoint file, a folder written by `export`, or `random:ARCHITECTURE:SEED` for random initialisation
-        (`random:resnet18:1`; without SEED it is 0).
+        A checkpoint file, a folder written by `export`, or random initialisation: `random:ARCHITECTURE`, another
+        network with each seed of the track (NAME, NAME-seed1, ...), or `random:ARCHITECTURE:SEED`, this one.
     name
         The submission's name on the leaderboard.
     data

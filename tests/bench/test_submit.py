@@ -36,6 +36,18 @@ def test_every_protocol_with_every_seed(tiny_data: Path, tmp_path: Path) -> None
     assert {result.key for result in submission.results} == ResultStore(tmp_path / "results").keys()
 
 
+def test_random_initialisation_is_another_network_with_each_seed(tiny_data: Path, tmp_path: Path) -> None:
+    planned = plan(tiny_data, tmp_path)
+    cards = {run.seed: read_card(run.checkpoint) for run in planned.todo}
+    assert [card.name for card in cards.values()] == ["random", "random-seed1", "random-seed2"]
+    assert [card.pretraining.seed for card in cards.values()] == list(cards) == list(MINI.seeds)
+    assert len({card.sha256 for card in cards.values()}) == 3
+    assert planned.card == cards[0]
+    assert plan(tiny_data, tmp_path, seeds=1).todo == planned.todo[: len(MINI.protocols)]
+    one = plan_submission("random:resnet18:2", name="random-seed2", data=tiny_data, work=tmp_path)
+    assert {read_card(run.checkpoint) for run in one.todo} == {cards[2]}
+
+
 def test_repeating_the_command_repeats_no_run(tiny_data: Path, tmp_path: Path) -> None:
     submit(plan(tiny_data, tmp_path, seeds=1), processes=2, execute=instant)
     again = plan(tiny_data, tmp_path)
