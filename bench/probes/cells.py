@@ -40,17 +40,22 @@ class Network:
 
     @torch.inference_mode()
     def cells(self, images: NDArray[np.uint8]) -> Tensor:
-        """float32 (N, C, H / 16, W / 16) of RGB images (N, H, W, 3), on the device.
-
-        The last two maps side by side at stride 16, that of a higher stride upsampled: C4 and C5 of a ResNet, the maps
-        after blocks 9 and 12 of a ViT.
-        """
+        """float32 (N, C, H / 16, W / 16) of RGB images (N, H, W, 3), on the device."""
         x = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 255
         if self.card.color_order == "BGR":
             x = x.flip(1)
         mean, std = (x.new_tensor(values)[:, None, None] for values in (self.card.mean, self.card.std))
+        return self.cells_of_input((x - mean) / std)
+
+    @torch.inference_mode()
+    def cells_of_input(self, x: Tensor) -> Tensor:
+        """Of what enters the backbone, (N, 3, H, W): normalized, its channels in the card's order.
+
+        The last two maps side by side at stride 16, that of a higher stride upsampled: C4 and C5 of a ResNet, the maps
+        after blocks 9 and 12 of a ViT.
+        """
         size = (x.shape[2] // STRIDE, x.shape[3] // STRIDE)
-        maps = self.backbone.features((x - mean) / std)[-2:]
+        maps = self.backbone.features(x)[-2:]
         return torch.cat([m if m.shape[2:] == size else interpolate(m, size, mode="bilinear") for m in maps], 1)
 
 

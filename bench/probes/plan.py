@@ -84,7 +84,35 @@ class ClusterPlan(ProbePlan):
             raise BenchError("hungarian names as many clusters as there are classes")
 
 
-KINDS: Mapping[str, type[ProbePlan]] = {"linear": ClassifierPlan, "knn": ClassifierPlan, "clusters": ClusterPlan}
+@dataclass(frozen=True)
+class RetrievalPlan(ProbePlan):
+    """`retrieval`: a memory of cells of augmented training images, whose soft labels the validation cells look up."""
+
+    classes: int
+    """Labels are 0 to `classes` - 1, and 255 where a pixel does not count."""
+    memory: int
+    """Cells at most that are kept: cells x (channels + classes) x 4 bytes. Every image gives equally many, at least
+    one."""
+    epochs: int
+    """How often each training image is augmented."""
+    neighbors: int
+    """Cells of the memory that a validation cell looks at."""
+    temperature: float
+    """By which their cosine similarities are divided before the softmax."""
+    published: bool
+    """As the published code computes, with its slips, or without them (`bench.probes.kinds.retrieval`)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_positive(self.classes, self.memory, self.epochs, self.neighbors, self.temperature)
+
+
+KINDS: Mapping[str, type[ProbePlan]] = {
+    "linear": ClassifierPlan,
+    "knn": ClassifierPlan,
+    "clusters": ClusterPlan,
+    "retrieval": RetrievalPlan,
+}
 """The plans by what they call themselves."""
 
 

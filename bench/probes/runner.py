@@ -22,9 +22,9 @@ from bench.datasets.pairs import segmentation_pairs
 from bench.errors import BenchError
 from bench.metrics.outputs import COUNTS, describe_outputs
 from bench.probes.cells import freeze
-from bench.probes.kinds import classifier, clusters
+from bench.probes.kinds import classifier, clusters, retrieval
 from bench.probes.material import Findings, Material
-from bench.probes.plan import ClassifierPlan, ClusterPlan, ProbePlan
+from bench.probes.plan import ClassifierPlan, ClusterPlan, ProbePlan, RetrievalPlan
 from bench.protocols import Protocol
 from bench.record import make_result
 from leaderboard.base.files import file_sha256, make_folder, write_atomic
@@ -35,6 +35,7 @@ from pretrain.exported import read_exported
 PROBES: Mapping[type[ProbePlan], Callable[[Any, Material], Findings]] = {
     ClassifierPlan: classifier.probe,
     ClusterPlan: clusters.probe,
+    RetrievalPlan: retrieval.probe,
 }
 """What executes a plan."""
 

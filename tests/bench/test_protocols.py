@@ -45,6 +45,10 @@ PUBLISHED = {
     ("frozen_voc_seg_clusters500", 1): "1d2b74ced555fae80a093a13aa56b59c94aad19889e421b4d0241a71a5eada1e",
     ("frozen_city_seg_clusters", 1): "02669cb350123f02e7672352731727f403538b3d6e839e6ac94c652034e00614",
     ("frozen_city_seg_clusters500", 1): "7b1729292fc9648384ad4a734e88f4a3d056b0aa32e26ffa8838de6d8c0e8c11",
+    ("frozen_voc_seg_retrieval", 1): "aca597f8075bca8c7dab7e889a6518ac9e1e35142c4963cd73e574c57bf92961",
+    ("frozen_voc_seg_retrieval_published", 1): "f623952ec880736d741238d95731dd6efeffebe2d62631b471e58abc0e208fb2",
+    ("frozen_city_seg_retrieval", 1): "eb7f58bac56d011b8b40d9cf45d8fe74c95996433a5b24aee7e5fa7bc0e182ed",
+    ("frozen_city_seg_retrieval_published", 1): "3c43b2376c4b3907baa76c7c58fcd02711a7cf53a4a2232c3899e843f3e10a59",
 }
 """Results by these hashes exist. Another hash is another protocol: it needs a new version, and a new line here."""
 

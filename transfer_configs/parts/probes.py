@@ -48,3 +48,17 @@ def clusters(size: tuple[int, int], classes: int, clusters: int, naming: str) ->
         iterations=100,
         runs=5,
     )
+
+
+def retrieval(size: tuple[int, int], classes: int, published: bool) -> dict[str, Any]:
+    """Retrieval from a memory of cells of images scaled to `size` (height, width), as `published` or corrected."""
+    return dict(
+        kind="retrieval",
+        size=size,
+        classes=classes,
+        memory=20_480,
+        epochs=1,
+        neighbors=30,
+        temperature=0.02,
+        published=published,
+    )

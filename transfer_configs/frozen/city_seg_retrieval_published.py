@@ -1,0 +1,24 @@
+"""Cityscapes semantic segmentation by in-context retrieval as its public code computes; mIoU of 19 classes.
+
+Purpose: What would the public evaluation of Hummingbird report, with its slips? It is for comparing procedures.
+Cost: all images pass through the backbone once more, then each validation cell is compared with the memory.
+Memory: 20,480 cells x channels x 4 bytes (63 MB with ResNet-18, 250 MB with ResNet-50), twice.
+Metric: mIoU (%) at the size of the input after a renaming of the predicted classes, 255 ignored, absent classes as 0.
+Rules of github.com/vpariza/open-hummingbird-eval 2.0.0: normalization with a standard deviation of .255 for blue
+whatever the card says, pixels labelled 255 as class 0 in the memory. Smaller than for its published figures (512 px,
+102,400 cells and more): the input is that of the track, the memory 20,480 cells. `frozen_city_seg_retrieval` is the corrected procedure.
+"""
+
+from transfer_configs.parts import probes
+
+protocol = dict(
+    id="frozen_city_seg_retrieval_published",
+    version=1,
+    title="Cityscapes semantic segmentation by in-context retrieval, as published",
+    short_title="City seg retrieval published",
+    track="frozen",
+    task="semantic segmentation",
+    dataset="cityscapes",
+    headline="mIoU",
+    plan=probes.retrieval(size=(192, 384), classes=19, published=True),
+)
