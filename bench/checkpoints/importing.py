@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from bench.checkpoints.architectures import ARCHITECTURES, architecture, optional
+from bench.checkpoints.families import architecture, optional
 from bench.checkpoints.inspection import Inspection, read_backbone
 from bench.checkpoints.values import convert, same_bits
 from bench.errors import BenchError
@@ -28,6 +28,7 @@ from leaderboard.base.printable import printable_name
 from leaderboard.records import RANDOM_METHOD, Card, Pretraining, Source
 from pretrain.errors import PretrainError
 from pretrain.exported import CARD, WEIGHTS, make_card, read_card, read_exported, serialized, write_files
+from pretrain.nets.architectures import ARCHITECTURES, ResNetArchitecture, build_backbone, find_architecture
 
 Triple = tuple[float, float, float]
 _RANDOM = re.compile(r"random:([^:]*)(?::(\d+))?")
@@ -116,17 +117,26 @@ def import_checkpoint(
 def random_backbone(architecture_name: str, *, seed: int, name: str, work: Path) -> Path:
     """Write a randomly initialised backbone and its card; equal seeds give equal bytes.
 
-    Initialisation as torchvision's: convolutions normal with variance 2 / fan-out (He et al. 2015), BatchNorm scale 1
-    and shift 0, statistics mean 0 and variance 1. (Another kind of CPU may round the normal figures differently.)
+    ResNets start as torchvision's: convolutions normal with variance 2 / fan-out (He et al. 2015), BatchNorm scale 1
+    and shift 0, statistics mean 0 and variance 1; others as `build_backbone` makes them. (Another kind of CPU may round
+    the normal figures differently.)
 
     Raises:
         BenchError: unknown architecture, or the conditions of `import_checkpoint` on names and cards.
     """
-    if architecture_name not in ARCHITECTURES:
-        raise BenchError(f"random:{architecture_name}: unknown architecture; choose one of {', '.join(ARCHITECTURES)}")
+    try:
+        found = find_architecture(architecture_name)
+    except PretrainError as error:
+        known = ", ".join(ARCHITECTURES)
+        raise BenchError(f"random:{architecture_name}: unknown architecture; choose one of {known}") from error
     expected = architecture(architecture_name)
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {key: _initial(key, shape, generator) for key, shape in expected.shapes.items()}
+    if isinstance(found, ResNetArchitecture):
+        generator = torch.Generator().manual_seed(seed)
+        tensors = {key: _initial(key, shape, generator) for key, shape in expected.shapes.items()}
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            tensors = build_backbone(architecture_name).state_dict()
     data = serialized(tensors)
     facts = _DEFAULTS | {
         "name": name,

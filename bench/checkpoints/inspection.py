@@ -10,19 +10,13 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from bench.checkpoints.architectures import (
-    Architecture,
-    ArchitectureName,
-    nearest,
-    optional,
-    structure,
-)
 from bench.checkpoints.choice import choose
 from bench.checkpoints.containers import Container, read_container
+from bench.checkpoints.families import Architecture, optional
 from bench.checkpoints.folders import INDEX, weights_of
 from bench.checkpoints.layouts import MARKS, Candidate, find_candidates
 from bench.checkpoints.leftovers import UNEXPLAINED, LeftOver, classify
-from bench.checkpoints.mismatch import explain, foreign, summarise
+from bench.checkpoints.mismatch import foreign, summarise
 from bench.checkpoints.values import check_values
 from bench.errors import BenchError
 from leaderboard.base.printable import printable_name
@@ -37,14 +31,16 @@ class Row:
     """One tensor of the expected backbone and what fills it."""
 
     name: str
-    """torchvision's name."""
+    """In the exported form: torchvision's name for ResNets, timm's for ViTs."""
     shape: tuple[int, ...]
     """The expected shape."""
     status: Status
     source: str | None = None
-    """The tensor's full name in the file."""
+    """The tensor's full name in the file, or those of its parts."""
     found_shape: tuple[int, ...] | None = None
     dtype: str | None = None
+    stage: str = ""
+    """The part of the network in which it lies."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +54,12 @@ class Inspection:
     container: str
     """`safetensors`, `torch zip` or `torch legacy`."""
     format: str | None
-    """The naming style; None if no ResNet was found."""
+    """The naming style; None if no known network was found."""
     location: str
     """The dictionaries around the state dict (`state_dict`); empty for a bare one."""
     prefix: str
     """What stands before `conv1.weight` in the state dict (`module.encoder_q.`)."""
-    architecture: ArchitectureName | None
+    architecture: str | None
     """The nearest supported architecture; it is the file's own only if there are no problems."""
     parameters: int | None
     """Number of learnable parameters of that architecture, without classifier and heads."""
@@ -97,7 +93,8 @@ def inspect_checkpoint(path: Path, *, prefix: str | None = None) -> Inspection:
 
 
 def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection, Mapping[str, Tensor]]:
-    """As `inspect_checkpoint`, and the file's own tensors (unconverted) by torchvision name, filled rows only."""
+    """As `inspect_checkpoint`, and the file's own tensors (joined, with their types) by exported name, filled rows
+    only."""
     path = Path(path)
     if _is_folder(path):
         path = weights_of(path)
@@ -106,15 +103,15 @@ def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection,
         candidates = find_candidates(container.leaves)
         if not candidates:
             if prefix is not None:
-                raise BenchError(f"no ResNet was found, so there is no prefix {prefix!r}")
+                raise BenchError(f"no network was found, so there is no prefix {prefix!r}")
             return _foreign(container), {}
         choice = choose(candidates, prefix, container.leaves)
     except BenchError as error:
         raise BenchError(f"{path}: {error}") from error
     chosen = choice.chosen
-    expected = nearest(chosen.tensors)
+    expected = chosen.nearest()
     rows = _match(chosen, expected)
-    used = {row.source for row in rows if row.source is not None}
+    used = {origin for row in rows for origin in chosen.origins(row.name)}
     left_over = classify((name for name in container.leaves if name not in used), choice)
     filled = {row.name: chosen.tensors[row.name] for row in rows if row.status == "filled"}
     value_notes, value_problems = check_values(filled)
@@ -157,7 +154,7 @@ def _foreign(container: Container) -> Inspection:
         architecture=None,
         parameters=None,
         rows=(),
-        left_over=(LeftOver("no ResNet", tuple(container.leaves)),),
+        left_over=(LeftOver("no known network", tuple(container.leaves)),),
         notes=(),
         problems=(*_shard(container.path), foreign(container.leaves, container.top_level)),
     )
@@ -166,14 +163,15 @@ def _foreign(container: Container) -> Inspection:
 def _match(chosen: Candidate, expected: Architecture) -> tuple[Row, ...]:
     rows = []
     for name, shape in expected.shapes.items():
-        tensor = chosen.tensors.get(name)
+        tensor, stage = chosen.tensors.get(name), chosen.family.stage(name)
         if tensor is None:
-            rows.append(Row(name, shape, "absent, not needed" if optional(name) else "missing"))
+            rows.append(Row(name, shape, "absent, not needed" if optional(name) else "missing", stage=stage))
             continue
         found = tuple(tensor.shape)
         fits = found == shape or (optional(name) and tensor.numel() == 1)
         dtype = str(tensor.dtype).removeprefix("torch.")
-        rows.append(Row(name, shape, "filled" if fits else "wrong shape", chosen.sources[name], found, dtype))
+        source = " + ".join(chosen.origins(name))
+        rows.append(Row(name, shape, "filled" if fits else "wrong shape", source, found, dtype, stage))
     return tuple(rows)
 
 
@@ -189,15 +187,16 @@ def _fit_problems(
     unexplained = [name for group in left_over if group.what == UNEXPLAINED for name in group.names]
     if not (missing or wrong or unexplained):
         return []
-    problems = explain(chosen, siblings, expected, missing, wrong)
+    family = chosen.family
+    problems = family.explain(chosen.tensors, siblings, expected, missing, wrong)
     needed = [row for row in rows if not optional(row.name)]
     filled = sum(row.status == "filled" for row in needed)
     if missing:
-        whole = structure(chosen.tensors).blocks == expected.blocks and not problems
+        whole = family.has_all_blocks(chosen.tensors, expected) and not problems
         kind = "half-saved or half-renamed file: " if whole else ""
         problems.append(
-            f"{kind}{filled} of {len(needed)} tensors of {expected.name} are filled (BN counters not counted); "
-            f"{len(missing)} missing: {summarise(missing)}"
+            f"{kind}{filled} of {len(needed)} tensors of {expected.name} are filled{family.not_counted}; "
+            f"{len(missing)} missing: {summarise(missing, family)}"
         )
     for name, shape in list(wrong.items())[:1]:
         problems.append(
@@ -238,11 +237,7 @@ def _conventions(chosen: Candidate, expected: Architecture, left_over: tuple[Lef
             "warning: detectron2's own networks expect BGR and other means (--color-order, --mean, --std), those that "
             "MoCo's converter wrote what they were trained with"
         )
-    if expected.block == "bottleneck":
-        notes.append(
-            "not visible in the weights: the stride's place; the card will say `pytorch` (on the 3x3 convolution), "
-            "so do not import a Caffe-style network (MSRA, detectron2's R-50.pkl)"
-        )
+    notes += chosen.family.notes(chosen.tensors, expected)
     if any("prototypes" in name for group in left_over for name in group.names):
         notes.append("it has prototypes, as SwAV's files: those were trained with std .228 .224 .225; declare it")
     return notes

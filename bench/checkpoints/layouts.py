@@ -1,21 +1,24 @@
 """Where in a file the backbone lies: the naming style, the prefix, and which network when there are several.
 
-Prefixes are found, not listed: whatever stands before `layer1.0.conv1.weight` is the prefix, so `module.encoder_q.`,
-`backbone.` and one that nobody has thought of yet are all recognised. Only a different *naming* of the layers needs an
-entry in `LAYOUTS`. Marks that wrappers of single layers leave inside the names (`MARKS`) are passed over.
+Prefixes are found, not listed: whatever stands before `layer1.0.conv1.weight` (of a ViT: before the projection of its
+patches) is the prefix, so `module.encoder_q.`, `backbone.` and one that nobody has thought of yet are all recognised.
+Only a different *naming* of the layers needs an entry in `LAYOUTS`. Marks that wrappers of single layers leave
+inside the names (`MARKS`) are passed over.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from bench.checkpoints.architectures import nearest, optional
 from bench.checkpoints.containers import Leaf
+from bench.checkpoints.families import Architecture, Family, optional
+from bench.checkpoints.resnets import RESNET
 from bench.checkpoints.values import same_bits
+from bench.checkpoints.vits import VIT
 from bench.errors import BenchError
 from leaderboard.base.printable import printable_name
 
@@ -27,29 +30,40 @@ _MOST_COMPARED = 2**28
 
 @dataclass(frozen=True)
 class Layout:
-    """A naming style: `modules` maps its names of the top modules to torchvision's, or to nothing."""
+    """A naming style: `modules` maps its names of the top modules to those of the exported form, or to nothing."""
 
     name: str
     modules: Mapping[str, str]
     inside: tuple[tuple[str, str], ...] = ()
     """Regular expressions and what replaces them, in the order in which they are tried, in names without prefix."""
+    family: Family = RESNET
+    alone: Mapping[str, str] = field(default_factory=dict)
+    """Names, here and in the exported form, of tensors that lie in no module."""
+    anchor: str = ""
+    """Regular expression of a tensor's name without prefix by which the prefix is found; if empty, a residual block's
+    convolution."""
 
     def find_prefixes(self, names: list[str]) -> list[str]:
-        """Every text that stands before a residual block's convolution, in the order of the file."""
+        """Every text that stands before the anchor, in the order of the file."""
+        anchor = re.compile(rf"((?:.*\.)?){self.anchor or self._convolution()}", re.DOTALL)
+        return list(dict.fromkeys(match[1] for name in names if (match := anchor.match(name))))
+
+    def _convolution(self) -> str:
         stages = "|".join(re.escape(own) for own, common in self.modules.items() if common.startswith("layer"))
         marks = rf"(?:(?:{'|'.join(sorted(MARKS))})\.)*"
-        block = re.compile(rf"((?:.*\.)?)(?:{stages})\.{marks}\d+\.{marks}conv[12]\.", re.DOTALL)
-        return list(dict.fromkeys(match[1] for name in names if (match := block.match(name))))
+        return rf"(?:{stages})\.{marks}\d+\.{marks}conv[12]\."
 
-    def to_torchvision(self, name: str) -> str | None:
-        """The torchvision name of a tensor whose prefix was taken off; None if it is none of the backbone's modules."""
+    def exported_name(self, name: str) -> str | None:
+        """The exported form's name of a tensor whose prefix was taken off; None if it is none of the backbone's."""
         module, *rest = name.split(".")
-        if module not in self.modules or not rest:
+        if not rest:
+            return self.alone.get(module)
+        if module not in self.modules:
             return None
         common = ".".join(filter(None, [self.modules[module], *(part for part in rest if part not in MARKS)]))
         for pattern, words in self.inside:
             common = re.sub(pattern, words, common)
-        return common
+        return None if self.family.unused and self.family.unused.search(common) else common
 
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -68,12 +82,99 @@ LAYOUTS: tuple[Layout, ...] = (
             (r"\bshortcut\.", "downsample.0."),
         ),
     ),
+    Layout(
+        "Hugging Face's ResNet names (transformers)",
+        {"embedder": "", "encoder": ""},
+        (
+            (r"^embedder\.convolution\.", "conv1."),
+            (r"^embedder\.normalization\.", "bn1."),
+            *((rf"^stages\.{n}\.layers\.", f"layer{n + 1}.") for n in range(4)),
+            *((rf"\.layer\.{n}\.convolution\.", f".conv{n + 1}.") for n in range(3)),
+            *((rf"\.layer\.{n}\.normalization\.", f".bn{n + 1}.") for n in range(3)),
+            (r"\.shortcut\.convolution\.", ".downsample.0."),
+            (r"\.shortcut\.normalization\.", ".downsample.1."),
+        ),
+        anchor=r"encoder\.stages\.\d+\.layers\.\d+\.layer\.[01]\.convolution\.weight$",
+    ),
+    # As `haiku` gives them, and DetCon's port to PyTorch.
+    Layout(
+        "DeepMind names (Haiku)",
+        {"initial_conv": "conv1", "initial_batchnorm": "bn1", "block_groups": ""},
+        (
+            *((rf"^block_group_{n}\.blocks\.block_", f"layer{n + 1}.") for n in range(4)),
+            *((rf"\.conv_{n}\.", f".conv{n + 1}.") for n in range(3)),
+            *((rf"\.batchnorm_{n}\.", f".bn{n + 1}.") for n in range(3)),
+            (r"\.shortcut_conv\.", ".downsample.0."),
+            (r"\.shortcut_batchnorm\.", ".downsample.1."),
+        ),
+        anchor=r"block_groups\.block_group_\d\.blocks\.block_\d+\.conv_[01]\.weight$",
+    ),
+    # The last part of a name is a tensor's. DINOv2's training code puts blocks into chunks: blocks.1.5 is block 5.
+    Layout(
+        "timm's ViT names",
+        {"patch_embed": "patch_embed", "blocks": "blocks", "norm": "norm", "fc_norm": "norm"},
+        ((r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),),
+        VIT,
+        {"cls_token": "cls_token", "pos_embed": "pos_embed", "reg_token": "reg_token", "register_tokens": "reg_token"},
+        r"patch_embed\.proj\.weight$",
+    ),
+    Layout(
+        "torchvision's ViT names",
+        {"conv_proj": "patch_embed.proj", "encoder": ""},
+        (
+            (r"^pos_embedding$", "pos_embed"),
+            (r"^layers\.encoder_layer_(\d+)\.", r"blocks.\1."),
+            (r"^ln\.", "norm."),
+            (r"\.ln_([12])\.", r".norm\1."),
+            (r"\.self_attention\.in_proj_", ".attn.qkv."),
+            (r"\.self_attention\.out_proj\.", ".attn.proj."),
+            (r"\.mlp\.(0|linear_1)\.", ".mlp.fc1."),
+            (r"\.mlp\.(3|linear_2)\.", ".mlp.fc2."),
+        ),
+        VIT,
+        {"class_token": "cls_token"},
+        r"conv_proj\.weight$",
+    ),
+    Layout(
+        "Hugging Face's ViT names (transformers)",
+        {"embeddings": "", "encoder": "", "layernorm": "norm"},
+        (
+            (r"^position_embeddings$", "pos_embed"),
+            (r"^register_tokens$", "reg_token"),
+            (r"^patch_embeddings\.projection\.", "patch_embed.proj."),
+            (r"^layer\.(\d+)\.", r"blocks.\1."),
+            (r"\.attention\.attention\.([qkv])(uery|ey|alue)\.", r".attn.\1."),
+            (r"\.attention\.output\.dense\.", ".attn.proj."),
+            (r"\.intermediate\.dense\.", ".mlp.fc1."),
+            (r"\.output\.dense\.", ".mlp.fc2."),
+            (r"\.layernorm_before\.", ".norm1."),
+            (r"\.layernorm_after\.", ".norm2."),
+            (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
+        ),
+        VIT,
+        anchor=r"embeddings\.patch_embeddings\.projection\.weight$",
+    ),
+    Layout(
+        "OpenMMLab's ViT names",
+        {"patch_embed": "patch_embed", "layers": "blocks", "ln1": "norm"},
+        (
+            (r"^patch_embed\.projection\.", "patch_embed.proj."),
+            (r"\.ln([12])\.", r".norm\1."),
+            (r"\.attn\.attn\.in_proj_", ".attn.qkv."),
+            (r"\.attn\.attn\.out_proj\.", ".attn.proj."),
+            (r"\.ffn\.layers\.0\.0\.", ".mlp.fc1."),
+            (r"\.ffn\.layers\.1\.", ".mlp.fc2."),
+        ),
+        VIT,
+        {"cls_token": "cls_token", "pos_embed": "pos_embed"},
+        r"patch_embed\.projection\.weight$",
+    ),
 )
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One network of the file that looks like a ResNet."""
+    """One network of the file that looks like one of a family that can be imported."""
 
     layout: Layout
     full_prefix: str
@@ -81,11 +182,25 @@ class Candidate:
     location: str
     """Those dictionaries alone: `state_dict`."""
     tensors: Mapping[str, Tensor]
-    """By torchvision name: everything inside the backbone's six top modules, expected or not."""
+    """By exported name: everything inside the backbone's top modules, expected or not."""
     sources: Mapping[str, str]
-    """Torchvision name to the tensor's full name in the file."""
+    """Name after renaming to the tensor's full name in the file. Joined tensors have those of their parts."""
     odd: Mapping[str, str]
-    """Torchvision name to why the tensor has no plain values (`sparse`)."""
+    """Name after renaming to why the tensor has no plain values (`sparse`)."""
+
+    @property
+    def family(self) -> Family:
+        """Of the network."""
+        return self.layout.family
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        """The full names in the file of what fills an exported tensor."""
+        names = (name,) if name in self.sources else self.family.parts(name)
+        return tuple(self.sources[part] for part in names if part in self.sources)
+
+    def nearest(self) -> Architecture:
+        """The architecture that it fills best."""
+        return self.family.nearest(self.tensors)
 
     @property
     def prefix(self) -> str:
@@ -99,7 +214,7 @@ class Candidate:
 
     def whole(self) -> bool:
         """Whether every tensor of the nearest architecture is there with the right shape."""
-        shapes = nearest(self.tensors).shapes
+        shapes = self.nearest().shapes
         return all(
             optional(name) or (name in self.tensors and tuple(self.tensors[name].shape) == shape)
             for name, shape in shapes.items()
@@ -123,7 +238,7 @@ def prefixes_of(name: str) -> Iterator[str]:
 
 
 def find_candidates(leaves: Mapping[str, Leaf]) -> list[Candidate]:
-    """All ResNet-like networks of a file; an empty list if there is none.
+    """All networks of a file that look like one of a known family; an empty list if there is none.
 
     Raises:
         BenchError: two tensors of the file are the same part of one network.
@@ -134,12 +249,13 @@ def find_candidates(leaves: Mapping[str, Leaf]) -> list[Candidate]:
         found: dict[str, dict[str, str]] = {prefix: {} for prefix in layout.find_prefixes(names)}
         for name in names if found else ():
             for prefix in prefixes_of(name):
-                if prefix in found and (common := layout.to_torchvision(name[len(prefix) :])):
+                if prefix in found and (common := layout.exported_name(name[len(prefix) :])):
                     if common in found[prefix]:
                         one, two = printable_name(found[prefix][common]), printable_name(name)
                         raise BenchError(f"`{one}` and `{two}` are the same part of a network: which counts?")
                     found[prefix][common] = name
-        candidates += [_candidate(layout, prefix, sources, leaves) for prefix, sources in found.items()]
+        networks = [_candidate(layout, prefix, sources, leaves) for prefix, sources in found.items()]
+        candidates += [network for network in networks if layout.family.is_member(network.tensors)]
     return candidates
 
 
@@ -147,6 +263,6 @@ def _candidate(layout: Layout, full_prefix: str, sources: dict[str, str], leaves
     location = leaves[next(iter(sources.values()))].location
     if location and not full_prefix.startswith(f"{location}."):
         location = ""  # a dictionary a module: the path is part of the tensor names
-    tensors = {common: leaves[name].tensor for common, name in sources.items()}
+    tensors = layout.family.assemble({common: leaves[name].tensor for common, name in sources.items()})
     odd = {common: what for common, name in sources.items() if (what := leaves[name].odd)}
     return Candidate(layout, full_prefix, location, tensors, sources, odd)

@@ -18,9 +18,6 @@ _CLASSIFIER = re.compile(r"^(fc|classifier|last_linear|linear|logits)\.(weight|b
 _HEAD = re.compile(
     r"(^|[._])(fc\d*|mlp\d*|head\w*|proj\w*|pred\w*|neck\w*|prototypes?\w*|classifier|decode\w*|last_linear)[._]"
 )
-_BACKBONE_LIKE = re.compile(
-    r"^(conv\d*|bn\d*|norm\d*|gn\d*|stem|layer\d+|layers?|res\d|stages?|blocks?|downsample|se|attnpool|patch_embed)\."
-)
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,10 @@ def _what(name: str, choice: Choice, of_others: _Others) -> str:
         return f"another network ({role(other)}, {other.label})"
     if own is not None and _CLASSIFIER.match(own):
         return "classifier"
-    if own is not None and (_BACKBONE_LIKE.match(own) or choice.chosen.layout.to_torchvision(own)):
+    family = choice.chosen.family
+    if own is not None and family.unused and family.unused.search(own):
+        return "for pretraining alone"
+    if own is not None and (family.like_parts.match(own) or choice.chosen.layout.exported_name(own)):
         return UNEXPLAINED
     if _QUEUE.search(name):
         return "queue"

@@ -7,10 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bench.checkpoints.architectures import stage
 from bench.checkpoints.inspection import Inspection
-
-_STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 
 
 def render(inspection: Inspection, *, verbose: bool = False) -> Group:
@@ -58,12 +55,12 @@ def _stages(inspection: Inspection) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("part", "tensors", "filled", "missing", "wrong shape"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
-    for name in _STAGES:
+    for stage in dict.fromkeys(row.stage for row in inspection.rows):
         # BN counters that a file need not have would make a complete stage look incomplete.
-        rows = [row for row in inspection.rows if stage(row.name) == name and row.status != "absent, not needed"]
+        rows = [row for row in inspection.rows if row.stage == stage and row.status != "absent, not needed"]
         counts = [sum(row.status == status for row in rows) for status in ("filled", "missing", "wrong shape")]
         style = "red" if counts[0] < len(rows) else ""
-        table.add_row(name, str(len(rows)), *map(str, counts), style=style)
+        table.add_row(stage, str(len(rows)), *map(str, counts), style=style)
     return table
 
 

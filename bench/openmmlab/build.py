@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.checkpoints.architectures import ARCHITECTURES
+from bench.checkpoints.resnets import RESNETS
 from bench.errors import BenchError
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.protocols import Protocol
@@ -25,10 +25,10 @@ def slots(card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
     Raises:
         BenchError: the card is not that of a ResNet.
     """
-    if card.architecture not in ARCHITECTURES:
+    if card.architecture not in RESNETS:
         raise BenchError(
             f"{card.name} is a {card.architecture}, but the transfer protocols read ResNets; "
-            f"submit one of {', '.join(ARCHITECTURES)}"
+            f"submit one of {', '.join(RESNETS)}"
         )
     channels = find_architecture(card.architecture).channels
     return {

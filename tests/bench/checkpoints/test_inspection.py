@@ -126,7 +126,7 @@ def test_safetensors_and_legacy(save: Save, resnet18_state: StateDict, tmp_path:
         assert (inspection.container, inspection.architecture, inspection.problems) == (kind, "resnet18", ())
 
 
-@pytest.mark.parametrize("name", ["resnet34", "resnet50", "resnet101"])
+@pytest.mark.parametrize("name", ["resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2"])
 def test_larger_networks(save: Save, name: str) -> None:
     state = trained_like(getattr(torchvision.models, name))
     inspection = inspect_checkpoint(save(state))
@@ -214,7 +214,7 @@ def test_stem_of_other_channels(save: Save, resnet18_state: StateDict, channels:
         (BasicBlock, [1, 1, 1, 1], "ResNet-10"),
         (BasicBlock, [2, 3, 2, 2], r"basic blocks \(2, 3, 2, 2\)"),
         (Bottleneck, [2, 2, 2, 2], "ResNet-26"),
-        (Bottleneck, [3, 8, 36, 3], "wrong depth: .*this is resnet152"),
+        (Bottleneck, [3, 4, 24, 3], r"this is bottleneck blocks \(3, 4, 24, 3\)"),
     ],
 )
 def test_wrong_depth(save: Save, block: type, depth: list[int], words: str) -> None:
@@ -251,7 +251,7 @@ def test_single_missing_tensor(save: Save, resnet18_state: StateDict) -> None:
 @pytest.mark.parametrize(
     ("net", "words"),
     [
-        (torchvision.models.wide_resnet50_2, "a wider network.*2 times the 64 of resnet50"),
+        (lambda: ResNet(Bottleneck, [3, 4, 6, 3], width_per_group=192), "a wider network.*3 times the 64 of resnet50"),
         (lambda: ResNet(BasicBlock, [2, 2, 2, 2], norm_layer=lambda c: torch.nn.GroupNorm(8, c)), "GroupNorm"),
     ],
 )
@@ -341,25 +341,25 @@ def test_networks_of_other_families(save: Save, name: str, words: str) -> None:
     state = {key: torch.zeros(()).expand(t.shape) for key, t in net.state_dict().items()}
     message = problems(save(state))
     assert words in message
-    assert "only plain ResNets (resnet18, resnet34, resnet50, resnet101) are supported" in message
+    assert "only plain ResNets (resnet18, resnet34, resnet50, resnet101, resnet152, " in message
 
 
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("teacher.backbone.blocks.0.attn.qkv.weight", "not supported yet"),
-        ("patch_embed.proj.weight", "a Vision Transformer (ViT), not supported yet"),
+        ("teacher.backbone.blocks.0.attn.qkv.weight", "a part of a Vision Transformer (ViT)"),
+        ("patch_embed.proj.weight", "a part of a Vision Transformer (ViT)"),
         ("embedder.embedder.convolution.weight", "Hugging Face names"),
         ("module._flat_param", "FSDP with flattened parameters"),
-        ("weights", "no ResNet was found among the 1 tensors"),
+        ("weights", "no known network was found among the 1 tensors"),
     ],
 )
 def test_names_of_other_families(save: Save, key: str, words: str) -> None:
     assert words in problems(save({"model": {key: torch.ones(2)}}))
 
 
-def test_a_prefix_where_there_is_no_resnet(save: Save) -> None:
-    with pytest.raises(BenchError, match="no ResNet was found"):
+def test_a_prefix_where_there_is_no_network(save: Save) -> None:
+    with pytest.raises(BenchError, match="no network was found"):
         inspect_checkpoint(save({"weight": torch.ones(2)}), prefix="module.")
 
 
@@ -396,6 +396,7 @@ def test_rendering_and_json(save: Save, resnet18_state: StateDict) -> None:
         "source": "state_dict.module.conv1.weight",
         "found_shape": [64, 3, 7, 7],
         "dtype": "float32",
+        "stage": "stem",
     }
     assert sorted(path.parent.iterdir()) == before
 

@@ -7,10 +7,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from synthetic_nets import shapes_only
 
-from bench.checkpoints.architectures import ARCHITECTURES, architecture, nearest, structure
+from bench.checkpoints.families import architecture
 from bench.checkpoints.choice import choose
 from bench.checkpoints.containers import Leaf
 from bench.checkpoints.layouts import find_candidates
+from bench.checkpoints.resnets import RESNET, RESNETS, structure
 from bench.errors import BenchError
 from pretrain.nets.architectures import build_backbone
 
@@ -27,19 +28,21 @@ def leaves(names: dict[str, torch.Tensor], location: str = "") -> dict[str, Leaf
     return {leaf.name: leaf for leaf in found}
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", RESNETS)
 def test_expected_tensors_are_those_of_the_backbone(name: str) -> None:
-    net = build_backbone(name)
+    with torch.device("meta"):
+        net = build_backbone(name)
     expected = architecture(name)
     assert {key: tuple(value.shape) for key, value in net.state_dict().items()} == dict(expected.shapes)
     assert sum(p.numel() for p in net.parameters()) == expected.parameters
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", RESNETS)
 def test_structure_names_each_architecture(name: str) -> None:
-    tensors = shapes_only(build_backbone(name))
-    assert structure(tensors).depth_name == name
-    assert nearest(tensors).name == name
+    with torch.device("meta"):
+        tensors = build_backbone(name).state_dict()
+    assert structure(tensors).depth_name == name.removeprefix("wide_").removesuffix("_2")
+    assert RESNET.nearest(tensors).name == name
 
 
 @settings(max_examples=60, deadline=None)

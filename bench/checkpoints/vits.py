@@ -1,0 +1,199 @@
+"""Vision Transformers: how their tensors reveal which one a file holds, and what variants look like."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from math import isqrt
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from bench.checkpoints.families import Architecture, Family, architecture, input_channels
+from leaderboard.base.printable import printable_name
+from pretrain.errors import PretrainError
+from pretrain.nets.architectures import VIT_SIZES, vit_name
+
+_BLOCK = re.compile(r"blocks\.(\d{1,4})\.")
+_LARGEST = 2**26
+"""Values of a tensor that is joined from others: three times the square of the widest ViT has fewer."""
+
+_VARIANTS = (
+    (r"(^|\.)rope\w*\.", "rotary position embeddings (DINOv3, CAPI, EVA-02)"),
+    (r"(^|\.)(relative_position_bias|rel_pos)", "relative position embeddings (BEiT, SAM)"),
+    (r"(^|\.)(dist_token|distillation_token)$", "a distillation token (DeiT's distilled models)"),
+    (r"(^|\.)(norm_pre|pre_norm|ln_pre|pre_layrnorm|pre_layernorm)\.", "a norm before the blocks (CLIP)"),
+    (r"\.mlp\.(w12|w1|fc1_g|weights_in)\.", "gated perceptrons (SwiGLU: DINOv2's ViT-g, EVA-02)"),
+    (r"\.attn\.(q_norm|k_norm)\.", "normalised queries and keys"),
+    (r"\.attn\.(q_bias|v_bias)$", "attention with a bias of queries and values alone (BEiT)"),
+)  # fmt: skip
+"""Names that give away a variant that computes something else."""
+
+
+class VisionTransformers(Family):
+    """Dosovitskiy et al., ICLR 2021, arXiv 2010.11929. Exported with timm's names."""
+
+    name = "Vision Transformer (ViT)"
+    like_parts = re.compile(
+        r"^(norm\w*|ln\w*|pre\w*|patch_embed|blocks|layers|encoder|embeddings|rope\w*|rel\w*|dist\w*|storage\w*)(\.|$)"
+    )
+    unused = re.compile(r"(^|\.)(mask_token|masked_embed|mask_embed)$")
+
+    @override
+    def nearest(self, tensors: Mapping[str, Tensor]) -> Architecture:
+        """Width, depth, patch and the rest are read off; what is no usual size goes to the nearest one."""
+        width, patch = _width_and_patch(tensors)
+        depth = len(_blocks(tensors))
+        size = min(VIT_SIZES, key=lambda name: (abs(VIT_SIZES[name][0] - width), abs(VIT_SIZES[name][1] - depth)))
+        positions = tensors.get("pos_embed")
+        rows = positions.shape[1] if positions is not None and positions.ndim == 3 else 0
+        registers = tensors.get("reg_token")
+        class_token = "cls_token" in tensors or isqrt(rows) ** 2 != rows
+        pixels = patch * isqrt(max(0, rows - class_token)) or 224
+        try:
+            return architecture(
+                vit_name(
+                    size,
+                    patch,
+                    pixels=pixels,
+                    registers=registers.shape[1] if registers is not None and registers.ndim == 3 else 0,
+                    layer_scale=any(name.endswith(".ls1.gamma") for name in tensors),
+                    heads=12
+                    if width == 384 and positions is not None and _has_positions_of_moco_v3(positions)
+                    else None,
+                    class_token=class_token,
+                    qkv_bias=any(name.endswith(".attn.qkv.bias") for name in tensors),
+                )
+            )
+        except PretrainError:  # sizes that no network has
+            return architecture(vit_name(size, 16))
+
+    @override
+    def stage(self, name: str) -> str:
+        """`tokens`, `block 0`, `block 1`, ..., `norm`."""
+        match = _BLOCK.match(name)
+        if match is None:
+            return "norm" if name.startswith("norm.") else "tokens"
+        return f"block {int(match[1])}"
+
+    @override
+    def is_member(self, tensors: Mapping[str, Tensor]) -> bool:
+        return any(re.match(r"blocks\.\d+\.(attn|norm1|mlp)\.", name) for name in tensors)
+
+    @override
+    def parts(self, name: str) -> tuple[str, ...]:
+        """Queries, keys and values are one matrix here and in timm, three in Hugging Face's files."""
+        return tuple(name.replace(".attn.qkv.", f".attn.{one}.") for one in "qkv") if ".attn.qkv." in name else (name,)
+
+    @override
+    def assemble(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Joins queries, keys and values; gives the class token a position of zero where patches alone have one."""
+        tensors = dict(found)
+        for name in found:
+            if ".attn.q." not in name:
+                continue
+            joined = name.replace(".attn.q.", ".attn.qkv.")
+            parts = [found[part] for part in self.parts(joined) if part in found]
+            if len(parts) == 3 and all(map(_can_join, parts)) and len({(p.shape, p.dtype) for p in parts}) == 1:
+                tensors = {key: value for key, value in tensors.items() if key not in self.parts(joined)}
+                tensors[joined] = torch.cat(parts)
+        positions = tensors.get("pos_embed")
+        if "cls_token" in tensors and positions is not None and positions.ndim == 3 and _can_join(positions):
+            rows = positions.shape[1]
+            positions_of_patches_alone = isqrt(rows) ** 2 == rows  # timm's option `no_embed_class`, with registers
+            if positions_of_patches_alone:
+                tensors["pos_embed"] = torch.cat([torch.zeros_like(positions[:, :1]), positions], 1)
+        return tensors
+
+    @override
+    def explain(
+        self,
+        tensors: Mapping[str, Tensor],
+        siblings: Collection[str],
+        expected: Architecture,
+        missing: Collection[str],
+        wrong: Mapping[str, tuple[int, ...]],
+    ) -> list[str]:
+        found = []
+        for pattern, what in _VARIANTS:
+            example = next((name for name in siblings if re.search(pattern, name)), None)
+            if example is not None:
+                found.append(f"it has {what}: `{printable_name(example)}`; only plain ViTs are supported")
+        projection = tensors.get("patch_embed.proj.weight")
+        if projection is not None and projection.ndim != 4:
+            found.append(f"patch_embed.proj.weight has {projection.ndim} dimensions instead of 4")
+        elif projection is not None and (channels := input_channels(projection.shape[1])):
+            found.append(channels)
+        elif projection is not None and projection.shape[2] != projection.shape[3]:
+            found.append(
+                f"patches of {projection.shape[2]} x {projection.shape[3]} pixels; only square ones are supported"
+            )
+        found += _size(tensors, expected)
+        positions = tensors.get("pos_embed")
+        if positions is None and not found:
+            found.append(
+                "it has no position embedding `pos_embed`; only ViTs with a learned or fixed one are supported"
+            )
+        elif positions is not None and "pos_embed" in wrong and positions.ndim == 3:
+            found.append(
+                f"its {positions.shape[1]} positions are no square of patches and a class token: "
+                "only ViTs of square images are supported"
+            )
+        return found
+
+    @override
+    def notes(self, tensors: Mapping[str, Tensor], expected: Architecture) -> list[str]:
+        if "_heads12" in expected.name:
+            return ["fixed positions in MoCo v3's order: 12 heads, as its ViT-S has, where others have 6"]
+        if expected.name.startswith("vit_small"):
+            return ["not visible in the weights: the number of heads; 6 are taken, as all but MoCo v3's ViT-S have"]
+        return []
+
+
+VIT = VisionTransformers()
+
+
+def _width_and_patch(tensors: Mapping[str, Tensor]) -> tuple[int, int]:
+    projection = tensors.get("patch_embed.proj.weight")
+    if projection is None or projection.ndim != 4:
+        return 384, 16
+    return projection.shape[0], projection.shape[2]
+
+
+def _blocks(tensors: Mapping[str, Tensor]) -> set[str]:
+    return {match[1] for name in tensors if (match := _BLOCK.match(name))}
+
+
+def _size(tensors: Mapping[str, Tensor], expected: Architecture) -> list[str]:
+    """What is said of an unusual width or depth."""
+    width, depth = _width_and_patch(tensors)[0], len(_blocks(tensors))
+    usual_width, usual_depth = (
+        expected.shapes["norm.weight"][0],
+        len({n for n in expected.shapes if n.endswith("norm1.bias")}),
+    )
+    if width == usual_width and depth <= usual_depth:
+        return [f"half-saved file: it has {depth} of {usual_depth} blocks"] if depth < usual_depth else []
+    known = ", ".join(f"{name} {width} x {depth}" for name, (width, depth, _) in VIT_SIZES.items())
+    return [f"it has {depth} blocks of width {width}, which is none of the usual sizes ({known})"]
+
+
+def _can_join(tensor: Tensor) -> bool:
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    return plain and 1 <= tensor.ndim <= 3 and tensor.numel() <= _LARGEST
+
+
+def _has_positions_of_moco_v3(positions: Tensor | None) -> bool:
+    """Whether they are sines and cosines of the row in the first half of the channels (MoCo v3; MAE: of the column).
+
+    Read at the class token, which has none, and at the first two patches of the first row.
+    """
+    if positions is None or positions.ndim != 3 or positions.shape[1] < 3 or not _can_join(positions):
+        return False
+    none, first, second = positions[0, :3].float()
+    half = len(first) // 2
+    return bool(
+        not none.any()
+        and torch.equal(first[:half], second[:half])
+        and torch.equal(first, torch.cat([torch.zeros(half // 2), torch.ones(half // 2)]).repeat(2))
+    )
