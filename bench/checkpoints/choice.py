@@ -97,7 +97,8 @@ def _ranks(candidates: list[Candidate], names: Collection[str]) -> tuple[tuple[s
 
 
 def _words(candidate: Candidate) -> set[str]:
-    return set(re.split(r"[._\d]+", candidate.full_prefix.lower()))
+    prefix = candidate.full_prefix.lower().replace("moco_encoder", "momentum")  # VISSL's
+    return set(re.split(r"[._\d]+", prefix))
 
 
 def _option(candidate: Candidate) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +21,8 @@ from torch import Tensor
 
 from bench.checkpoints.distributed import read_distributed
 from bench.checkpoints.folders import DISTRIBUTED, INDEX, read_index
+from bench.checkpoints.haiku import NOTES as HAIKU_NOTES
+from bench.checkpoints.haiku import as_pytorch, is_haiku, renamed
 from bench.checkpoints.numpy_files import read_npy
 from bench.checkpoints.pickles import ForbiddenError
 from bench.checkpoints.storages import BeyondBoundsError, NumpyArray, Odd, Stored, UnreadableError
@@ -100,8 +102,12 @@ def read_container(path: Path) -> Container:
     kind, found, parts = _read(path)
     tree = found.tree
     top_level = tuple(_key(key) for key in list(tree)[:100]) if isinstance(tree, Mapping) else ()
+    notes = found.notes
     try:
-        leaves = _leaves(tree)
+        leaves = _by_name(_walk(tree))
+        if is_haiku(leaves):
+            leaves = _by_name(Leaf(*renamed(name), as_pytorch(leaf.tensor), leaf.odd) for name, leaf in leaves.items())
+            notes += HAIKU_NOTES
     except (BenchError, BeyondBoundsError) as error:
         raise BenchError(f"{path}: {error}") from error
     except UnreadableError as error:
@@ -110,7 +116,7 @@ def read_container(path: Path) -> Container:
         keys = ", ".join(map(printable_name, top_level[:8]))
         what = f"its keys are {keys}" if top_level else f"it holds {_describe(tree)}"
         raise BenchError(f"{path}: holds no tensor ({what}): the state dict is empty or was not saved")
-    return Container(path, kind, leaves, top_level, found.notes, parts)
+    return Container(path, kind, leaves, top_level, notes, parts)
 
 
 def _read(path: Path) -> tuple[str, TorchFile, tuple[Path, ...]]:
@@ -178,9 +184,9 @@ def _head(path: Path) -> bytes:
     return head
 
 
-def _leaves(tree: object) -> dict[str, Leaf]:
+def _by_name(found: Iterable[Leaf]) -> dict[str, Leaf]:
     leaves: dict[str, Leaf] = {}
-    for leaf in _walk(tree):
+    for leaf in found:
         if leaf.name in leaves:
             raise BenchError(f"two tensors have the name {printable_name(leaf.name)!r}: which one counts is not known")
         if len(leaf.name) > LONGEST_NAME:

@@ -1,4 +1,4 @@
-"""Verbs that list what can be pretrained: methods and recipes."""
+"""Verbs that list what can be pretrained (methods, recipes) and which checkpoints are known (formats)."""
 
 from __future__ import annotations
 
@@ -52,3 +52,33 @@ def recipes(*, as_json: AsJson = False) -> None:
         "GiB: memory on a GPU in bf16 / fp32 with 256 images, computed, not measured. The papers' recipes are fp32; "
         "on a GPU bf16 is recommended: --set precision=bf16"
     )
+
+
+@app.command
+def formats(*, as_json: AsJson = False, markdown: bool = False) -> None:
+    """List whose checkpoints are known by name, and where the names of their tensors were read.
+
+    Others are imported, too: a backbone is found under any prefix, by the naming of its layers.
+
+    Example: densebench formats
+
+    Parameters
+    ----------
+    markdown
+        Print a Markdown table with everything that is known of each.
+    """
+    from dataclasses import asdict
+
+    from bench.checkpoints.formats import FORMATS
+
+    listed = [asdict(form) for form in FORMATS]
+    if as_json:
+        return print_json(listed)
+    keys = ["name", "keys", "network", "std", "license", "source"]
+    if markdown:
+        keys = ["name", "keys", "layout", "network", "stem", "stride", "norm", "std", "license", "source"]
+    columns = [{"network": "authors evaluate"}.get(key, key) for key in keys]
+    rows = [[" ".join(map(str, f[k])) if k == "std" else str(f[k]) for k in keys] for f in listed]
+    if markdown:
+        return print(*(f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(keys), *rows)), sep="\n")
+    print_table("Formats of checkpoints", columns, rows)

@@ -27,6 +27,7 @@ VERBS = [
     "watch",
     "export",
     "norm-rescale",
+    "formats",
     "inspect",
     "submit",
     "protocols",

@@ -1,0 +1,268 @@
+"""Who writes checkpoints of which form: how such a file is known, and what its authors do with the network.
+
+An entry adds knowledge to an import that works without it: any prefix is found, any known naming is read (`layouts`).
+What stands here was read in the code that `source` names, at that commit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import islice
+
+SEARCHED = 10_000
+"""Names of a file in which the marks are looked for."""
+_TORCHVISION = "torchvision names"
+_IMAGENET = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Format:
+    """The form of the files of a method or library."""
+
+    name: str
+    keys: str
+    """A tensor of the backbone as it is called in such a file, with the dictionaries around it."""
+    marks: tuple[str, ...]
+    """Regular expressions: such a file has a tensor for each of them."""
+    network: str
+    """The network that the authors evaluate."""
+    source: str
+    """Where the names were read."""
+    layout: str = _TORCHVISION
+    stem: str = "7x7"
+    stride: str = "3x3"
+    """The convolution of a bottleneck block that has the stride."""
+    norm: str = "BatchNorm"
+    std: tuple[float, float, float] = _IMAGENET
+    """The default of the card; mean and color order are .485 .456 .406 and RGB in all of them."""
+    license: str = ""
+    """Of the authors' code and, where they say so, of their weights; empty if not known."""
+
+
+FORMATS: tuple[Format, ...] = (
+    # The first entry whose marks are all there counts: what shares its names with others stands before them.
+    Format(
+        "DeepMind BYOL, ReLICv2",
+        "experiment_state.online_params.res_net50/~/initial_conv.w",
+        (r"^experiment_state\.",),
+        "online",
+        "deepmind-research@f5de0ed byol/byol_experiment.py, relicv2@106a93e eval_experiment.py",
+        layout="DeepMind names (Haiku)",
+        license="Apache-2.0",
+    ),
+    Format(
+        "DeepMind DetCon",
+        "res_net50/~/initial_conv.w (.npy)",
+        (),
+        "online",
+        "detcon@8a3c5d8 utils/networks.py; PyPI pytorch-eff-vis-pretraining 1.0.1",
+        layout="DeepMind names (Haiku)",
+        license="Apache-2.0",
+    ),
+    Format(
+        "detectron2",
+        "model.res2.0.conv1.weight, model.stem.conv1.norm.weight",
+        (),
+        "the only one",
+        "the converters of ReSim@b6a36ee, SoCo@2be1229 and solo-learn@9187ea3",
+        layout="detectron2 names (stem, res2 to res5)",
+        stride="3x3 (the model zoo's own: 1x1)",
+    ),
+    Format(
+        "Hugging Face transformers",
+        "resnet.encoder.stages.0.layers.0.layer.0.convolution.weight",
+        (),
+        "the only one",
+        "transformers@00cbbe5 models/resnet/modeling_resnet.py",
+        layout="Hugging Face's ResNet names (transformers)",
+        license="Apache-2.0",
+    ),
+    Format(
+        "R2O, DetCon in PyTorch (KKallidromitis)",
+        "model.module.online_network.encoder.4.0.conv1.weight",
+        (r"online_network\.encoder\.", r"online_network\.projetion\."),
+        "online",
+        "r2o@c1a12f7 model/basic_modules.py, trainer/r2o_trainer.py",
+        layout="positional names (nn.Sequential of a ResNet's children)",
+        license="MIT",
+    ),
+    Format(
+        "lightly",
+        "state_dict.backbone.4.0.conv1.weight",
+        (r"(^|\.)backbone\.0\.weight$",),
+        "backbone",
+        "lightly@e8d317f examples/pytorch_lightning/moco.py",
+        license="MIT",
+        layout="positional names (nn.Sequential of a ResNet's children)",
+    ),
+    Format(
+        "VISSL",
+        "classy_state_dict.base_model.model.trunk._feature_blocks.conv1.weight",
+        (r"(^|\.)_feature_blocks\.",),
+        "base_model",
+        "vissl@09270ed extra_scripts/convert_vissl_to_torchvision.py",
+        license="MIT",
+    ),
+    Format(
+        "SwAV, DeepCluster-v2",
+        "module.conv1.weight, module.prototypes.weight",
+        (r"(^|\.)prototypes\.", r"(^|\.)projection_head\."),
+        "the only one",
+        "swav@06b1b7c src/resnet50.py, src/multicropdataset.py",
+        std=(0.228, 0.224, 0.225),
+        license="CC-BY-NC-4.0",
+    ),
+    Format(
+        "DINO",
+        "teacher.backbone.conv1.weight",
+        (r"(^|\.)student\.", r"(^|\.)teacher\."),
+        "teacher",
+        "dino@7c446df main_dino.py, eval_linear.py",
+        license="Apache-2.0",
+    ),
+    Format(
+        "SlotCon",
+        "model.module.encoder_k.conv1.weight",
+        (r"(^|\.)grouping_[qk]\.",),
+        "encoder_k (momentum)",
+        "SlotCon@30ff33d models/slotcon.py, transfer/detection",
+        license="Apache-2.0",
+    ),
+    Format(
+        "PixPro",
+        "model.module.encoder.conv1.weight",
+        (r"(^|\.)encoder_k\.", r"(^|\.)projector\.linear1\.", r"(^|\.)value_transform\."),
+        "encoder",
+        "PixPro@e390d6b contrast/models/PixPro.py",
+        license="MIT",
+    ),
+    Format(
+        "SoCo",
+        "model.module.encoder.conv1.weight",
+        (r"(^|\.)encoder_k\.", r"(^|\.)projector\.linear1\.", r"(^|\.)predictor\.linear1\."),
+        "encoder",
+        "SoCo@2be1229 contrast/models/SoCo_C4.py, converter_detectron2",
+        license="MIT",
+    ),
+    Format(
+        "CP2",
+        "state_dict.module.encoder_q.backbone.conv1.weight",
+        (r"(^|\.)encoder_q\.backbone\.", r"(^|\.)encoder_q\.decode_head\."),
+        "encoder_q",
+        "CP2@7147ca7 builder.py, main.py",
+    ),
+    Format(
+        "DenseCL (training checkpoint)",
+        "state_dict.encoder_q.0.conv1.weight",
+        (r"(^|\.)encoder_q\.0\.", r"(^|\.)encoder_q\.1\.mlp2\."),
+        "encoder_q",
+        "DenseCL@b64bbb6 openselfsup/models/densecl.py, tools/extract_backbone_weights.py",
+        license="GPL-3.0",
+    ),
+    Format(
+        "RegionCL, OpenSelfSup MoCo",
+        "state_dict.encoder_q.0.conv1.weight",
+        (r"(^|\.)encoder_q\.0\.",),
+        "encoder_q",
+        "RegionCL@61bbcab openselfsup/models/RegionCLM.py, moco.py",
+        license="Apache-2.0",
+    ),
+    Format(
+        "ORL, OpenSelfSup BYOL",
+        "state_dict.online_net.0.conv1.weight",
+        (r"(^|\.)online_net\.0\.",),
+        "backbone (the online network)",
+        "ORL@2ad64f7 openselfsup/models/orl.py, byol.py",
+        license="Apache-2.0",
+    ),
+    Format(
+        "ReSim",
+        "state_dict.module.encoder_q.conv1.weight, module.encoder_q.fpn...",
+        (r"(^|\.)encoder_q\.fpn",),
+        "encoder_q",
+        "ReSim@b6a36ee moco/builder.py, detection/convert-pretrain-to-detectron2.py",
+        license="CC-BY-NC-4.0",
+    ),
+    Format(
+        "MoCo v1, v2",
+        "state_dict.module.encoder_q.conv1.weight",
+        (r"(^|\.)encoder_q\.", r"(^|\.)queue$"),
+        "encoder_q",
+        "moco@4397a04 moco/builder.py",
+        license="CC-BY-NC-4.0 when the weights came out",
+    ),
+    Format(
+        "MoCo v3",
+        "state_dict.module.base_encoder.conv1.weight",
+        (r"(^|\.)base_encoder\.", r"(^|\.)momentum_encoder\."),
+        "base_encoder",
+        "moco-v3@c349e6e moco/builder.py",
+        license="CC-BY-NC-4.0",
+    ),
+    Format(
+        "SimSiam",
+        "state_dict.module.encoder.conv1.weight",
+        (r"(^|\.)encoder\.fc\.", r"(^|\.)predictor\.\d+\."),
+        "encoder",
+        "simsiam@a7bc177 simsiam/builder.py",
+        license="CC-BY-NC-4.0",
+    ),
+    Format(
+        "VICRegL",
+        "model.module.backbone.conv1.weight",
+        (r"(^|\.)backbone\.", r"(^|\.)maps_projector\."),
+        "backbone",
+        "VICRegL@803ae4c main_vicregl.py, evaluate.py",
+        license="CC-BY-NC-4.0",
+    ),
+    Format(
+        "Barlow Twins",
+        "model.module.backbone.conv1.weight",
+        (r"^(model\.)?(module\.)?backbone\.", r"^(model\.)?(module\.)?bn\.running_mean$"),
+        "backbone",
+        "barlowtwins@8e8d284 main.py",
+        license="MIT",
+    ),
+    Format(
+        "mmselfsup, mmpretrain, OpenSelfSup",
+        "state_dict.backbone.conv1.weight",
+        (r"(^|\.)backbone\.", r"(^|\.)(neck|head)\."),
+        "backbone",
+        "mmselfsup@db861f3 models/algorithms/base.py, moco.py, byol.py, densecl.py",
+        license="Apache-2.0",
+    ),
+    Format(
+        "solo-learn",
+        "state_dict.backbone.conv1.weight",
+        (r"^state_dict\.backbone\.", r"^state_dict\.projector\.", r"^state_dict\.classifier\."),
+        "backbone",
+        "solo-learn@9187ea3 solo/methods/base.py",
+        license="MIT",
+    ),
+    Format(
+        "VICReg",
+        "model.module.backbone.conv1.weight",
+        (r"^model\.(module\.)?backbone\.", r"^model\.(module\.)?projector\."),
+        "backbone",
+        "vicreg@4e12602 main_vicreg.py",
+        license="MIT",
+    ),
+    Format(
+        "torchvision, timm, SimCLR (converted), released backbones of many methods",
+        "conv1.weight",
+        (r"^(state_dict\.|model\.)?(module\.)?conv1\.weight$",),
+        "the only one",
+        "torchvision 0.29 models/resnet.py",
+    ),
+)
+
+
+def recognize(layout: str, names: Collection[str]) -> Format | None:
+    """The form of a file with tensors of these names, whose backbone has that naming style; None if it is not known."""
+    searched = list(islice(names, SEARCHED))
+    for form in FORMATS:
+        if form.layout == layout and all(any(re.search(mark, name) for name in searched) for mark in form.marks):
+            return form
+    return None

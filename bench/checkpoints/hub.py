@@ -1,0 +1,85 @@
+"""What the files beside the weights say in a folder of the Hugging Face hub: the input's mean and std, the form.
+
+`config.json` of timm has `pretrained_cfg` with `mean` and `std`; transformers writes `image_mean` and `image_std` into
+`preprocessor_config.json`, and into `config.json` what of a ResNet no tensor shows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Triple = tuple[float, float, float]
+MOST_BYTES = 2**20
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""How names begin of files whose folder is one of the hub: beside other files a `config.json` may be of anything."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the files say; empty if there are none."""
+
+    input: Mapping[str, Triple]
+    """`mean` and `std` for pixel values in [0, 1], where they are given."""
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def declared(weights: Path) -> Declared:
+    """What lies beside the file of weights; what cannot be read there is passed over with a note."""
+    if not weights.name.startswith(_WEIGHTS):
+        return Declared({})
+    notes: list[str] = []
+    config, processor = (_read(weights.with_name(f"{name}.json"), notes) for name in ("config", "preprocessor_config"))
+    given: dict[str, Triple] = {}
+    own = config.get("pretrained_cfg")
+    for key in ("mean", "std"):
+        for where, value in ((own, key), (processor, f"image_{key}")):
+            if not isinstance(where, Mapping) or where.get(value) is None:
+                continue
+            triple = _triple(where[value])
+            if triple is None:
+                notes.append(f"{value} of the configuration beside the weights is not for pixel values in [0, 1]")
+            else:
+                given[key] = triple
+    if given:
+        said = ", ".join(f"{key} {' '.join(f'{value:g}' for value in triple)}" for key, triple in given.items())
+        notes.append(f"the configuration beside the weights says {said}: the card's, where nothing else is declared")
+    return Declared(given, tuple(notes), tuple(_problems(config)))
+
+
+def _problems(config: Mapping[str, Any]) -> list[str]:
+    """Why the network computes something else than ours, although all tensors fit."""
+    if config.get("model_type") != "resnet":
+        return []
+    found = []
+    if config.get("downsample_in_bottleneck") is True and config.get("layer_type") != "basic":
+        found.append("the stride on the first 1x1 convolution of a block (Caffe style)")
+    if config.get("downsample_in_first_stage") is True:
+        found.append("a stride in the first stage")
+    if config.get("hidden_act", "relu") != "relu":
+        found.append(f"another activation than ReLU ({str(config['hidden_act'])[:40]!r})")
+    return [f"config.json says that the network has {' and '.join(found)}: not supported"] if found else []
+
+
+def _triple(value: object) -> Triple | None:
+    if not isinstance(value, list) or len(value) != 3:
+        return None
+    if not all(type(number) in (int, float) and 0 <= number <= 1 for number in value):
+        return None
+    red, green, blue = map(float, value)
+    return red, green, blue
+
+
+def _read(path: Path, notes: list[str]) -> Mapping[str, Any]:
+    try:
+        if not path.is_file() or path.stat().st_size > MOST_BYTES:
+            return {}
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        notes.append(f"{path.name} beside the weights cannot be read ({type(error).__name__}) and was passed over")
+        return {}
+    return content if isinstance(content, dict) else {}
