@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pretrain.errors import PretrainError
 from pretrain.run.folder import RunRecord, in_training, read_record
+from pretrain.run.probing import ProbeLine, read_probes
 
 State = Literal["training", "finished", "stopped"]
 BESIDE = ("lr", "images_per_second", "data_wait", "peak_memory_mib")
@@ -82,6 +83,8 @@ class WatchedRun:
         self.record: RunRecord = read_record(folder)
         self.newest: dict[str, Any] | None = None
         self.history = History(array("q"), {}) if keep_history else None
+        self.probes: list[ProbeLine] = []
+        """What probes of the backbone have found so far."""
         self.state: State = "training"
         self._reader = LogReader(folder / "log.jsonl")
 
@@ -92,9 +95,10 @@ class WatchedRun:
 
     def update(self) -> bool:
         """Look again; whether anything is new."""
-        before = self.state
+        before = self.state, self.probes
         # The state first: a run that ends in between writes its last line before it is looked at.
         self.state = _state(self.folder)
+        self.probes = read_probes(self.folder)
         replaced, lines = self._reader.read()
         if replaced:
             self.newest = None
@@ -106,7 +110,7 @@ class WatchedRun:
                 _append(self.history, self.newest)
         elif lines:
             self.newest = self._reader.parse(lines[-1])
-        return bool(lines) or replaced or self.state != before
+        return bool(lines) or replaced or (self.state, self.probes) != before
 
 
 def _append(history: History, line: dict[str, Any]) -> None:
@@ -134,10 +138,12 @@ def newest(run: WatchedRun) -> dict[str, str]:
     """The newest line as text, under the names that a table shows; of a run without one, its state and length."""
     planned = run.record.planned_steps
     line = run.newest
+    probed = {one.probe: f"{one.value:.1f} ± {one.standard_error:.1f}" for one in run.probes}
     if line is None:
-        return {"state": run.state, "step": f"0/{planned}"}
+        return {"state": run.state, "step": f"0/{planned}", **probed}
     found = {"state": run.state, "step": f"{line['step']}/{planned}", "epoch": f"{line['epoch']:.1f}"}
     found |= {name: significant(value) for name, value in line["scalars"].items()}
+    found |= probed
     found |= {
         "lr": significant(line["lr"]),
         "images/s": f"{line['images_per_second']:.0f}",

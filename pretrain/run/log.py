@@ -43,6 +43,10 @@ class Interval:
         self._rows.append(torch.stack([value.detach().float() for value in scalars.values()]))
         self._waited += waited
 
+    def leave_out(self, seconds: float) -> None:
+        """Count this time as none of the steps'."""
+        self._opened += seconds
+
     def close(self, **last: Tensor) -> dict[str, Any]:
         """Averages since the last call, over steps and ranks; all ranks must call it at the same step.
 

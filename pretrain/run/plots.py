@@ -97,11 +97,11 @@ def render(runs: Sequence[WatchedRun]) -> str:
     sections: list[dict[str, Any]] = []
     data: list[list[list[list[float | None]]]] = []
     steps = [np.array(run.history.steps, dtype=np.float64) for run in runs if run.history is not None]
+    steps += [curve.steps for _, curves in _probed(runs) for curve in curves]
     x = _scale(steps, LEFT, WIDTH - RIGHT, margin=0.0)
-    for title, names in _sections(runs):
+    for title, named in _sections(runs):
         charts = []
-        for name in names:
-            curves = list(_curves(runs, name))
+        for name, curves in named:
             charts.append(_chart(name, curves, len(runs), x) | {"number": len(data)})
             data.append(_data(curves, len(runs)))
         sections.append({"title": title, "charts": charts})
@@ -162,20 +162,21 @@ def short(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _sections(runs: Sequence[WatchedRun]) -> Iterator[tuple[str, list[str]]]:
-    """Titles and the scalars under them, in the order in which they were first logged."""
+def _sections(runs: Sequence[WatchedRun]) -> Iterator[tuple[str, list[tuple[str, list[Curve]]]]]:
+    """Titles and what is drawn under them: probes, then the scalars in the order in which they were first logged."""
+    if probed := _probed(runs):
+        yield "Frozen probes", probed
     logged = {name: None for run in runs if run.history is not None for name in run.history.columns}
     left = [name for name in logged if name not in BESIDE]
+    sections = []
     for title, words in GROUPS:
         names = [name for name in left if set(name.split("_")) & set(words)]
         left = [name for name in left if name not in names]
+        sections.append((title, names))
+    sections += [("Other", left), ("Training", [name for name in BESIDE if name in logged])]
+    for title, names in sections:
         if names:
-            yield title, names
-    if left:
-        yield "Other", left
-    beside = [name for name in BESIDE if name in logged]
-    if beside:
-        yield "Training", beside
+            yield title, [(name, list(_curves(runs, name))) for name in names]
 
 
 def _curves(runs: Sequence[WatchedRun], name: str) -> Iterator[Curve]:
@@ -184,6 +185,20 @@ def _curves(runs: Sequence[WatchedRun], name: str) -> Iterator[Curve]:
             values = np.array(run.history.columns[name])
             steps = np.array(run.history.steps, dtype=np.float64)
             yield Curve(number, *thinned(steps, values, POINTS))
+
+
+def _probed(runs: Sequence[WatchedRun]) -> list[tuple[str, list[Curve]]]:
+    """The probes by name, each with its values over steps and a band of one standard error."""
+    found = []
+    for name in {line.probe: None for run in runs for line in run.probes}:
+        curves = []
+        for number, run in enumerate(runs):
+            lines = [line for line in run.probes if line.probe == name]
+            if lines:
+                step, value, error = np.array([(line.step, line.value, line.standard_error) for line in lines]).T
+                curves.append(Curve(number, step, value, value - error, value + error))
+        found.append((name, curves))
+    return found
 
 
 def _chart(name: str, curves: Sequence[Curve], runs: int, x: Scale) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from pretrain.run.device_gaps import DeviceGaps
 from pretrain.run.feed import feed
 from pretrain.run.folder import Progress, RunFolder, RunRecord
 from pretrain.run.log import Interval, RunLog, require_tensorboard
+from pretrain.run.probing import ProbeLog, Probing
 from pretrain.run.processes import Process, process_group
 from pretrain.run.recompute import recompute_activations
 from pretrain.run.stages import NOTHING, Handed, complete_stages
@@ -58,6 +59,7 @@ def train(
     on_damaged: OnDamaged = "error",
     tensorboard: bool = False,
     acceleration: Acceleration = PLAIN,
+    probing: Probing | None = None,
     log_every: int = 10,
     checkpoint_seconds: float = 120.0,
 ) -> Path:
@@ -67,9 +69,10 @@ def train(
     weights, or makes one (the first process alone calls it). `stages` is where the stages of a recipe of several lie
     (default: `out`/stages); runs that share it share what is equal (see `pretrain.run.stages`). `before` is what
     stages before have left, where this training is a stage itself. `workers` is the number of loading processes of
-    each training process (`pretrain.run.processes.loader_workers`) and changes no result. Every `log_every` steps a
-    line is logged, and the checkpoint is replaced if it is older than `checkpoint_seconds`. A folder that holds the
-    finished run of the same recipe, data and seed is returned as it is. After Ctrl-C or SIGTERM the checkpoint is
+    each training process (`pretrain.run.processes.loader_workers`) and changes no result. `probing` measures the
+    backbone of the last training now and then (`pretrain.run.probing`) and changes none either. Every `log_every`
+    steps a line is logged, and the checkpoint is replaced if it is older than `checkpoint_seconds`. A folder that holds
+    the finished run of the same recipe, data and seed is returned as it is. After Ctrl-C or SIGTERM the checkpoint is
     replaced at the end of the step (of several processes: of the next step that is logged).
 
     Raises:
@@ -161,6 +164,8 @@ def train(
             first_step=step,
             prefetch=acceleration.prefetch,
         )
+        probes = ProbeLog(probing, out, record, process)
+        probes.after(step, method, log)
         stop = stack.enter_context(stop_requests())
         stack.enter_context(stop.while_loading(out))
         opened = saved = time.perf_counter()
@@ -173,6 +178,10 @@ def train(
             gaps.step_ends()
             step += 1
             interval.add(scalars, waited)
+            if spent := probes.after(step, method, log):
+                opened += spent
+                interval.leave_out(spent)
+                gaps = DeviceGaps(process.device)
 
             at_line = step % log_every == 0 or step == total
             stopping = process.any(bool(stop)) if at_line else process.world == 1 and bool(stop)
