@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.checkpoints.resnets import RESNETS
 from bench.errors import BenchError
+from bench.openmmlab.adapting import DEPTHS, with_backbone
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.protocols import Protocol
 from leaderboard.records import Card
@@ -20,19 +20,10 @@ from pretrain.nets.architectures import find_architecture
 
 
 def slots(card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
-    """The value of every slot that a config may hold: facts of the card (`card:...`) and of the run (`run:...`).
-
-    Raises:
-        BenchError: the card is not that of a ResNet.
-    """
-    if card.architecture not in RESNETS:
-        raise BenchError(
-            f"{card.name} is a {card.architecture}, but the transfer protocols read ResNets; "
-            f"submit one of {', '.join(RESNETS)}"
-        )
+    """The value of every slot that a config may hold: facts of the card (`card:...`) and of the run (`run:...`)."""
     channels = find_architecture(card.architecture).channels
-    return {
-        "card:depth": int(card.architecture.removeprefix("resnet")),
+    depth = {"card:depth": DEPTHS[card.architecture]} if card.architecture in DEPTHS else {}
+    return depth | {
         "card:stage_channels": list(channels),
         "card:upper_channels": list(channels[1:]),
         "card:mean": [255 * value for value in card.mean],
@@ -45,10 +36,11 @@ def slots(card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
 
 
 def resolve(protocol: Protocol, card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
-    """The protocol's config with every slot filled and the batch divided among `world` processes.
+    """The protocol's config with the card's backbone, every slot filled, and the batch divided among `world` processes.
 
     Raises:
-        BenchError: the config has a slot that does not exist, or the batch cannot be divided.
+        BenchError: the config has a slot that does not exist or a part that cannot take the backbone, or the batch
+            cannot be divided.
     """
     values = slots(card, data_root, world)
 
@@ -64,7 +56,9 @@ def resolve(protocol: Protocol, card: Card, data_root: Path, world: int = 1) -> 
             return values[slot] + slash + path if slash else copy.copy(values[slot])
         return value
 
-    config: dict[str, Any] = fill(dict(protocol.config))
+    taken = dict(protocol.config)
+    taken["model"] = with_backbone(taken["model"], card.architecture, protocol.id, synchronised=world > 1)
+    config: dict[str, Any] = fill(taken)
     batch = config["train_dataloader"]["batch_size"]
     if batch % world:
         raise BenchError(f"{protocol.id}: a batch of {batch} cannot be divided among {world} processes")
@@ -94,7 +88,7 @@ def build_model(config: dict[str, Any], tensors: dict[str, Tensor], seed: int) -
 
 
 def load_backbone(backbone: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Copy `tensors` (torchvision's names) into `backbone`.
+    """Copy `tensors` (names of the exported form) into `backbone`.
 
     Raises:
         BenchError: a tensor is missing, left over or of another shape; the message names the first of each.
@@ -107,7 +101,7 @@ def load_backbone(backbone: nn.Module, tensors: dict[str, Tensor]) -> None:
             if names
         ]
         raise BenchError(f"the checkpoint does not fit the protocol's backbone: tensors {'; '.join(details)}")
-    backbone.load_state_dict(_learned(tensors), strict=False)  # `compare_keys` is the stricter check
+    network_of(backbone).load_state_dict(_learned(tensors), strict=False)  # `compare_keys` is the stricter check
 
 
 def prove_backbone(backbone: nn.Module, tensors: dict[str, Tensor]) -> int:
@@ -117,7 +111,7 @@ def prove_backbone(backbone: nn.Module, tensors: dict[str, Tensor]) -> int:
         BenchError: a tensor differs.
     """
     missing, left_over, shapes = compare_keys(backbone, tensors)
-    state = _learned(backbone.state_dict())
+    state = _learned(network_of(backbone).state_dict())
     wrong = missing + left_over + shapes or [
         name for name, tensor in state.items() if not torch.equal(tensor.cpu(), tensors[name].to(tensor.dtype))
     ]
@@ -128,12 +122,19 @@ def prove_backbone(backbone: nn.Module, tensors: dict[str, Tensor]) -> int:
 
 def compare_keys(backbone: nn.Module, tensors: dict[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
     """Names in the backbone only, names in the checkpoint only, and names whose shapes differ."""
-    state, given = _learned(backbone.state_dict()), _learned(tensors)
+    state, given = _learned(network_of(backbone).state_dict()), _learned(tensors)
     return (
         [name for name in state if name not in given],
         [name for name in given if name not in state],
         [name for name in state if name in given and state[name].shape != given[name].shape],
     )
+
+
+def network_of(backbone: nn.Module) -> nn.Module:
+    """The network whose tensors are the checkpoint's: what `DenseBenchBackbone` holds, or the libraries' ResNet."""
+    network = getattr(backbone, "network", backbone)
+    assert isinstance(network, nn.Module)
+    return network
 
 
 def _learned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

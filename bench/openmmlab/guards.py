@@ -49,10 +49,10 @@ def check_backbone(backbone: nn.Module, card: Card, world: int = 1) -> None:
     single = [name for name, module in norms.items() if world > 1 and not isinstance(module, nn.SyncBatchNorm)]
     if single:
         raise BenchError(f"{single[0]} is not synchronised although {world} processes share the batch")
-    stem = getattr(backbone, "conv1", None)
-    if getattr(backbone, "deep_stem", False) or not isinstance(stem, nn.Conv2d) or stem.kernel_size != (7, 7):
+    stem = next((module for module in backbone.modules() if isinstance(module, nn.Conv2d)), None)
+    if stem is None or "x".join(map(str, stem.kernel_size)) != card.stem:
         raise BenchError(f"the built backbone's stem is not the {card.stem} convolution that the card says")
-    if getattr(backbone, "style", "pytorch") != card.stride_style:
+    if getattr(backbone, "style", card.stride_style) != card.stride_style:
         raise BenchError(f"the built backbone strides in {backbone.style} style, the card says {card.stride_style}")
 
 
@@ -113,7 +113,7 @@ def check_weight_decay(model: nn.Module, optimizer: torch.optim.Optimizer, plan:
                 continue
             if id(parameter) not in decay:
                 raise BenchError(f"{full} is not in the optimizer")
-            if isinstance(module, _BatchNorm) and decay[id(parameter)] != plan.norm_weight_decay:
+            if isinstance(module, (_BatchNorm, nn.LayerNorm)) and decay[id(parameter)] != plan.norm_weight_decay:
                 raise BenchError(
                     f"the norm parameter {full} has weight decay {decay[id(parameter)]}, "
                     f"the protocol plans {plan.norm_weight_decay}"

@@ -46,6 +46,7 @@ def prepare_openmmlab() -> None:
             for part in ("datasets", "engine", "evaluation", "models", "visualization"):
                 importlib.import_module(f"{package}.{part}")
     close_pickles()
+    importlib.import_module("bench.openmmlab.backbones")
     importlib.import_module("bench.openmmlab.datasets")
     importlib.import_module("bench.openmmlab.loading")
     importlib.import_module("bench.openmmlab.metrics")

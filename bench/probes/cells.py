@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 
 from bench.datasets.files import load_pixels
 from bench.errors import BenchError
+from bench.patches import features
 from bench.probes.plan import STRIDE
 from leaderboard.records import Card
 from pretrain.exported import ExportedBackbone
@@ -55,7 +56,7 @@ class Network:
         after blocks 9 and 12 of a ViT.
         """
         size = (x.shape[2] // STRIDE, x.shape[3] // STRIDE)
-        maps = self.backbone.features(x)[-2:]
+        maps = features(self.backbone, x)[-2:]
         return torch.cat([m if m.shape[2:] == size else interpolate(m, size, mode="bilinear") for m in maps], 1)
 
 

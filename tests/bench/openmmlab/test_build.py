@@ -62,13 +62,6 @@ def test_rule_1_every_tensor_is_the_checkpoints(protocol_id: str, architecture: 
     assert sum(p.numel() for p in model.backbone.parameters()) == card.parameters
 
 
-def test_rule_1_a_vit_is_refused_in_words(work: Path) -> None:
-    card, _ = opened(checkpoint(work))
-    vit = card.model_copy(update={"name": "dino-vit", "architecture": "vit_small_patch16"})
-    with pytest.raises(BenchError, match="dino-vit is a vit_small_patch16, but the transfer protocols read ResNets"):
-        resolve(load_protocol("mini_voc_seg_fcn"), vit, ROOT)
-
-
 def test_rule_1_missing_left_over_and_misshapen_tensors_are_refused(work: Path) -> None:
     card, tensors = opened(checkpoint(work))
     config = resolve(load_protocol("mini_voc_seg_fcn"), card, ROOT)

@@ -1,0 +1,35 @@
+"""Feeding images of any size to backbones: a Vision Transformer takes whole patches alone."""
+
+from __future__ import annotations
+
+from math import log2
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from pretrain.nets.vit import VisionTransformer
+
+
+def patch_stride(patch: int) -> int:
+    """Input pixels a cell of a ViT's map has here: the nearest power of two, so that 14 counts as 16.
+
+    >>> [patch_stride(patch) for patch in (8, 14, 16, 32)]
+    [8, 16, 16, 32]
+    """
+    return 2 ** round(log2(patch))
+
+
+def features(network: nn.Module, x: Tensor) -> list[Tensor]:
+    """The four maps of normalised images (N, 3, H, W) of any size.
+
+    A ViT's have ceil(H / S) x ceil(W / S) cells with S = `patch_stride`; where they are not whole patches, images are
+    scaled to that many (bilinear, antialiased), so that the map covers the image and nothing else. A patch of 14 x 14
+    pixels then lies where one of 16 x 16 would.
+    """
+    if isinstance(network, VisionTransformer):
+        stride = patch_stride(network.patch)
+        size = tuple(-(-side // stride) * network.patch for side in x.shape[2:])
+        if size != tuple(x.shape[2:]):
+            x = interpolate(x, size, mode="bilinear", antialias=True)
+    return cast(list[Tensor], network.features(x))  # type: ignore[operator]
