@@ -59,9 +59,9 @@ def analyse(
         by_table[table, architecture].append(group)
     made = []
     for (table, architecture), groups in sorted(by_table.items()):
-        marked = _mark(groups, notes)
+        marked = _mark(groups)
         made.append(Track(table, architecture, marked, *standings(marked, tables.complete(table))))
-    return Board(tuple(made), len(ordered), tuple(notes))
+    return Board(tuple(made), len(ordered), (*notes, *_notes(made)))
 
 
 class _Tables:
@@ -145,24 +145,35 @@ def _shares(runs: Sequence[Result], shares: Loader) -> ImageShares | None:
     return ImageShares(known[0].names, values) if len(values) > 1 else None
 
 
-def _mark(groups: Sequence[Group], notes: list[str]) -> tuple[Group, ...]:
+def _mark(groups: Sequence[Group]) -> tuple[Group, ...]:
     """Groups by protocol id, the current ones first, each with what tells it from the others of its id."""
     by_id: dict[str, list[Group]] = defaultdict(list)
     for group in groups:
         by_id[group.protocol.id].append(group)
     marked = []
-    for id_, found in sorted(by_id.items()):
+    for _, found in sorted(by_id.items()):
         found.sort(key=lambda group: (not group.current, -group.protocol.version, group.digest))
         marked += [replace(group, suffix=_suffix(group, found)) for group in found]
-        current = sum(group.current for group in found)
-        if current < len(found):
-            notes.append(
-                f"{id_}: {len(found) - current} of {len(found)} tables are of protocols that its track has not "
-                "declared, such as an earlier version; they are shown apart and enter no standings"
-            )
-        elif len(found) > 1:
-            notes.append(f"{id_}: {len(found)} different protocols or data sets, each with a column of its own")
     return tuple(marked)
+
+
+def _notes(tracks: Sequence[Track]) -> list[str]:
+    """Protocols with tables that are not comparable with each other."""
+    by_id: dict[str, dict[str, bool]] = defaultdict(dict)
+    for group in (group for track in tracks for group in track.groups):
+        # What differs between architectures alone is no other protocol.
+        what = json.dumps([identity(group.protocol), group.dataset.fingerprint, group.iterations])
+        by_id[group.protocol.id][what] = group.current
+    notes = []
+    for id_, found in sorted(by_id.items()):
+        if not all(found.values()):
+            notes.append(
+                f"{id_}: results of a version or hash that its track does not declare are shown apart and enter no "
+                "standings; run them again with this version of densebench"
+            )
+        if sum(found.values()) > 1:
+            notes.append(f"{id_}: {sum(found.values())} different protocols or data sets, each with its own column")
+    return notes
 
 
 def _suffix(group: Group, found: Sequence[Group]) -> str:

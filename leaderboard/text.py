@@ -57,8 +57,14 @@ def source(summary: Summary) -> str:
         return "images"
     if summary.over is None:
         return "1 run" if summary.n == 1 else f"{summary.n} equal runs"
-    count = summary.units if summary.over == "pretraining runs" else summary.n
-    return f"{count} {summary.over}"
+    return f"{summary.units if summary.over == 'pretraining runs' else summary.n} {summary.over}"
+
+
+def mark(summary: Summary) -> str:
+    """`source` in short: `3s`, `2p`, `i`; the number of runs alone where there is no interval."""
+    if summary.over is None:
+        return str(summary.n)
+    return {"seeds": f"{summary.n}s", "pretraining runs": f"{summary.units}p", "images": "i"}[summary.over]
 
 
 def ranks(best: int | None, worst: int | None) -> str:

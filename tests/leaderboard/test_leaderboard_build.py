@@ -1,11 +1,13 @@
 """`build`: files out, the same bytes every time, and the check."""
 
+import hashlib
 import io
 import os
 import random
 
+import numpy as np
 import pytest
-from fabricate import make_result, make_results
+from fabricate import make_probe, make_protocol, make_result, make_results
 from rich.console import Console
 
 from leaderboard import tables
@@ -13,6 +15,7 @@ from leaderboard.base.errors import FileError
 from leaderboard.build import build
 from leaderboard.errors import LeaderboardError
 from leaderboard.records import TrainingReport
+from leaderboard.shares import SHARES, Shares
 from leaderboard.store import ResultStore
 
 SHORT = {"planned_iterations": 3, "executed_iterations": 3, "images_seen": 48}
@@ -65,7 +68,7 @@ def test_report(tmp_path):
     report = build(fill(tmp_path / "r", make_results(VALUES)), csv=tmp_path / "l.csv")
     assert (report.rows, report.written, report.problems) == (4, [tmp_path / "l.csv"], [])
     text = render(report)
-    assert "12 results of 2 submissions, 4 rows" in text
+    assert "12 results of 2 checkpoints, 4 rows" in text
     assert "written:" in text
     assert "moco" in text
 
@@ -137,12 +140,30 @@ def test_a_result_of_another_plan_is_not_comparable(tmp_path):
     odd = make_result("densecl", "mini_voc_seg_fcn", 0, 90.0, training=short)
     rest = make_results({"moco": {"mini_voc_seg_fcn": [1.0, 2.0, None]}, "random": {"mini_voc_seg_fcn": [0.5]}})
     store = fill(tmp_path / "r", [*rest, odd])
-    for plans, whose in (({}, "has in most results 60"), ({odd.protocol.sha256: 60}, "plans 60")):
-        report = build(store, plans=plans)
-        assert report.board.results == 4
-        assert f"{odd.file_name}: executed 3 iterations, but mini_voc_seg_fcn" in report.problems[0]
-        assert whose in report.problems[0] and "not comparable" in report.problems[0]
+    report = build(store, plans={odd.protocol.sha256: 60})
+    assert report.board.results == 4
+    assert f"{odd.file_name}: executed 3 iterations, but mini_voc_seg_fcn" in report.problems[0]
+    assert "plans 60: not comparable" in report.problems[0]
     assert build(store, plans={odd.protocol.sha256: 3}).board.results == 2  # and the failed run
+
+
+def test_the_known_protocols_make_the_standings(tmp_path):
+    store = fill(tmp_path / "r", [make_result("moco", make_protocol(SEG, version=v), 0, 10.0) for v in (1, 2)])
+    report = build(store, protocols={"mini": [make_protocol(SEG, version=1)]})
+    assert [group.protocol.version for group in report.board.tracks[0].current] == [1]
+    assert "does not declare" in render(report)
+
+
+def test_shares_that_cannot_be_read_are_named_and_do_without(tmp_path):
+    shares = Shares(("a", "b"), {"mIoU": np.array([0.5, -0.5])}).to_bytes()
+    result = make_probe("moco", outputs={SHARES: hashlib.sha256(shares).hexdigest()})
+    store = ResultStore(tmp_path / "r")
+    store.add(result, shares)
+    assert build(store.folder).board.tracks[0].groups[0].cells[0].shares.names == ("a", "b")
+    (file,) = (tmp_path / "r").rglob("*.npz")
+    file.write_bytes(b"damaged")
+    report = build(store.folder)
+    assert report.rows == 1 and "compared without them" in report.problems[0]
 
 
 def test_what_killed_commands_left_beside_a_table_goes(tmp_path):

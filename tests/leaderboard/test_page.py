@@ -69,8 +69,8 @@ def page():
 def test_every_submission_has_its_rows(page):
     opened = [(a["data-sid"].split("@")[0], a["data-gid"]) for a in page.all("button") if "data-sid" in a]
     overall = [name for name, group in opened if not group]
-    assert overall == ["moco", "random", "broken", "densecl"]
-    assert [name for name, group in opened if group == SEG] == ["densecl", "moco", "random", "broken"]
+    assert overall == ["moco", "random", "densecl", "broken"]
+    assert [name for name, group in opened if group == f"{SEG}.resnet18"] == ["densecl", "moco", "random", "broken"]
 
 
 def test_tables_are_accessible(page):
@@ -100,7 +100,7 @@ def test_provenance_is_complete(page):
         assert run["failure"] == result.failure
         assert run["metrics"] == pytest.approx(result.metrics, abs=1e-4)
         assert data["environments"][run["environment"]] == result.environment.model_dump(mode="json")
-        assert data["cards"][sid] == result.card.model_dump(mode="json")
+        assert data["cards"][sid] == [result.card.model_dump(mode="json")]
         assert data["groups"][gid]["protocol"] == result.protocol.model_dump(mode="json")
         assert data["groups"][gid]["dataset"] == result.dataset.model_dump(mode="json")
 
@@ -113,7 +113,7 @@ def test_failures_are_visible():
 
 def test_groups_that_are_not_current_say_so():
     results = [make_result("moco", make_protocol(SEG, version=version), 0, 10.0) for version in (1, 2)]
-    text = render(analyse(results))
+    text = render(analyse(results, {"mini": [results[0].protocol]}))
     assert text.count("Not current:") == 1
     assert text.count("Current: the overall standings") == 1
 
@@ -135,7 +135,7 @@ def test_strangers_words_are_only_text():
     page, clean = Page(text), Page(page_of("word"))
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in clean.elements]
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
-    assert json.loads(page.scripts[1])["cards"].popitem()[1]["method"] == HOSTILE
+    assert json.loads(page.scripts[1])["cards"].popitem()[1][0]["method"] == HOSTILE
     assert "<img" not in text
     assert "7 * 7" in text
 
@@ -231,13 +231,13 @@ def test_a_probe_says_what_it_chose(tmp_path):
 @pytest.mark.parametrize("address", ["#%", "#%E0%A4%A", "#nothing", "#%00", ""])
 def test_an_address_that_names_nothing_shows_the_first_table(address, tmp_path):
     seen = opened(render(analyse(make_results(VALUES))), tmp_path, address)
-    assert (seen["failures"], seen["shown"], seen["tabbed"]) == ([], ["overall.mini"], True)
+    assert (seen["failures"], seen["shown"], seen["tabbed"]) == ([], ["overall.mini.resnet18"], True)
 
 
 def test_an_address_names_a_table(tmp_path):
     text = render(analyse(make_results(VALUES)))
-    assert opened(text, tmp_path, f"#{SEG}")["shown"] == [SEG]
-    assert opened(text, tmp_path, f"#{SEG[:4]}%5f{SEG[5:]}")["shown"] == [SEG]
+    assert opened(text, tmp_path, f"#{SEG}.resnet18")["shown"] == [f"{SEG}.resnet18"]
+    assert opened(text, tmp_path, f"#{SEG[:4]}%5f{SEG[5:]}.resnet18")["shown"] == [f"{SEG}.resnet18"]
 
 
 def test_where_the_script_fails_all_tables_are_shown(tmp_path):

@@ -1,13 +1,17 @@
 """Markdown, LaTeX and terminal tables."""
 
+import csv
 import io
+import re
 
 import pytest
-from fabricate import make_card, make_protocol, make_result, make_results
+from fabricate import make_card, make_probe, make_protocol, make_result, make_results
 from rich.console import Console
 
-from leaderboard import tables
+from leaderboard import frame, page, tables
 from leaderboard.analysis import analyse
+from leaderboard.records import Pretraining
+from leaderboard.text import DASH
 
 SEG, DET = "mini_voc_seg_fcn", "mini_voc_det_frcnn_fpn"
 BASIC = {
@@ -31,28 +35,63 @@ def terminal(board, width):
 def test_markdown_by_hand():
     lines = tables.markdown(board_of(BASIC)).splitlines()
     assert lines[0] == tables.BEGIN
-    assert (
-        lines[2] == "| Submission | Method | Backbone | VOC det Faster R-CNN FPN AP | VOC seg FCN mIoU | Rank | Score |"
-    )
-    assert lines[4].startswith("| densecl | DenseCL | resnet18 | 5.6 ± 1.2 | **31.0 ± 2.5** | 1.0 [1.0")
-    assert lines[6].startswith("| random | random initialisation | resnet18 | 2.0 ± 2.5 | 11.0 ± 2.5 | 3.0 ")
-    assert "3 seeds each)" in lines[8]
+    assert lines[2] == "### Track mini, resnet18"
+    assert [line.replace(DASH, "-") for line in lines[4:9]] == [
+        "| Submission | Method | VOC det Faster R-CNN FPN AP | VOC seg FCN mIoU | Rank | Score | Tier |",
+        "|---|---|---:|---:|---:|---:|---:|",
+        "| densecl | DenseCL | 5.6 ± 1.2 | **31.0 ± 2.5** | 1.0 [1.0-1.5] | 13.1 ± 1.2 | 1 |",
+        "| moco | MoCo v2 | 5.5 ± 1.2 | 20.5 ± 1.2 | 2.0 [1.5-2.0] | 7.1 ± 1.1 | 2 |",
+        "| random | random initialisation | 2.0 ± 2.5 | 11.0 ± 2.5 | 3.0 [3.0-3.0] | 0.0 | 3 |",
+    ]
+    assert "95 % interval over 3 seeds of one checkpoint." in lines[10]
     assert lines[-1] == tables.END
+
+
+def figures_of(text):
+    """What a table says of ties: the figures, scores and tiers of each row."""
+    rows = [re.sub(r"\\pm|[$|&*\\{}]|textbf", " ", line.replace("\\pm", "±")).split() for line in text.splitlines()]
+    return {row[0]: row[-5:] for row in rows if row and row[0] in BASIC}
+
+
+def test_all_outputs_show_the_same_ties():
+    """`one truth`: score, its interval and the tier are the last words of a row everywhere; also in CSV and page."""
+    board = board_of(BASIC)
+    shown = {name: figures[-4:] for name, figures in figures_of(tables.markdown(board)).items()}
+    assert shown["densecl"] == ["13.1", "±", "1.2", "1"]
+    for text in (tables.latex(board), terminal(board, 120)):
+        found = {name: figures[-4:] for name, figures in figures_of(text).items()}
+        assert {name: found[name] for name in ("densecl", "moco")} == {
+            name: shown[name] for name in ("densecl", "moco")
+        }
+    for row in csv.DictReader(io.StringIO(frame.csv(board))):
+        low, high = (float(row[f"overall_score_{end}"] or "nan") for end in ("low", "high"))
+        if row["submission"] != "random":
+            assert shown[row["submission"]] == [
+                f"{float(row['overall_score']):.1f}", "±", f"{(high - low) / 2:.1f}", row["overall_tier"]
+            ]  # fmt: skip
+    html = page.render(board)
+    for name, (score, _, half, tier) in ((name, shown[name]) for name in ("densecl", "moco")):
+        row = next(row for row in html.split("<tr ") if f'<span class="label">{name}</span>' in row)
+        assert f'<span class="mean">{score}</span><span class="half"><span class="sign"> ±</span> {half}</span>' in row
+        assert f'<td class="num" data-value="{tier}">{tier}</td>' in row
 
 
 def test_seeds_that_differ_failures_and_gaps_are_marked():
     values = {**BASIC, "few": {SEG: [15.0]}, "shaky": {SEG: [16.0, None, 17.0]}, "broken": {SEG: [None]}}
     text = tables.markdown(board_of(values))
-    assert "| few | few | resnet18 | – | 15.0 (1) | – | – |" in text  # noqa: RUF001
-    assert "16.5 ± 6.4 (2)† |" in text
-    assert "| broken | broken | resnet18 | – | failed | – | – |" in text  # noqa: RUF001
+    assert "| few | few | – | 15.0 (1) | 4.0 1/2 | 4.5 | – |" in text  # noqa: RUF001
+    assert "16.5 ± 6.4 (2s)† |" in text
+    assert "| broken | broken | – | failed | – | – | – |" in text  # noqa: RUF001
+    assert "(s) over so many seeds of one checkpoint; (1) a single run." in text
+    assert "1/2" in text and "m/2: has m of 2 protocols" in text
     assert "†: some runs failed" in text
 
 
 def test_one_seed_each_is_said():
     text = tables.markdown(board_of({"a": {SEG: [1.0]}, "b": {SEG: [2.0]}}))
-    assert "one seed each: no intervals, no tests" in text
-    assert "±" not in text.splitlines()[4]
+    assert "A single run each, without an interval." in text
+    assert "takes part in no test" in text
+    assert "±" not in text.splitlines()[6]
     assert "**" not in text
 
 
@@ -73,16 +112,16 @@ def test_a_terminal_shows_the_best_and_counts_the_rest():
     assert "s56" in text
     assert "s07" in text
     assert "s06" not in text
-    assert " ".join(text.split()).endswith("And 7 more submissions, in the files that the verb writes.")
+    assert " ".join(text.split()).endswith("And 7 more rows, in the files that the verb writes.")
     assert "| s00 |" in tables.markdown(board)
-    assert "more submissions" not in terminal(board_of(BASIC), 120)
+    assert "more rows" not in terminal(board_of(BASIC), 120)
 
 
 def test_latex_by_hand():
     lines = tables.latex(board_of(BASIC)).splitlines()
-    assert lines[0].startswith("% Track mini. ")
-    assert lines[1:3] == ["\\begin{tabular}{lllrrrr}", "\\toprule"]
-    assert lines[5].startswith("densecl & DenseCL & resnet18 & 5.6 $\\pm$ 1.2 & \\textbf{31.0 $\\pm$ 2.5} & ")
+    assert lines[0].startswith("% Track mini, resnet18. ")
+    assert lines[1:3] == ["\\begin{tabular}{llrrrrr}", "\\toprule"]
+    assert lines[5].startswith("densecl & DenseCL & 5.6 $\\pm$ 1.2 & \\textbf{31.0 $\\pm$ 2.5} & ")
     assert lines[-2:] == ["\\bottomrule", "\\end{tabular}"]
 
 
@@ -93,14 +132,37 @@ def test_terminal_loses_nothing(width):
     assert all(len(line) <= width for line in text.splitlines())
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
     words = text.split()
-    for word in ["31.0", "2.5", "Rank", "Score", "100", "1.0"]:
+    for word in ["31.0", "2.5", "Rank", "Score", "Tier", "13.1", "1.0"]:
         assert word in words
 
 
-def test_terminal_names_the_backbone_where_it_differs():
+def test_each_architecture_has_a_table():
     results = [make_result("moco"), make_result(make_card("big", architecture="resnet50"))]
-    assert "big (resnet50)" in terminal(analyse(results), 100)
-    assert "Track mini, resnet18" in terminal(analyse(results[:1]), 100)
+    text = terminal(analyse(results), 100)
+    assert text.index("Track mini, resnet18") < text.index("moco") < text.index("Track mini, resnet50")
+
+
+def test_a_missing_zero_is_explained():
+    text = tables.markdown(board_of({name: found for name, found in BASIC.items() if name != "random"}))
+    assert "(none: `densebench submit random:resnet18` gives it its zero)" in text
+    partly = tables.markdown(board_of({**BASIC, "random": {SEG: [10.0, 11.0]}}))
+    assert "(none in VOC det Faster R-CNN FPN: `densebench submit random:resnet18`" in partly
+
+
+def test_tables_without_results_of_the_declared_protocols_say_so():
+    board = analyse([make_result("moco")], {"mini": [make_protocol(SEG, version=2)]})
+    assert "There are no results under the protocols that this track declares." in tables.markdown(board)
+
+
+def test_what_an_interval_is_over_is_marked():
+    seen = [Pretraining.known(group="a" * 16, seed=seed) for seed in range(2)]
+    runs = [
+        make_result(make_card(f"m-{i}", method="M", pretraining=one), SEG, 0, 20.0 + i) for i, one in enumerate(seen)
+    ]
+    text = tables.markdown(analyse([*make_results(BASIC), *runs]))
+    assert "20.5 ± 6.4 (2p)" in text and "; (p) over so many pretraining runs of the method." in text
+    probes = tables.markdown(analyse([make_probe("moco", 52.0), make_probe("random", 48.0)]))
+    assert "| **52.0 ± 1.0** |" in probes and "for the draw of the validation images, given the one run." in probes
 
 
 def test_terminal_takes_no_markup():

@@ -70,5 +70,5 @@ def test_numbers():
     assert [text.plain(v) for v in (None, 200.0, 1281167, 0.02)] == ["", "200", "1281167", "0.02"]
     assert text.span((1.0, 2.0)) == "1.0\N{EN DASH}2.0"
     assert text.span((-4, 6), 0) == "-4 to 6"
-    assert text.figure(summarise([50.0])) == "50.0"
-    assert text.figure(summarise([1.0, 2.0, 3.0])) == "2.0 ± 2.5"
+    assert text.figure(summarise([[50.0]])) == "50.0"
+    assert text.figure(summarise([[1.0, 2.0, 3.0]])) == "2.0 ± 2.5"
