@@ -91,6 +91,10 @@ FROZEN = Track(
         "frozen_voc_seg_retrieval_published",
         "frozen_city_seg_retrieval",
         "frozen_city_seg_retrieval_published",
+        "frozen_voc_rank",
+        "frozen_voc_lidar",
+        "frozen_city_rank",
+        "frozen_city_lidar",
     ),
 )
 

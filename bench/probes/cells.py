@@ -43,10 +43,7 @@ class Network:
     def cells(self, images: NDArray[np.uint8]) -> Tensor:
         """float32 (N, C, H / 16, W / 16) of RGB images (N, H, W, 3), on the device."""
         x = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 255
-        if self.card.color_order == "BGR":
-            x = x.flip(1)
-        mean, std = (x.new_tensor(values)[:, None, None] for values in (self.card.mean, self.card.std))
-        return self.cells_of_input((x - mean) / std)
+        return self.cells_of_input(normalized(x, self.card))
 
     @torch.inference_mode()
     def cells_of_input(self, x: Tensor) -> Tensor:
@@ -58,6 +55,13 @@ class Network:
         size = (x.shape[2] // STRIDE, x.shape[3] // STRIDE)
         maps = features(self.backbone, x)[-2:]
         return torch.cat([m if m.shape[2:] == size else interpolate(m, size, mode="bilinear") for m in maps], 1)
+
+
+def normalized(images: Tensor, card: Card) -> Tensor:
+    """RGB in [0, 1] (N, 3, H, W) as the card says that it enters the backbone."""
+    ordered = images.flip(1) if card.color_order == "BGR" else images
+    mean, std = (images.new_tensor(values)[:, None, None] for values in (card.mean, card.std))
+    return (ordered - mean) / std
 
 
 def freeze(exported: ExportedBackbone, device: torch.device) -> Network:

@@ -107,11 +107,32 @@ class RetrievalPlan(ProbePlan):
         _require_positive(self.classes, self.memory, self.epochs, self.neighbors, self.temperature)
 
 
+@dataclass(frozen=True)
+class RankPlan(ProbePlan):
+    """`rank`: RankMe of the cells, which needs no labels. The covariance of channels^2 x 8 bytes is kept in memory."""
+
+
+@dataclass(frozen=True)
+class LidarPlan(ProbePlan):
+    """`lidar`: LiDAR of augmented images, which needs no labels. Memory: channels^2 x 8 bytes, six times."""
+
+    views: int
+    """Of each image, all at once in the backbone."""
+    ridge: float
+    """Added to the variances within images, in units of the mean variance of a channel."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_positive(self.views - 1, self.ridge)
+
+
 KINDS: Mapping[str, type[ProbePlan]] = {
     "linear": ClassifierPlan,
     "knn": ClassifierPlan,
     "clusters": ClusterPlan,
     "retrieval": RetrievalPlan,
+    "rank": RankPlan,
+    "lidar": LidarPlan,
 }
 """The plans by what they call themselves."""
 

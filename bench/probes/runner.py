@@ -22,9 +22,9 @@ from bench.datasets.pairs import segmentation_pairs
 from bench.errors import BenchError
 from bench.metrics.outputs import COUNTS, describe_outputs
 from bench.probes.cells import freeze
-from bench.probes.kinds import classifier, clusters, retrieval
+from bench.probes.kinds import classifier, clusters, rank, retrieval
 from bench.probes.material import Findings, Material
-from bench.probes.plan import ClassifierPlan, ClusterPlan, ProbePlan, RetrievalPlan
+from bench.probes.plan import ClassifierPlan, ClusterPlan, LidarPlan, ProbePlan, RankPlan, RetrievalPlan
 from bench.protocols import Protocol
 from bench.record import make_result
 from leaderboard.base.files import file_sha256, make_folder, write_atomic
@@ -36,6 +36,8 @@ PROBES: Mapping[type[ProbePlan], Callable[[Any, Material], Findings]] = {
     ClassifierPlan: classifier.probe,
     ClusterPlan: clusters.probe,
     RetrievalPlan: retrieval.probe,
+    RankPlan: rank.probe_rank,
+    LidarPlan: rank.probe_lidar,
 }
 """What executes a plan."""
 

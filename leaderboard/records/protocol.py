@@ -8,7 +8,7 @@ from pydantic import Field
 
 from leaderboard.records.base import Identifier, Line, Positive, Prose, Record, Sha256
 
-Task = Literal["detection", "instance segmentation", "semantic segmentation"]
+Task = Literal["detection", "instance segmentation", "semantic segmentation", "representation"]
 
 
 class ProtocolReference(Record):

@@ -46,8 +46,8 @@ class ProbeReport(Record):
     """Number of backbone tensors proven equal to the checkpoint's in the network that was probed."""
     channels: Positive
     """Of a cell."""
-    training_cells: Positive
-    """Cells that were fitted to, by a classifier or by clusters."""
+    training_cells: Count
+    """Cells that were fitted to, by a classifier or by clusters; 0 where nothing is fitted."""
     images_evaluated: Positive
     chosen: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
     """Value of the hyper-parameter that did best on held-out training images; None where nothing is chosen."""

@@ -49,6 +49,10 @@ PUBLISHED = {
     ("frozen_voc_seg_retrieval_published", 1): "f623952ec880736d741238d95731dd6efeffebe2d62631b471e58abc0e208fb2",
     ("frozen_city_seg_retrieval", 1): "eb7f58bac56d011b8b40d9cf45d8fe74c95996433a5b24aee7e5fa7bc0e182ed",
     ("frozen_city_seg_retrieval_published", 1): "3c43b2376c4b3907baa76c7c58fcd02711a7cf53a4a2232c3899e843f3e10a59",
+    ("frozen_voc_rank", 1): "37f7d69cb45a7c2e1fc5a51dfd3b6f63f1a4b89b89b04f8d5545659990a9f783",
+    ("frozen_voc_lidar", 1): "b846ea64fef07d1ad1a4f94021df32c6ed6d0283f67b2c96e70cdd850423aef0",
+    ("frozen_city_rank", 1): "cc623fe86e13ebe9daee4fbe6e73c8dd41a6c7499346f9522e5516cb22f7ebe1",
+    ("frozen_city_lidar", 1): "8887fb7c7f9af6481a6fe212cfea7bf3a10a214f8bd5a8339bc99d14b819bca0",
 }
 """Results by these hashes exist. Another hash is another protocol: it needs a new version, and a new line here."""
 

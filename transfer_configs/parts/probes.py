@@ -62,3 +62,13 @@ def retrieval(size: tuple[int, int], classes: int, published: bool) -> dict[str,
         temperature=0.02,
         published=published,
     )
+
+
+def rank(size: tuple[int, int]) -> dict[str, Any]:
+    """RankMe of the cells of images scaled to `size` (height, width)."""
+    return dict(kind="rank", size=size)
+
+
+def lidar(size: tuple[int, int]) -> dict[str, Any]:
+    """LiDAR of augmented images of `size` (height, width)."""
+    return dict(kind="lidar", size=size, views=8, ridge=0.0001)

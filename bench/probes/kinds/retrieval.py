@@ -23,27 +23,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import normalize
 
-from bench.datasets.files import load_pixels
 from bench.datasets.masks import load_labels
 from bench.datasets.pairs import Pair
 from bench.metrics.segmentation import IGNORE
 from bench.metrics.uncertainty import Counts, Floats
-from bench.probes.cells import BATCH, read_scaled
+from bench.probes.cells import BATCH, normalized, read_scaled
 from bench.probes.kinds.clusters import name_clusters
 from bench.probes.material import Findings, Material
 from bench.probes.plan import STRIDE, RetrievalPlan
 from bench.probes.segmentation import compare, mean_metrics
-from pretrain.data.color import blend, shift_hue
-from pretrain.data.crops import draw_box, view_generator
+from bench.probes.views import Augmentation, augmented, scaled_labels
+from pretrain.data.crops import view_generator
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.255)
 """By which the published code normalizes RGB."""
-AREA, RATIO = (0.5, 2.0), (3 / 4, 4 / 3)
-"""Share of the image's area and width / height of a crop; a share above 1 that does not fit is drawn again."""
-JITTER = 0.1
-"""Of brightness, contrast, saturation and hue, each in one of two images."""
+AUGMENTATION = Augmentation(area=(0.5, 2.0), jitter=(0.1, 0.1, 0.1, 0.1), probability=0.5, flip=False)
+"""By which it fills the memory."""
 
 
 def probe(plan: RetrievalPlan, material: Material) -> Findings:
@@ -59,7 +56,7 @@ def probe(plan: RetrievalPlan, material: Material) -> Findings:
         rows, columns = (side // STRIDE for side in plan.size)
         scores = look_up(cells, memory, shares, plan).T.reshape(plan.classes, rows, columns)
         labels = load_labels(pair.labels)
-        found.append(compare(scores, _scaled(labels, plan.size) if plan.published else labels, str(pair.labels)))
+        found.append(compare(scores, scaled_labels(labels, plan.size) if plan.published else labels, str(pair.labels)))
     counts = np.stack(found)
     counts = _renamed(counts) if plan.published else counts
     metrics, image_shares = mean_metrics([counts])
@@ -84,8 +81,12 @@ def remember(plan: RetrievalPlan, material: Material) -> tuple[Tensor, Tensor]:
         for start in range(0, len(pairs), BATCH):
             numbers = range(start, min(start + BATCH, len(pairs)))
             generators = [view_generator(material.seed, epoch, number, 0) for number in numbers]
-            views = [_augmented(pairs[i], plan, material, rng) for i, rng in zip(numbers, generators, strict=True)]
-            maps = material.network.cells_of_input(torch.stack([image for image, _ in views])).flatten(2)
+            views = [
+                augmented(pairs[i], plan.size, AUGMENTATION, material.device, rng)
+                for i, rng in zip(numbers, generators, strict=True)
+            ]
+            images = _normalized(torch.stack([image for image, _ in views]), plan, material)
+            maps = material.network.cells_of_input(images).flatten(2)
             for one, (_, labels), rng in zip(maps, views, generators, strict=True):
                 counts = count_labels(labels, plan)
                 chosen = torch.from_numpy(select(counts, each, rng))
@@ -125,48 +126,11 @@ def look_up(cells: Tensor, memory: Tensor, shares: Tensor, plan: RetrievalPlan) 
     return (weights[:, :, None] * shares[nearest]).sum(1)
 
 
-def _augmented(
-    pair: Pair, plan: RetrievalPlan, material: Material, rng: np.random.Generator
-) -> tuple[Tensor, NDArray[np.uint8]]:
-    """A jittered, normalized crop (3, H, W) and its label map (H, W), both of the input's size."""
-    pixels = np.ascontiguousarray(load_pixels(pair.image)[:, :, ::-1])
-    labels = load_labels(pair.labels)
-    left, top, width, height = draw_box(rng, pixels.shape[1], pixels.shape[0], AREA, RATIO)
-    image = torch.from_numpy(pixels).to(material.device).permute(2, 0, 1)[None].float() / 255
-    image = _normalized(_jittered(image, rng), plan, material)
-    crop = image[:, :, top : top + height, left : left + width]
-    crop = interpolate(crop, plan.size, mode="bilinear", antialias=True)[0]
-    return crop, _scaled(labels[top : top + height, left : left + width], plan.size)
-
-
-def _jittered(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """(1, 3, H, W), in place: brightness, contrast, saturation and hue in this order."""
-    scratch = image[:, :1].clone()
-    for contrast, saturation in ((0, 0), (1, 0), (0, 1)):
-        applied, factor = rng.random() < 0.5, 1 + JITTER * (2 * rng.random() - 1)
-        if applied:
-            one = image.new_full((1, 1, 1, 1), factor)
-            blend(image, one, contrast * (1 - one), saturation * (1 - one), scratch)
-    applied, shift = rng.random() < 0.5, JITTER * (2 * rng.random() - 1)
-    if applied:
-        shift_hue(image, image.new_full((1,), shift))
-    return image
-
-
-def _normalized(image: Tensor, plan: RetrievalPlan, material: Material) -> Tensor:
+def _normalized(images: Tensor, plan: RetrievalPlan, material: Material) -> Tensor:
     """RGB in [0, 1] (N, 3, H, W) as it enters the backbone."""
-    if plan.published:
-        mean, std = MEAN, STD
-    else:
-        card = material.network.card
-        mean, std = card.mean, card.std
-        image = image.flip(1) if card.color_order == "BGR" else image
-    return (image - image.new_tensor(mean)[:, None, None]) / image.new_tensor(std)[:, None, None]
-
-
-def _scaled(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The label map at another size: of each pixel the nearest as torch's `nearest` rounds, to the upper left."""
-    return interpolate(torch.from_numpy(labels)[None, None], size, mode="nearest")[0, 0].numpy()
+    if not plan.published:
+        return normalized(images, material.network.card)
+    return (images - images.new_tensor(MEAN)[:, None, None]) / images.new_tensor(STD)[:, None, None]
 
 
 def _validation(plan: RetrievalPlan, material: Material) -> Iterator[tuple[Pair, Tensor]]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from torchvision.transforms import functional
 from bench.datasets.pairs import Pair
 from bench.metrics.segmentation import segmentation_scores
 from bench.metrics.uncertainty import segmentation_shares
+from bench.probes import views
 from bench.probes.kinds import retrieval
 from bench.probes.material import Material
 from bench.probes.plan import RetrievalPlan
@@ -73,12 +74,13 @@ def test_cells_look_up_as_an_exact_search_does() -> None:
 def test_jitter_and_labels_are_torchvision_s() -> None:
     image = torch.from_numpy(RNG.random((1, 3, 20, 30))).float()
     draws = iter([0.4, 0.9, 0.1, 0.2, 0.6, 0.3, 0.49, 0.8])  # brightness 1.08, contrast .94, no saturation, hue .06
-    ours = retrieval._jittered(image.clone(), SimpleNamespace(random=lambda: next(draws)))  # type: ignore[arg-type]
+    rng = cast(np.random.Generator, SimpleNamespace(random=lambda: next(draws)))
+    ours = views.jittered(image.clone(), retrieval.AUGMENTATION, rng)
     theirs = functional.adjust_contrast(functional.adjust_brightness(image, 1.08), 0.94)
     torch.testing.assert_close(ours, functional.adjust_hue(theirs, 0.06), atol=1e-5, rtol=0)
     labels = RNG.integers(0, 256, (47, 61)).astype(np.uint8)
     nearest = functional.resize(torch.from_numpy(labels)[None], [64, 96], functional.InterpolationMode.NEAREST)
-    assert np.array_equal(retrieval._scaled(labels, (64, 96)), nearest[0].numpy())
+    assert np.array_equal(views.scaled_labels(labels, (64, 96)), nearest[0].numpy())
 
 
 def test_the_published_score_is_the_best_renaming_over_all_classes() -> None:

@@ -1,0 +1,24 @@
+"""Cityscapes images without labels, LiDAR of the frozen backbone, in per cent of the largest possible value.
+
+Purpose: By how many directions does the backbone tell images apart beyond what crops and colors change?
+Cost: each val image passes through the backbone eight times.
+Memory: a matrix of channels^2 x 8 bytes (5 MB with ResNet-18, 75 MB with ResNet-50), six times.
+Metric: LiDAR (%) of the val images, each with 8 augmented views: 100 is a flat spectrum of as many directions as there
+can be.
+LiDAR (Thilak et al., ICLR 2024) is the effective rank of linear discriminant analysis in which each image is a class.
+The embedding of a view is the mean of its cells. It compares like methods; there is no standard error.
+"""
+
+from transfer_configs.parts import probes
+
+protocol = dict(
+    id="frozen_city_lidar",
+    version=1,
+    title="Cityscapes images, rank of discriminant analysis (LiDAR)",
+    short_title="City LiDAR",
+    track="frozen",
+    task="representation",
+    dataset="cityscapes",
+    headline="LiDAR",
+    plan=probes.lidar(size=(192, 384)),
+)
