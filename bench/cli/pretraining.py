@@ -15,6 +15,7 @@ from leaderboard.base.errors import Interrupted
 
 if TYPE_CHECKING:
     from pretrain.recipes import Recipe
+    from pretrain.run.probing import Probing
 
 CHECKPOINT_ENDINGS = re.compile(r"(\.(pth|pt|tar|ckpt|safetensors|bin|pkl))+$")
 
@@ -31,6 +32,8 @@ def pretrain(
     seed: int = 0,
     init: str | None = None,
     stages: Path | None = None,
+    probe: Path | None = None,
+    every: int | None = None,
     resume: bool = False,
     settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     workers: int | Literal["auto"] = "auto",
@@ -70,6 +73,11 @@ def pretrain(
     stages
         Folder for the stages before the last training, for recipes of several (default: stages in the run folder);
         runs that share it compute equal stages once.
+    probe
+        Data root with labels: measure the backbone there before, while and after it is trained, by the linear probes of
+        the track frozen; `watch` shows and plots the values. The training is the same with and without.
+    every
+        Epochs from one probe to the next (default: a tenth of the run's, at least 1).
     resume
         Continue an interrupted run exactly where its last checkpoint stands.
     settings
@@ -109,11 +117,12 @@ def pretrain(
         torch.set_num_threads(threads)
     start = None if init is None else _submission_name(init)
     own = f"{chosen.name}-seed{seed}" + (f"-from-{start}" if start else "")
+    out = out or work / "pretraining" / own
     try:
         folder = train(
             chosen,
             open_images(data),
-            out or work / "pretraining" / own,
+            out,
             data_name=data_name,
             seed=seed,
             stages=stages,
@@ -123,12 +132,29 @@ def pretrain(
             on_damaged=on_damaged,
             tensorboard=tensorboard,
             acceleration=Acceleration(compile_backbone, cudnn_benchmark, tf32, prefetch, recompute),
+            probing=_probing(probe, every, chosen, out),
             checkpoint_seconds=checkpoint_seconds,
         )
     except KeyboardInterrupt as stop:
         raise Interrupted.after(stop, "stopped: --resume continues from the last checkpoint, if there is one") from stop
     if os.environ.get("RANK", "0") == "0":  # torchrun starts this verb once a process
         print(f"finished: {folder}\nnext: densebench export {folder}")
+
+
+def _probing(data: Path | None, every: int | None, recipe: Recipe, out: Path) -> Probing | None:
+    """How the run in `out` is probed on the data root `data`, which is checked here."""
+    from pretrain.run.probing import Probing
+
+    if data is None:
+        if every is not None:
+            raise BenchError("--every says how often --probe ROOT is done: give both, or none")
+        return None
+    from bench.training_probe import TrainingProbe
+
+    probe = TrainingProbe(data, out / "probe")
+    if os.environ.get("RANK", "0") == "0":  # of several processes the first alone probes
+        probe.protocols  # noqa: B018 - what cannot be used is said before the training
+    return Probing(probe, every=max(1, recipe.epochs // 10) if every is None else every)
 
 
 def _recipe(name: str | None, config: Path | None) -> Recipe:
