@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench.errors import BenchError
@@ -53,6 +53,22 @@ class ClassifierPlan(ProbePlan):
         if not 0 < self.held_out < 1 or not self.candidates or not 0 < self.labels <= 1:
             raise BenchError("a probe uses and holds out a share of the images, and has candidates to choose from")
         _require_positive(self.classes, self.cells, *self.candidates, *self.options.values())
+
+
+@dataclass(frozen=True)
+class RobustnessPlan(ClassifierPlan):
+    """`robustness`: the classifier `linear` on corrupted copies of the validation images, whose confusion matrices are
+    kept in memory: copies x images x classes^2 x 8 bytes."""
+
+    corruptions: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Strengths by the names in `bench.probes.corruptions`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = ("noise", "blur", "brightness", "contrast", "jpeg")
+        if not self.corruptions or set(self.corruptions) - set(known) or not all(self.corruptions.values()):
+            raise BenchError(f"a probe of robustness has strengths of some of {', '.join(known)}")
+        _require_positive(*(strength for strengths in self.corruptions.values() for strength in strengths))
 
 
 @dataclass(frozen=True)
@@ -129,6 +145,7 @@ class LidarPlan(ProbePlan):
 KINDS: Mapping[str, type[ProbePlan]] = {
     "linear": ClassifierPlan,
     "knn": ClassifierPlan,
+    "robustness": RobustnessPlan,
     "clusters": ClusterPlan,
     "retrieval": RetrievalPlan,
     "rank": RankPlan,

@@ -22,9 +22,17 @@ from bench.datasets.pairs import segmentation_pairs
 from bench.errors import BenchError
 from bench.metrics.outputs import COUNTS, describe_outputs
 from bench.probes.cells import freeze
-from bench.probes.kinds import classifier, clusters, rank, retrieval
+from bench.probes.kinds import classifier, clusters, rank, retrieval, robustness
 from bench.probes.material import Findings, Material
-from bench.probes.plan import ClassifierPlan, ClusterPlan, LidarPlan, ProbePlan, RankPlan, RetrievalPlan
+from bench.probes.plan import (
+    ClassifierPlan,
+    ClusterPlan,
+    LidarPlan,
+    ProbePlan,
+    RankPlan,
+    RetrievalPlan,
+    RobustnessPlan,
+)
 from bench.protocols import Protocol
 from bench.record import make_result
 from leaderboard.base.files import file_sha256, make_folder, write_atomic
@@ -34,6 +42,7 @@ from pretrain.exported import read_exported
 
 PROBES: Mapping[type[ProbePlan], Callable[[Any, Material], Findings]] = {
     ClassifierPlan: classifier.probe,
+    RobustnessPlan: robustness.probe,
     ClusterPlan: clusters.probe,
     RetrievalPlan: retrieval.probe,
     RankPlan: rank.probe_rank,

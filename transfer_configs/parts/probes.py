@@ -22,6 +22,18 @@ def linear(size: tuple[int, int], classes: int, **more: Any) -> dict[str, Any]:
     )
 
 
+def robustness(size: tuple[int, int], classes: int) -> dict[str, Any]:
+    """The linear classifier on corrupted images of `size` (height, width): three strengths of five corruptions."""
+    corruptions = dict(
+        noise=(0.06, 0.12, 0.24),
+        blur=(1.0, 2.0, 4.0),
+        brightness=(0.15, 0.3, 0.45),
+        contrast=(0.6, 0.35, 0.15),
+        jpeg=(30, 15, 7),
+    )
+    return linear(size, classes, corruptions=corruptions) | dict(kind="robustness")
+
+
 def knn(size: tuple[int, int], classes: int) -> dict[str, Any]:
     """Vote of the nearest training cells on images scaled to `size` (height, width); four counts to choose from."""
     return dict(

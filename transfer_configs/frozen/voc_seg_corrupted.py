@@ -1,0 +1,24 @@
+"""VOC semantic segmentation of corrupted images, linear probe of the frozen backbone; mIoU of 21 classes.
+
+Purpose: How much of what the linear probe finds is left when images are noisy, blurred, bright, flat or compressed?
+Cost: that of `frozen_voc_seg_linear`, and each val image passes through the backbone 15 times more.
+Memory: that of `frozen_voc_seg_linear`, and 15 confusion matrices of 21 x 21 x 8 bytes for each val image.
+Metric: mIoU (%) of the val set at the images' own size, 255 ignored, mean of five corruptions with three strengths;
+also of each corruption and of the clean images.
+The probe is chosen and fitted on clean images. Noise, blur, brightness, contrast and JPEG apply to the scaled picture;
+`bench/probes/corruptions.py` has the formulas. After Hendrycks and Dietterich (ICLR 2019), with strengths of ours.
+"""
+
+from transfer_configs.parts import probes
+
+protocol = dict(
+    id="frozen_voc_seg_corrupted",
+    version=1,
+    title="PASCAL VOC semantic segmentation of corrupted images, linear probe",
+    short_title="VOC seg corrupted",
+    track="frozen",
+    task="semantic segmentation",
+    dataset="voc2012_seg",
+    headline="mIoU",
+    plan=probes.robustness(size=(224, 224), classes=21),
+)
