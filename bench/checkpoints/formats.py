@@ -14,7 +14,7 @@ from itertools import islice
 SEARCHED = 10_000
 """Names of a file in which the marks are looked for."""
 _TORCHVISION = "torchvision names"
-_IMAGENET = (0.229, 0.224, 0.225)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Format:
     stride: str = "3x3"
     """The convolution of a bottleneck block that has the stride."""
     norm: str = "BatchNorm"
-    std: tuple[float, float, float] = _IMAGENET
+    std: tuple[float, float, float] = IMAGENET_STD
     """The default of the card; mean and color order are .485 .456 .406 and RGB in all of them."""
     license: str = ""
     """Of the authors' code and, where they say so, of their weights; empty if not known."""
@@ -108,7 +108,7 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "SwAV, DeepCluster-v2",
         "module.conv1.weight, module.prototypes.weight",
-        (r"(^|\.)prototypes\.", r"(^|\.)projection_head\."),
+        (r"^(state_dict\.)?(module\.)?prototypes\.",),
         "the only one",
         "swav@06b1b7c src/resnet50.py, src/multicropdataset.py",
         std=(0.228, 0.224, 0.225),
@@ -250,8 +250,8 @@ FORMATS: tuple[Format, ...] = (
         license="MIT",
     ),
     Format(
-        "torchvision, timm, SimCLR (converted), released backbones of many methods",
-        "conv1.weight",
+        "torchvision, timm or a released backbone",
+        "conv1.weight (SimCLR converted; the backbones that DenseCL, DINO, VICReg, Barlow Twins and R2O released)",
         (r"^(state_dict\.|model\.)?(module\.)?conv1\.weight$",),
         "the only one",
         "torchvision 0.29 models/resnet.py",

@@ -60,8 +60,9 @@ def import_checkpoint(
 ) -> Path:
     """Write the backbone of `path` and its card into `work`, prove the copy, and return their folder.
 
-    Colour order, mean and std cannot be seen in weights. A file without a card gets what is declared here and
-    otherwise the torchvision convention: RGB, mean .485 .456 .406, std .229 .224 .225 (SwAV, DINO: std .228 ...).
+    Colour order, mean and std cannot be seen in weights. A file without a card gets what is declared here, otherwise
+    what its form or a configuration beside it implies (SwAV: std .228 .224 .225), otherwise the torchvision convention:
+    RGB, mean .485 .456 .406, std .229 .224 .225.
 
     Args:
         path: a safetensors or torch file of a stranger; a folder that `densebench export` wrote, or its
@@ -110,7 +111,7 @@ def import_checkpoint(
             "pretraining": Pretraining.known(),
             "source": _source(inspection),
         }
-        card = _card(facts | said, data)
+        card = _card(facts | inspection.input | said, data)
     return _store(work, data, card, source)
 
 
@@ -176,8 +177,9 @@ def _converted(inspection: Inspection, source: Mapping[str, Tensor]) -> dict[str
 def _source(inspection: Inspection) -> Source:
     """Names of a stranger may have any length and characters; the card repeats what can be printed."""
     where = f", under {printable_name(inspection.location)}" if inspection.location else ""
+    by = f"{inspection.written_by}: " if inspection.written_by else ""
     return Source(
-        format=f"{inspection.format} ({inspection.container}{where})",
+        format=f"{by}{inspection.format} ({inspection.container}{where})",
         file=printable_name(inspection.path.name),
         sha256=inspection.sha256,
         key_prefix=printable_name(inspection.prefix),

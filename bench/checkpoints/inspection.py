@@ -14,6 +14,8 @@ from bench.checkpoints.choice import choose
 from bench.checkpoints.containers import Container, read_container
 from bench.checkpoints.families import Architecture, optional
 from bench.checkpoints.folders import INDEX, weights_of
+from bench.checkpoints.formats import IMAGENET_STD, recognize
+from bench.checkpoints.hub import declared
 from bench.checkpoints.layouts import MARKS, Candidate, find_candidates
 from bench.checkpoints.leftovers import UNEXPLAINED, LeftOver, classify
 from bench.checkpoints.mismatch import foreign, summarise
@@ -55,6 +57,8 @@ class Inspection:
     """`safetensors`, `torch zip` or `torch legacy`."""
     format: str | None
     """The naming style; None if no known network was found."""
+    written_by: str | None
+    """The method or library whose files have this form (see `formats`); None if it is not known."""
     location: str
     """The dictionaries around the state dict (`state_dict`); empty for a bare one."""
     prefix: str
@@ -63,6 +67,8 @@ class Inspection:
     """The nearest supported architecture; it is the file's own only if there are no problems."""
     parameters: int | None
     """Number of learnable parameters of that architecture, without classifier and heads."""
+    input: Mapping[str, tuple[float, float, float]]
+    """`mean` and `std` that the form or a configuration beside the file implies, where they are not ImageNet's."""
     rows: tuple[Row, ...]
     left_over: tuple[LeftOver, ...]
     notes: tuple[str, ...]
@@ -117,20 +123,27 @@ def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection,
     value_notes, value_problems = check_values(filled)
     siblings = [n[len(chosen.full_prefix) :] for n in container.leaves if n.startswith(chosen.full_prefix)]
     fit = _fit_problems(chosen, siblings, expected, rows, left_over)
+    form, beside = recognize(chosen.layout.name, container.leaves), declared(path)
+    implied = {"std": form.std} if form is not None and form.std != IMAGENET_STD else {}
     inspection = Inspection(
         path=path,
         sha256=container.sha256(),
         bytes=container.bytes,
         container=container.kind,
         format=chosen.layout.name,
+        written_by=form.name if form is not None else None,
         location=chosen.location,
         prefix=chosen.prefix,
         architecture=expected.name,
         parameters=expected.parameters,
+        input=implied | dict(beside.input),
         rows=rows,
         left_over=left_over,
-        notes=(*container.notes, *choice.notes, *value_notes, *_conventions(chosen, expected, left_over)),
-        problems=(*_shard(path), *choice.problems, *_odd(chosen), *fit, *value_problems),
+        notes=(
+            *(*container.notes, *choice.notes, *value_notes),
+            *(*_conventions(chosen, expected, left_over, implied), *beside.notes),
+        ),
+        problems=(*_shard(path), *choice.problems, *_odd(chosen), *fit, *value_problems, *beside.problems),
     )
     return inspection, filled
 
@@ -149,10 +162,12 @@ def _foreign(container: Container) -> Inspection:
         bytes=container.bytes,
         container=container.kind,
         format=None,
+        written_by=None,
         location="",
         prefix="",
         architecture=None,
         parameters=None,
+        input={},
         rows=(),
         left_over=(LeftOver("no known network", tuple(container.leaves)),),
         notes=(),
@@ -226,7 +241,12 @@ def _odd(chosen: Candidate) -> list[str]:
     return [f"{len(chosen.odd)} tensor(s) have no plain values: `{printable_name(name)}` is {what}"]
 
 
-def _conventions(chosen: Candidate, expected: Architecture, left_over: tuple[LeftOver, ...]) -> list[str]:
+def _conventions(
+    chosen: Candidate,
+    expected: Architecture,
+    left_over: tuple[LeftOver, ...],
+    implied: Mapping[str, tuple[float, float, float]],
+) -> list[str]:
     """What no tensor shows and the submitter must declare."""
     notes = []
     marks = MARKS & {part for name in chosen.sources.values() for part in name[len(chosen.full_prefix) :].split(".")}
@@ -238,6 +258,9 @@ def _conventions(chosen: Candidate, expected: Architecture, left_over: tuple[Lef
             "MoCo's converter wrote what they were trained with"
         )
     notes += chosen.family.notes(chosen.tensors, expected)
-    if any("prototypes" in name for group in left_over for name in group.names):
+    if implied:
+        said = "; ".join(f"{key} {' '.join(f'{value:g}' for value in triple)}" for key, triple in implied.items())
+        notes.append(f"its authors trained with {said}: the card's, where nothing else is declared")
+    elif any("prototypes" in name for group in left_over for name in group.names):
         notes.append("it has prototypes, as SwAV's files: those were trained with std .228 .224 .225; declare it")
     return notes

@@ -40,6 +40,8 @@ def _facts(inspection: Inspection) -> Table:
         ("sha256", inspection.sha256),
         ("format", found),
     ]
+    if inspection.written_by:
+        rows.append(("as written by", inspection.written_by))
     if inspection.format:
         rows.append(("state dict", f"under `{inspection.location}`" if inspection.location else "bare"))
         rows.append(("prefix", f"`{inspection.prefix}`" if inspection.prefix else "none"))
