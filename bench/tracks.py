@@ -83,6 +83,8 @@ FROZEN = Track(
         "frozen_city_seg_linear_p5",
         "frozen_city_seg_linear_p10",
         "frozen_city_seg_linear_p25",
+        "frozen_voc_seg_head",
+        "frozen_city_seg_head",
         "frozen_voc_seg_corrupted",
         "frozen_city_seg_corrupted",
         "frozen_voc_seg_clusters",

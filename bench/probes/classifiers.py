@@ -18,7 +18,7 @@ QUERIES = 2048
 """Cells that are compared with all training cells at once: bounds memory, changes no result."""
 
 Scores = Callable[[Tensor], Sequence[Tensor]]
-"""From cells (n, C) to scores for each class (n, K), the highest of which wins: as many as classifiers were fitted."""
+"""From an image's cells (n, C) to scores for each class (n, K), the highest of which wins; a table a classifier."""
 
 
 @dataclass(frozen=True)

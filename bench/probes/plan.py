@@ -72,6 +72,30 @@ class RobustnessPlan(ClassifierPlan):
 
 
 @dataclass(frozen=True)
+class HeadPlan(ProbePlan):
+    """`head`: a light convolutional head, trained on labels. A batch of images is in memory at once."""
+
+    classes: int
+    """Labels are 0 to `classes` - 1, and 255 where a pixel does not count."""
+    hidden: int
+    """Channels of the head."""
+    batch: int
+    """Images an iteration."""
+    iterations: int
+    weight_decay: float
+    held_out: float
+    """Share of the training images on which `candidates` are compared before the head is trained on all."""
+    candidates: tuple[float, ...]
+    """Learning rates to choose from."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.held_out < 1 or not self.candidates or self.weight_decay < 0:
+            raise BenchError("a head has learning rates to choose from on a share of the images, and no negative decay")
+        _require_positive(self.classes, self.hidden, self.batch, self.iterations, *self.candidates)
+
+
+@dataclass(frozen=True)
 class ClusterPlan(ProbePlan):
     """`clusters`: k-means of cells, whose clusters the labels of the validation images name."""
 
@@ -146,6 +170,7 @@ KINDS: Mapping[str, type[ProbePlan]] = {
     "linear": ClassifierPlan,
     "knn": ClassifierPlan,
     "robustness": RobustnessPlan,
+    "head": HeadPlan,
     "clusters": ClusterPlan,
     "retrieval": RetrievalPlan,
     "rank": RankPlan,

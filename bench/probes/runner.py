@@ -22,11 +22,12 @@ from bench.datasets.pairs import segmentation_pairs
 from bench.errors import BenchError
 from bench.metrics.outputs import COUNTS, describe_outputs
 from bench.probes.cells import freeze
-from bench.probes.kinds import classifier, clusters, rank, retrieval, robustness
+from bench.probes.kinds import classifier, clusters, head, rank, retrieval, robustness
 from bench.probes.material import Findings, Material
 from bench.probes.plan import (
     ClassifierPlan,
     ClusterPlan,
+    HeadPlan,
     LidarPlan,
     ProbePlan,
     RankPlan,
@@ -43,6 +44,7 @@ from pretrain.exported import read_exported
 PROBES: Mapping[type[ProbePlan], Callable[[Any, Material], Findings]] = {
     ClassifierPlan: classifier.probe,
     RobustnessPlan: robustness.probe,
+    HeadPlan: head.probe,
     ClusterPlan: clusters.probe,
     RetrievalPlan: retrieval.probe,
     RankPlan: rank.probe_rank,

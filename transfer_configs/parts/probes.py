@@ -47,6 +47,21 @@ def knn(size: tuple[int, int], classes: int) -> dict[str, Any]:
     )
 
 
+def head(size: tuple[int, int], classes: int) -> dict[str, Any]:
+    """A light convolutional head on images scaled to `size` (height, width); two learning rates to choose from."""
+    return dict(
+        kind="head",
+        size=size,
+        classes=classes,
+        hidden=128,
+        batch=16,
+        iterations=300,
+        weight_decay=0.0001,
+        held_out=_HELD_OUT,
+        candidates=(0.001, 0.004),
+    )
+
+
 def clusters(size: tuple[int, int], classes: int, clusters: int, naming: str) -> dict[str, Any]:
     """k-means of cells of images scaled to `size` (height, width); `naming` is `hungarian` or `majority`."""
     return dict(
