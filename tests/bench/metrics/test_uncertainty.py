@@ -7,25 +7,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from bench.benchmarks.interval_coverage import population
 from bench.metrics.segmentation import segmentation_scores
 from bench.metrics.uncertainty import segmentation_shares
 from leaderboard.shares import Shares
-
-CLASSES = 8
-
-
-def population(rng: np.random.Generator, images: int) -> NDArray[np.int64]:
-    """Confusion matrices of images that hold one to three classes, the last of them seldom; their quality differs."""
-    shares = np.array([0.3, 0.2, 0.15, 0.12, 0.1, 0.07, 0.04, 0.02])
-    counts = np.zeros((images, CLASSES, CLASSES), np.int64)
-    for matrix in counts:
-        quality = rng.beta(4, 3)
-        for label in {0, *rng.choice(CLASSES, rng.integers(1, 4), replace=False, p=shares)}:
-            pixels = int(rng.integers(50, 400))
-            right = rng.binomial(pixels, quality)
-            matrix[label, label] += right
-            matrix[label] += rng.multinomial(pixels - right, shares)
-    return counts
 
 
 def standard_errors(counts: NDArray[np.int64]) -> dict[str, float]:
