@@ -20,6 +20,7 @@ from typing import Any
 from pretrain.errors import PretrainError
 from pretrain.method import Method
 from pretrain.methods import METHODS, all_recipes
+from pretrain.recipe_files import read_recipe
 from pretrain.recipes import MethodConfig, Recipe, find_recipe
 
 GROUP = "densebench.methods"
@@ -70,6 +71,19 @@ def find_anywhere(name: str) -> Recipe:
     if file[2] is None and len(recipes) > 1:
         raise PretrainError(f"{file[1]} has several recipes: write {file[1]}:NAME with one of {', '.join(recipes)}")
     return find_recipe(recipes, file[2] or next(iter(recipes)))
+
+
+def find_written(config: Path, method_file: Path | None) -> Recipe:
+    """The recipe that the file `config` states (a run's `run.json`, or the recipe alone), of a method from outside
+    only if `method_file` or an installed package defines it.
+
+    Raises:
+        PretrainError: one of the files cannot be read.
+    """
+    known = every_recipe()
+    if method_file is not None:
+        known |= load_methods(method_file).recipes
+    return read_recipe(config, known.values())
 
 
 def every_method() -> tuple[type[Method], ...]:

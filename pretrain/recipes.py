@@ -32,6 +32,7 @@ __all__ = [
     "StepSchedule",
     "find_recipe",
     "override",
+    "settings_of",
 ]
 
 
@@ -207,7 +208,7 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         key, equals, text = (part.strip() for part in setting.partition("="))
         if not equals:
             raise PretrainError(f"setting {setting!r}: write it as key=value, e.g. epochs=3")
-        known = _leaves(recipe)
+        known = settings_of(recipe)
         if key not in known:
             nearest = get_close_matches(key, known, n=3, cutoff=0.5)
             nearest += [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2] and k not in nearest]
@@ -220,16 +221,16 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     return recipe
 
 
-def _leaves(part: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> present value of everything that `override` can change."""
+def settings_of(part: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> present value of everything that `override` can change in a recipe, or a part of one."""
     found: dict[str, Any] = {}
     for item in fields(part):
         value = getattr(part, item.name)
         if is_dataclass(value):
-            found.update(_leaves(value, f"{prefix}{item.name}."))
+            found.update(settings_of(value, f"{prefix}{item.name}."))
         elif isinstance(part, Recipe) and item.name == "stages" and value:
             for stage in value:
-                found.update(_leaves(stage, f"{prefix}stages.{stage.name}."))
+                found.update(settings_of(stage, f"{prefix}stages.{stage.name}."))
         else:
             found[prefix + item.name] = value
     return found

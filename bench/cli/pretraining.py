@@ -115,7 +115,7 @@ def pretrain(
     chosen = override(_recipe(recipe, config), settings or [])
     if threads is not None:
         torch.set_num_threads(threads)
-    start = None if init is None else _submission_name(init)
+    start = None if init is None else submission_name(init)
     own = f"{chosen.name}-seed{seed}" + (f"-from-{start}" if start else "")
     out = out or work / "pretraining" / own
     try:
@@ -126,7 +126,7 @@ def pretrain(
             data_name=data_name,
             seed=seed,
             stages=stages,
-            init=None if init is None or start is None else lambda: _exported(init, start, work),
+            init=None if init is None or start is None else lambda: exported_folder(init, start, work),
             resume=resume,
             workers=workers,
             on_damaged=on_damaged,
@@ -159,22 +159,18 @@ def _probing(data: Path | None, every: int | None, recipe: Recipe, out: Path) ->
 
 def _recipe(name: str | None, config: Path | None) -> Recipe:
     """The recipe called `name`, or that in the file `config`, whose method a file `name` may define."""
-    from pretrain.outside import every_recipe, find_anywhere, load_methods
-    from pretrain.recipe_files import read_recipe
+    from pretrain.outside import find_anywhere, find_written
 
     if config is None:
         if name is None:
             raise BenchError("name a RECIPE (`densebench recipes` lists them), a FILE.py, or --config FILE.json")
         return find_anywhere(name)
-    known = every_recipe()
-    if name is not None:
-        if not name.endswith(".py"):
-            raise BenchError(f"{name} and --config {config} both name a recipe: leave one out")
-        known |= load_methods(Path(name)).recipes
-    return read_recipe(config, known.values())
+    if name is not None and not name.endswith(".py"):
+        raise BenchError(f"{name} and --config {config} both name a recipe: leave one out")
+    return find_written(config, None if name is None else Path(name))
 
 
-def _submission_name(checkpoint: str) -> str:
+def submission_name(checkpoint: str) -> str:
     """A name for an imported checkpoint: its own without the ending, in the characters that names may have."""
     path = Path(checkpoint)
     own = CHECKPOINT_ENDINGS.sub("", path.name)
@@ -183,10 +179,9 @@ def _submission_name(checkpoint: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", own).lstrip("._+-")[:60] or "checkpoint"
 
 
-def _exported(checkpoint: str, name: str, work: Path) -> Path:
+def exported_folder(checkpoint: str, name: str, work: Path) -> Path:
     """The exported folder `checkpoint`, or the one into which the importer converts it."""
     from bench.checkpoints import import_checkpoint
-    from pretrain.exported import is_exported
 
     folder = Path(checkpoint)
     return folder if is_exported(folder) else import_checkpoint(checkpoint, name=name, work=work)

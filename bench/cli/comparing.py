@@ -1,0 +1,136 @@
+"""The command that compares methods under one budget."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from bench.cli.common import DEFAULT_WORK, Work, app
+from bench.cli.pretraining import exported_folder, submission_name
+from bench.errors import BenchError
+from leaderboard.base.errors import Interrupted
+
+if TYPE_CHECKING:
+    from bench.submit import Evaluation
+    from pretrain.recipes import Recipe
+
+
+@app.command
+def compare(
+    recipes: Annotated[list[str], Parameter(name="RECIPE", negative="")],
+    *,
+    images: Path,
+    data: Path,
+    seeds: int = 3,
+    views: int = 40,
+    backbone: str | None = None,
+    resolution: int | None = None,
+    batch: int | None = None,
+    settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    rates: Annotated[list[float] | None, Parameter(name="--rate", negative="")] = None,
+    init: str | None = None,
+    track: str = "frozen",
+    protocols: Annotated[list[str] | None, Parameter(name="--protocol", negative="")] = None,
+    evaluation_seeds: int | None = None,
+    work: Work = DEFAULT_WORK,
+    processes: int | None = None,
+) -> int:
+    """Pretrain several methods under one budget, evaluate them alike, and say what can be told apart.
+
+    Every method sees the same images, as many crops of each, with the same backbone, resolution and batch. Random
+    initialisation stands beside, another network with each seed. Repeating the command continues interrupted work; what
+    has a result is not done again, even when its weights are gone.
+
+    Example: densebench compare moco-v2-mini densecl-mini simsiam-mini --images images/ --data data/ --batch 64
+
+    Parameters
+    ----------
+    recipes
+        Names from `densebench recipes`, or files with methods of your own (FILE.py, FILE.py:NAME).
+    images
+        What is pretrained on: a folder of images, a list, or tar shards.
+    data
+        Data root of the evaluation, with VOCdevkit/, coco/ and cityscapes/.
+    seeds
+        Pretraining seeds: 0 to SEEDS - 1.
+    views
+        Crops of each image that every method sees in its training; 40 are 20 epochs of two crops.
+    backbone
+        Architecture of all (default: that of the recipes, if they agree).
+    resolution
+        Side in pixels of all crops, of the largest where a method has several sizes (default: as for backbone).
+    batch
+        Images a step; learning rates follow in proportion (default: as for backbone).
+    settings
+        Change one setting of every recipe, `key.sub=value`; may be repeated.
+    rates
+        Try this multiple of each recipe's learning rate, and choose by held-out training images; may be repeated.
+    init
+        Continue this checkpoint with every method; it stands in the table as it is, too.
+    track
+        A list of protocols, seeds and rules.
+    protocols
+        Evaluate by this protocol alone; may be repeated.
+    evaluation_seeds
+        Use only the track's first seeds.
+    processes
+        How many trainings or runs at a time (default: one a GPU; on a CPU one a core, four at most).
+    """
+    from bench.compare.budget import common_budget, under
+    from bench.compare.comparison import Comparison, execute
+    from bench.compare.rates import choose_rates
+    from bench.compare.report import ProgressLines, print_comparison, rate_lines
+    from leaderboard.base.files import require_writable
+    from leaderboard.base.provenance import available_cores
+    from pretrain.data.batches import open_images
+    from pretrain.exported import read_exported
+
+    if seeds < 1:
+        raise BenchError(f"--seeds is {seeds}: give 1 or more")
+    found = [_recipe(name, settings or []) for name in recipes]
+    if len({recipe.name for recipe, _ in found}) < len(found):
+        raise BenchError("two of the recipes have the same name: name each once")
+    budget = common_budget(
+        [recipe for recipe, _ in found], views=views, backbone=backbone, resolution=resolution, batch_size=batch
+    )
+    require_writable(work / "results")
+    comparison = Comparison(
+        recipes=tuple((under(recipe, budget), file) for recipe, file in found),
+        seeds=tuple(range(seeds)),
+        images=images,
+        data_fingerprint=open_images(images).fingerprint(),
+        init=None if init is None else read_exported(exported_folder(init, submission_name(init), work)),
+        evaluation=_evaluation(data, track, protocols or [], evaluation_seeds),
+        work=work,
+    )
+    lines = ProgressLines(processes or min(4, available_cores()))
+    try:
+        if rates:
+            probes = _evaluation(data, "frozen", [], None)
+            comparison, tried = choose_rates(comparison, found, rates, budget, probes, lines, processes)
+            print("\n".join(rate_lines(tried)))
+        failures = execute(comparison, lines, processes=processes)
+    except KeyboardInterrupt as stop:
+        text = "stopped: what is finished is kept; repeat the command to continue"
+        raise Interrupted.after(stop, text) from stop
+    print_comparison(comparison, failures)
+    return 1 if failures else 0
+
+
+def _recipe(name: str, settings: list[str]) -> tuple[Recipe, Path | None]:
+    """The recipe, and the file of its method if that is from outside."""
+    from pretrain.outside import find_anywhere
+    from pretrain.recipes import override
+
+    file = re.fullmatch(r"(.+\.py)(?::(.+))?", name, flags=re.DOTALL)
+    return override(find_anywhere(name), settings), None if file is None else Path(file[1]).absolute()
+
+
+def _evaluation(data: Path, track: str, protocols: list[str], seeds: int | None) -> Evaluation:
+    from bench.submit import Evaluation, check_data_sets, choose_protocols
+
+    chosen, of_track = choose_protocols(track, protocols, seeds)
+    return Evaluation(tuple(chosen), of_track, data, check_data_sets(data, chosen))

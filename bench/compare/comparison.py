@@ -1,0 +1,172 @@
+"""A comparison: recipes under one budget, pretrained with several seeds and evaluated alike.
+
+It goes seed by seed, so that every method has a first value early. What has a finished result is never repeated, even
+when its weights are gone; a pretraining that was killed continues from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from bench.compare.grid import Cell, GivenCell, PretrainedCell, RandomCell, is_complete, pretrained_cells, results_of
+from bench.compare.pretraining import PretrainingRun, pretrain_and_export
+from bench.jobs import Outcome, TransferRun, evaluate, run_all
+from bench.submit import Evaluation, plan_runs
+from leaderboard.base.files import make_folder, write_atomic
+from leaderboard.records import Result
+from leaderboard.store import ResultStore
+from pretrain.exported import ExportedBackbone, is_exported, read_card
+from pretrain.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that its results are a function of."""
+
+    recipes: tuple[tuple[Recipe, Path | None], ...]
+    """Under the budget, each with the file of its method, if that is from outside."""
+    seeds: tuple[int, ...]
+    """Of the pretraining."""
+    images: Path
+    data_fingerprint: str
+    """Of the images."""
+    init: ExportedBackbone | None
+    """What every pretraining continues."""
+    evaluation: Evaluation
+    work: Path
+    anchors: bool = True
+    """Whether random initialisation, a network a seed, and `init` as it is stand beside."""
+
+    def cells(self, seed: int) -> list[Cell]:
+        """What is evaluated with this pretraining seed; a checkpoint as it is with the first."""
+        init = None if self.init is None else self.init.card
+        cells: list[Cell] = list(pretrained_cells(self.recipes, seed, self.data_fingerprint, init))
+        if self.anchors:
+            architectures = dict.fromkeys(recipe.backbone for recipe, _ in self.recipes)
+            cells += [RandomCell(architecture, seed) for architecture in architectures]
+            cells += [GivenCell(init)] if init is not None and seed == self.seeds[0] else []
+        return cells
+
+    def all_cells(self) -> list[Cell]:
+        """Of all seeds."""
+        return [cell for seed in self.seeds for cell in self.cells(seed)]
+
+    def stored(self) -> list[Result]:
+        """All usable results of the work folder, of this comparison and others."""
+        return ResultStore(self.work / "results").load()[0]
+
+    def results(self) -> list[Result]:
+        """The finished results of this comparison, each once."""
+        stored = self.stored()
+        protocols = {protocol.sha256 for protocol in self.evaluation.protocols}
+        found = {
+            result.key: result
+            for cell in self.all_cells()
+            for result in results_of(cell, stored)
+            if result.protocol.sha256 in protocols
+        }
+        return list(found.values())
+
+    def training(self, cell: PretrainedCell) -> PretrainingRun:
+        """The cell's pretraining."""
+        return PretrainingRun(
+            key=cell.name,
+            folder=self.work / "compare" / cell.name,
+            recipe_file=self.work / "compare" / cell.name / "recipe.json",
+            method_file=cell.method_file,
+            seed=cell.seed,
+            images=self.images,
+            init=None if self.init is None else self.init.folder,
+            out=self.work / "pretraining" / cell.name,
+        )
+
+
+class Reporter(Protocol):
+    """Is told what happens."""
+
+    def begins(self, comparison: Comparison, seed: int, missing: Sequence[Cell]) -> None:
+        """A seed begins, of which these cells have results that are missing."""
+        ...
+
+    def trained(self, outcome: Outcome[PretrainingRun]) -> None:
+        """A pretraining ended."""
+        ...
+
+    def evaluated(self, outcome: Outcome[TransferRun]) -> None:
+        """A run of the evaluation ended."""
+        ...
+
+
+def execute(
+    comparison: Comparison,
+    reporter: Reporter,
+    *,
+    processes: int | None = None,
+    pretrain: Callable[[PretrainingRun, int], None] = pretrain_and_export,
+    transfer: Callable[[TransferRun, int], None] = evaluate,
+) -> list[str]:
+    """Do what is left of `comparison` on local processes, as many as `bench.jobs.run_all` says.
+
+    Returns in a line each what failed: nothing else is stopped by it, and repeating tries it again.
+
+    Raises:
+        BenchError: a checkpoint is not usable.
+        FileError: the work folder cannot be written.
+    """
+    failures: list[str] = []
+    for seed in comparison.seeds:
+        stored = comparison.stored()
+        missing = [cell for cell in comparison.cells(seed) if not is_complete(cell, stored, comparison.evaluation)]
+        reporter.begins(comparison, seed, missing)
+        failed = _pretrain(comparison, missing, reporter, processes, pretrain)
+        failures += failed.values()
+        runs = [
+            run
+            for cell in missing
+            if cell.name not in failed
+            for run in plan_runs(
+                _checkpoint(comparison, cell), comparison.evaluation, name=cell.name, work=comparison.work
+            ).todo
+        ]
+        outcomes = run_all(runs, processes=processes, finished=reporter.evaluated, execute=transfer)
+        failures += [_failure(outcome) for outcome in outcomes if outcome.failure]
+    return failures
+
+
+def _pretrain(
+    comparison: Comparison,
+    cells: Sequence[Cell],
+    reporter: Reporter,
+    processes: int | None,
+    execute: Callable[[PretrainingRun, int], None],
+) -> dict[str, str]:
+    """Pretrain what has no backbone yet; the failures, by the name of the cell."""
+    waiting = []
+    for cell in cells:
+        if not isinstance(cell, PretrainedCell) or is_exported(comparison.training(cell).exported):
+            continue
+        run = comparison.training(cell)
+        make_folder(run.folder)
+        write_atomic(run.recipe_file, json.dumps(cell.recipe.to_dict(), indent=2) + "\n")
+        waiting.append(run)
+    outcomes = run_all(waiting, processes=processes, finished=reporter.trained, execute=execute)
+    return {o.run.key: f"{o.run.key}: {o.failure}" for o in outcomes if o.failure}
+
+
+def _failure(outcome: Outcome[TransferRun]) -> str:
+    run = outcome.run
+    return f"{read_card(run.checkpoint).name}, {run.protocol}, seed {run.seed}: {outcome.failure}"
+
+
+def _checkpoint(comparison: Comparison, cell: Cell) -> str | Path:
+    """What `submit` would be given."""
+    if isinstance(cell, PretrainedCell):
+        return comparison.training(cell).exported
+    if isinstance(cell, RandomCell):
+        return f"random:{cell.architecture}:{cell.seed}"
+    assert comparison.init is not None
+    return comparison.init.folder

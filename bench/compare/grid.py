@@ -1,0 +1,101 @@
+"""The grid of a comparison: recipes times pretraining seeds, beside random initialisation and a checkpoint as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.submit import Evaluation
+from leaderboard.records import RANDOM_METHOD, Card, Result, group_id, result_key
+from pretrain.outside import identity
+from pretrain.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class PretrainedCell:
+    """A backbone that the comparison pretrains."""
+
+    recipe: Recipe
+    """Under the budget."""
+    method_file: Path | None
+    """Of a method from outside."""
+    seed: int
+    group: str
+    """`group_id` of the recipe on these images, equal for all seeds."""
+
+    @property
+    def name(self) -> str:
+        """The submission's: the recipe, of which other budgets have another group, and the seed."""
+        return f"{self.recipe.name}-{self.group[:6]}-seed{self.seed}"
+
+    def made(self, card: Card) -> bool:
+        """Whether a card is that of this backbone, wherever and whenever it was trained."""
+        return card.pretraining.group == self.group and card.pretraining.seed == self.seed
+
+
+@dataclass(frozen=True)
+class RandomCell:
+    """A network with random weights, the floor of the table: another one with each seed."""
+
+    architecture: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The submission's."""
+        return f"random-{self.architecture}-seed{self.seed}"
+
+    def made(self, card: Card) -> bool:
+        """Whether a card is that of this network."""
+        said = (card.method, card.architecture, card.pretraining.seed)
+        return said == (RANDOM_METHOD, self.architecture, self.seed)
+
+
+@dataclass(frozen=True)
+class GivenCell:
+    """A checkpoint as it is, from which the pretrainings of the comparison continue."""
+
+    card: Card
+
+    @property
+    def name(self) -> str:
+        """The submission's."""
+        return self.card.name
+
+    def made(self, card: Card) -> bool:
+        """Whether a card is that of the same weights."""
+        return card.sha256 == self.card.sha256
+
+
+Cell = PretrainedCell | RandomCell | GivenCell
+
+
+def pretrained_cells(
+    recipes: Sequence[tuple[Recipe, Path | None]], seed: int, data_fingerprint: str, init: Card | None
+) -> list[PretrainedCell]:
+    """One a recipe; each recipe comes with the file of its method, if that is from outside."""
+    start = None if init is None else init.sha256
+    return [
+        PretrainedCell(recipe, file, seed, group_id(identity(recipe), data_fingerprint, start))
+        for recipe, file in recipes
+    ]
+
+
+def results_of(cell: Cell, results: Iterable[Result]) -> list[Result]:
+    """The finished results of the cell's backbone."""
+    return [result for result in results if result.status == "finished" and cell.made(result.card)]
+
+
+def is_complete(cell: Cell, results: Iterable[Result], evaluation: Evaluation) -> bool:
+    """Whether the cell's backbone has a result of every run, so that its weights are not needed any more."""
+    found = results_of(cell, results)
+    keys = {result.key for result in found}
+    return any(
+        all(
+            result_key(sha256, protocol.sha256, evaluation.datasets[protocol.dataset].fingerprint, seed) in keys
+            for protocol in evaluation.protocols
+            for seed in evaluation.seeds
+        )
+        for sha256 in {result.card.sha256 for result in found}
+    )

@@ -1,0 +1,87 @@
+"""An equal-budget choice of the learning rate: every method tries the same multiples of its own rate.
+
+Each is trained for the whole budget with a seed of its own, and probed frozen. What decides is the score on training
+images that the probe holds out, never the validation images. These runs stay in `compare/rates` of the work folder
+and take no part in the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+from bench.compare.budget import Budget, under
+from bench.compare.comparison import Comparison, Reporter, execute
+from bench.compare.grid import results_of
+from bench.errors import BenchError
+from bench.submit import Evaluation
+from pretrain.recipes import Recipe
+
+SEED = 1000
+"""Of the pretraining: none that a table has."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What one multiple of a recipe's learning rate gave."""
+
+    recipe: str
+    rate: float
+    """Times the recipe's own."""
+    score: float | None
+    """Mean over the probes of the score on held-out training images, in per cent; None where a run failed."""
+    chosen: bool
+
+
+def choose_rates(
+    comparison: Comparison,
+    recipes: Sequence[tuple[Recipe, Path | None]],
+    rates: Sequence[float],
+    budget: Budget,
+    probes: Evaluation,
+    reporter: Reporter,
+    processes: int | None,
+) -> tuple[Comparison, list[Tried]]:
+    """`comparison` with the best of `rates` times the learning rate of each of `recipes`, and what was tried.
+
+    `recipes` are those of the comparison before they were brought under its `budget`.
+
+    Raises:
+        BenchError: a method has no rate with which it can be trained and probed.
+    """
+    under_rates = {
+        (recipe.name, rate): (under(recipe, budget, rate=rate), file) for recipe, file in recipes for rate in rates
+    }
+    trial = replace(
+        comparison,
+        recipes=tuple(under_rates.values()),
+        seeds=(SEED,),
+        evaluation=probes,
+        work=comparison.work / "compare" / "rates",
+        anchors=False,
+    )
+    failures = execute(trial, reporter, processes=processes)
+    scores = {key: _held_out(trial, *one) for key, one in under_rates.items()}
+    best = {recipe.name: _best(recipe.name, rates, scores, failures) for recipe, _ in recipes}
+    chosen = tuple(under_rates[recipe.name, best[recipe.name]] for recipe, _ in recipes)
+    tried = [Tried(name, rate, score, best[name] == rate) for (name, rate), score in scores.items()]
+    return replace(comparison, recipes=chosen), tried
+
+
+def _held_out(trial: Comparison, recipe: Recipe, method_file: Path | None) -> float | None:
+    """The mean over the probes of the score on held-out training images; None where one is missing."""
+    (cell,) = replace(trial, recipes=((recipe, method_file),)).cells(SEED)
+    reports = [result.probe for result in results_of(cell, trial.stored()) if result.probe is not None]
+    complete = len(reports) == len(trial.evaluation.protocols) * len(trial.evaluation.seeds)
+    return fmean(max(report.candidates.values()) for report in reports) if complete else None
+
+
+def _best(
+    name: str, rates: Sequence[float], scores: dict[tuple[str, float], float | None], failures: Sequence[str]
+) -> float:
+    known = {rate: score for rate in rates if (score := scores[name, rate]) is not None}
+    if not known:
+        raise BenchError("\n".join([f"{name}: no learning rate could be tried", *failures[:3]]))
+    return max(known, key=known.__getitem__)

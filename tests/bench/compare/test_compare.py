@@ -1,0 +1,175 @@
+"""Comparing: one budget for all, every cell once, nothing finished is lost."""
+
+import hashlib
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_fine_tuning import instant
+
+from bench.checkpoints.importing import random_backbone
+from bench.compare.budget import Budget, common_budget, crops_of, under
+from bench.compare.comparison import Comparison, execute
+from bench.compare.grid import GivenCell, PretrainedCell, RandomCell
+from bench.compare.pretraining import PretrainingRun
+from bench.compare.report import ProgressLines, cost_table, costs, print_comparison
+from bench.errors import BenchError
+from bench.submit import Evaluation, check_data_sets, choose_protocols
+from leaderboard.records import Cost, Pretraining
+from leaderboard.store import ResultStore
+from pretrain.data.batches import open_images
+from pretrain.exported import read_exported, write_exported
+from pretrain.methods import all_recipes
+from pretrain.outside import find_written
+from pretrain.recipes import Recipe, settings_of
+
+NAMES = ("moco-v2-mini", "simsiam-mini")
+BUDGET = Budget("resnet18", 64, 16, 8)
+COST = Cost(seconds=60, images_per_second=10, device="a processor", processes=1, peak_memory_mib=100)
+
+
+@pytest.fixture
+def comparison(tiny_data: Path, tmp_path: Path) -> Comparison:
+    protocols, seeds = choose_protocols("mini", ["mini_voc_seg_fcn", "mini_city_seg_fcn"], 1)
+    images = tiny_data / "pretrain" / "images"
+    return Comparison(
+        recipes=tuple((under(all_recipes()[name], BUDGET), None) for name in NAMES),
+        seeds=(0, 1),
+        images=images,
+        data_fingerprint=open_images(images).fingerprint(),
+        init=None,
+        evaluation=Evaluation(tuple(protocols), seeds, tiny_data, check_data_sets(tiny_data, protocols)),
+        work=tmp_path,
+    )
+
+
+def train(run: PretrainingRun, threads: int) -> None:
+    """Stands in for a pretraining: weights that are random and the run's own, with the card that an export has."""
+    with (run.folder.parent / "trainings").open("a") as lines:
+        lines.write(f"{run.key}\n")
+    recipe = find_written(run.recipe_file, run.method_file)
+    _, fingerprint, seed = recipe.sha256, open_images(run.images).fingerprint(), run.seed
+    (cell,) = [c for c in Comparison(((recipe, None),), (seed,), run.images, fingerprint, None, NOTHING, run.out).cells(
+        seed
+    ) if isinstance(c, PretrainedCell)]  # fmt: skip
+    number = int(hashlib.sha256(run.key.encode()).hexdigest()[:8], 16)
+    random = read_exported(random_backbone("resnet18", seed=number, name="random", work=run.folder / "random"))
+    facts = random.card.model_dump(exclude={"schema_version", "parameters", "sha256", "stem", "norm", "stride_style"})
+    pretraining = Pretraining.known(
+        recipe=recipe.name, recipe_sha256=recipe.sha256, group=cell.group, data_fingerprint=fingerprint, seed=seed,
+        epochs=recipe.epochs, image_views=recipe.epochs * 16 * 2, cost=COST,
+    )  # fmt: skip
+    write_exported(
+        run.exported,
+        random.tensors,
+        facts | {"name": run.key, "method": recipe.name, "pretraining": pretraining},
+        where=run.exported,
+    )
+
+
+def fails_for_simsiam(run: PretrainingRun, threads: int) -> None:
+    if "simsiam" in run.key:
+        raise RuntimeError("out of luck")
+    train(run, threads)
+
+
+NOTHING = Evaluation((), (), Path(), {})
+
+
+def compared(comparison: Comparison, pretrain=train) -> list[str]:
+    return execute(comparison, ProgressLines(2), processes=2, pretrain=pretrain, transfer=instant)
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_every_cell_once_and_nothing_again(comparison: Comparison, capsys) -> None:
+    assert compared(comparison) == []
+    trainings, runs = lines_of(comparison.work / "compare" / "trainings"), lines_of(comparison.work / "executions")
+    cells = comparison.all_cells()
+    assert sorted(trainings) == sorted(cell.name for cell in cells if isinstance(cell, PretrainedCell))
+    assert len(cells) == 2 * 3 and len(runs) == len(set(runs)) == 2 * len(cells)
+    assert {r.card.pretraining.seed for r in comparison.results()} == {0, 1}
+    assert len({r.card.sha256 for r in comparison.results()}) == len(cells)
+
+    shutil.rmtree(comparison.work / "pretraining")  # the weights are gone, the results are not
+    shutil.rmtree(comparison.work / "checkpoints")
+    assert compared(comparison) == []
+    assert lines_of(comparison.work / "compare" / "trainings") == trainings
+    assert lines_of(comparison.work / "executions") == runs
+
+    print_comparison(comparison, ["one thing"])
+    printed = capsys.readouterr().out
+    assert "moco-v2-mini" in printed and "failed: one thing" in printed and "3 finished already" in printed
+    columns, rows = cost_table(costs(comparison))
+    assert [dict(zip(columns, row, strict=True))["pretraining min"] for row in rows] == ["1.0", "1.0"]
+
+
+def test_only_what_is_missing_is_done(comparison: Comparison) -> None:
+    compared(comparison)
+    results = ResultStore(comparison.work / "results")
+    lost = next(r for r in results if r.card.method == "moco-v2-mini")
+    (results.folder / lost.file_name).unlink()
+    before = len(lines_of(comparison.work / "executions"))
+    compared(comparison)
+    assert lines_of(comparison.work / "executions")[before:] == [lost.key]
+    assert len(lines_of(comparison.work / "compare" / "trainings")) == 4
+
+
+def test_a_failure_stops_nothing_else_and_is_tried_again(comparison: Comparison) -> None:
+    failures = compared(comparison, fails_for_simsiam)
+    assert len(failures) == 2 and all("simsiam" in text and "out of luck" in text for text in failures)
+    assert {r.card.method for r in comparison.results()} == {"moco-v2-mini", "random initialisation"}
+    assert compared(comparison) == []
+    assert len(comparison.results()) == 12
+
+
+def test_another_budget_is_another_cell(comparison: Comparison) -> None:
+    other = replace(
+        comparison, recipes=tuple((under(all_recipes()[name], replace(BUDGET, views=12)), None) for name in NAMES)
+    )
+    ours, theirs = ({cell.name for cell in one.all_cells()} for one in (comparison, other))
+    assert {name for name in ours & theirs} == {"random-resnet18-seed0", "random-resnet18-seed1"}
+
+
+def test_a_checkpoint_to_continue_stands_beside_once(comparison: Comparison, tmp_path: Path) -> None:
+    start = read_exported(random_backbone("resnet18", seed=5, name="given", work=tmp_path / "given"))
+    continued = replace(comparison, init=start)
+    cells = continued.all_cells()
+    assert [cell.name for cell in cells if isinstance(cell, GivenCell)] == ["given"]
+    assert sum(isinstance(cell, RandomCell) for cell in cells) == 2
+    assert not {c.name for c in cells if isinstance(c, PretrainedCell)} & {c.name for c in comparison.all_cells()}
+    assert not [c for c in replace(continued, anchors=False).all_cells() if not isinstance(c, PretrainedCell)]
+
+
+@pytest.mark.parametrize("name", [name for name in all_recipes() if name.endswith("-mini")])
+def test_every_small_recipe_has_the_budget(name: str) -> None:
+    recipe = all_recipes()[name]
+    if recipe.stages:
+        with pytest.raises(BenchError, match="stages"):
+            under(recipe, Budget("resnet18", 64, 32, 36))
+        return
+    fair = under(recipe, Budget("resnet18", 64, 32, 36), rate=2)
+    settings = settings_of(fair)
+    assert (fair.backbone, fair.batch_size) == ("resnet18", 32)
+    assert fair.epochs * crops_of(fair) == 36
+    assert max(spec.size for spec in fair.method.build().plan.specs) == 64
+    assert settings["optimizer.lr"] == pytest.approx(2 * recipe.optimizer.lr * 32 / recipe.batch_size)
+    kept = {"batch_size", "epochs", "optimizer.lr"}
+    changed = {key for key, value in settings_of(recipe).items() if settings[key] != value and key not in kept}
+    assert {key.rpartition(".")[2] for key in changed} <= {"view_size", "small_size", "local_size"}
+
+
+def test_what_differs_must_be_chosen() -> None:
+    small: list[Recipe] = [all_recipes()["moco-v2-mini"], all_recipes()["pixpro-mini"]]
+    with pytest.raises(BenchError, match=r"differ in resolution \(moco-v2-mini 64, pixpro-mini 96\).*--resolution"):
+        common_budget(small, views=40, batch_size=64)
+    with pytest.raises(BenchError, match="differ in batch"):
+        common_budget(small, views=40, resolution=64)
+    assert common_budget(small, views=40, resolution=64, batch_size=64) == Budget("resnet18", 64, 64, 40)
+    with pytest.raises(BenchError, match="at least 6"):
+        under(all_recipes()["dino-mini"], Budget("resnet18", 64, 64, 4))
+    with pytest.raises(BenchError, match="--views is 0"):
+        Budget("resnet18", 64, 64, 0)
