@@ -182,6 +182,7 @@ def submission_name(checkpoint: str) -> str:
 def exported_folder(checkpoint: str, name: str, work: Path) -> Path:
     """The exported folder `checkpoint`, or the one into which the importer converts it."""
     from bench.checkpoints import import_checkpoint
+    from pretrain.exported import is_exported
 
     folder = Path(checkpoint)
     return folder if is_exported(folder) else import_checkpoint(checkpoint, name=name, work=work)

@@ -131,7 +131,7 @@ def test_another_budget_is_another_cell(comparison: Comparison) -> None:
         comparison, recipes=tuple((under(all_recipes()[name], replace(BUDGET, views=12)), None) for name in NAMES)
     )
     ours, theirs = ({cell.name for cell in one.all_cells()} for one in (comparison, other))
-    assert {name for name in ours & theirs} == {"random-resnet18-seed0", "random-resnet18-seed1"}
+    assert ours & theirs == {"random-resnet18-seed0", "random-resnet18-seed1"}
 
 
 def test_a_checkpoint_to_continue_stands_beside_once(comparison: Comparison, tmp_path: Path) -> None:
