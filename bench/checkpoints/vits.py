@@ -26,6 +26,7 @@ _VARIANTS = (
     (r"(^|\.)(norm_pre|pre_norm|ln_pre|pre_layrnorm|pre_layernorm)\.", "a norm before the blocks (CLIP)"),
     (r"\.mlp\.(w12|w1|fc1_g|weights_in)\.", "gated perceptrons (SwiGLU: DINOv2's ViT-g, EVA-02)"),
     (r"\.attn\.(q_norm|k_norm)\.", "normalised queries and keys"),
+    (r"(^|\.)attn_pool\.", "an attention pool (SigLIP, whose GELU is the approximation by tanh)"),
     (r"\.attn\.(q_bias|v_bias)$", "attention with a bias of queries and values alone (BEiT)"),
 )  # fmt: skip
 """Names that give away a variant that computes something else."""
@@ -59,9 +60,7 @@ class VisionTransformers(Family):
                     pixels=pixels,
                     registers=registers.shape[1] if registers is not None and registers.ndim == 3 else 0,
                     layer_scale=any(name.endswith(".ls1.gamma") for name in tensors),
-                    heads=12
-                    if width == 384 and positions is not None and _has_positions_of_moco_v3(positions)
-                    else None,
+                    heads=12 if width == 384 and _has_positions_of_moco_v3(positions) else None,
                     class_token=class_token,
                     qkv_bias=any(name.endswith(".attn.qkv.bias") for name in tensors),
                 )
@@ -131,11 +130,12 @@ class VisionTransformers(Family):
             )
         found += _size(tensors, expected)
         positions = tensors.get("pos_embed")
-        if positions is None and not found:
+        if not found and positions is None:
             found.append(
-                "it has no position embedding `pos_embed`; only ViTs with a learned or fixed one are supported"
+                "it has no position embedding `pos_embed` (those of DINOv3 are rotary); only ViTs with a learned"
+                " or fixed one are supported"
             )
-        elif positions is not None and "pos_embed" in wrong and positions.ndim == 3:
+        elif not found and positions is not None and "pos_embed" in wrong and positions.ndim == 3:
             found.append(
                 f"its {positions.shape[1]} positions are no square of patches and a class token: "
                 "only ViTs of square images are supported"

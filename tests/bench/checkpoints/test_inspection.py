@@ -347,8 +347,8 @@ def test_networks_of_other_families(save: Save, name: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("teacher.backbone.blocks.0.attn.qkv.weight", "a part of a Vision Transformer (ViT)"),
-        ("patch_embed.proj.weight", "a part of a Vision Transformer (ViT)"),
+        ("teacher.backbone.blocks.0.attn.qkv.weight", "an unusual Vision Transformer (ViT) or a part of one"),
+        ("patch_embed.proj.weight", "an unusual Vision Transformer (ViT) or a part of one"),
         ("embedder.embedder.convolution.weight", "Hugging Face names"),
         ("module._flat_param", "FSDP with flattened parameters"),
         ("weights", "no known network was found among the 1 tensors"),

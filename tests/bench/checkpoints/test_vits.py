@@ -1,0 +1,335 @@
+"""Vision Transformers in the key layouts of real releases, made at run time from our own names."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from synthetic_nets import StateDict, with_prefix
+from torch import Tensor
+
+from bench.checkpoints import import_checkpoint, inspect_checkpoint
+from bench.checkpoints.inspection import read_backbone
+from bench.errors import BenchError
+from pretrain.exported import read_exported
+from pretrain.nets.architectures import build_backbone, find_architecture, tensor_shapes, vit_name
+
+Save = Callable[..., Path]
+
+
+def small_state(name: str, seed: int = 0) -> StateDict:
+    """Random figures, one an output channel, of a ViT: little memory, few bytes."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        key: torch.rand((*shape[:-1], 1) if len(shape) > 1 else shape, generator=generator).expand(shape)
+        for key, shape in tensor_shapes(name).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def tiny() -> StateDict:
+    return small_state("vit_tiny_patch16")
+
+
+def renamed(state: Mapping[str, Tensor], rules: list[tuple[str, str]]) -> StateDict:
+    """Every rule is tried on every name; of a name with `{qkv}` a tensor is cut into three."""
+    found: StateDict = {}
+    for name, tensor in state.items():
+        for pattern, words in rules:
+            name = re.sub(pattern, words, name)
+        if "{qkv}" in name:
+            for one, part in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                found[name.replace("{qkv}", one)] = part
+        else:
+            found[name] = tensor
+    return found
+
+
+HUGGING_FACE = [
+    (r"^cls_token$", "embeddings.cls_token"),
+    (r"^pos_embed$", "embeddings.position_embeddings"),
+    (r"^reg_token$", "embeddings.register_tokens"),
+    (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
+    (r"^norm\.", "layernorm."),
+    (r"^blocks\.", "encoder.layer."),
+    (r"\.attn\.qkv\.", ".attention.attention.{qkv}."),
+    (r"\.attn\.proj\.", ".attention.output.dense."),
+]
+HUGGING_FACE_VIT = [
+    *HUGGING_FACE,
+    (r"\.mlp\.fc1\.", ".intermediate.dense."),
+    (r"\.mlp\.fc2\.", ".output.dense."),
+    (r"\.norm1\.", ".layernorm_before."),
+    (r"\.norm2\.", ".layernorm_after."),
+]
+HUGGING_FACE_DINOV2 = [*HUGGING_FACE, (r"\.ls([12])\.gamma$", r".layer_scale\1.lambda1")]
+TORCHVISION = [
+    (r"^cls_token$", "class_token"),
+    (r"^pos_embed$", "encoder.pos_embedding"),
+    (r"^patch_embed\.proj\.", "conv_proj."),
+    (r"^norm\.", "encoder.ln."),
+    (r"^blocks\.(\d+)\.", r"encoder.layers.encoder_layer_\1."),
+    (r"\.norm([12])\.", r".ln_\1."),
+    (r"\.attn\.qkv\.", ".self_attention.in_proj_"),
+    (r"\.attn\.proj\.", ".self_attention.out_proj."),
+]
+TORCHVISION_OLD = [*TORCHVISION, (r"\.fc1\.", ".linear_1."), (r"\.fc2\.", ".linear_2.")]
+TORCHVISION_NEW = [*TORCHVISION, (r"\.fc1\.", ".0."), (r"\.fc2\.", ".3.")]
+OPENMMLAB = [
+    (r"^patch_embed\.proj\.", "patch_embed.projection."),
+    (r"^norm\.", "ln1."),
+    (r"^blocks\.", "layers."),
+    (r"\.norm([12])\.", r".ln\1."),
+    (r"\.mlp\.fc1\.", ".ffn.layers.0.0."),
+    (r"\.mlp\.fc2\.", ".ffn.layers.1."),
+]
+MMSEG = [*OPENMMLAB, (r"\.attn\.qkv\.", ".attn.attn.in_proj_"), (r"\.attn\.proj\.", ".attn.attn.out_proj.")]
+CHUNKS = [(r"^blocks\.(\d)\.", r"blocks.0.\1."), (r"^blocks\.(1\d)\.", r"blocks.1.\1.")]
+
+
+@pytest.mark.parametrize(
+    ("rules", "prefix", "name"),
+    [
+        ([], "", "vit_tiny_patch16"),  # timm, ours
+        ([], "module.backbone.", "vit_tiny_patch16_nocls"),  # I-JEPA-like
+        ([], "backbone.", "vit_tiny_patch8_96"),  # solo-learn
+        ([(r"^norm\.", "fc_norm.")], "", "vit_tiny_patch16_384"),  # MAE's fine-tuned networks
+        ([(r"^reg_token$", "register_tokens")], "", "vit_tiny_patch14_518_reg4_ls"),  # DINOv2
+        (CHUNKS, "teacher.backbone.", "vit_tiny_patch14_ls"),  # DINOv2's training
+        (HUGGING_FACE_VIT, "vit.", "vit_tiny_patch16"),
+        (HUGGING_FACE_DINOV2, "", "vit_tiny_patch14_reg4_ls"),
+        (TORCHVISION_OLD, "", "vit_tiny_patch16"),
+        (TORCHVISION_NEW, "module.", "vit_tiny_patch16"),
+        (OPENMMLAB, "backbone.", "vit_tiny_patch16"),
+        (MMSEG, "backbone.", "vit_tiny_patch16"),
+    ],
+)
+def test_every_naming(save: Save, rules: list[tuple[str, str]], prefix: str, name: str) -> None:
+    state = small_state(name)
+    path = save({"state_dict": with_prefix(renamed(state, rules), prefix), "epoch": 3})
+    inspection, tensors = read_backbone(path)
+    assert not inspection.problems
+    assert (inspection.architecture, inspection.location, inspection.prefix) == (name, "state_dict", prefix)
+    assert inspection.filled == len(state) == len(tensors)
+    assert not inspection.left_over
+    assert all(torch.equal(tensors[key], tensor) for key, tensor in state.items())
+
+
+def test_what_is_joined_names_its_parts(save: Save, tiny: StateDict) -> None:
+    inspection = inspect_checkpoint(save(renamed(tiny, HUGGING_FACE_VIT)))
+    (row,) = (row for row in inspection.rows if row.name == "blocks.3.attn.qkv.bias")
+    parts = [f"encoder.layer.3.attention.attention.{one}.bias" for one in ("query", "key", "value")]
+    assert row.source == " + ".join(parts)
+
+
+def test_dinos_teacher_goes_before_its_student(save: Save, tiny: StateDict) -> None:
+    student = small_state("vit_tiny_patch16", seed=1)
+    head = {f"head.{n}": torch.ones(2, 2) for n in ("mlp.0.weight", "last_layer.weight_g")}
+    file = {
+        "student": with_prefix(student | head, "module.backbone.") | {"module.head.mlp.0.weight": torch.ones(2, 2)},
+        "teacher": with_prefix(tiny | head, "backbone."),
+        "dino_loss": {"center": torch.ones(1, 8)},
+    }
+    inspection, tensors = read_backbone(save(file))
+    assert not inspection.problems
+    assert (inspection.location, inspection.prefix) == ("teacher", "backbone.")
+    assert torch.equal(tensors["blocks.11.mlp.fc2.bias"], tiny["blocks.11.mlp.fc2.bias"])
+    assert any("authors of DINO, iBOT and EsViT evaluate the teacher" in note for note in inspection.notes)
+
+
+def test_what_serves_the_pretraining_alone_is_left(save: Save, tiny: StateDict) -> None:
+    decoder = with_prefix(small_state("vit_tiny_patch16", seed=1), "decoder_")
+    decoder |= {"decoder_embed.weight": torch.ones(2, 2), "decoder_pred.weight": torch.ones(2, 2)}
+    extra = {"mask_token": torch.ones(1, 1, 192), "masked_embed": torch.ones(1, 192)}
+    inspection = inspect_checkpoint(save({"model": tiny | decoder | extra}))
+    assert not inspection.problems
+    assert {g.what: len(g.names) for g in inspection.left_over} == {
+        "projection, prediction or task head": len(decoder),
+        "for pretraining alone": 2,
+    }
+
+
+def sines(width: int, first: str) -> Tensor:
+    """Fixed positions of 14 x 14 patches: sine and cosine of row and column, MoCo v3 the row `first`, MAE the column;
+    the class token has none. Written out from the formula."""
+    rows = torch.zeros(1, 197, width)
+    quarter = width // 4
+    omega = 10000.0 ** -(torch.arange(quarter) / quarter)
+    for r in range(14):
+        for c in range(14):
+            a, b = (r, c) if first == "row" else (c, r)
+            parts = [f(place * omega) for place in (a, b) for f in (torch.sin, torch.cos)]
+            rows[0, 1 + 14 * r + c] = torch.cat(parts)
+    return rows
+
+
+@pytest.mark.parametrize(("first", "name"), [("row", "vit_small_patch16_heads12"), ("column", "vit_small_patch16")])
+def test_moco_v3s_small_vit_has_twelve_heads(save: Save, first: str, name: str) -> None:
+    query = small_state("vit_small_patch16") | {"pos_embed": sines(384, first)}
+    copy = small_state("vit_small_patch16", seed=1) | {"pos_embed": sines(384, first)}
+    state = with_prefix(query, "module.base_encoder.") | with_prefix(copy, "module.momentum_encoder.")
+    state |= {"module.base_encoder.head.0.weight": torch.ones(2, 2), "module.predictor.0.weight": torch.ones(2, 2)}
+    inspection = inspect_checkpoint(save({"state_dict": state}))
+    assert not inspection.problems
+    assert (inspection.architecture, inspection.prefix) == (name, "module.base_encoder.")
+    assert any("heads" in note for note in inspection.notes)
+    assert find_architecture(name).heads == (12 if first == "row" else 6)
+
+
+def test_patches_with_positions_and_a_class_token_without(save: Save) -> None:
+    """timm's networks with registers (`no_embed_class`)."""
+    state = small_state("vit_tiny_patch14_reg4_ls")
+    alone = state | {"pos_embed": state["pos_embed"][:, 1:]}
+    inspection, tensors = read_backbone(save(alone))
+    assert (inspection.architecture, inspection.problems) == ("vit_tiny_patch14_reg4_ls", ())
+    assert not tensors["pos_embed"][:, 0].any()
+    assert torch.equal(tensors["pos_embed"][:, 1:], alone["pos_embed"])
+
+
+def test_torchvisions_network_computes_the_same_after_the_import(save: Save, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = torchvision.models.VisionTransformer(64, 16, 12, 3, 192, 768).eval()
+    for parameter in theirs.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    folder = import_checkpoint(save(theirs.state_dict()), name="tv", work=tmp_path)
+    exported = read_exported(folder)
+    assert exported.card.architecture == "vit_tiny_patch16_64"
+    assert (exported.card.stem, exported.card.norm, exported.card.stride_style) == ("16x16", "LN", "none")
+    ours = exported.build().eval()
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        patches = theirs._process_input(x)
+        expected = theirs.encoder(torch.cat([theirs.class_token.expand(2, -1, -1), patches], 1))
+        torch.testing.assert_close(ours.tokens(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"init_values": 0.1, "reg_tokens": 4, "no_embed_class": True}, {"class_token": False, "global_pool": "avg"}],
+)
+def test_timms_network_computes_the_same_after_the_import(save: Save, options: dict[str, object]) -> None:
+    vit = pytest.importorskip("timm.models.vision_transformer", reason="timm is not installed")
+    torch.manual_seed(0)
+    sizes = {"img_size": 64, "embed_dim": 192, "depth": 12, "num_heads": 3, "fc_norm": False}
+    theirs = vit.VisionTransformer(**sizes, **options).eval()
+    for parameter in theirs.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    inspection, tensors = read_backbone(save(theirs.state_dict()))
+    ours = build_backbone(str(inspection.architecture)).eval()
+    ours.load_state_dict(dict(tensors))
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.tokens(x), theirs.forward_features(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ViT", "Dinov2", "Dinov2WithRegisters"])
+def test_transformers_networks_compute_the_same_after_the_import(save: Save, kind: str) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(
+        hidden_size=192, num_attention_heads=3, num_hidden_layers=12, image_size=64, patch_size=16, layer_norm_eps=1e-6,
+        intermediate_size=768, mlp_ratio=4,
+    )  # fmt: skip
+    theirs = getattr(transformers, f"{kind}Model")(config).eval()
+    for parameter in theirs.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    inspection, tensors = read_backbone(save(theirs.state_dict()))
+    ours = build_backbone(str(inspection.architecture)).eval()
+    ours.load_state_dict(dict(tensors))
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.tokens(x), theirs(x).last_hidden_state, rtol=1e-5, atol=1e-5)
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------
+
+
+def problems(path: Path) -> str:
+    found = inspect_checkpoint(path).problems
+    assert found
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ("rope_embed.periods", "rotary position embeddings (DINOv3"),
+        ("blocks.0.attn.relative_position_bias_table", "relative position embeddings (BEiT"),
+        ("dist_token", "a distillation token"),
+        ("norm_pre.weight", "a norm before the blocks (CLIP)"),
+        ("blocks.0.mlp.w12.weight", "gated perceptrons"),
+        ("blocks.0.attn.q_norm.weight", "normalised queries and keys"),
+        ("attn_pool.latent", "an attention pool (SigLIP"),
+    ],
+)
+def test_variants_that_compute_something_else(save: Save, tiny: StateDict, extra: str, words: str) -> None:
+    state = tiny | {extra: torch.rand(2, 2)}
+    if extra == "rope_embed.periods":
+        del state["pos_embed"]
+    if extra == "attn_pool.latent":
+        del state["cls_token"]
+    assert f"it has {words}" in problems(save({"model": state}))
+
+
+def test_other_sizes(save: Save, tiny: StateDict) -> None:
+    deep = tiny | {name.replace("blocks.0.", "blocks.12."): t for name, t in tiny.items() if "blocks.0." in name}
+    assert "13 blocks of width 192, which is none of the usual sizes (tiny 192 x 12" in problems(save(deep))
+    oblong = tiny | {"pos_embed": torch.rand(1, 1 + 14 * 15, 192)}
+    assert "211 positions are no square" in problems(save(oblong))
+    grey = tiny | {"patch_embed.proj.weight": torch.rand(192, 1, 16, 16)}
+    assert "takes 1 input channel(s) (grey images)" in problems(save(grey))
+    oblong = tiny | {"patch_embed.proj.weight": torch.rand(192, 3, 16, 8)}
+    assert "patches of 16 x 8 pixels" in problems(save(oblong))
+    flat = tiny | {"patch_embed.proj.weight": torch.rand(192, 768)}
+    assert "has 2 dimensions instead of 4" in problems(save(flat))
+
+
+def test_half_saved_files(save: Save, tiny: StateDict) -> None:
+    message = problems(save({name: t for name, t in tiny.items() if not name.startswith("blocks.11.")}))
+    assert "half-saved file: it has 11 of 12 blocks" in message
+    assert "138 of 150 tensors of vit_tiny_patch16 are filled; 12 missing" in message
+    one = {name: t for name, t in tiny.items() if name != "blocks.4.norm2.bias"}
+    assert "half-saved or half-renamed file: 149 of 150" in problems(save(one))
+    part = renamed(tiny, HUGGING_FACE_VIT)
+    del part["encoder.layer.2.attention.attention.key.weight"]
+    assert "`blocks.2.attn.qkv.weight` (in block 2)" in problems(save(part))
+
+
+def test_names_of_vits_are_what_they_say() -> None:
+    for name in ("vit_base_patch14_518_ls", "vit_tiny_patch16_reg4_ls_heads6_nocls_nobias"):
+        one = find_architecture(name)
+        heads = one.heads if "heads" in name else None
+        assert name == vit_name(
+            name.split("_")[1],
+            one.patch,
+            pixels=one.input_size,
+            registers=one.registers,
+            layer_scale=one.layer_scale,
+            heads=heads,
+            class_token=one.class_token,
+            qkv_bias=one.qkv_bias,
+        )
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_base_patch16_224", "vit_base_patch016", "vit_base_patch14_100"]
+)
+def test_random_vits_have_one_name_each(name: str, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="unknown architecture"):
+        import_checkpoint(f"random:{name}", name="r", work=tmp_path)
+
+
+def test_random_vits_depend_on_the_seed_alone(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = import_checkpoint("random:vit_tiny_patch16:1", name="r", work=tmp_path / "a")
+    torch.manual_seed(6)
+    second = import_checkpoint("random:vit_tiny_patch16:1", name="r", work=tmp_path / "b")
+    other = import_checkpoint("random:vit_tiny_patch16:2", name="r", work=tmp_path / "c")
+    assert first.name == second.name != other.name
+    torch.manual_seed(5)
+    assert torch.equal(before, torch.get_rng_state())
