@@ -7,9 +7,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from synthetic_nets import shapes_only
 
-from bench.checkpoints.families import architecture
 from bench.checkpoints.choice import choose
 from bench.checkpoints.containers import Leaf
+from bench.checkpoints.families import architecture
 from bench.checkpoints.layouts import find_candidates
 from bench.checkpoints.resnets import RESNET, RESNETS, structure
 from bench.errors import BenchError
