@@ -188,8 +188,9 @@ def read_probe_plan(plan: Mapping[str, Any]) -> ProbePlan:
     kind = plan.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise BenchError(f"there is no probe of kind {kind!r}: choose one of {', '.join(KINDS)}")
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in plan.items()}
     try:
-        return KINDS[kind](**{key: tuple(value) if isinstance(value, list) else value for key, value in plan.items()})
+        return KINDS[kind](**fields)
     except (TypeError, ValueError) as error:
         raise BenchError(f"the plan of a probe is not valid: {type(error).__name__}: {error}") from error
 

@@ -119,7 +119,8 @@ def _keep(found: Findings, names: Sequence[str], folder: Path) -> dict[str, str]
         write_atomic(folder / name, text)
     if found.arrays:
         content = io.BytesIO()
-        np.savez_compressed(content, names=np.array(names, str), **found.arrays)
+        arrays: dict[str, Any] = {"names": np.array(names, str), **found.arrays}
+        np.savez_compressed(content, **arrays)
         write_atomic(folder / COUNTS, content.getvalue())
     if found.shares:
         Shares(tuple(names), found.shares).write(folder / SHARES)

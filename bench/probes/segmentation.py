@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 
 import numpy as np
 import torch
@@ -25,6 +26,12 @@ def confusion_matrices(scores: Scores, classes: int, part: Part, device: torch.d
         labels = load_labels(pair.labels)
         maps = [found.T.reshape(classes, rows, columns) for found in scores(part.image_cells(i, device))]
         yield np.stack([compare(one, labels, str(pair.labels)) for one in maps])
+
+
+def held_out_miou(scores: Scores, classes: int, part: Part, device: torch.device) -> list[float]:
+    """The mIoU (per cent) over all images under each of the classifiers."""
+    total = reduce(np.add, confusion_matrices(scores, classes, part, device))
+    return [segmentation_scores(matrix).miou for matrix in total]
 
 
 def compare(scores: Tensor, labels: NDArray[np.uint8], name: str) -> Counts:

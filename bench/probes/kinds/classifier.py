@@ -10,11 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.metrics.segmentation import segmentation_scores
 from bench.probes.classifiers import Scores, fit
 from bench.probes.material import Findings, Material, Part, draw_cells, hold_out
 from bench.probes.plan import ClassifierPlan
-from bench.probes.segmentation import confusion_matrices, mean_metrics
+from bench.probes.segmentation import confusion_matrices, held_out_miou, mean_metrics
 
 LABELLED = "labelled.txt"
 """File with the names of the training images whose labels were used, where not all were."""
@@ -72,5 +71,5 @@ def _compare(plan: ClassifierPlan, material: Material, train: Part, grid: NDArra
         device=material.device,
     )  # fmt: skip
     scores = fit(plan, x, y, plan.candidates)
-    counts = sum(confusion_matrices(scores, plan.classes, train.take(held), material.device))
-    return {value: segmentation_scores(one).miou for value, one in zip(plan.candidates, counts, strict=True)}
+    found = held_out_miou(scores, plan.classes, train.take(held), material.device)
+    return dict(zip(plan.candidates, found, strict=True))

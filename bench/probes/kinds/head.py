@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bench.errors import BenchError
-from bench.metrics.segmentation import IGNORE, segmentation_scores
+from bench.metrics.segmentation import IGNORE
 from bench.probes.classifiers import Scores
 from bench.probes.material import Findings, Material, Part, hold_out
 from bench.probes.plan import STRIDE, HeadPlan
-from bench.probes.segmentation import confusion_matrices, mean_metrics
+from bench.probes.segmentation import confusion_matrices, held_out_miou, mean_metrics
 
 
 def probe(plan: HeadPlan, material: Material) -> Findings:
@@ -40,8 +40,8 @@ def probe(plan: HeadPlan, material: Material) -> Findings:
     candidates = {}
     for rate in plan.candidates:
         head = train_head(plan, train.take(fitted), grid[fitted], rate, material)
-        counts = sum(confusion_matrices(scores_of(head, plan), plan.classes, train.take(held), material.device))
-        candidates[rate] = segmentation_scores(np.asarray(counts)[0]).miou
+        scores = scores_of(head, plan)
+        (candidates[rate],) = held_out_miou(scores, plan.classes, train.take(held), material.device)
     chosen = max(candidates, key=candidates.__getitem__)  # of equals the first
     head = train_head(plan, train, grid, chosen, material)
     material.clock.lap("fit")
@@ -80,11 +80,11 @@ def train_head(plan: HeadPlan, part: Part, grid: NDArray[np.uint8], rate: float,
         head = build_head(part.cells.shape[1], plan.hidden, plan.classes).to(material.device).train()
     optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=plan.weight_decay)
     rng = np.random.default_rng(material.seed)
-    waiting = np.empty(0, np.int64)
+    waiting: list[int] = []
     for step in range(plan.iterations):
         while len(waiting) < plan.batch:
-            waiting = np.concatenate([waiting, rng.permutation(len(part.pairs))])
-        images, waiting = np.sort(waiting[: plan.batch]), waiting[plan.batch :]
+            waiting += rng.permutation(len(part.pairs)).tolist()
+        images, waiting = sorted(waiting[: plan.batch]), waiting[plan.batch :]
         x = torch.from_numpy(part.cells[part.rows[images]].astype(np.float32)).to(material.device)
         y = torch.from_numpy(grid[images].astype(np.int64)).to(material.device)
         if bool((y == IGNORE).all()):
