@@ -30,6 +30,7 @@ VERBS = [
     "formats",
     "inspect",
     "submit",
+    "plan",
     "protocols",
     "data",
     "doctor",

@@ -1,0 +1,193 @@
+"""How many runs decide a difference, under which protocol, and in how many hours: from results, or from literature.
+
+What differs from run to run is measured on the stored results: fine-tuning seeds of one checkpoint, and pretraining
+runs of one method (whose differences contain those of the seeds). What does not shrink with more runs is measured,
+too: both backbones are evaluated on one set of images, and a difference that is smaller than what these images allow
+holds for them alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean, median
+
+from bench.power import cautious_sd, least_difference, least_known_error, pooled_sd, runs_needed
+from bench.probes.plan import ProbePlan
+from bench.protocols import Protocol
+from leaderboard.entries import find_entries
+from leaderboard.records import RANDOM_METHOD, Result
+from leaderboard.shares import Shares, difference_error
+
+FEW = 3
+"""Runs of each for which the least difference is told."""
+MOST_COMPARED = 30
+"""Checkpoints whose images are compared in pairs."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The standard deviation of single runs, in points of per cent."""
+
+    sd: float
+    freedom: int
+    """Its degrees of freedom."""
+    source: str
+    """In words."""
+    measured: bool
+    """On results of the very protocol; else on one of the same kind at full size, which varies less."""
+
+
+LITERATURE: Mapping[str, Noise] = {
+    "coco2017": Noise(0.27, 15, "Mask R-CNN C4 1x, box AP (CoinCheung/SelfSup)", False),
+    "cityscapes": Noise(0.29, 15, "DeepLabV3+, mIoU (CoinCheung/SelfSup)", False),
+    "voc2012_det": Noise(0.2, 15, "Faster R-CNN C4, AP (arXiv 1911.05722)", False),
+}
+"""By data set. The first two are pooled over the repeated runs that are published with that repository, 4 of each of 5
+checkpoints; the third is what the paper says. (COCO's mask AP has .23.)"""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to decide: a protocol, and what is repeated under it."""
+
+    protocol: str
+    repeated: str
+    """`evaluation seed`, `pretraining run`, or nothing."""
+    noise: Noise | None
+    runs: int | None
+    """Of each of the two; None if they are too many or not known."""
+    cautious_runs: int | None
+    """With the upper end of the standard deviation's interval."""
+    least_with_few: float | None
+    """The least difference that `FEW` runs of each decide."""
+    least_over_images: float | None
+    """The least difference that is decided for other images of the same kind, however many runs there are."""
+    run_seconds: float | None
+    """Mean time of an evaluation among the results."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether results under this very protocol say how much runs differ."""
+        return self.least_over_images is not None if self.noise is None else self.noise.measured
+
+    @property
+    def hours(self) -> float | None:
+        """Of the evaluations of both; pretraining is not counted."""
+        return None if self.runs is None or self.run_seconds is None else 2 * self.runs * self.run_seconds / 3600
+
+
+def options(
+    protocols: Sequence[Protocol],
+    results: Iterable[Result],
+    shares: Callable[[Result], Shares | None],
+    *,
+    difference: float,
+    power: float,
+) -> list[Option]:
+    """What decides a `difference` (points of per cent) with this `power` under each protocol.
+
+    Failed runs, and those of another data set than most, are left out.
+    """
+    finished = [result for result in results if result.status == "finished"]
+    by_hash: dict[str, list[Result]] = defaultdict(list)
+    for result in finished:
+        by_hash[result.protocol.sha256].append(result)
+    return [
+        option
+        for protocol in protocols
+        for option in _of_protocol(protocol, _on_one_data_set(by_hash[protocol.sha256]), shares, difference, power)
+    ]
+
+
+def cheapest(found: Sequence[Option]) -> Option | None:
+    """The option that decides in the fewest hours, of those that were measured."""
+    return min((one for one in found if one.measured and one.hours), key=lambda one: one.hours or 0.0, default=None)
+
+
+def _of_protocol(
+    protocol: Protocol,
+    results: Sequence[Result],
+    shares: Callable[[Result], Shares | None],
+    difference: float,
+    power: float,
+) -> list[Option]:
+    seconds = fmean(result.wall_seconds for result in results) if results else None
+    error = _paired_error(results, shares)
+    over_images = None if error is None else least_known_error(error, power)
+
+    def repeating(what: str, noise: Noise | None) -> Option:
+        return Option(
+            protocol=protocol.id,
+            repeated=what,
+            noise=noise,
+            runs=None if noise is None else runs_needed(difference, noise.sd, power),
+            cautious_runs=None
+            if noise is None
+            else runs_needed(difference, cautious_sd(noise.sd, noise.freedom), power),
+            least_with_few=None if noise is None else least_difference(noise.sd, FEW, power),
+            least_over_images=over_images,
+            run_seconds=seconds,
+        )
+
+    if isinstance(protocol.plan, ProbePlan):
+        enough = 1 if over_images is not None and difference >= over_images else None
+        found = [Option(protocol.id, "nothing", None, enough, enough, None, over_images, seconds)]
+    else:
+        found = [repeating("evaluation seed", _of_seeds(results) or LITERATURE.get(protocol.dataset))]
+    between = _of_pretraining(results)
+    return [*found, repeating("pretraining run", between)] if between else found
+
+
+def _of_seeds(results: Sequence[Result]) -> Noise | None:
+    """Pooled over checkpoints, each evaluated with several seeds."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for result in results:
+        values[result.card.sha256].append(_headline(result))
+    return _noise(list(values.values()), "checkpoints", "seeds")
+
+
+def _of_pretraining(results: Sequence[Result]) -> Noise | None:
+    """Pooled over methods, each pretrained several times; random initialisation is none."""
+    entries, _ = find_entries(results)
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for result in results:
+        if result.card.method != RANDOM_METHOD:
+            label = entries[result.card.name, result.card.sha256].label
+            values[label][result.card.sha256].append(_headline(result))
+    means = [[fmean(found) for found in of_checkpoints.values()] for of_checkpoints in values.values()]
+    return _noise(means, "methods", "pretraining runs")
+
+
+def _noise(groups: list[list[float]], of: str, what: str) -> Noise | None:
+    several = [values for values in groups if len(values) > 1]
+    found = pooled_sd(several)
+    if found is None:
+        return None
+    count = sum(map(len, several))
+    return Noise(*found, f"measured: {count} {what} of {len(several)} {of if len(several) > 1 else of[:-1]}", True)
+
+
+def _paired_error(results: Sequence[Result], shares: Callable[[Result], Shares | None]) -> float | None:
+    """The middle one of the standard errors of differences between checkpoints, for the draw of the images."""
+    first: dict[str, Result] = {}
+    for result in sorted(results, key=lambda result: result.seed):
+        first.setdefault(result.card.sha256, result)
+    of_images = [(shares(result), result.protocol.headline) for result in list(first.values())[:MOST_COMPARED]]
+    known = [(one, metric) for one, metric in of_images if one is not None and metric in one.metrics]
+    found = [difference_error(a, b, metric) for (a, metric), (b, _) in combinations(known, 2)]
+    errors = [error for error in found if error is not None]
+    return median(errors) if errors else None
+
+
+def _on_one_data_set(results: Sequence[Result]) -> list[Result]:
+    if not results:
+        return []
+    (usual, _), *_ = Counter(result.dataset.fingerprint for result in results).most_common()
+    return [result for result in results if result.dataset.fingerprint == usual]
+
+
+def _headline(result: Result) -> float:
+    return result.metrics[result.protocol.headline]
