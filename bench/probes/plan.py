@@ -125,6 +125,20 @@ class ClusterPlan(ProbePlan):
 
 
 @dataclass(frozen=True)
+class ForegroundPlan(ProbePlan):
+    """`foreground`: k-means of the cells of each image, some clusters of which are taken for its object. One image is
+    in memory at once."""
+
+    clusters: int
+    iterations: int
+    """At most, of Lloyd's algorithm."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_positive(self.clusters, self.iterations)
+
+
+@dataclass(frozen=True)
 class RetrievalPlan(ProbePlan):
     """`retrieval`: a memory of cells of augmented training images, whose soft labels the validation cells look up."""
 
@@ -172,6 +186,7 @@ KINDS: Mapping[str, type[ProbePlan]] = {
     "robustness": RobustnessPlan,
     "head": HeadPlan,
     "clusters": ClusterPlan,
+    "foreground": ForegroundPlan,
     "retrieval": RetrievalPlan,
     "rank": RankPlan,
     "lidar": LidarPlan,

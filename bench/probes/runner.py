@@ -22,11 +22,12 @@ from bench.datasets.pairs import segmentation_pairs
 from bench.errors import BenchError
 from bench.metrics.outputs import COUNTS, describe_outputs
 from bench.probes.cells import freeze
-from bench.probes.kinds import classifier, clusters, head, rank, retrieval, robustness
+from bench.probes.kinds import classifier, clusters, foreground, head, rank, retrieval, robustness
 from bench.probes.material import Findings, Material
 from bench.probes.plan import (
     ClassifierPlan,
     ClusterPlan,
+    ForegroundPlan,
     HeadPlan,
     LidarPlan,
     ProbePlan,
@@ -46,6 +47,7 @@ PROBES: Mapping[type[ProbePlan], Callable[[Any, Material], Findings]] = {
     RobustnessPlan: robustness.probe,
     HeadPlan: head.probe,
     ClusterPlan: clusters.probe,
+    ForegroundPlan: foreground.probe,
     RetrievalPlan: retrieval.probe,
     RankPlan: rank.probe_rank,
     LidarPlan: rank.probe_lidar,

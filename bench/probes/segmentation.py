@@ -40,6 +40,12 @@ def compare(scores: Tensor, labels: NDArray[np.uint8], name: str) -> Counts:
     return confusion_matrix(labels, chosen.cpu().numpy(), len(scores), name)
 
 
+def spread(cells: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
+    """The value of the cell (rows, columns) in which each pixel (height, width) lies."""
+    rows, columns = cells.shape
+    return cells[np.arange(height)[:, None] * rows // height, np.arange(width) * columns // width]
+
+
 def mean_metrics(sets: Sequence[Counts]) -> tuple[dict[str, float], dict[str, Floats]]:
     """mIoU, mAcc and aAcc (per cent), and the images' shares (V,) in them: the mean over several sets of matrices.
 

@@ -77,6 +77,11 @@ def clusters(size: tuple[int, int], classes: int, clusters: int, naming: str) ->
     )
 
 
+def foreground(size: tuple[int, int]) -> dict[str, Any]:
+    """Five clusters of the cells of each image, scaled to `size` (height, width)."""
+    return dict(kind="foreground", size=size, clusters=5, iterations=50)
+
+
 def retrieval(size: tuple[int, int], classes: int, published: bool) -> dict[str, Any]:
     """Retrieval from a memory of cells of images scaled to `size` (height, width), as `published` or corrected."""
     return dict(

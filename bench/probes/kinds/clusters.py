@@ -20,7 +20,7 @@ from bench.metrics.uncertainty import Counts
 from bench.probes.kmeans import Components, fit_centers, nearest
 from bench.probes.material import Findings, Material, draw, take_cells
 from bench.probes.plan import ClusterPlan
-from bench.probes.segmentation import mean_metrics
+from bench.probes.segmentation import mean_metrics, spread
 
 Table = tuple[NDArray[np.int64], NDArray[np.int64]]
 """The pixels of an image by label and cluster: where label x clusters + cluster occurs, and how often."""
@@ -69,10 +69,8 @@ def tabulate(labels: NDArray[np.uint8], clusters: NDArray[np.int64], plan: Clust
     Raises:
         BenchError: a label is no class; the message names `name`.
     """
-    (height, width), (rows, columns) = labels.shape, clusters.shape
-    of_pixels = clusters[np.arange(height)[:, None] * rows // height, np.arange(width)[None] * columns // width]
     counted = labels != IGNORE
-    codes = labels[counted].astype(np.int64) * plan.clusters + of_pixels[counted]
+    codes = labels[counted].astype(np.int64) * plan.clusters + spread(clusters, *labels.shape)[counted]
     if len(codes) and codes.max() >= plan.classes * plan.clusters:
         raise BenchError(f"{name}: label {labels[counted].max()} is not one of the classes 0 to {plan.classes - 1}")
     counts = np.bincount(codes)
