@@ -21,7 +21,7 @@ class Track:
     rules: tuple[str, ...]
     """What every row of the track has in common, a sentence each."""
     further: tuple[str, ...] = ()
-    """Ids of protocols that run where they are named, by the same rules; their results have a table of their own."""
+    """Ids of protocols that run where they are named. Their files say what differs; results stand in another table."""
 
 
 MINI = Track(

@@ -110,6 +110,7 @@ def test_protocols_come_with_the_rules_of_their_track(capsys: pytest.CaptureFixt
     assert run(["protocols"]) == 0
     printed = capsys.readouterr().out
     assert all(text in printed for track in TRACKS for text in (track.purpose, *track.rules))
+    assert all(name in printed for track in TRACKS for name in (*track.protocols, *track.further))
 
 
 def test_doctor_finds_this_environment_complete(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 from bench.errors import BenchError
 from bench.probes.plan import ProbePlan
 from bench.protocols import load_protocol
+from bench.submit import choose_protocols
 from bench.tracks import TRACKS, Track, find_track
 
 
@@ -38,6 +39,15 @@ def test_rule_10_several_dense_tasks(track: Track) -> None:
     protocols = [load_protocol(protocol_id) for protocol_id in track.protocols]
     assert {protocol.task for protocol in protocols} == {"detection", "instance segmentation", "semantic segmentation"}
     assert len({protocol.dataset for protocol in protocols}) >= 3
+
+
+def test_further_protocols_run_where_they_are_named() -> None:
+    usual, seeds = choose_protocols("frozen", (), None)
+    assert [protocol.id for protocol in usual] == list(find_track("frozen").protocols)
+    named, same = choose_protocols("frozen", ["frozen_voc_rank", "frozen_voc_seg_knn"], None)
+    assert [protocol.id for protocol in named] == ["frozen_voc_rank", "frozen_voc_seg_knn"] and same == seeds
+    with pytest.raises(BenchError, match="track mini has no protocol 'frozen_voc_rank': it has mini_voc_det"):
+        choose_protocols("mini", ["frozen_voc_rank"], None)
 
 
 def test_unknown_track_is_refused_with_the_known_ones() -> None:
