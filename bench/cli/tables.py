@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from bench.cli.common import DEFAULT_WORK, Work, app
+from cyclopts import Parameter
+
+from bench.cli.common import DEFAULT_WORK, Work, app, print_table
+from bench.errors import BenchError
 from leaderboard.base.terminal import Console
 
 
@@ -16,6 +20,11 @@ def make_leaderboard(
     markdown: Path | None = None,
     latex: Path | None = None,
     site: Path | None = None,
+    correlations: Annotated[bool, Parameter(negative="")] = False,
+    correlations_csv: Path | None = None,
+    each_checkpoint: Annotated[bool, Parameter(negative="")] = False,
+    published: Annotated[bool, Parameter(negative="")] = False,
+    columns: Annotated[bool, Parameter(negative="")] = False,
     check: bool = False,
     work: Work = DEFAULT_WORK,
 ) -> int:
@@ -35,21 +44,42 @@ def make_leaderboard(
         Write it as LaTeX.
     site
         Write the page into this folder.
+    correlations
+        Print how alike the protocols order the checkpoints: Spearman's rank correlations with intervals.
+    correlations_csv
+        Write them as CSV.
+    each_checkpoint
+        Give every checkpoint a row; else pretraining runs that differ in their seed alone form one.
+    published
+        Print values that papers report, and end. They stand on the page, too, and are never ranked.
+    columns
+        Print what the columns of the CSV mean, and end.
     check
         Write nothing; exit with 1 if a named file differs from what the results give.
     """
     from bench.protocols import TrainingPlan, all_protocols, load_protocol
     from bench.tracks import TRACKS
+    from leaderboard import published as literature
     from leaderboard.build import build
+    from leaderboard.correlations import correlate, table
+    from leaderboard.frame import COLUMNS
     from leaderboard.records import TrackDescription
 
+    if columns:
+        print_table("Columns of the CSV", ["column", "type", ""], [[name, *about] for name, about in COLUMNS.items()])
+        return 0
+    if published:
+        print_table(literature.TITLE, literature.HEADINGS, literature.rows())
+        return 0
     report = build(
         results or work / "results",
         csv=csv,
         markdown=markdown,
         latex=latex,
         site=site,
+        correlations=correlations_csv,
         check=check,
+        each=each_checkpoint,
         tracks={t.id: TrackDescription(id=t.id, purpose=t.purpose, rules=t.rules) for t in TRACKS},
         protocols={
             table: [load_protocol(id_).reference() for id_ in ids]
@@ -59,4 +89,41 @@ def make_leaderboard(
         plans={p.sha256: p.plan.iterations for p in all_protocols() if isinstance(p.plan, TrainingPlan)},
     )
     Console().print(report.render())
+    if correlations:
+        Console().print(table(correlate(report.board)))
     return int(bool(report.problems))
+
+
+@app.command
+def pictures(
+    *,
+    data: Path,
+    out: Path,
+    names: Annotated[list[str] | None, Parameter(name="--name", negative="")] = None,
+    images: int = 4,
+    work: Work = DEFAULT_WORK,
+) -> None:
+    """Show what frozen backbones see: predictions of their linear probes and their features, on the same few images.
+
+    Example: densebench pictures --data data/ --out page/pictures.html
+
+    Parameters
+    ----------
+    data
+        The data root on which the submissions were probed.
+    out
+        The page to write.
+    names
+        Show this submission; may be repeated (default: all that were probed in this work folder).
+    images
+        How many validation images of each data set.
+    """
+    from bench.pictures.collect import collect
+    from bench.pictures.page import render
+    from leaderboard.base.files import make_folder, write_atomic
+
+    if images < 1:
+        raise BenchError(f"--images is {images}: give 1 or more")
+    make_folder(out.parent)
+    write_atomic(out, render(collect(work, data, names=names or (), images=images)))
+    print(f"page: {out}")

@@ -1,0 +1,134 @@
+"""What each submission's linear probe predicts on the same few validation images, and the features that it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+from bench.datasets import check
+from bench.datasets.masks import load_labels
+from bench.datasets.pairs import segmentation_pairs
+from bench.errors import BenchError
+from bench.pictures.draw import RGB, class_map, principal_colors, sample
+from bench.probes.cells import freeze, read_scaled
+from bench.probes.classifiers import fit
+from bench.probes.material import Material, Part, draw_cells
+from bench.probes.plan import ClassifierPlan
+from bench.protocols import Protocol, load_protocol
+from bench.tracks import FROZEN
+from leaderboard.records import Result
+from leaderboard.store import ResultStore
+from pretrain.exported import is_exported, read_exported
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a submission makes of the images of a sheet."""
+
+    name: str
+    value: str
+    """Its headline value over all validation images."""
+    predictions: list[RGB]
+    features: list[RGB]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The pictures of one protocol."""
+
+    title: str
+    images: list[RGB]
+    labels: list[RGB]
+    seen: list[Seen]
+
+
+def collect(work: Path, data: Path, *, names: Sequence[str] = (), images: int = 4) -> list[Sheet]:
+    """A sheet for each linear probe of the track frozen that has results on `data`, of `images` validation images.
+
+    `names` are submissions (none: all whose backbone is still in the work folder). The classifier is fitted again, as
+    its result says, to the features that the probe left, which are computed again where they are gone.
+
+    Raises:
+        BenchError: there is nothing to show, a name has no result, or an image cannot be read.
+    """
+    results = ResultStore(work / "results").load()[0]
+    protocols = [load_protocol(id_) for id_ in FROZEN.protocols]
+    sheets = [
+        sheet
+        for protocol in protocols
+        if isinstance(protocol.plan, ClassifierPlan) and protocol.plan.kind == "linear"
+        if (sheet := _sheet(protocol, protocol.plan, results, work, data, names, images)) is not None
+    ]
+    shown = {seen.name for sheet in sheets for seen in sheet.seen}
+    missing = [name for name in names if name not in shown]
+    if missing or not sheets:
+        raise BenchError(
+            f"{missing[0] if missing else work} has no result of a linear probe on {data} with its backbone in "
+            f"{work / 'checkpoints'}: densebench submit CHECKPOINT --name NAME --track frozen --data {data}"
+        )
+    return sheets
+
+
+def _sheet(
+    protocol: Protocol,
+    plan: ClassifierPlan,
+    results: Sequence[Result],
+    work: Path,
+    data: Path,
+    names: Sequence[str],
+    images: int,
+) -> Sheet | None:
+    report = check(data, protocol.dataset)
+    if report.errors:
+        return None
+    fingerprint = report.reference().fingerprint
+    found = [
+        (result, folder)
+        for result in results
+        if (result.protocol.sha256, result.dataset.fingerprint) == (protocol.sha256, fingerprint)
+        and result.status == "finished"
+        and (not names or result.card.name in names)
+        and is_exported(folder := work / "checkpoints" / result.card.sha256[:12])
+    ]
+    if not found:
+        return None
+    parts = {part: segmentation_pairs(data, protocol.dataset, part) for part in ("train", "val")}
+    chosen = np.array(sample([pair.image.name for pair in parts["val"]], images))
+    pairs = [parts["val"][i] for i in chosen]
+    seen = []
+    for result, folder in sorted(found, key=lambda one: one[0].card.name):
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        material = Material(
+            freeze(read_exported(folder), device), parts, plan.size, fingerprint, work / "features", result.seed
+        )
+        value = f"{protocol.headline} {result.metrics[protocol.headline]:.1f}"
+        seen.append(_seen(plan, material, result, material.val.take(chosen), value))
+    return Sheet(
+        title=protocol.title,
+        images=[read_scaled(pair.image, plan.size) for pair in pairs],
+        labels=[class_map(load_labels(pair.labels), plan.classes) for pair in pairs],
+        seen=seen,
+    )
+
+
+def _seen(plan: ClassifierPlan, material: Material, result: Result, val: Part, value: str) -> Seen:
+    assert result.probe is not None and result.probe.chosen is not None  # a linear probe chooses its penalty
+    train = material.train
+    x, y = draw_cells(
+        train, train.grid(), classes=plan.classes, most=plan.cells, seed=material.seed, device=material.device
+    )
+    scores = fit(plan, x, y, [result.probe.chosen])
+    rows, columns = val.cells.shape[2:]
+    predictions = []
+    for i, pair in enumerate(val.pairs):
+        (found,) = scores(val.image_cells(i, material.device))
+        size = load_labels(pair.labels).shape
+        maps = interpolate(found.T.reshape(1, plan.classes, rows, columns), size, mode="bilinear")
+        predictions.append(class_map(maps[0].argmax(0).cpu().numpy(), plan.classes))
+    cells = [np.asarray(val.cells[row], np.float32) for row in val.rows]
+    return Seen(result.card.name, value, predictions, principal_colors(cells))
