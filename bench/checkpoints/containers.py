@@ -123,7 +123,8 @@ def _read(path: Path) -> tuple[str, TorchFile, tuple[Path, ...]]:
     """The kind of a checkpoint, its content, and its other files if it has several."""
     head = _head(path)
     if path.name == DISTRIBUTED:
-        tensors, parts = _guarded(path, lambda: read_distributed(path))
+        folder = f"{path.parent} (a folder of torch.distributed.checkpoint)"
+        tensors, parts = _guarded(folder, lambda: read_distributed(path))
         return "torch.distributed.checkpoint", TorchFile(tensors), parts
     if head.startswith(b"{") and path.name.endswith(INDEX):
         return _shards(path)
@@ -265,7 +266,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _guarded(path: Path, read: Callable[[], T]) -> T:
+def _guarded(path: Path | str, read: Callable[[], T]) -> T:
     """What `read` returns; its failures as errors that say what is wrong with the file."""
     try:
         return read()

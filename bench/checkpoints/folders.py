@@ -49,6 +49,8 @@ def weights_of(folder: Path) -> Path:
     shown = ", ".join(map(printable_name, found[:4] or names[:4])) or "nothing"
     if found:
         raise BenchError(f"{folder}: a folder with {len(found)} checkpoints ({shown}): give one of them")
+    if any(name.endswith(".distcp") for name in names):
+        raise BenchError(f"{folder}: a folder of torch.distributed.checkpoint without its {DISTRIBUTED}; copy it again")
     raise BenchError(
         f"{folder}: a folder without {WEIGHTS}, model.safetensors or another checkpoint (it holds {shown}); "
         "give a file, a folder of the Hugging Face hub, or what `densebench export` wrote"

@@ -111,7 +111,7 @@ def import_checkpoint(
             "pretraining": Pretraining.known(),
             "source": _source(inspection),
         }
-        card = _card(facts | inspection.input | said, data)
+        card = _card(facts | dict(inspection.input) | said, data)
     return _store(work, data, card, source)
 
 

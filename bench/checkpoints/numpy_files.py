@@ -90,6 +90,6 @@ def _header(file: BinaryIO) -> tuple[object, bool, np.dtype[Any]]:
         raise UnreadableError("it has no header of a numpy array")
     try:
         header = ast.literal_eval(file.read(length).decode("latin-1").strip())
-        return header["shape"], bool(header["fortran_order"]), np.lib.format.descr_to_dtype(header["descr"])
+        return header["shape"], bool(header["fortran_order"]), np.dtype(str(header["descr"]))
     except (ValueError, TypeError, LookupError, SyntaxError, MemoryError, RecursionError) as error:
         raise UnreadableError(f"the header of a numpy array makes no sense ({type(error).__name__})") from error
