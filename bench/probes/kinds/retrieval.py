@@ -27,6 +27,7 @@ from torch.nn.functional import normalize
 
 from bench.datasets.masks import load_labels
 from bench.datasets.pairs import Pair
+from bench.errors import BenchError
 from bench.metrics.segmentation import IGNORE
 from bench.metrics.uncertainty import Counts, Floats
 from bench.probes.cells import BATCH, normalized, read_scaled
@@ -73,7 +74,11 @@ def probe(plan: RetrievalPlan, material: Material) -> Findings:
 
 
 def remember(plan: RetrievalPlan, material: Material) -> tuple[Tensor, Tensor]:
-    """The memory: cells (M, C) of unit length and the classes' shares of their pixels (M, K)."""
+    """The memory: cells (M, C) of unit length and the classes' shares of their pixels (M, K).
+
+    Raises:
+        BenchError: an image cannot be read, a label is no class, or none counts.
+    """
     pairs = material.pairs["train"]
     each = max(1, plan.memory // (len(pairs) * plan.epochs))
     cells, shares = [], []
@@ -93,16 +98,24 @@ def remember(plan: RetrievalPlan, material: Material) -> tuple[Tensor, Tensor]:
                 cells.append(normalize(one.T[chosen.to(material.device)], dim=1))
                 picked = torch.from_numpy(counts).float()[chosen]
                 shares.append((picked / picked.sum(1, keepdim=True)).to(material.device))
+    if not any(map(len, cells)):
+        raise BenchError("no pixel of the training images has a label that counts")
     return torch.cat(cells), torch.cat(shares)
 
 
 def count_labels(labels: NDArray[np.uint8], plan: RetrievalPlan) -> NDArray[np.int64]:
-    """Of each cell (n, K) the pixels of each class in a label map of the input's size."""
+    """Of each cell (n, K) the pixels of each class in a label map of the input's size.
+
+    Raises:
+        BenchError: a label is no class.
+    """
     rows, columns = (side // STRIDE for side in plan.size)
     if plan.published:
         labels = np.where(labels == IGNORE, 0, labels).astype(np.uint8)
     cell = (np.arange(rows * STRIDE)[:, None] // STRIDE) * columns + np.arange(columns * STRIDE) // STRIDE
     counted = labels != IGNORE
+    if counted.any() and (most := labels[counted].max()) >= plan.classes:
+        raise BenchError(f"a training image has label {most}: the protocol knows 0 to {plan.classes - 1}")
     codes = cell[counted] * plan.classes + labels[counted]
     return np.bincount(codes, minlength=rows * columns * plan.classes).reshape(-1, plan.classes)
 

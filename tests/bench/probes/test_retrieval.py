@@ -17,6 +17,7 @@ from probe_parts import material_of
 from torchvision.transforms import functional
 
 from bench.datasets.pairs import Pair
+from bench.errors import BenchError
 from bench.metrics.segmentation import segmentation_scores
 from bench.metrics.uncertainty import segmentation_shares
 from bench.probes import views
@@ -109,6 +110,14 @@ def colored(labels: list[NDArray[Any]], folder: Path, mean: tuple[float, ...], s
         Image.fromarray(COLORS[np.where(label == 255, 0, label)]).save(folder / f"{pair.image.stem}-image.png")
         pairs.append(Pair(folder / f"{pair.image.stem}-image.png", pair.labels))
     return replace(material, pairs={"train": pairs, "val": pairs})
+
+
+def test_labels_that_say_nothing_or_too_much_are_told(tmp_path: Path) -> None:
+    void = colored([np.full((64, 96), 255, np.uint8)], tmp_path, (0.0,) * 3, (1.0,) * 3)
+    with pytest.raises(BenchError, match="no pixel of the training images"):
+        retrieval.remember(PLAN, void)
+    with pytest.raises(BenchError, match="has label 7: the protocol knows 0 to 2"):
+        retrieval.count_labels(np.full((64, 96), 7, np.uint8), PLAN)
 
 
 @pytest.mark.parametrize("plan", [PLAN, PUBLISHED], ids=["corrected", "published"])
