@@ -92,6 +92,7 @@ FROZEN = Track(
         "frozen_city_seg_clusters",
         "frozen_city_seg_clusters500",
         "frozen_voc_foreground",
+        "frozen_voc_segments",
         "frozen_voc_seg_retrieval",
         "frozen_voc_seg_retrieval_published",
         "frozen_city_seg_retrieval",

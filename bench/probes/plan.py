@@ -139,6 +139,19 @@ class ForegroundPlan(ProbePlan):
 
 
 @dataclass(frozen=True)
+class SegmentPlan(ForegroundPlan):
+    """`segments`: the segment of each image, found as in `foreground` by the border, takes the class of the training
+    segment that is most similar. Memory: training images x channels x 4 bytes, twice."""
+
+    classes: int
+    """Labels are 0 to `classes` - 1, and 255 where a pixel does not count."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_positive(self.classes)
+
+
+@dataclass(frozen=True)
 class RetrievalPlan(ProbePlan):
     """`retrieval`: a memory of cells of augmented training images, whose soft labels the validation cells look up."""
 
@@ -187,6 +200,7 @@ KINDS: Mapping[str, type[ProbePlan]] = {
     "head": HeadPlan,
     "clusters": ClusterPlan,
     "foreground": ForegroundPlan,
+    "segments": SegmentPlan,
     "retrieval": RetrievalPlan,
     "rank": RankPlan,
     "lidar": LidarPlan,

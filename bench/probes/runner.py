@@ -22,7 +22,7 @@ from bench.datasets.pairs import segmentation_pairs
 from bench.errors import BenchError
 from bench.metrics.outputs import COUNTS, describe_outputs
 from bench.probes.cells import freeze
-from bench.probes.kinds import classifier, clusters, foreground, head, rank, retrieval, robustness
+from bench.probes.kinds import classifier, clusters, foreground, head, rank, retrieval, robustness, segments
 from bench.probes.material import Findings, Material
 from bench.probes.plan import (
     ClassifierPlan,
@@ -34,6 +34,7 @@ from bench.probes.plan import (
     RankPlan,
     RetrievalPlan,
     RobustnessPlan,
+    SegmentPlan,
 )
 from bench.protocols import Protocol
 from bench.record import make_result
@@ -48,6 +49,7 @@ PROBES: Mapping[type[ProbePlan], Callable[[Any, Material], Findings]] = {
     HeadPlan: head.probe,
     ClusterPlan: clusters.probe,
     ForegroundPlan: foreground.probe,
+    SegmentPlan: segments.probe,
     RetrievalPlan: retrieval.probe,
     RankPlan: rank.probe_rank,
     LidarPlan: rank.probe_lidar,

@@ -82,6 +82,11 @@ def foreground(size: tuple[int, int]) -> dict[str, Any]:
     return dict(kind="foreground", size=size, clusters=5, iterations=50)
 
 
+def segments(size: tuple[int, int], classes: int) -> dict[str, Any]:
+    """One segment of each image, scaled to `size` (height, width), found as by `foreground`."""
+    return foreground(size) | dict(kind="segments", classes=classes)
+
+
 def retrieval(size: tuple[int, int], classes: int, published: bool) -> dict[str, Any]:
     """Retrieval from a memory of cells of images scaled to `size` (height, width), as `published` or corrected."""
     return dict(
