@@ -6,7 +6,9 @@ Over images: samples are drawn from a population of images whose metric is known
 validation images of a segmentation run, of which each sample draws as many with replacement as it has. Two intervals
 of mIoU are compared: the t interval with the linearised standard error, as results hold it, and the usual percentile
 bootstrap over images. A resample that lacks a rare class has its mean over fewer classes, so that the bootstrap's
-interval lies beside the value: the table shows how far its middle is from the sample's own mIoU, on average.
+interval lies beside the value: the table shows how far its middle is from the sample's own mIoU, on average. A sample,
+too, may lack a class that the population has; "same classes" is coverage of the population's mean over those that the
+sample has.
 
 Over seeds: the t interval of a few runs, and the percentile bootstrap, where single runs are normal, skewed or have
 heavy tails.
@@ -14,7 +16,7 @@ heavy tails.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -51,17 +53,24 @@ class Coverage:
 
     covered: float
     """Share of the intervals that held the population's value."""
+    covered_same: float
+    """As `covered`, of the value over the sample's own classes."""
     width: float
     """Mean width, in points."""
     shift: float
     """Mean distance of the interval's middle from the value that the sample itself has, in points."""
 
 
-def coverage(intervals: list[tuple[float, Interval]], truth: float) -> Coverage:
-    """Of intervals, each with the sample's own value."""
+def coverage(intervals: list[tuple[float, Interval]], truth: float, same: Sequence[float] = ()) -> Coverage:
+    """Of intervals, each with the sample's own value; `same` is what they should hold with the sample's classes."""
     value, low, high = np.array([(value, *interval) for value, interval in intervals]).T
-    held = (low <= truth) & (truth <= high)
-    return Coverage(float(held.mean()), float((high - low).mean()), float(((low + high) / 2 - value).mean()))
+    held, held_same = ((low <= target) & (target <= high) for target in (truth, np.asarray(same or truth)))
+    return Coverage(
+        covered=float(held.mean()),
+        covered_same=float(held_same.mean()),
+        width=float((high - low).mean()),
+        shift=float(((low + high) / 2 - value).mean()),
+    )
 
 
 def population(rng: np.random.Generator, images: int) -> Counts:
@@ -80,16 +89,17 @@ def population(rng: np.random.Generator, images: int) -> Counts:
 
 def over_images(everything: Counts, size: int, draws: int, rng: np.random.Generator) -> dict[str, Coverage]:
     """Both intervals of mIoU over `draws` samples of `size` images of the population."""
-    truth = _miou(everything)
-    linearised, bootstrap = [], []
+    truth, of_classes = _miou(everything), segmentation_scores(everything.sum(0)).iou
+    linearised, bootstrap, same = [], [], []
     for _ in range(draws):
         sample = everything[rng.integers(0, len(everything), size)]
-        value = _miou(sample)
+        value, there = _miou(sample), np.isfinite(segmentation_scores(sample.sum(0)).iou)
+        same.append(float(of_classes[there].mean()))
         error = float(np.sqrt(size / (size - 1) * np.square(segmentation_shares(sample)["mIoU"]).sum()))
         half = float(stats.t.ppf(0.975, size - 1)) * error
         linearised.append((value, (value - half, value + half)))
         bootstrap.append((value, _percentiles(_resampled_miou(sample, rng))))
-    return {"linearised": coverage(linearised, truth), "bootstrap": coverage(bootstrap, truth)}
+    return {"linearised": coverage(linearised, truth, same), "bootstrap": coverage(bootstrap, truth, same)}
 
 
 def over_seeds(kind: str, seeds: int, draws: int, rng: np.random.Generator) -> dict[str, Coverage]:
@@ -116,10 +126,12 @@ def main(
         Samples of each kind.
     """
     rng = np.random.default_rng(seed)
-    table = Table("population", "images", "interval", "covers", "width", "shift", title="Over images: mIoU")
+    columns = ("population", "images", "interval", "covers", "same classes", "width", "shift")
+    table = Table(*columns, title="Over images: mIoU")
     for name, everything, size in _populations(counts or [], rng):
         for kind, found in over_images(everything, size, draws, rng).items():
-            table.add_row(name, str(size), kind, f"{found.covered:.1%}", f"{found.width:.2f}", f"{found.shift:+.2f}")
+            shares = (f"{found.covered:.1%}", f"{found.covered_same:.1%}")
+            table.add_row(name, str(size), kind, *shares, f"{found.width:.2f}", f"{found.shift:+.2f}")
     console = Console()
     console.print(table)
     table = Table("single runs", "seeds", "interval", "covers", "width / sd", title="Over seeds: mean")

@@ -2,7 +2,8 @@
 
 Shares and standard errors come from linearisation, as for ratios in survey sampling (Woodruff, JASA 1971): each
 image's share in the metric's first-order change. No image is drawn again, so no rare class drops out of a draw and
-shifts the mean over classes, as it does in a bootstrap over images. Those of detection: `bench.metrics.ap_shares`.
+shifts the mean over classes, as it does in a bootstrap over images: the intervals are of the mean over those classes
+that these images have (`bench.benchmarks.interval_coverage`). Those of detection: `bench.metrics.ap_shares`.
 """
 
 from __future__ import annotations

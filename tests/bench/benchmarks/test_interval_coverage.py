@@ -15,7 +15,8 @@ from bench.metrics.outputs import keep_segmentation
 
 def test_intervals_are_counted() -> None:
     found = coverage([(1.0, (0.0, 2.0)), (1.0, (0.5, 2.5)), (3.0, (2.0, 3.0)), (0.0, (-1.0, 0.0))], 1.0)
-    assert (found.covered, found.width, found.shift) == (0.5, 1.5, -0.125)
+    assert (found.covered, found.covered_same, found.width, found.shift) == (0.5, 0.5, 1.5, -0.125)
+    assert coverage([(1.0, (0.0, 2.0)), (5.0, (4.0, 6.0))], 1.0, [1.5, 4.5]).covered_same == 1
 
 
 def test_t_intervals_of_normal_runs_cover_what_they_say() -> None:
