@@ -37,7 +37,8 @@ def inspect(checkpoint: Path, *, prefix: str | None = None, verbose: bool = Fals
     Parameters
     ----------
     checkpoint
-        A .safetensors or PyTorch file, or a folder written by `export`.
+        A file (safetensors, PyTorch, numpy), a folder with one (of the Hugging Face hub, written by `export`), or the
+        index of a checkpoint in shards.
     prefix
         Choose this key prefix where several backbones are inside.
     verbose
