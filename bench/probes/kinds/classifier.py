@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bench.probes.classifiers import Scores, fit
 from bench.probes.material import Findings, Material, Part, draw_cells, hold_out
@@ -55,21 +56,22 @@ def used(plan: ClassifierPlan, train: Part) -> dict[str, str]:
 
 
 def choose(plan: ClassifierPlan, material: Material, train: Part) -> tuple[Scores, float, dict[float, float], int]:
-    """The classifier, the chosen value of its hyper-parameter, what each value scored, and how many cells were used."""
+    """The classifier, the chosen value of its hyper-parameter, what each value scored, and how many cells were used.
+
+    The score of a value is the mIoU (per cent) on the held-out images of a classifier fitted to the others.
+    """
     grid = train.grid()
-    candidates = _compare(plan, material, train, grid)
-    chosen = max(candidates, key=candidates.__getitem__)  # of equals the first
-    x, y = draw_cells(train, grid, classes=plan.classes, most=plan.cells, seed=material.seed, device=material.device)
-    return fit(plan, x, y, [chosen]), chosen, candidates, len(x)
 
+    def cells(images: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        part, labels = train.take(images), grid[images]
+        return draw_cells(
+            part, labels, classes=plan.classes, most=plan.cells, seed=material.seed, device=material.device
+        )
 
-def _compare(plan: ClassifierPlan, material: Material, train: Part, grid: NDArray[np.uint8]) -> dict[float, float]:
-    """For each candidate the mIoU (per cent) on the held-out images of a classifier fitted to the others."""
     fitted, held = hold_out(len(train.pairs), plan.held_out, material.seed)
-    x, y = draw_cells(
-        train.take(fitted), grid[fitted], classes=plan.classes, most=plan.cells, seed=material.seed,
-        device=material.device,
-    )  # fmt: skip
-    scores = fit(plan, x, y, plan.candidates)
+    scores = fit(plan, *cells(fitted), plan.candidates)
     found = held_out_miou(scores, plan.classes, train.take(held), material.device)
-    return dict(zip(plan.candidates, found, strict=True))
+    candidates = dict(zip(plan.candidates, found, strict=True))
+    chosen = max(candidates, key=candidates.__getitem__)  # of equals the first
+    x, y = cells(np.arange(len(train.pairs)))
+    return fit(plan, x, y, [chosen]), chosen, candidates, len(x)

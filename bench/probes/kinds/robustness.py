@@ -16,7 +16,7 @@ from bench.metrics.uncertainty import Counts
 from bench.probes.cells import BATCH, read_scaled
 from bench.probes.classifiers import Scores
 from bench.probes.corruptions import corrupt
-from bench.probes.kinds.classifier import choose
+from bench.probes.kinds.classifier import choose, labelled, used
 from bench.probes.material import Findings, Material
 from bench.probes.plan import RobustnessPlan
 from bench.probes.segmentation import compare, confusion_matrices, mean_metrics
@@ -28,7 +28,7 @@ def probe(plan: RobustnessPlan, material: Material) -> Findings:
     Raises:
         BenchError: an image cannot be read, a label is no class, or there are too few images.
     """
-    train, val = material.train, material.val
+    train, val = labelled(plan, material.train), material.val
     material.clock.lap("features")
     scores, chosen, candidates, cells = choose(plan, material, train)
     material.clock.lap("fit")
@@ -51,6 +51,7 @@ def probe(plan: RobustnessPlan, material: Material) -> Findings:
         arrays={"clean": clean, "counts": counts.swapaxes(0, 1)},
         chosen=chosen,
         candidates=candidates,
+        files=used(plan, train),
     )
 
 
