@@ -15,6 +15,8 @@ from leaderboard.analysis import analyse
 from leaderboard.base.errors import FileError
 from leaderboard.base.files import locked, make_folder, read_bounded, remove_leftovers, write_atomic
 from leaderboard.board import Board
+from leaderboard.correlations import correlate
+from leaderboard.correlations import csv as correlation_csv
 from leaderboard.errors import LeaderboardError
 from leaderboard.plans import split_by_plan
 from leaderboard.records import ProtocolReference, Result, TrackDescription
@@ -63,6 +65,7 @@ def build(
     markdown: Path | None = None,
     latex: Path | None = None,
     site: Path | None = None,
+    correlations: Path | None = None,
     check: bool = False,
     tracks: Mapping[str, TrackDescription] = MappingProxyType({}),
     plans: Mapping[str, int] = MappingProxyType({}),
@@ -71,11 +74,12 @@ def build(
 ) -> Report:
     """Make what is named from the usable result files in `results`: the same bytes every time.
 
-    `site` is the page's folder. `markdown` may be a page with other text: only what stands between the two marks of
-    `tables.BEGIN` and `tables.END` is renewed. With `check` nothing is written, and a file that differs from what
-    the results give is a problem, as is each result file that cannot be used or is not comparable, because it executed
-    another number of iterations than its protocol (`plans` gives those of known protocols by their hash). `protocols`
-    are those of the known tables (`declared` of :func:`analyse`), and `tracks` (by id) what the page says of a track.
+    `site` is the page's folder, `correlations` a CSV of the protocols' rank correlations. `markdown` may be a page with
+    other text: only what stands between the two marks of `tables.BEGIN` and `tables.END` is renewed. With `check`
+    nothing is written, and a file that differs from what the results give is a problem, as is each result file that
+    cannot be used or is not comparable, because it executed another number of iterations than its protocol (`plans`
+    gives those of known protocols by their hash). `protocols` are those of the known tables (`declared` of
+    :func:`analyse`), and `tracks` (by id) what the page says of a track.
     With `each`, every checkpoint has a row of its own, also where several are pretraining runs of one method.
 
     Raises:
@@ -84,7 +88,7 @@ def build(
     """
     with collection_paused():
         report = _analyse(ResultStore(results), plans, protocols, each)
-        targets = _render(report.board, csv, markdown, latex, site, tracks)
+        targets = _render(report.board, csv, markdown, latex, site, correlations, tracks)
     for path, text in targets.items():
         if not check:
             make_folder(path.parent)
@@ -130,6 +134,7 @@ def _render(
     markdown: Path | None,
     latex: Path | None,
     site: Path | None,
+    correlations: Path | None,
     tracks: Mapping[str, TrackDescription],
 ) -> dict[Path, str]:
     """What belongs into each named file."""
@@ -142,6 +147,8 @@ def _render(
         targets[latex] = tables.latex(board)
     if site is not None:
         targets[site / "index.html"] = page.render(board, tracks)
+    if correlations is not None:
+        targets[correlations] = correlation_csv(correlate(board))
     return targets
 
 

@@ -91,6 +91,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "peak_memory_mib": (REAL, "highest of the finished runs"),
 }
 """The columns of the CSV: their type and what they mean. A list is separated by `;`; what is not known is empty."""
+_WORDS = frozenset(name for name, (kind, _) in COLUMNS.items() if kind in {TEXT, LIST})
 
 
 def frame(board: Board) -> pd.DataFrame:
@@ -130,7 +131,8 @@ def _rows(board: Board) -> Iterator[dict[str, str]]:
 
 
 def _escaped(row: dict[str, str]) -> dict[str, str]:
-    return {name: text.spreadsheet(value) for name, value in row.items()}
+    """With words that no spreadsheet takes for a formula; numbers are none."""
+    return {name: text.spreadsheet(value) if name in _WORDS else value for name, value in row.items()}
 
 
 def _overall(standing: Standing, track: Track) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import jinja2
 
-from leaderboard import tables, text
+from leaderboard import published, tables, text
 from leaderboard.base.html import asset, policy_hash, readable, script_json
 from leaderboard.board import Board, Cell, Entry, Group, Standing, Track
 from leaderboard.records import Result, TrackDescription
@@ -34,6 +34,7 @@ def render(board: Board, tracks: Mapping[str, TrackDescription] = MappingProxyTy
     return _template().render(
         board=board,
         tracks=[_track(track, tracks.get(track.id)) for track in board.tracks],
+        published=[(value, published.protocols()[value.protocol]) for value in published.values()],
         style=style,
         early=early,
         script=script,

@@ -50,22 +50,31 @@ def _anchor(random: Sequence[Cell]) -> tuple[Summary | None, ImageShares | None]
     return summarise([[cell.summary.mean] for cell in cells if cell.summary is not None]), None
 
 
+def score(figure: Estimate, anchor: Estimate) -> Estimate:
+    """The share of the anchor's errors that is gone, in per cent; the two are independent, the anchor is below 100.
+
+    Its error is of first order in both: s = 100 (x - r) / (100 - r) has the derivatives 100 / (100 - r) by x and
+    (s - 100) / (100 - r) by r.
+    """
+    left = 100 - anchor.mean
+    gone = 100 * (figure.mean - anchor.mean) / left
+    error = weighted_sum([(100 / left, figure), ((gone - 100) / left, anchor)])
+    return Estimate(gone, error.error, error.df)
+
+
 def _score(cell: Cell, summary: Summary, anchor: Summary | None, of_images: ImageShares | None) -> Estimate | None:
-    """The share of the errors of random initialisation that is gone, with an error that includes the anchor's own."""
+    """A cell's score; random initialisation has 0 by definition, without an error."""
     if anchor is None or anchor.mean >= 100:
         return None
+    independent = score(summary, anchor)
     if cell.entry.is_random:
-        return Estimate(100 * (summary.mean - anchor.mean) / (100 - anchor.mean), None, 0)
-    score = 100 * (summary.mean - anchor.mean) / (100 - anchor.mean)
-    # To first order in both: s = 100 (x - r) / (100 - r) has the derivatives 100 / (100 - r) and (s - 100) / (100 - r).
-    slopes = 100 / (100 - anchor.mean), (score - 100) / (100 - anchor.mean)
-    if cell.shares is not None and of_images is not None and cell.shares.names == of_images.names:
-        own, its = cell.shares.values, of_images.values
-        shares = slopes[0] * own + slopes[1] * its
-        n = len(shares)
-        return Estimate(score, float((n / (n - 1) * (shares**2).sum()) ** 0.5), n - 1)
-    error = weighted_sum(zip(slopes, (summary, anchor), strict=True))
-    return Estimate(score, error.error, error.df)
+        return replace(independent, error=None, df=0)
+    if cell.shares is None or of_images is None or cell.shares.names != of_images.names:
+        return independent
+    # On the same images the errors are those of each image's share of the score.
+    left, n = 100 - anchor.mean, len(of_images.values)
+    shares = (100 * cell.shares.values + (independent.mean - 100) * of_images.values) / left
+    return replace(independent, error=float(np.sqrt(n / (n - 1) * np.square(shares).sum())), df=n - 1)
 
 
 def measured(figures: Figures, weight: float = 1.0) -> Measured:

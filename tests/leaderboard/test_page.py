@@ -75,13 +75,13 @@ def test_every_submission_has_its_rows(page):
 
 def test_tables_are_accessible(page):
     assert all(a.get("scope") in {"col", "row"} for a in page.all("th"))
-    assert len(page.all("table")) == len(page.all("section")) == 3
+    assert len(page.all("table")) == len(page.all("section")) == 4
     labels = {a["id"] for a in page.all("a") if "id" in a}
     assert all(a["aria-labelledby"] in labels for a in page.all("section"))
     assert {a["href"][1:] for a in page.all("a") if a.get("role") == "tab"} == {a["id"] for a in page.all("section")}
     ids = [a["id"] for _, a in page.elements if "id" in a]
     assert len(ids) == len(set(ids))
-    assert sum("aria-sort" in a for a in page.all("th")) == 3
+    assert sum("aria-sort" in a for a in page.all("th")) == 4
 
 
 def test_provenance_is_complete(page):

@@ -1,0 +1,130 @@
+"""Whether two protocols order checkpoints alike: Spearman's rank correlation, with an interval.
+
+The figure of a checkpoint is its mean over seeds; checkpoints that have one under both protocols count. Backbones of
+different architectures differ in more than their pretraining, so that each architecture is told by itself.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from csv import writer
+from dataclasses import dataclass
+from itertools import combinations
+from math import atanh, sqrt, tanh
+from statistics import fmean
+
+import numpy as np
+from rich import box
+from rich.table import Table
+from rich.text import Text
+from scipy.special import ndtri
+
+from leaderboard import text
+from leaderboard.board import Board, Group
+from leaderboard.stats import CONFIDENCE, mid_ranks
+
+FEWEST = 4
+"""Of fewer checkpoints the interval is not defined."""
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Of two protocols, over the checkpoints of one architecture."""
+
+    architecture: str
+    protocols: tuple[Group, Group]
+    checkpoints: int
+    rho: float
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+
+
+def correlate(board: Board) -> list[Correlation]:
+    """All pairs of current protocols with at least `FEWEST` checkpoints in common that are not all equal."""
+    groups: dict[str, list[tuple[Group, dict[str, float]]]] = {}
+    for track in board.tracks:
+        for group in track.current:
+            groups.setdefault(track.architecture, []).append((group, _means(group)))
+    return [
+        found
+        for architecture, members in sorted(groups.items())
+        for (a, of_a), (b, of_b) in combinations(members, 2)
+        if (found := _correlation(architecture, a, b, of_a, of_b)) is not None
+    ]
+
+
+def _means(group: Group) -> dict[str, float]:
+    """Of each checkpoint, by its hash."""
+    values: dict[str, list[float]] = {}
+    for cell in group.cells:
+        for run, value in zip(cell.finished, cell.values, strict=True):
+            values.setdefault(run.card.sha256, []).append(value)
+    return {sha256: fmean(found) for sha256, found in values.items()}
+
+
+def _correlation(
+    architecture: str, a: Group, b: Group, of_a: dict[str, float], of_b: dict[str, float]
+) -> Correlation | None:
+    common = sorted(of_a.keys() & of_b.keys())
+    if len(common) < FEWEST:
+        return None
+    rho = spearman([of_a[sha256] for sha256 in common], [of_b[sha256] for sha256 in common])
+    return None if rho is None else Correlation(architecture, (a, b), len(common), rho, *interval(rho, len(common)))
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Pearson's correlation of the ranks; ties share theirs. `None` where all values of one side are equal."""
+    ranks = [mid_ranks(np.array(values, np.float64)) for values in (a, b)]
+    x, y = (values - values.mean() for values in ranks)
+    norm = float(np.sqrt((x @ x) * (y @ y)))
+    return None if norm == 0 else min(max(float(x @ y) / norm, -1.0), 1.0)
+
+
+def interval(rho: float, n: int) -> tuple[float, float]:
+    """95 % interval by Fisher's transformation, with the standard error sqrt((1 + rho^2 / 2) / (n - 3)) of Bonett and
+    Wright (Psychometrika 2000); `n` is at least 4."""
+    # At 1 the transformation has no value: the nearest that has is half a swap of neighbours away.
+    most = 1 - 6 / (n**3 - n)
+    rho = min(max(rho, -most), most)
+    half = float(ndtri((1 + CONFIDENCE) / 2)) * sqrt((1 + rho**2 / 2) / (n - 3))
+    return tanh(atanh(rho) - half), tanh(atanh(rho) + half)
+
+
+def table(found: Sequence[Correlation]) -> Table | Text:
+    """For a terminal, the strongest first within an architecture."""
+    if not found:
+        return Text(f"no two protocols have {FEWEST} checkpoints of one architecture in common")
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    shown.title, shown.title_style, shown.title_justify = "Rank correlations between protocols", "bold", "left"
+    for heading in ("Backbone", "Protocol", "Protocol"):
+        shown.add_column(heading, overflow="fold")
+    for heading in ("Spearman", "95 % interval", "Checkpoints"):
+        shown.add_column(heading, justify="right")
+    for one in sorted(found, key=lambda one: (one.architecture, -one.rho)):
+        names = (group.label if group.suffix else group.protocol.id for group in one.protocols)
+        ends = text.span((one.low, one.high), 2)
+        shown.add_row(one.architecture, *map(Text, names), text.number(one.rho, 2), ends, str(one.checkpoints))
+    return shown
+
+
+def csv(found: Sequence[Correlation]) -> str:
+    """One row a pair, with the protocols' ids, hashes and data."""
+    file = io.StringIO()
+    rows = writer(file, lineterminator="\n")
+    rows.writerow(["architecture", *_columns("a"), *_columns("b"), "checkpoints", "spearman", "ci95_low", "ci95_high"])
+    for one in found:
+        sides = [field for group in one.protocols for field in _side(group)]
+        figures = [text.number(value, 4) for value in (one.rho, one.low, one.high)]
+        rows.writerow([text.spreadsheet(field) for field in (one.architecture, *sides)] + [one.checkpoints, *figures])
+    return file.getvalue()
+
+
+def _columns(side: str) -> Iterator[str]:
+    return (f"{name}_{side}" for name in ("protocol", "metric", "protocol_sha256", "dataset_fingerprint"))
+
+
+def _side(group: Group) -> tuple[str, str, str, str]:
+    protocol = group.protocol
+    return protocol.id, protocol.headline, protocol.sha256, group.dataset.fingerprint
