@@ -44,7 +44,8 @@ MINI = Track(
         "The schedule, the learning rate among it, is the same for every checkpoint: it was fixed on random and "
         "self-supervised backbones together and is never tuned for a row.",
         "Only the weights of the last iteration are evaluated, once, without test-time augmentation.",
-        "A row is the mean over the seeds; a run that diverges stays in the table as failed.",
+        "A row is the mean over the seeds (random initialisation has another network with each); a run that diverges "
+        "stays in the table as failed.",
         "Values of this track are not comparable with any published value.",
     ),
 )
