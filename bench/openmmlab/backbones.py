@@ -22,8 +22,9 @@ class DenseBenchBackbone(nn.Module):
 
     def __init__(self, architecture: str, out_indices: tuple[int, ...], synchronised: bool = False) -> None:
         super().__init__()
-        network = build_backbone(architecture)
-        self.network: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network) if synchronised else network
+        self.network: nn.Module = build_backbone(architecture)
+        if synchronised:
+            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)  # type: ignore[no-untyped-call]
         self.out_indices = out_indices
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

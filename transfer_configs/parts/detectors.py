@@ -25,7 +25,8 @@ def preprocessor(*, divisor: int, masks: bool = False) -> dict[str, Any]:
 
 
 def fpn(*, channels: int, levels: int, start: int = 0) -> dict[str, Any]:
-    """Feature pyramid with batch normalization over the stages from `start` (0: C2, stride 4) on.
+    """Feature pyramid with batch normalization over the stages from `start` (0: C2, stride 4) on; of a ViT, the simple
+    feature pyramid with the same levels.
 
     Args:
         channels: of every level.

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from bench.openmmlab import guards, prepare_openmmlab
 from bench.openmmlab.build import build_model, compare_keys, prove_backbone, resolve
 from bench.openmmlab.runner import WEIGHTS, evaluate_stored, run_transfer
 from bench.patches import features, patch_stride
-from bench.protocols import load_protocol
+from bench.protocols import TrainingPlan, load_protocol
 from pretrain.exported import make_card, read_exported
 from pretrain.nets.architectures import ARCHITECTURES, build_backbone, find_architecture, tensor_shapes
 
@@ -125,7 +126,7 @@ def test_the_simple_pyramid_is_that_of_the_paper() -> None:
     from bench.openmmlab.backbones import SimplePyramid
 
     torch.manual_seed(0)
-    neck = SimplePyramid(32, 16, 8, [4, 8, 16, 32], {"type": "BN"}).eval()
+    neck: Any = SimplePyramid(32, 16, 8, [4, 8, 16, 32], {"type": "BN"}).eval()
     x = torch.randn(2, 32, 6, 5)
     first, second, third, fourth = neck((torch.zeros(1), x))
     assert [tuple(m.shape) for m in (first, second, third, fourth)] == [
@@ -133,7 +134,7 @@ def test_the_simple_pyramid_is_that_of_the_paper() -> None:
     ]  # fmt: skip
     f = nn.functional
 
-    def doubled(t: torch.Tensor, layer: nn.Module) -> torch.Tensor:
+    def doubled(t: torch.Tensor, layer: Any) -> torch.Tensor:
         """Each cell becomes 2 x 2: no overlap, so it is a matrix product a cell."""
         n, _, h, w = t.shape
         out = torch.einsum("nchw,cdij->ndhiwj", t, layer.weight)
@@ -143,7 +144,7 @@ def test_the_simple_pyramid_is_that_of_the_paper() -> None:
         """Batch norm with untouched statistics."""
         return t / (1 + 1e-5) ** 0.5
 
-    def level(t: torch.Tensor, one: nn.Module, three: nn.Module) -> torch.Tensor:
+    def level(t: torch.Tensor, one: Any, three: Any) -> torch.Tensor:
         t = normed(f.conv2d(t, one.conv.weight))
         return normed(f.conv2d(t, three.conv.weight, padding=1))
 
@@ -198,6 +199,7 @@ def test_the_guards_see_a_vits_stem_and_norms(source: dict[str, object], work: P
     with pytest.raises(BenchError, match="stem is not the 14x14 convolution"):
         guards.check_backbone(model.backbone, other)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
+    assert isinstance(protocol.plan, TrainingPlan)
     with pytest.raises(BenchError, match=r"the norm parameter backbone.network.blocks.0.norm1.weight has weight decay"):
         guards.check_weight_decay(model, optimizer, protocol.plan)
 
