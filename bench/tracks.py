@@ -35,8 +35,10 @@ MINI = Track(
     ),
     seeds=(0, 1, 2),
     rules=(
-        "The backbone is a torchvision ResNet-18, -34, -50 or -101 with its 7x7 stem; rows of different depth are not "
-        "comparable and the table says which is which.",
+        "The backbone is a ResNet with torchvision's 7x7 stem, of any depth or width, or a plain ViT; rows of "
+        "different architectures are not comparable and the table says which is which.",
+        "A ViT's last map takes the place of a ResNet's stages: detectors get their levels from it by ViTDet's simple "
+        "feature pyramid, heads of segmentation read it as it is. Images are scaled to whole patches.",
         "Every backbone tensor comes from the checkpoint, bit for bit; necks and heads start at random, from the seed.",
         "All layers are trained; batch normalization uses batch statistics in training and running statistics in "
         "evaluation.",
