@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,6 +70,8 @@ class Evaluation:
     """Data root."""
     datasets: Mapping[str, DatasetReference]
     """By name, those that the protocols need, checked."""
+    networks: tuple[int, ...] = ()
+    """Seeds of the networks that random initialisation without a seed of its own stands for (none: `seeds`)."""
 
 
 def plan_submission(
@@ -95,7 +98,8 @@ def plan_submission(
     chosen, seed_list = choose_protocols(track, protocols, seeds)
     random = str(checkpoint).startswith("random:")
     inspection = None if random else _importable(Path(checkpoint), card_fields.get("prefix"))
-    evaluation = Evaluation(tuple(chosen), seed_list, data, check_data_sets(data, chosen))
+    networks = find_track(track).networks
+    evaluation = Evaluation(tuple(chosen), seed_list, data, check_data_sets(data, chosen), networks)
     return plan_runs(checkpoint, evaluation, name=name, work=work, inspection=inspection, **card_fields)
 
 
@@ -110,8 +114,8 @@ def plan_runs(
 ) -> SubmissionPlan:
     """Import a checkpoint, and list its runs under what was chosen and checked.
 
-    Random initialisation without a seed of its own is another network with each seed: a single one may lie points
-    above or below the next.
+    Random initialisation without a seed of its own is several networks, another one with each seed where there are
+    several seeds: a single network may lie points above or below the next.
 
     Raises:
         BenchError: the checkpoint is not usable.
@@ -119,29 +123,32 @@ def plan_runs(
     """
     for part in ("transfers", "results"):
         require_writable(work / part)
-    folders = _import(checkpoint, evaluation.seeds, name, work, **card_fields)
-    cards = {folder: read_card(folder) for folder in folders.values()}
+    folders = _import(checkpoint, evaluation, name, work, **card_fields)
+    cards = {folder: read_card(folder) for _, folder in folders}
     usable, unusable = ResultStore(work / "results").load()
     finished = {result.key for result in usable if result.status == "finished"}
     blocked = {file.key for file in unusable}
     runs = [
         _run(protocol, folder, cards[folder], evaluation.data, evaluation.datasets[protocol.dataset], seed, work)
-        for seed, folder in folders.items()
+        for seed, folder in folders
         for protocol in evaluation.protocols
     ]
     runs = [run for run in runs if run.key not in blocked]
     done, todo = [r for r in runs if r.key in finished], [r for r in runs if r.key not in finished]
-    return SubmissionPlan(cards[folders[evaluation.seeds[0]]], done, todo, inspection, unusable)
+    return SubmissionPlan(cards[folders[0][1]], done, todo, inspection, unusable)
 
 
-def _import(checkpoint: str | Path, seeds: Sequence[int], name: str, work: Path, **card_fields: Any) -> dict[int, Path]:
-    """The exported folder that is evaluated with each seed."""
+def _import(
+    checkpoint: str | Path, evaluation: Evaluation, name: str, work: Path, **card_fields: Any
+) -> list[tuple[int, Path]]:
+    """Each seed, with the exported folder that is evaluated with it."""
+    seeds = evaluation.seeds
     if not re.fullmatch(r"random:[^:]*", str(checkpoint)):
-        return dict.fromkeys(seeds, import_checkpoint(checkpoint, name=name, work=work, **card_fields))
-    names = {seed: f"{name}-seed{seed}" if seed else name for seed in seeds}
-    return {
-        seed: import_checkpoint(f"{checkpoint}:{seed}", name=names[seed], work=work, **card_fields) for seed in seeds
-    }
+        folder = import_checkpoint(checkpoint, name=name, work=work, **card_fields)
+        return [(seed, folder) for seed in seeds]
+    names = {network: f"{name}-seed{network}" if network else name for network in evaluation.networks or seeds}
+    folders = [import_checkpoint(f"{checkpoint}:{n}", name=own, work=work, **card_fields) for n, own in names.items()]
+    return list(zip(itertools.cycle(seeds), folders, strict=False))
 
 
 def submit(

@@ -20,6 +20,8 @@ class Track:
     """Fine-tuning seeds; `submit --seeds K` runs the first K."""
     rules: tuple[str, ...]
     """What every row of the track has in common, a sentence each."""
+    networks: tuple[int, ...] = ()
+    """Seeds of the networks that `random:ARCHITECTURE` stands for, each evaluated once; none: those of `seeds`."""
     further: tuple[str, ...] = ()
     """Ids of protocols that run where they are named. Their files say what differs; results stand in another table."""
 
@@ -63,6 +65,7 @@ FROZEN = Track(
         "frozen_city_seg_knn",
     ),
     seeds=(0,),
+    networks=(0, 1, 2),
     rules=(
         "The backbone is a ResNet or a ViT, frozen and in evaluation mode; rows of different architectures are not "
         "comparable and the table says which is which.",

@@ -82,8 +82,8 @@ def submit(
     Parameters
     ----------
     checkpoint
-        A checkpoint file, a folder written by `export`, or random initialisation: `random:ARCHITECTURE`, another
-        network with each seed of the track (NAME, NAME-seed1, ...), or `random:ARCHITECTURE:SEED`, this one.
+        A checkpoint file, a folder written by `export`, or random initialisation: `random:ARCHITECTURE`, several
+        networks (NAME, NAME-seed1, ...), with each seed of the track another, or `random:ARCHITECTURE:SEED`, this one.
     name
         The submission's name on the leaderboard.
     data

@@ -46,6 +46,9 @@ def test_random_initialisation_is_another_network_with_each_seed(tiny_data: Path
     assert plan(tiny_data, tmp_path, seeds=1).todo == planned.todo[: len(MINI.protocols)]
     one = plan_submission("random:resnet18:2", name="random-seed2", data=tiny_data, work=tmp_path)
     assert {read_card(run.checkpoint) for run in one.todo} == {cards[2]}
+    # of a track with one seed the same networks
+    probes = plan(tiny_data, tmp_path, track="frozen", protocols=["frozen_voc_seg_linear"]).todo
+    assert [(run.seed, read_card(run.checkpoint)) for run in probes] == [(0, card) for card in cards.values()]
 
 
 def test_repeating_the_command_repeats_no_run(tiny_data: Path, tmp_path: Path) -> None:
