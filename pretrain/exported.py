@@ -28,7 +28,14 @@ from leaderboard.base.files import make_folder, read_bounded, write_atomic
 from leaderboard.base.validation import first_problem
 from leaderboard.records import MAX_BYTES, SCHEMA_VERSION, Card, read_card_json
 from pretrain.errors import PretrainError
-from pretrain.nets.architectures import Backbone, build_backbone, find_architecture, parameter_count, tensor_shapes
+from pretrain.nets.architectures import (
+    Backbone,
+    TimmArchitecture,
+    build_backbone,
+    find_architecture,
+    parameter_count,
+    tensor_shapes,
+)
 
 WEIGHTS, CARD, HEAD = "backbone.safetensors", "card.json", "head.safetensors"
 
@@ -42,8 +49,10 @@ class ExportedBackbone:
     tensors: Mapping[str, Tensor]
 
     def build(self) -> Backbone:
-        """A new network of the card's architecture with these weights. Draws nothing from a random generator."""
-        with torch.device("meta"):
+        """A new network of the card's architecture with these weights. Draws nothing from the caller's generator."""
+        # timm's models compute buffers that no state dict holds: they must not be empty
+        device = "cpu" if isinstance(find_architecture(self.card.architecture), TimmArchitecture) else "meta"
+        with torch.random.fork_rng(devices=[]), torch.device(device):
             network = build_backbone(self.card.architecture)
         network.load_state_dict({name: tensor.clone() for name, tensor in self.tensors.items()}, assign=True)
         return network

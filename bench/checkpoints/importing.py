@@ -28,7 +28,7 @@ from leaderboard.base.printable import printable_name
 from leaderboard.records import RANDOM_METHOD, Card, Pretraining, Source
 from pretrain.errors import PretrainError
 from pretrain.exported import CARD, WEIGHTS, make_card, read_card, read_exported, serialized, write_files
-from pretrain.nets.architectures import ARCHITECTURES, ResNetArchitecture, build_backbone, find_architecture
+from pretrain.nets.architectures import ResNetArchitecture, build_backbone, find_architecture
 
 Triple = tuple[float, float, float]
 _RANDOM = re.compile(r"random:([^:]*)(?::(\d+))?")
@@ -36,12 +36,10 @@ _FRESH = ".importing-"
 """How the name of a folder begins that an import is filling."""
 _DEFAULTS: dict[str, Any] = {
     "color_order": "RGB",
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
     "license": None,
     "code_commit": None,
 }
-"""The input of torchvision's networks, where nothing else is declared."""
+"""Where nothing else is declared."""
 
 
 def import_checkpoint(
@@ -61,8 +59,8 @@ def import_checkpoint(
     """Write the backbone of `path` and its card into `work`, prove the copy, and return their folder.
 
     Colour order, mean and std cannot be seen in weights. A file without a card gets what is declared here, otherwise
-    what its form or a configuration beside it implies (SwAV: std .228 .224 .225), otherwise the torchvision convention:
-    RGB, mean .485 .456 .406, std .229 .224 .225.
+    what its form or a configuration beside it implies (SwAV: std .228 .224 .225), otherwise RGB and what is usual for
+    the architecture: mean .485 .456 .406, std .229 .224 .225, or what timm's own weights of a network of timm expect.
 
     Args:
         path: a safetensors or torch file of a stranger; a folder that `densebench export` wrote, or its
@@ -104,10 +102,9 @@ def import_checkpoint(
         card = _card(own_card.model_dump() | {"name": name} | said, data)
     else:
         data = serialized(_converted(inspection, source))
-        facts = _DEFAULTS | {
+        facts = _defaults(str(inspection.architecture)) | {
             "name": name,
             "method": name,
-            "architecture": inspection.architecture,
             "pretraining": Pretraining.known(),
             "source": _source(inspection),
         }
@@ -128,8 +125,7 @@ def random_backbone(architecture_name: str, *, seed: int, name: str, work: Path)
     try:
         found = find_architecture(architecture_name)
     except PretrainError as error:
-        known = ", ".join(ARCHITECTURES)
-        raise BenchError(f"random:{architecture_name}: unknown architecture; choose one of {known}") from error
+        raise BenchError(f"random:{architecture_name}: {error}") from error
     expected = architecture(architecture_name)
     if isinstance(found, ResNetArchitecture):
         generator = torch.Generator().manual_seed(seed)
@@ -139,10 +135,9 @@ def random_backbone(architecture_name: str, *, seed: int, name: str, work: Path)
             torch.manual_seed(seed)
             tensors = build_backbone(architecture_name).state_dict()
     data = serialized(tensors)
-    facts = _DEFAULTS | {
+    facts = _defaults(expected.name) | {
         "name": name,
         "method": RANDOM_METHOD,
-        "architecture": expected.name,
         "pretraining": Pretraining.known(data="none", epochs=0, image_views=0, seed=seed, labels="none"),
         "source": Source(
             format="random initialisation",
@@ -153,6 +148,12 @@ def random_backbone(architecture_name: str, *, seed: int, name: str, work: Path)
     }
     card = _card(facts, data)
     return _store(work, data, card, tensors)
+
+
+def _defaults(architecture_name: str) -> dict[str, Any]:
+    """Of a card of this architecture."""
+    found = find_architecture(architecture_name)
+    return _DEFAULTS | {"architecture": found.name, "mean": found.mean, "std": found.std}
 
 
 def _initial(key: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -15,16 +15,17 @@ from torch import nn
 from pretrain.errors import PretrainError
 from pretrain.nets.batchnorm import SplitBatchNorm2d, split_norms
 from pretrain.nets.resnet import ResNet, start_as_identities
+from pretrain.nets.timm_models import STRIDES, NoSuchModelError, TimmBackbone, build_timm, timm_facts
 from pretrain.nets.vit import VisionTransformer
 
-Backbone = ResNet | VisionTransformer
+Backbone = ResNet | VisionTransformer | TimmBackbone
 """A network built here. Methods take any module that maps images (N, 3, H, W) to a map (N, width, h, w) and says its
 `width`."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What is known of a backbone by its name; torchvision's name for ResNets, timm's for ViTs."""
+    """What is known of a backbone by its name; torchvision's name for ResNets, timm's for all others."""
 
     name: str
     channels: tuple[int, int, int, int]
@@ -33,11 +34,15 @@ class Architecture:
     """Input pixels a cell of these maps."""
     stem: str
     """The first convolution: `7x7`, or the patches `16x16`."""
-    norm: Literal["BN", "LN"]
+    norm: Literal["BN", "GN", "LN", "none"]
+    """What most of its normalization layers are."""
     stride_style: Literal["pytorch", "none"]
     """`pytorch`: a bottleneck's stride is on its 3x3 convolution; `none`: there are no such blocks."""
     input_size: int = 224
     """Side in pixels of the images that it was designed for."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """What its weights are usually trained with, for pixel values in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,22 @@ class ViTArchitecture(Architecture):
             class_token=self.class_token,
             qkv_bias=self.qkv_bias,
         )
+
+
+@dataclass(frozen=True)
+class TimmArchitecture(Architecture):
+    """A network of timm that is not in the table (see `timm_models`)."""
+
+    pads: bool = False
+    """Whether images are padded to whole cells; see `TimmBackbone`."""
+    behind: frozenset[str] = frozenset()
+    """Names of tensors behind the last map, which a file may hold beside the backbone: the classifier's."""
+
+    def build(self, *, bn_splits: int) -> TimmBackbone:
+        """A freshly initialised network. Raises `PretrainError` if its batch norm were to be split."""
+        if bn_splits > 1 and self.norm == "BN":
+            raise PretrainError(f"the batch norm of {self.name} cannot be split: set bn_splits to 1")
+        return build_timm(self.name)
 
 
 VIT_SIZES: Mapping[str, tuple[int, int, int]] = {
@@ -171,7 +192,9 @@ def _resnet(
 ) -> ResNetArchitecture:
     widest = 512 if block == "basic" else 2048
     channels = (widest // 8, widest // 4, widest // 2, widest)
-    return ResNetArchitecture(name, channels, (4, 8, 16, 32), "7x7", "BN", "pytorch", 224, block, blocks, inner_width)
+    return ResNetArchitecture(
+        name, channels, STRIDES, "7x7", "BN", "pytorch", block=block, blocks=blocks, inner_width=inner_width
+    )
 
 
 _RESNETS = (
@@ -188,23 +211,26 @@ _VITS = (
     "vit_tiny_patch16", "vit_small_patch16", "vit_base_patch16", "vit_large_patch16", "vit_small_patch8",
     "vit_base_patch8", "vit_small_patch14", "vit_base_patch14", "vit_large_patch14",
 )  # fmt: skip
-ARCHITECTURES: Mapping[str, ResNetArchitecture | ViTArchitecture] = {
-    one.name: one for one in (*_RESNETS, *filter(None, map(_named_vit, _VITS)))
-}
+_TABLE: tuple[ResNetArchitecture | ViTArchitecture, ...] = (*_RESNETS, *filter(None, map(_named_vit, _VITS)))
+ARCHITECTURES: Mapping[str, ResNetArchitecture | ViTArchitecture] = {one.name: one for one in _TABLE}
 """Those that lists and messages name; further ViTs have a name by `vit_name`."""
 
 
-def find_architecture(name: str) -> ResNetArchitecture | ViTArchitecture:
-    """The architecture called `name`.
+def find_architecture(name: str) -> ResNetArchitecture | ViTArchitecture | TimmArchitecture:
+    """The architecture called `name`: of the table, by `vit_name`, or timm's.
 
     Raises:
         PretrainError: there is none; the message lists the nearest.
     """
     found = ARCHITECTURES.get(name) or _named_vit(name)
-    if found is None:
+    if found is not None:
+        return found
+    try:
+        facts = timm_facts(name)
+    except NoSuchModelError as error:
         nearest = get_close_matches(name, ARCHITECTURES, n=3, cutoff=0.6) or list(ARCHITECTURES)
-        raise PretrainError(f"there is no backbone {name!r}; choose one of {', '.join(nearest)}")
-    return found
+        raise PretrainError(f"there is no backbone {name!r}; choose one of {', '.join(nearest)} ({error})") from error
+    return TimmArchitecture(name, strides=STRIDES, **vars(facts))
 
 
 def build_backbone(name: str, *, bn_splits: int = 1) -> Backbone:

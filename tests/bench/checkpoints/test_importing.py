@@ -400,8 +400,8 @@ def test_random_weights_depend_on_the_seed_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "fields", "message"),
     [
-        ("random:resnet19", {}, "unknown architecture; choose one of resnet18"),
-        ("random:", {}, "unknown architecture"),
+        ("random:resnet19", {}, "no backbone 'resnet19'; choose one of resnet1"),
+        ("random:", {}, "no backbone ''; choose one of resnet18"),
         ("random:resnet18", {"method": "MoCo"}, "have no method to declare"),
         ("random:resnet18", {"prefix": "module."}, "have no prefix to declare"),
         ("random:resnet18:x", {}, "no such file"),

@@ -113,6 +113,7 @@ CHUNKS = [(r"^blocks\.(\d)\.", r"blocks.0.\1."), (r"^blocks\.(1\d)\.", r"blocks.
         ([(r"^norm\.", "fc_norm.")], "", "vit_tiny_patch16_384"),  # MAE's fine-tuned networks
         ([(r"^reg_token$", "register_tokens")], "", "vit_tiny_patch14_518_reg4_ls"),  # DINOv2
         (CHUNKS, "teacher.backbone.", "vit_tiny_patch14_ls"),  # DINOv2's training
+        ([(r"\.ls([12])\.gamma$", r".gamma_\1")], "module.backbone.", "vit_tiny_patch16_ls"),  # iBOT with layer scale
         (HUGGING_FACE_VIT, "vit.", "vit_tiny_patch16"),
         (HUGGING_FACE_DINOV2, "", "vit_tiny_patch14_reg4_ls"),
         (TORCHVISION_OLD, "", "vit_tiny_patch16"),
@@ -152,6 +153,15 @@ def test_dinos_teacher_goes_before_its_student(save: Save, tiny: StateDict) -> N
     assert (inspection.location, inspection.prefix) == ("teacher", "backbone.")
     assert torch.equal(tensors["blocks.11.mlp.fc2.bias"], tiny["blocks.11.mlp.fc2.bias"])
     assert any("authors of DINO, iBOT and EsViT evaluate the teacher" in note for note in inspection.notes)
+
+
+def test_ijepas_target_encoder_goes_before_the_trained_one(save: Save) -> None:
+    encoder, target = (small_state("vit_tiny_patch16_nocls", seed) for seed in (0, 1))
+    predictor = {"predictor_pos_embed": torch.ones(1, 196, 4), "predictor_blocks.0.attn.qkv.weight": torch.ones(12, 4)}
+    file = {"encoder": encoder, "predictor": predictor, "target_encoder": target}
+    inspection = inspect_checkpoint(save({key: with_prefix(value, "module.") for key, value in file.items()}))
+    assert not inspection.problems
+    assert (inspection.architecture, inspection.location) == ("vit_tiny_patch16_nocls", "target_encoder")
 
 
 def test_what_serves_the_pretraining_alone_is_left(save: Save, tiny: StateDict) -> None:
@@ -285,6 +295,22 @@ def test_variants_that_compute_something_else(save: Save, tiny: StateDict, extra
     if extra == "attn_pool.latent":
         del state["cls_token"]
     assert f"it has {words}" in problems(save({"model": state}))
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("encoder.blocks.0.residual1.fn.q_proj.weight", "a CAPI"),
+        ("layer.0.attention.q_proj.weight", "a DINOv3"),
+        ("visual.transformer.resblocks.0.attn.in_proj_weight", "a Vision Transformer of CLIP"),
+        ("stages.0.blocks.0.conv_dw.weight", "a ConvNeXt"),
+        ("downsample_layers.0.0.weight", "a ConvNeXt"),
+        ("features.1.0.layer_scale", "a ConvNeXt"),
+        ("layers.0.blocks.0.attn.qkv.weight", "a Swin Transformer"),
+    ],
+)
+def test_networks_that_are_named(save: Save, key: str, words: str) -> None:
+    assert f"this looks like {words}" in problems(save({key: torch.rand(2, 2)}))
 
 
 def test_other_sizes(save: Save, tiny: StateDict) -> None:

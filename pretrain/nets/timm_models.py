@@ -1,0 +1,207 @@
+"""Convolutional and hierarchical networks of timm (an optional package) as backbones, through one adapter.
+
+Any model will do that timm can cut behind its last map and that gives maps at strides 4, 8, 16 and 32 of images of any
+size; both are tried on shapes alone before a network counts as an architecture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pretrain.errors import PretrainError
+
+STRIDES = (4, 8, 16, 32)
+_TRIED = (65, 98)
+"""Height and width of the images on which a network is tried: no network was designed for them, and they are not whole
+cells."""
+_SIZES = [tuple(-(-side // stride) for side in _TRIED) for stride in STRIDES]
+"""Of their maps."""
+_WITHOUT_TIMM = "networks of timm need an optional package: pip install 'densebench[timm]'"
+Triple = tuple[float, float, float]
+
+
+class NoSuchModelError(PretrainError):
+    """timm is not installed, or has no model of this name."""
+
+
+class TimmBackbone(nn.Module):
+    """A model of timm without what lies behind its last map.
+
+    Its parts are the model's own and not below it, so that the tensors of the state dict have timm's names, and weights
+    go both ways without a converter.
+
+    Args:
+        model: pruned, with timm's `forward_intermediates`.
+        taken: which of its maps have the strides 4, 8, 16 and 32.
+        width: channels of the last one.
+    """
+
+    pads = False
+    """Whether images are padded to multiples of 32 below and at the right, with 0, the mean color after normalization:
+    the model would pass over what lies there beyond whole cells (ConvNeXt, VGG). The maps are cut again."""
+
+    def __init__(self, model: nn.Module, taken: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.__dict__["_model"] = model  # no module of this one: its name would stand before those of all tensors
+        self._modules, self._parameters, self._buffers = model._modules, model._parameters, model._buffers
+        self._non_persistent_buffers_set = model._non_persistent_buffers_set
+        self._taken, self.width = taken, width
+
+    def train(self, mode: bool = True) -> TimmBackbone:
+        """As of any module; the model asks itself, too."""
+        self.model.training = mode
+        super().train(mode)
+        return self
+
+    @property
+    def model(self) -> Any:
+        """timm's."""
+        return self.__dict__["_model"]
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The maps of strides 4, 8, 16, 32 of images (N, 3, H, W), sides rounded up."""
+        sides = x.shape[2:]
+        if self.pads:
+            x = F.pad(x, (0, -sides[1] % STRIDES[-1], 0, -sides[0] % STRIDES[-1]))
+        maps: list[Tensor] = self.model.forward_intermediates(
+            x, indices=list(self._taken), output_fmt="NCHW", intermediates_only=True
+        )
+        if self.pads:
+            maps = [m[..., : -(-sides[0] // s), : -(-sides[1] // s)] for m, s in zip(maps, STRIDES, strict=True)]
+        return maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The map (N, width, ceil(H / 32), ceil(W / 32)) of images (N, 3, H, W)."""
+        return self.features(x)[-1]
+
+
+@dataclass(frozen=True)
+class TimmFacts:
+    """What timm says of a model, and what its layers show."""
+
+    channels: tuple[int, int, int, int]
+    stem: str
+    """Kernel of the first convolution: `3x3`."""
+    norm: Literal["BN", "GN", "LN", "none"]
+    """What most of its normalisation layers are."""
+    stride_style: Literal["pytorch", "none"]
+    pads: bool
+    """See `TimmBackbone`."""
+    input_size: int
+    """Side in pixels of the images that timm's weights were trained on."""
+    mean: Triple
+    std: Triple
+    """Input of timm's weights, for pixel values in [0, 1]."""
+    behind: frozenset[str]
+    """Names of tensors of the whole model that a backbone does not have: the classifier and what it alone reads."""
+
+
+def build_timm(name: str) -> TimmBackbone:
+    """A freshly initialised backbone of the timm model called `name`; draws from PyTorch's global generator.
+
+    Raises:
+        PretrainError: as `timm_facts`.
+    """
+    network = _pruned(name)
+    network.pads = timm_facts(name).pads
+    return network
+
+
+@cache
+def timm_facts(name: str) -> TimmFacts:
+    """What a backbone of the timm model called `name` is like.
+
+    Raises:
+        NoSuchModelError: timm is not installed or has no such model.
+        PretrainError: the model cannot be a backbone here.
+    """
+    timm = _timm()
+    if "." in name or not timm.is_model(name):
+        nearest = get_close_matches(name, timm.list_models(), n=3, cutoff=0.6)
+        raise NoSuchModelError(
+            f"timm's nearest are {', '.join(nearest)}" if nearest else "timm has none of a like name"
+        )
+    with torch.device("meta"):
+        network = _pruned(name)
+        sizes = [tuple(m.shape[2:]) for m in _tried(name, network)]
+        network.pads = sizes != _SIZES
+        maps = _tried(name, network)
+        whole = timm.create_model(name, pretrained=False).state_dict().keys()
+    if [tuple(m.shape[2:]) for m in maps] != _SIZES:
+        raise PretrainError(f"{name} cannot be a backbone here: its maps do not have the strides that it promises")
+    one, two, three, four = (m.shape[1] for m in maps)
+    stem = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    config = timm.get_pretrained_cfg(name)
+    return TimmFacts(
+        channels=(one, two, three, four),
+        stem="x".join(map(str, stem.kernel_size)),
+        norm=_norm(network),
+        stride_style="pytorch" if isinstance(network.model, timm.models.ResNet) else "none",
+        pads=network.pads,
+        input_size=config.input_size[-1],
+        mean=config.mean,
+        std=config.std,
+        behind=frozenset(whole - network.state_dict().keys()),
+    )
+
+
+def synchronised(network: nn.Module) -> nn.Module:
+    """`network` with every batch norm synchronised among processes; timm has norms with an activation of their own."""
+    if not isinstance(network, TimmBackbone):
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    from timm.layers import convert_sync_batchnorm
+
+    for name, child in network.named_children():
+        network.add_module(name, convert_sync_batchnorm(child))
+    return network
+
+
+def _timm() -> Any:
+    try:
+        import timm  # takes seconds
+    except ImportError as error:
+        raise NoSuchModelError(_WITHOUT_TIMM) from error
+    return timm
+
+
+def _pruned(name: str) -> TimmBackbone:
+    """The model without the layers behind its last map."""
+    create, options = _timm().create_model, {"pretrained": False, "features_only": True, "feature_cls": "getter"}
+    getter = create(name, **options)
+    if getattr(getter.model, "dynamic_img_size", True) is False:  # a Swin's windows are those of one size otherwise
+        getter = create(name, dynamic_img_size=True, **options)
+    info = getter.feature_info
+    found = dict(zip(info.reduction(), getter.out_indices, strict=True))  # the last map of each stride
+    if not found.keys() >= set(STRIDES):
+        strides = ", ".join(map(str, info.reduction()))
+        raise PretrainError(f"{name} cannot be a backbone here: its maps have strides {strides}, not 4, 8, 16, 32")
+    return TimmBackbone(getter.model, tuple(found[stride] for stride in STRIDES), info.channels()[-1])
+
+
+def _tried(name: str, network: TimmBackbone) -> list[Tensor]:
+    """Its maps of an image, on whichever device it is."""
+    try:
+        return network.features(torch.empty(1, 3, *_TRIED))
+    except Exception as error:  # whatever a model of timm raises where it wants images of one size
+        raise PretrainError(
+            f"{name} cannot be a backbone here: it does not take images of {_TRIED[0]} x {_TRIED[1]} ({error})"
+        ) from error
+
+
+def _norm(network: nn.Module) -> Literal["BN", "GN", "LN", "none"]:
+    kinds: tuple[tuple[Literal["BN", "GN", "LN"], type[nn.Module]], ...] = (
+        ("BN", nn.modules.batchnorm._BatchNorm),
+        ("GN", nn.GroupNorm),
+        ("LN", nn.LayerNorm),
+    )
+    modules = list(network.modules())
+    counts = {kind: sum(isinstance(module, layer) for module in modules) for kind, layer in kinds}
+    most = max(counts, key=lambda kind: counts[kind])
+    return most if counts[most] else "none"
