@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from bench.checkpoints.choice import choose
-from bench.checkpoints.containers import Container, read_container
+from bench.checkpoints.containers import Container, Leaf, read_container
 from bench.checkpoints.families import Architecture, optional
 from bench.checkpoints.folders import INDEX, weights_of
 from bench.checkpoints.formats import IMAGENET_STD, recognize
@@ -143,7 +143,10 @@ def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection,
             *(*container.notes, *choice.notes, *value_notes),
             *(*_conventions(chosen, expected, left_over, implied), *beside.notes),
         ),
-        problems=(*_shard(path), *choice.problems, *_odd(chosen), *fit, *value_problems, *beside.problems),
+        problems=(
+            *(*_shard(path), *choice.problems, *_odd(chosen), *fit, *value_problems),
+            *(*beside.problems, *_caffe(container.leaves)),
+        ),
     )
     return inspection, filled
 
@@ -232,6 +235,17 @@ def _shard(path: Path) -> list[str]:
     if not found or found[2] == "1":
         return []
     return [f"shard {found[1]} of {found[2]} of a checkpoint: give the folder, or its index (...{INDEX})"]
+
+
+def _caffe(leaves: Mapping[str, Leaf]) -> list[str]:
+    """Detectors of detectron2 keep their input's statistics: a std of 1 is that of Caffe's networks (MSRA)."""
+    std = next((leaf for name, leaf in leaves.items() if name.rpartition(".")[2] == "pixel_std"), None)
+    if std is None or std.tensor.numel() != 3 or not bool((std.tensor == 1).all()):
+        return []
+    return [
+        f"a network of Caffe (MSRA), as `{printable_name(std.name)}` of 1 shows: the stride is on the first 1x1 "
+        "convolution of its blocks, which our ResNets cannot express"
+    ]
 
 
 def _odd(chosen: Candidate) -> list[str]:

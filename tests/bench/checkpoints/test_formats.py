@@ -176,6 +176,16 @@ def test_pickles_of_detectron2(tmp_path: Path, resnet18_state: StateDict) -> Non
     assert_same(tensors, resnet18_state)
 
 
+def test_detectors_with_the_input_of_caffe_are_refused(tmp_path: Path, resnet18_state: StateDict) -> None:
+    backbone = {f"backbone.bottom_up.{n}": a for n, a in real_names.detectron2(resnet18_state).items()}
+    for std, refused in ((np.ones((3, 1, 1), np.float32), True), (np.full((3, 1, 1), 57.0, np.float32), False)):
+        content = {"model": backbone | {"pixel_std": std, "roi_heads.box_head.fc1.bias": np.ones(2, np.float32)}}
+        (tmp_path / "detector.pkl").write_bytes(pickle.dumps(content))
+        problems = inspect_checkpoint(tmp_path / "detector.pkl").problems
+        assert [problem for problem in problems if "Caffe" in problem] == list(problems)
+        assert bool(problems) == refused
+
+
 ONE = np.ones(2)
 FOREIGN: dict[str, tuple[object, str]] = {
     "Caffe": ({"model": {"conv1_w": ONE, "res2_0_branch2a_w": ONE, "res2_0_branch2a_bn_s": ONE}}, "Caffe"),

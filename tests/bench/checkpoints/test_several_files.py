@@ -220,7 +220,9 @@ def test_damaged_files_end_in_words(tmp_path: Path) -> None:
     index = shards(tmp_path, {k: v.expand(1) if v.ndim == 0 else v for k, v in TENSORS.items()}, "safetensors")
     targets: list[tuple[Path, Path]] = [(folder / ".metadata", folder / ".metadata"), (index, index)]
     targets.append((folder / "__0_0.distcp", folder / ".metadata"))
-    for number, data in enumerate((npy(ARRAYS), npz(FLAT), npz({"params": ARRAYS}, compressed=True))):
+    paths = {"res/~/conv_0": ARRAYS["res/conv"], "res/~/norm_0/~/mean_ema": {"average": np.ones((1, 1, 1, 2))}}
+    pickles = [pickle.dumps({"online_params": paths, "model": ARRAYS}, protocol) for protocol in (2, 4)]
+    for number, data in enumerate((npy(ARRAYS), npz(FLAT), npz({"params": ARRAYS}, compressed=True), *pickles)):
         path = tmp_path / f"{number}.npy"
         path.write_bytes(data)
         targets.append((path, path))
