@@ -3,7 +3,7 @@
 The words in the prefixes say what a network is: trained (`q`, `query`, `online`, `student`), a momentum copy (`k`,
 `key`, `momentum`, `target`, `teacher`, `ema`), or neither. The network that the authors evaluate goes first. That is
 the trained one, then an unmarked one; but where there are a student and a teacher (DINO, iBOT, EsViT), and in SlotCon's
-files, it is the momentum copy. The caller may name another prefix.
+and I-JEPA's files, it is the momentum copy. The caller may name another prefix.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ MOST_NETWORKS = 64
 _ONLINE = {"q", "query", "online", "student"}
 _MOMENTUM = {"k", "key", "momentum", "target", "teacher", "ema", "swa", "averaged"}
 _SLOTCON = re.compile(r"(^|\.)(grouping_k|predictor_slot)\.")
+_IJEPA = re.compile(r"(^|\.)predictor\.(module\.)?predictor_pos_embed$")
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def _ranks(candidates: list[Candidate], names: Collection[str]) -> tuple[tuple[s
         return ("momentum", "unmarked", "online"), "the authors of DINO, iBOT and EsViT evaluate the teacher"
     if any(_SLOTCON.search(name) for name in names):
         return ("momentum", "unmarked", "online"), "the authors of SlotCon transfer the momentum network"
+    if any(_IJEPA.search(name) for name in names):
+        return ("momentum", "unmarked", "online"), "the authors of I-JEPA evaluate the target encoder"
     return ("online", "unmarked", "momentum"), "the trained network is what MoCo, BYOL and most others evaluate"
 
 

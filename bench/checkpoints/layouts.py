@@ -109,11 +109,11 @@ LAYOUTS: tuple[Layout, ...] = (
         ),
         anchor=r"block_groups\.block_group_\d\.blocks\.block_\d+\.conv_[01]\.weight$",
     ),
-    # The last part of a name is a tensor's. DINOv2's training code puts blocks into chunks: blocks.1.5 is block 5.
+    # DINOv2's training code puts blocks into chunks: blocks.1.5 is block 5. Layer scales are ls1, or gamma_1 in iBOT.
     Layout(
         "timm's ViT names",
         {"patch_embed": "patch_embed", "blocks": "blocks", "norm": "norm", "fc_norm": "norm"},
-        ((r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),),
+        ((r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."), (r"\.gamma_([12])$", r".ls\1.gamma")),
         VIT,
         {"cls_token": "cls_token", "pos_embed": "pos_embed", "reg_token": "reg_token", "register_tokens": "reg_token"},
         r"patch_embed\.proj\.weight$",

@@ -20,6 +20,7 @@ _FOREIGN: tuple[tuple[str, str], ...] = (
     (r"(^|\.)(relative_position_bias_table$|layers\.\d+\.blocks\.\d+\.attn\.qkv\.)", "a Swin Transformer"),
     (r"(^|\.)transformer\.resblocks\.\d+\.", "a Vision Transformer of CLIP (it has a norm before the blocks)"),
     (r"(^|\.)layer\.\d+\.attention\.q_proj\.", "a DINOv3 (rotary position embeddings)"),
+    (r"(^|\.)blocks\.\d+\.residual[12]\.", "a CAPI (rotary position embeddings, RMS norms)"),
     (r"(^|\.)(downsample_layers\.\d+|stages\.\d+\.\d+\.dwconv|stages\.\d+\.blocks\.\d+\.conv_dw)\.", "a ConvNeXt"),
     (r"(^|\.)features\.\d+\.\d+\.layer_scale$", "a ConvNeXt"),
     (r"(^|\.)(cls_token|patch_embed\.proj\.weight|pos_embed)$", "an unusual Vision Transformer (ViT) or a part of one"),
