@@ -14,6 +14,7 @@ from itertools import islice
 SEARCHED = 10_000
 """Names of a file in which the marks are looked for."""
 _TORCHVISION = "torchvision names"
+_TIMM_VIT = "timm's ViT names"
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
@@ -30,7 +31,8 @@ class Format:
     """The network that the authors evaluate."""
     source: str
     """Where the names were read."""
-    layout: str = _TORCHVISION
+    layouts: tuple[str, ...] = (_TORCHVISION,)
+    """The naming styles of `layouts` that such a backbone has."""
     stem: str = "7x7"
     stride: str = "3x3"
     """The convolution of a bottleneck block that has the stride."""
@@ -41,6 +43,10 @@ class Format:
     """Of the authors' code and, where they say so, of their weights; empty if not known."""
 
 
+def _vit(name: str, keys: str, marks: tuple[str, ...], source: str, layout: str) -> Format:
+    return Format(name, keys, marks, "the only one", source, (layout,), stem="patches", stride="none", norm="LayerNorm")
+
+
 FORMATS: tuple[Format, ...] = (
     # The first entry whose marks are all there counts: what shares its names with others stands before them.
     Format(
@@ -49,7 +55,7 @@ FORMATS: tuple[Format, ...] = (
         (r"^experiment_state\.",),
         "online",
         "deepmind-research@f5de0ed byol/byol_experiment.py, relicv2@106a93e eval_experiment.py",
-        layout="DeepMind names (Haiku)",
+        layouts=("DeepMind names (Haiku)",),
         license="Apache-2.0",
     ),
     Format(
@@ -58,7 +64,7 @@ FORMATS: tuple[Format, ...] = (
         (),
         "online",
         "detcon@8a3c5d8 utils/networks.py; PyPI pytorch-eff-vis-pretraining 1.0.1",
-        layout="DeepMind names (Haiku)",
+        layouts=("DeepMind names (Haiku)",),
         license="Apache-2.0",
     ),
     Format(
@@ -67,7 +73,7 @@ FORMATS: tuple[Format, ...] = (
         (),
         "the only one",
         "the converters of ReSim@b6a36ee, SoCo@2be1229 and solo-learn@9187ea3",
-        layout="detectron2 names (stem, res2 to res5)",
+        layouts=("detectron2 names (stem, res2 to res5)",),
         stride="3x3 (the model zoo's own: 1x1)",
     ),
     Format(
@@ -76,7 +82,7 @@ FORMATS: tuple[Format, ...] = (
         (),
         "the only one",
         "transformers@00cbbe5 models/resnet/modeling_resnet.py",
-        layout="Hugging Face's ResNet names (transformers)",
+        layouts=("Hugging Face's ResNet names (transformers)",),
         license="Apache-2.0",
     ),
     Format(
@@ -85,7 +91,7 @@ FORMATS: tuple[Format, ...] = (
         (r"online_network\.encoder\.", r"online_network\.projetion\."),
         "online",
         "r2o@c1a12f7 model/basic_modules.py, trainer/r2o_trainer.py",
-        layout="positional names (nn.Sequential of a ResNet's children)",
+        layouts=("positional names (nn.Sequential of a ResNet's children)",),
         license="MIT",
     ),
     Format(
@@ -95,7 +101,7 @@ FORMATS: tuple[Format, ...] = (
         "backbone",
         "lightly@e8d317f examples/pytorch_lightning/moco.py",
         license="MIT",
-        layout="positional names (nn.Sequential of a ResNet's children)",
+        layouts=("positional names (nn.Sequential of a ResNet's children)",),
     ),
     Format(
         "VISSL",
@@ -119,7 +125,8 @@ FORMATS: tuple[Format, ...] = (
         "teacher.backbone.conv1.weight",
         (r"(^|\.)student\.", r"(^|\.)teacher\."),
         "teacher",
-        "dino@7c446df main_dino.py, eval_linear.py",
+        "dino@7c446df main_dino.py, vision_transformer.py, eval_linear.py",
+        layouts=(_TORCHVISION, _TIMM_VIT),
         license="Apache-2.0",
     ),
     Format(
@@ -198,7 +205,8 @@ FORMATS: tuple[Format, ...] = (
         "state_dict.module.base_encoder.conv1.weight",
         (r"(^|\.)base_encoder\.", r"(^|\.)momentum_encoder\."),
         "base_encoder",
-        "moco-v3@c349e6e moco/builder.py",
+        "moco-v3@c349e6e moco/builder.py, vits.py",
+        layouts=(_TORCHVISION, _TIMM_VIT),
         license="CC-BY-NC-4.0",
     ),
     Format(
@@ -256,6 +264,35 @@ FORMATS: tuple[Format, ...] = (
         "the only one",
         "torchvision 0.29 models/resnet.py",
     ),
+    _vit(
+        "MAE",
+        "model.cls_token, model.decoder_embed.weight",
+        (r"(^|\.)decoder_embed\.",),
+        "mae models_mae.py",
+        _TIMM_VIT,
+    ),
+    _vit("timm or a released ViT", "blocks.0.attn.qkv.weight", (), "timm 1.0 models/vision_transformer.py", _TIMM_VIT),
+    _vit(
+        "torchvision (ViT)",
+        "encoder.layers.encoder_layer_0.self_attention.in_proj_weight",
+        (),
+        "torchvision 0.29 models/vision_transformer.py",
+        "torchvision's ViT names",
+    ),
+    _vit(
+        "Hugging Face transformers (ViT)",
+        "vit.encoder.layer.0.attention.attention.query.weight",
+        (),
+        "transformers models/vit/modeling_vit.py",
+        "Hugging Face's ViT names (transformers)",
+    ),
+    _vit(
+        "OpenMMLab (ViT)",
+        "state_dict.backbone.layers.0.attn.qkv.weight",
+        (),
+        "mmpretrain models/backbones/vision_transformer.py",
+        "OpenMMLab's ViT names",
+    ),
 )
 
 
@@ -263,6 +300,6 @@ def recognize(layout: str, names: Collection[str]) -> Format | None:
     """The form of a file with tensors of these names, whose backbone has that naming style; None if it is not known."""
     searched = list(islice(names, SEARCHED))
     for form in FORMATS:
-        if form.layout == layout and all(any(re.search(mark, name) for name in searched) for mark in form.marks):
+        if layout in form.layouts and all(any(re.search(mark, name) for name in searched) for mark in form.marks):
             return form
     return None

@@ -76,9 +76,12 @@ def formats(*, as_json: AsJson = False, markdown: bool = False) -> None:
         return print_json(listed)
     keys = ["name", "keys", "network", "std", "license", "source"]
     if markdown:
-        keys = ["name", "keys", "layout", "network", "stem", "stride", "norm", "std", "license", "source"]
+        keys = ["name", "keys", "layouts", "network", "stem", "stride", "norm", "std", "license", "source"]
     columns = [{"network": "authors evaluate"}.get(key, key) for key in keys]
-    rows = [[" ".join(map(str, f[k])) if k == "std" else str(f[k]) for k in keys] for f in listed]
+    rows = [
+        [f[k] if isinstance(f[k], str) else (" " if k == "std" else ", ").join(map(str, f[k])) for k in keys]
+        for f in listed
+    ]
     if markdown:
         return print(*(f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(keys), *rows)), sep="\n")
     print_table("Formats of checkpoints", columns, rows)

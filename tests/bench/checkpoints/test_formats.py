@@ -19,10 +19,11 @@ from synthetic_nets import StateDict
 
 from bench.checkpoints import haiku
 from bench.checkpoints.containers import read_container
-from bench.checkpoints.formats import FORMATS
+from bench.checkpoints.formats import FORMATS, recognize
 from bench.checkpoints.hub import declared
 from bench.checkpoints.importing import import_checkpoint
 from bench.checkpoints.inspection import inspect_checkpoint, read_backbone
+from bench.checkpoints.layouts import LAYOUTS
 from pretrain.exported import read_exported
 
 
@@ -45,7 +46,23 @@ def test_torch_files_of_each_format(tmp_path: Path, resnet18_state: StateDict, c
 
 def test_every_entry_is_tried() -> None:
     called = {called for called, _, _ in real_names.TORCH_FILES.values()} | {"DeepMind", "detectron2"}
-    assert [form.name for form in FORMATS if not form.name.startswith(tuple(called))] == []
+    resnets = [form.name for form in FORMATS if form.norm == "BatchNorm"]
+    assert [name for name in resnets if not name.startswith(tuple(called))] == []
+    assert {layout for form in FORMATS for layout in form.layouts} <= {layout.name for layout in LAYOUTS}
+
+
+@pytest.mark.parametrize(
+    ("called", "names"),
+    [
+        ("DINO", ["student.module.backbone.cls_token", "teacher.backbone.blocks.0.attn.qkv.weight"]),
+        ("MoCo v3", ["module.base_encoder.cls_token", "module.momentum_encoder.cls_token"]),
+        ("MAE", ["model.cls_token", "model.decoder_embed.weight"]),
+        ("timm or a released ViT", ["cls_token"]),
+    ],
+)
+def test_transformers_of_the_methods(called: str, names: list[str]) -> None:
+    form = recognize("timm's ViT names", names)
+    assert form is not None and form.name == called
 
 
 def test_the_exported_backbone_has_the_same_bits(tmp_path: Path, resnet18_state: StateDict) -> None:
