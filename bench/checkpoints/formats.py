@@ -55,7 +55,7 @@ FORMATS: tuple[Format, ...] = (
         (r"^experiment_state\.",),
         "online",
         "deepmind-research@f5de0ed byol/byol_experiment.py, relicv2@106a93e eval_experiment.py",
-        layouts=("DeepMind names (Haiku)",),
+        layouts=("DeepMind names (Haiku; its SAME padding is lost)",),
         license="Apache-2.0",
     ),
     Format(
@@ -64,7 +64,7 @@ FORMATS: tuple[Format, ...] = (
         (),
         "online",
         "detcon@8a3c5d8 utils/networks.py; PyPI pytorch-eff-vis-pretraining 1.0.1",
-        layouts=("DeepMind names (Haiku)",),
+        layouts=("DeepMind names (Haiku; its SAME padding is lost)",),
         license="Apache-2.0",
     ),
     Format(

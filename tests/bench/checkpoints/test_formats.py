@@ -138,6 +138,7 @@ def test_arrays_of_haiku(tmp_path: Path, trained: StateDict, make: Callable[[Sta
     assert inspection.problems == ()
     assert (inspection.written_by or "").startswith(called)
     assert any("SAME" in note for note in inspection.notes)
+    assert "SAME" in str(inspection.format)  # which the card repeats
     assert_same(tensors, trained)
 
 
