@@ -165,8 +165,8 @@ def _resampled_miou(counts: Counts, rng: np.random.Generator) -> Floats:
     union = counts.sum(2) + counts.sum(1) - hits
     times: NDArray[np.float64] = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), RESAMPLES) * 1.0
     with np.errstate(invalid="ignore"):
-        means: Floats = 100 * np.nanmean((times @ hits) / (times @ union), axis=1)
-    return means
+        ratios = (times @ hits) / (times @ union)
+    return np.asarray(100 * np.nanmean(ratios, axis=1), np.float64)
 
 
 def _percentiles(values: Floats) -> Interval:
