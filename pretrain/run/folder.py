@@ -3,6 +3,7 @@
 run.json        the recipe and everything else that the run is a function of; written first
 checkpoint.pt   the newest state; replaced atomically
 log.jsonl       one line an interval (see `pretrain.run.log`)
+probes.csv      what probes of the backbone found, where there were any (see `pretrain.run.probing`)
 finished.json   executed steps, and what they cost: seconds, images/s, device, memory; written last
 """
 
