@@ -119,17 +119,17 @@ def _of_protocol(
     over_images = None if error is None else least_known_error(error, power)
 
     def repeating(what: str, noise: Noise | None) -> Option:
+        if noise is None:
+            return Option(protocol.id, what, None, None, None, None, over_images, seconds)
         return Option(
-            protocol=protocol.id,
-            repeated=what,
-            noise=noise,
-            runs=None if noise is None else runs_needed(difference, noise.sd, power),
-            cautious_runs=None
-            if noise is None
-            else runs_needed(difference, cautious_sd(noise.sd, noise.freedom), power),
-            least_with_few=None if noise is None else least_difference(noise.sd, FEW, power),
-            least_over_images=over_images,
-            run_seconds=seconds,
+            protocol.id,
+            what,
+            noise,
+            runs_needed(difference, noise.sd, power),
+            runs_needed(difference, cautious_sd(noise.sd, noise.freedom), power),
+            least_difference(noise.sd, FEW, power),
+            over_images,
+            seconds,
         )
 
     if isinstance(protocol.plan, ProbePlan):

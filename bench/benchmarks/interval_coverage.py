@@ -23,7 +23,6 @@ from typing import Annotated
 
 import numpy as np
 from cyclopts import Parameter, run
-from numpy.typing import NDArray
 from rich.table import Table
 from scipy import stats
 
@@ -163,7 +162,7 @@ def _resampled_miou(counts: Counts, rng: np.random.Generator) -> Floats:
     """mIoU of each of `RESAMPLES` draws of the images, over the classes that are in it."""
     hits = np.diagonal(counts, axis1=1, axis2=2).astype(np.float64)
     union = counts.sum(2) + counts.sum(1) - hits
-    times: NDArray[np.float64] = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), RESAMPLES) * 1.0
+    times = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), RESAMPLES).astype(np.float64)
     with np.errstate(invalid="ignore"):
         ratios = (times @ hits) / (times @ union)
     return np.asarray(100 * np.nanmean(ratios, axis=1), np.float64)
