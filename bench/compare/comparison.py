@@ -129,7 +129,10 @@ def execute(
             for cell in missing
             if cell.name not in failed
             for run in plan_runs(
-                _checkpoint(comparison, cell), comparison.evaluation, name=cell.name, work=comparison.work
+                _checkpoint(comparison, cell),
+                comparison.evaluation,
+                name=_known_name(comparison, cell) or cell.name,
+                work=comparison.work,
             ).todo
         ]
         outcomes = run_all(runs, processes=processes, finished=reporter.evaluated, execute=transfer)
@@ -155,6 +158,13 @@ def _pretrain(
         waiting.append(run)
     outcomes = run_all(waiting, processes=processes, finished=reporter.trained, execute=execute)
     return {o.run.key: f"{o.run.key}: {o.failure}" for o in outcomes if o.failure}
+
+
+def _known_name(comparison: Comparison, cell: Cell) -> str | None:
+    """Under which name the cell's backbone was imported before, e.g. by `submit`: one checkpoint has one name."""
+    folders = (comparison.work / "checkpoints").glob("[!.]*")
+    cards = [read_card(folder) for folder in sorted(folders) if is_exported(folder)]
+    return next((card.name for card in cards if cell.made(card)), None)
 
 
 def _failure(outcome: Outcome[TransferRun]) -> str:

@@ -16,7 +16,7 @@ from bench.compare.pretraining import PretrainingRun
 from bench.compare.report import ProgressLines, cost_table, costs, print_comparison
 from bench.errors import BenchError
 from bench.submit import Evaluation, check_data_sets, choose_protocols
-from leaderboard.records import Cost, Pretraining
+from leaderboard.records import RANDOM_METHOD, Cost, Pretraining
 from leaderboard.store import ResultStore
 from pretrain.data.batches import open_images
 from pretrain.exported import read_exported, write_exported
@@ -124,6 +124,13 @@ def test_a_failure_stops_nothing_else_and_is_tried_again(comparison: Comparison)
     assert {r.card.method for r in comparison.results()} == {"moco-v2-mini", "random initialisation"}
     assert compared(comparison) == []
     assert len(comparison.results()) == 12
+
+
+def test_what_was_submitted_before_keeps_its_name(comparison: Comparison) -> None:
+    random_backbone("resnet18", seed=1, name="mine", work=comparison.work)
+    assert compared(comparison) == []
+    names = {r.card.pretraining.seed: r.card.name for r in comparison.results() if r.card.method == RANDOM_METHOD}
+    assert names == {0: "random-resnet18-seed0", 1: "mine"}
 
 
 def test_another_budget_is_another_cell(comparison: Comparison) -> None:
