@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from csv import DictWriter
+from functools import lru_cache
 from typing import TYPE_CHECKING, TextIO
 
 from leaderboard import text
@@ -121,18 +122,18 @@ def _rows(board: Board) -> Iterator[dict[str, str]]:
         standings = {standing.entry.id: _overall(standing, track) for standing in track.standings}
         of_entry: dict[tuple[str, str], dict[str, str]] = {}
         for group in track.groups:
-            of_group = {"track": track.id, **_protocol(group)}
+            of_group = _escaped({"track": track.id, **_protocol(group)})
             for cell in group.cells:
                 id_ = cell.entry.id
                 if id_ not in of_entry:
                     of_entry[id_] = _escaped(_entry(cell.entry))
                 overall = standings.get(id_, {}) if group.current else {}
-                yield of_entry[id_] | _escaped({**of_group, **_figures(cell), **_runs(cell)}) | overall
+                yield {**of_group, **of_entry[id_], **_escaped({**_figures(cell), **_runs(cell)}), **overall}
 
 
 def _escaped(row: dict[str, str]) -> dict[str, str]:
     """With words that no spreadsheet takes for a formula; numbers are none."""
-    return {name: text.spreadsheet(value) if name in _WORDS else value for name, value in row.items()}
+    return {name: text.spreadsheet(value) if value and name in _WORDS else value for name, value in row.items()}
 
 
 def _overall(standing: Standing, track: Track) -> dict[str, str]:
@@ -185,8 +186,8 @@ def _entry(entry: Entry) -> dict[str, str]:
 
 
 def _figures(cell: Cell) -> dict[str, str]:
-    means = {text.one_line(name): round(value, 4) + 0.0 for name, value in cell.metric_means.items()}
-    values = {text.one_line(name): [round(v, 4) + 0.0 for v in found] for name, found in cell.metric_values.items()}
+    values = {_metric(name): [round(value, 4) + 0.0 for value in found] for name, found in cell.metric_values.items()}
+    means = {_metric(name): round(value, 4) + 0.0 for name, value in cell.metric_means.items()}
     summary, ranking, score = cell.summary, cell.ranking, cell.score
     return {
         "pretraining_runs": str(len({run.card.sha256 for run in cell.finished})),
@@ -210,6 +211,11 @@ def _figures(cell: Cell) -> dict[str, str]:
         "metric_values": json.dumps(values, ensure_ascii=False),
         "failed_seeds": ";".join(str(run.seed) for run in cell.runs if run.status == "failed"),
     }
+
+
+@lru_cache(1000)
+def _metric(name: str) -> str:
+    return text.one_line(name)
 
 
 def _interval(name: str, figure: Estimate | None) -> dict[str, str]:

@@ -210,3 +210,12 @@ def test_a_probe_is_read_and_has_evaluated_every_image():
         read_result_json(result.model_copy(update={"training": trained}).to_json().encode())
     with pytest.raises(RecordError, match="either the report of its training or that of its probe"):
         read_result_json(make_result().model_copy(update={"training": None}).to_json().encode())
+
+
+def test_equal_parts_of_results_are_one_object():
+    """Of a hundred thousand results it saves half the memory; what differs stays apart."""
+    results = [make_result("moco", seed=seed) for seed in range(2)] + [make_result("densecl")]
+    read = [read_result_json(result.to_json().encode()) for result in results]
+    assert read == results
+    assert read[0].card is read[1].card and read[0].card is not read[2].card
+    assert all(getattr(read[0], name) is getattr(read[2], name) for name in ("protocol", "dataset", "environment"))
