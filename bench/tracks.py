@@ -77,7 +77,7 @@ FROZEN = Track(
         "validation images are evaluated once.",
         "Scores of cells are upsampled to each label map's own size, and every labelled pixel counts.",
         "Intervals tell how far a value may be off because these validation images were drawn and not others. Two "
-        "submissions are compared as if each had images of its own, which is cautious: they share them.",
+        "runs on the same images are compared image by image.",
         "Values of this track are not comparable with any published value.",
     ),
     further=(
