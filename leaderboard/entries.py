@@ -24,12 +24,11 @@ def find_entries(results: Iterable[Result], *, each: bool = False) -> tuple[dict
     """
     cards: dict[Checkpoint, list[Card]] = defaultdict(list)
     for result in results:
-        versions = cards[result.card.name, result.card.sha256]
-        if result.card not in versions:
-            versions.append(result.card)
+        cards[result.card.name, result.card.sha256].append(result.card)
     rows: dict[Hashable, list[Card]] = defaultdict(list)
-    for checkpoint, versions in cards.items():
-        rows[checkpoint if each else _row(versions[0])].append(versions[0])
+    for checkpoint, found in cards.items():
+        card = _versions(found)[0]
+        rows[checkpoint if each else _row(card)].append(card)
     for members in rows.values():
         members.sort(key=lambda card: (-1 if card.pretraining.seed is None else card.pretraining.seed, card.name))
     entries = {
@@ -38,6 +37,15 @@ def find_entries(results: Iterable[Result], *, each: bool = False) -> tuple[dict
         for card in members
     }
     return entries, _notes(cards)
+
+
+def _versions(cards: Sequence[Card]) -> list[Card]:
+    """The different cards that results of one checkpoint carry, the most frequent one first."""
+    versions: list[Card] = []
+    for card in cards:
+        if card not in versions:
+            versions.append(card)
+    return versions if len(versions) == 1 else sorted(versions, key=cards.count, reverse=True)
 
 
 def _row(card: Card) -> Hashable:
@@ -85,8 +93,8 @@ def _notes(cards: Mapping[Checkpoint, Sequence[Card]]) -> list[str]:
         if len(found) > 1
     ]
     notes += [
-        f"{name}: its results carry {len(versions)} different cards; the first is shown"
-        for (name, _), versions in sorted(cards.items())
-        if len(versions) > 1
+        f"{name}: its results carry {len(versions)} different cards; the most frequent is shown"
+        for (name, _), found in sorted(cards.items())
+        if len(versions := _versions(found)) > 1
     ]
     return notes

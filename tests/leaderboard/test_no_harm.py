@@ -142,3 +142,16 @@ def test_a_probe_on_other_images_is_no_rival():
     assert [(s.score, s.tier, s.mean_rank) for s in after.standings][:2] == [
         (s.score, s.tier, s.mean_rank) for s in before.standings
     ]
+
+
+def test_a_result_with_a_foreign_card_does_not_change_what_a_row_is():
+    """It has the name and the weights of a row, and says that they are another network of another method."""
+    old = BASIC[-1]
+    odd = make_card(old.card.name, sha256=old.card.sha256, architecture="resnet50", method="random initialisation")
+    (before,) = analyse(BASIC, DECLARED).tracks
+    after = analyse([*BASIC, make_result(odd, make_protocol("mini_city_seg_fcn"), 0, 99.0)], DECLARED)
+    assert [track.architecture for track in after.tracks] == ["resnet18"]
+    of = {standing.entry.label: standing for standing in after.tracks[0].standings}
+    others = [standing for standing in before.standings if standing.entry.label != "single"]
+    assert all(of[s.entry.label].score == s.score and of[s.entry.label].tier == s.tier for s in others)
+    assert any("different cards" in note for note in after.notes)
