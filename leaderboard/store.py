@@ -77,6 +77,7 @@ class ResultStore:
         if file is None or hashlib.sha256(content).hexdigest() != file.stem:
             raise LeaderboardError(f"{result.file_name}: the shares are not those whose hash the result holds")
         make_folder(file.parent)
+        remove_all_leftovers(file.parent)
         write_atomic(file, content)
 
     def _shares_file(self, result: Result) -> Path | None:

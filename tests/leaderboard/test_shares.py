@@ -33,11 +33,17 @@ def test_what_is_written_is_read(names: list[str], metrics: list[str], seed: int
     shares = Shares(tuple(names), {metric: rng.standard_normal(len(names)) for metric in metrics})
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / SHARES
-        shares.write(file)
+        file.write_bytes(shares.to_bytes())
         again = read_shares(file)
-        assert file.read_bytes() == again.to_bytes()
+    assert again.to_bytes() == shares.to_bytes()
     assert again.names == shares.names and list(again.metrics) == metrics
     assert all(np.array_equal(again.metrics[metric], shares.metrics[metric]) for metric in metrics)
+
+
+def test_the_file_is_written_whole(tmp_path: Path) -> None:
+    made().write(tmp_path / SHARES)
+    assert [file.name for file in tmp_path.iterdir()] == [SHARES]
+    assert (tmp_path / SHARES).read_bytes() == made().to_bytes()
 
 
 def test_errors_are_those_of_a_plain_loop() -> None:
