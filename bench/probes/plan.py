@@ -102,8 +102,8 @@ class ClusterPlan(ProbePlan):
     classes: int
     """Labels are 0 to `classes` - 1, and 255 where a pixel does not count."""
     cells: int
-    """At most so many training cells are clustered, drawn evenly from all. They, and for each a number a cluster, are
-    kept in memory: cells x (channels + clusters) x 4 bytes."""
+    """At most so many training cells are clustered, drawn evenly from all. They, standardized copies and for each a
+    number a cluster are in memory: cells x (3 x channels + clusters) x 4 bytes."""
     clusters: int
     naming: str
     """`hungarian`: each cluster is another class, those that give the highest mIoU. `majority`: each is the class that
