@@ -9,6 +9,7 @@ below, which are made to keep a reader busy.
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ class Container:
         if not self.parts:
             return file_sha256(self.path)
         lines = [f"{file_sha256(file)}  {file.name}\n" for file in (self.path, *self.parts)]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
 
 
 def read_container(path: Path) -> Container:

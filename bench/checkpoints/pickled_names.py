@@ -41,14 +41,12 @@ _PLAIN_MODULES = (
     *("datetime.", "pathlib.", "numpy.core.", "numpy.dtypes.", "numpy.random.", "omegaconf."),
     *("lightning.", "pytorch_lightning.", "mmengine.config.", "mmengine.logging."),
     *("torch.distributed.tensor.", "torch.distributed.device_mesh."),
-    *("byol.", "optax.", "jax.", "jaxlib."),
+    *("optax.", "jax.", "jaxlib."),
 )
 NAMED_TUPLES = {
-    "byol.byol_experiment._ByolExperimentState": (
-        *("online_params", "target_params", "online_state", "target_state", "opt_state"),
-    ),
+    "_ByolExperimentState": ("online_params", "target_params", "online_state", "target_state", "opt_state"),
 }
-"""Tuples whose parts have names, which the pickle leaves out."""
+"""Tuples whose parts have names, which the pickle leaves out; by class, whatever the module was called."""
 RECORDS = "torch.distributed.checkpoint.metadata.", "torch.distributed.checkpoint.filesystem."
 """Modules whose classes describe where the parts of a distributed checkpoint lie."""
 TENSORS = {f"torch._utils._rebuild_{kind}" for kind in ("tensor", "tensor_v2", "tensor_v3")}
@@ -104,7 +102,7 @@ def full_name(module: str, name: str) -> str:
 
 def is_known(full: str) -> bool:
     """Whether a checkpoint may mention it."""
-    return full in _KNOWN or full.startswith((*_PLAIN_MODULES, *RECORDS))
+    return full in _KNOWN or full.startswith((*_PLAIN_MODULES, *RECORDS)) or ".byol." in f".{full}"
 
 
 def storage_type(full: str) -> torch.dtype | None:

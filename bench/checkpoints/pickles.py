@@ -292,10 +292,8 @@ def _made(what: Any, arguments: Sequence[Any]) -> Any:
         if isinstance(pairs, list):
             return _filled(Dictionary(), [part for pair in pairs for part in (pair[0], pair[1])])
         return Dictionary(pairs) if isinstance(pairs, Dictionary) else Dictionary()
-    if name in NAMED_TUPLES:
-        return _filled(
-            Dictionary(), [part for pair in zip(NAMED_TUPLES[name], arguments, strict=True) for part in pair]
-        )
+    if fields := NAMED_TUPLES.get(name.rpartition(".")[2]):
+        return Dictionary(zip(fields, arguments, strict=True))
     if name.startswith(RECORDS):
         return Record(name)
     if name == "jax._src.array._reconstruct_array":

@@ -89,7 +89,7 @@ def byol(state: StateDict) -> bytes:
     """A checkpoint of BYOL: a tuple with names, whose class is not importable here."""
     params, states = real_names.haiku(state)
     params["projector/linear"] = {"w": np.ones((3, 2), np.float32)}
-    module = types.ModuleType("byol.byol_experiment")
+    module = types.ModuleType("research.byol.byol_experiment")
 
     class _ByolExperimentState(NamedTuple):
         online_params: Any
@@ -102,7 +102,8 @@ def byol(state: StateDict) -> bytes:
     vars(module)["_ByolExperimentState"] = _ByolExperimentState
     content = _ByolExperimentState(params, {}, states, {}, (np.ones(2), ()))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "byol", types.ModuleType("byol"))
+        for name in ("research", "research.byol"):
+            patch.setitem(sys.modules, name, types.ModuleType(name))
         patch.setitem(sys.modules, module.__name__, module)
         return pickle.dumps({"experiment_state": content, "step": 3, "rng": np.zeros(2, np.uint32)}, 2)
 
