@@ -11,6 +11,7 @@ from synthetic_nets import StateDict, with_prefix
 from torch import Tensor
 
 from bench.checkpoints import Inspection, import_checkpoint, inspect_checkpoint
+from bench.checkpoints.formats import FORMATS
 from bench.checkpoints.inspection import read_backbone
 from bench.errors import BenchError
 from pretrain.exported import read_exported
@@ -131,6 +132,33 @@ def test_every_naming(save: Save, rules: list[tuple[str, str]], prefix: str, nam
     assert inspection.filled == len(state) == len(tensors)
     assert not inspection.left_over
     assert all(torch.equal(tensors[key], tensor) for key, tensor in state.items())
+
+
+MOCO_V3 = ["base_encoder", "momentum_encoder"]
+WRITTEN: dict[str, Callable[[StateDict], Mapping[str, object]]] = {
+    "DINO": lambda s: {"student": with_prefix(s, "module.backbone."), "teacher": with_prefix(s, "backbone.")},
+    "DINOv2": lambda s: small_state("vit_tiny_patch14_ls") | {"mask_token": torch.ones(1, 192)},
+    "MAE": lambda s: {"model": s | with_prefix(s, "decoder_") | {"decoder_embed.weight": torch.ones(2, 2)}},
+    "MoCo v3": lambda s: {"state_dict": {f"module.{e}.{n}": t for e in MOCO_V3 for n, t in s.items()}},
+    "I-JEPA": lambda s: {
+        "encoder": s,
+        "target_encoder": dict(s),
+        "predictor": {"predictor_pos_embed": torch.ones(1, 4, 4)},
+    },
+    "OpenMMLab (ViT)": lambda s: with_prefix(renamed(s, OPENMMLAB), "backbone."),
+    "Hugging Face": lambda s: renamed(s, HUGGING_FACE_VIT),
+    "torchvision (ViT)": lambda s: renamed(s, TORCHVISION_NEW),
+    "timm or a released ViT": lambda s: s,
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_every_format_is_called_by_its_name(save: Save, tiny: StateDict, name: str) -> None:
+    inspection = inspect_checkpoint(save(WRITTEN[name](tiny)))
+    assert not inspection.problems
+    assert (inspection.written_by or "").startswith(name)
+    known = [form.name for form in FORMATS if form.norm == "LayerNorm"]
+    assert all(one.startswith(tuple(WRITTEN)) for one in known)
 
 
 def test_what_is_joined_names_its_parts(save: Save, tiny: StateDict) -> None:
