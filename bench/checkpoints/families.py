@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from pretrain.nets.architectures import parameter_count, tensor_shapes
+from pretrain.nets.architectures import TimmArchitecture, find_architecture, parameter_count, tensor_shapes
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,16 @@ class Architecture:
     """Every tensor of the state dict, BN statistics and counters among them."""
     parameters: int
     """Number of learnable parameters."""
+    behind: frozenset[str] = frozenset()
+    """Names of tensors that lie behind the last map and may stand in a file: the classifier and what it alone reads."""
 
 
 @cache
 def architecture(name: str) -> Architecture:
     """The named backbone of `pretrain.nets.architectures`."""
-    return Architecture(name, tensor_shapes(name), parameter_count(name))
+    found = find_architecture(name)
+    behind = found.behind if isinstance(found, TimmArchitecture) else frozenset()
+    return Architecture(name, tensor_shapes(name), parameter_count(name), behind)
 
 
 def optional(name: str) -> bool:

@@ -16,9 +16,10 @@ from bench.checkpoints.families import Architecture, optional
 from bench.checkpoints.folders import INDEX, weights_of
 from bench.checkpoints.formats import IMAGENET_STD, recognize
 from bench.checkpoints.hub import declared
-from bench.checkpoints.layouts import MARKS, Candidate, find_candidates
+from bench.checkpoints.layouts import Candidate, find_candidates
 from bench.checkpoints.leftovers import UNEXPLAINED, LeftOver, classify
 from bench.checkpoints.mismatch import foreign, summarise
+from bench.checkpoints.naming import MARKS
 from bench.checkpoints.values import check_values
 from bench.errors import BenchError
 from leaderboard.base.printable import printable_name

@@ -34,10 +34,10 @@ def classify(names: Iterable[str], choice: Choice) -> tuple[LeftOver, ...]:
     A tensor that sits where the backbone's own tensors sit, is named like them and is not expected goes to
     `UNEXPLAINED`: the network has a part that the architecture lacks, so it would not be the same function.
     """
-    of_others = _Others(choice)
+    of_others, behind = _Others(choice), choice.chosen.nearest().behind
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(_what(name, choice, of_others), []).append(name)
+        groups.setdefault(_what(name, choice, of_others, behind), []).append(name)
     return tuple(LeftOver(what, tuple(members)) for what, members in groups.items())
 
 
@@ -64,7 +64,7 @@ class _Others:
         return owner
 
 
-def _what(name: str, choice: Choice, of_others: _Others) -> str:
+def _what(name: str, choice: Choice, of_others: _Others, behind: frozenset[str]) -> str:
     prefix = choice.chosen.full_prefix
     own = name[len(prefix) :] if name.startswith(prefix) else None
     if any(_OPTIMIZER.search(part) for part in name.split(".")[:-1]):
@@ -74,10 +74,12 @@ def _what(name: str, choice: Choice, of_others: _Others) -> str:
         return f"another network ({role(other)}, {other.label})"
     if own is not None and _CLASSIFIER.match(own):
         return "classifier"
-    family = choice.chosen.family
+    family, renamed = choice.chosen.family, choice.chosen.layout.exported_name(own) if own is not None else None
+    if renamed in behind:
+        return "the classifier and what it alone reads"
     if own is not None and family.unused and family.unused.search(own):
         return "for pretraining alone"
-    if own is not None and (family.like_parts.match(own) or choice.chosen.layout.exported_name(own)):
+    if own is not None and (family.like_parts.match(own) or renamed):
         return UNEXPLAINED
     if _QUEUE.search(name):
         return "queue"

@@ -11,7 +11,10 @@ from bench.checkpoints.resnets import RESNETS
 from leaderboard.base.printable import printable_name
 from pretrain.nets.architectures import VIT_SIZES
 
-_SUPPORTED = f"only plain ResNets ({', '.join(RESNETS)}) and Vision Transformers ({', '.join(VIT_SIZES)}) are supported"
+_SUPPORTED = (
+    f"only plain ResNets ({', '.join(RESNETS)}), Vision Transformers ({', '.join(VIT_SIZES)}), MobileNetV2, "
+    "EfficientNets and ConvNeXts are supported"
+)
 
 _SEARCHED = 10_000
 """Names among which the mark of another family is looked for."""

@@ -324,7 +324,6 @@ def test_integer_weights(save: Save, resnet18_state: StateDict) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("mobilenet_v2", "a MobileNetV2"),
         ("mobilenet_v3_small", "a MobileNetV3"),
         ("efficientnet_b0", "an EfficientNet"),
         ("densenet121", "a DenseNet"),

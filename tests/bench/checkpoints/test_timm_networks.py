@@ -1,0 +1,185 @@
+"""Networks of timm in the key layouts of real files, made at run time from timm's own names."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from synthetic_nets import StateDict, with_prefix
+from torch import Tensor
+
+from bench.checkpoints import import_checkpoint, inspect_checkpoint
+from bench.checkpoints.families import architecture
+from bench.checkpoints.inspection import read_backbone
+from bench.checkpoints.timm_networks import ConvNeXts, EfficientNets
+from bench.errors import BenchError
+from pretrain.exported import read_exported
+from pretrain.nets.architectures import build_backbone
+
+timm = pytest.importorskip("timm", reason="timm is an optional package")
+Save = Callable[..., Path]
+
+
+def trained(module: torch.nn.Module) -> StateDict:
+    """Its state dict with other figures in each tensor: batch norm's among them."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: torch.rand(t.shape, generator=generator) if t.is_floating_point() else torch.tensor(7)
+        for name, t in module.state_dict().items()
+    }
+
+
+def whole(name: str) -> StateDict:
+    return trained(timm.create_model(name, pretrained=False))
+
+
+def former(name: str) -> str:
+    """torchvision's name of a MobileNetV2's tensor as it was before convolution and norm were one module."""
+    name = re.sub(r"(features\.1\.conv\.)(\d)\.(?=[a-z])", lambda m: f"{m[1]}{int(m[2]) + 2}.", name)
+    name = re.sub(r"(features\.1\.conv\.)0\.(\d)\.", r"\1\2.", name)
+    name = re.sub(r"(features\.(?!1\.)\d+\.conv\.)([23])\.(?=[a-z])", lambda m: f"{m[1]}{int(m[2]) + 4}.", name)
+    return re.sub(r"\.conv\.(\d)\.(\d)\.", lambda m: f".conv.{3 * int(m[1]) + int(m[2])}.", name)
+
+
+def assert_filled(path: Path, called: str, wanted: StateDict) -> None:
+    inspection, tensors = read_backbone(path)
+    assert inspection.problems == ()
+    assert inspection.architecture == called
+    assert tensors.keys() == architecture(called).shapes.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(tensor, wanted[name].reshape(tensor.shape)), name
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_torchvisions_mobilenet_computes_the_same(save: Save, old: bool) -> None:
+    net = torchvision.models.mobilenet_v2().eval()
+    net.load_state_dict(trained(net))
+    state = {former(name) if old else name: tensor for name, tensor in net.state_dict().items()}
+    inspection, tensors = read_backbone(save({"state_dict": with_prefix(state, "module.")}))
+    assert (inspection.architecture, inspection.problems) == ("mobilenetv2_100", ())
+    assert [group.what for group in inspection.left_over] == ["the classifier and what it alone reads"]
+    ours = build_backbone("mobilenetv2_100").eval()
+    ours.load_state_dict(dict(tensors))
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(ours(x), net.features[:18](x))
+
+
+def flat(name: str) -> str:
+    """EfficientNet-PyTorch's name of a tensor of timm's EfficientNet-Lite0 or B0."""
+    first = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
+    module, *rest = name.split(".")
+    if module != "blocks":
+        return ".".join([first[module], *rest])
+    stage, number, layer, *end = rest
+    before = sum((1, 2, 2, 3, 3, 4, 1)[: int(stage)])
+    first_block = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
+    others = {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1"}
+    others |= {"conv_pwl": "_project_conv", "bn3": "_bn2"}
+    if layer == "se":
+        layer, end = end[0].replace("conv", "_se"), end[1:]
+    else:
+        layer = (first_block if stage == "0" else others)[layer]
+    return ".".join(["_blocks", str(before + int(number)), layer, *end])
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_b0"])
+def test_efficientnet_pytorchs_names_are_of_tensorflows_padding(save: Save, name: str) -> None:
+    state = whole(name)
+    assert_filled(save({flat(key): tensor for key, tensor in state.items()}), f"tf_{name}", state)
+
+
+def test_timms_own_names_and_what_no_tensor_shows(save: Save) -> None:
+    state = whole("efficientnet_lite0")
+    path = save(with_prefix(state, "backbone."))
+    assert_filled(path, "efficientnet_lite0", state)
+    assert any("tf_efficientnet_lite0" in note for note in inspect_checkpoint(path).notes)
+
+
+def of_convnext(name: str) -> str:
+    name = re.sub(r"^stem\.", "downsample_layers.0.", name)
+    name = re.sub(r"^stages\.(\d)\.downsample\.", r"downsample_layers.\1.", name)
+    name = name.replace(".blocks.", ".").replace("conv_dw", "dwconv").replace("mlp.fc", "pwconv")
+    return name.replace("head.norm.", "norm.").replace("head.fc.", "head.")
+
+
+def of_transformers(name: str) -> str:
+    name = name.replace("stem.0.", "convnext.embeddings.patch_embeddings.")
+    name = name.replace("stem.1.", "convnext.embeddings.layernorm.")
+    name = name.replace("head.norm.", "convnext.layernorm.").replace("head.fc.", "classifier.")
+    name = name.replace("stages.", "convnext.encoder.stages.").replace(".downsample.", ".downsampling_layer.")
+    name = name.replace(".blocks.", ".layers.").replace("conv_dw", "dwconv").replace(".norm.", ".layernorm.")
+    return name.replace("mlp.fc", "pwconv").replace(".gamma", ".layer_scale_parameter")
+
+
+@pytest.mark.parametrize("rename", [str, of_convnext, of_transformers])
+def test_convnexts(save: Save, rename: Callable[[str], str]) -> None:
+    state = whole("convnext_atto")
+    assert_filled(save({rename(key): tensor for key, tensor in state.items()}), "convnext_atto", state)
+
+
+@pytest.mark.slow
+def test_torchvisions_convnext_computes_the_same(save: Save) -> None:
+    net = torchvision.models.convnext_tiny().eval()
+    inspection, tensors = read_backbone(save(net.state_dict()))
+    assert (inspection.architecture, inspection.problems) == ("convnext_tiny", ())
+    ours = build_backbone("convnext_tiny").eval()
+    ours.load_state_dict(dict(tensors))
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(x), net.features(x))
+
+
+@pytest.mark.parametrize(
+    ("family", "names"),
+    [
+        (EfficientNets(tensorflow=False), ["mobilenetv2_035", "efficientnet_lite1"]),
+        (EfficientNets(tensorflow=True), ["tf_efficientnet_b1"]),
+        (ConvNeXts(), ["convnextv2_atto"]),
+    ],
+)
+def test_members_are_told_apart(family: EfficientNets | ConvNeXts, names: list[str]) -> None:
+    for name in names:
+        with torch.device("meta"):
+            state: dict[str, Tensor] = build_backbone(name).state_dict()
+        assert family.members[family.signature(state)] == name
+        assert family.nearest(state).name == name
+
+
+def test_the_import_is_proven_and_fed_as_timm_says(save: Save, tmp_path: Path) -> None:
+    state = whole("efficientnet_lite0")
+    path = save({flat(key): tensor for key, tensor in state.items()})
+    exported = read_exported(import_checkpoint(path, name="a", work=tmp_path))
+    assert (exported.card.mean, exported.card.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert (exported.card.stem, exported.card.norm, exported.card.stride_style) == ("3x3", "BN", "none")
+    assert all(torch.equal(tensor, state[name]) for name, tensor in exported.build().state_dict().items())
+    with pytest.raises(BenchError, match="already in"):
+        import_checkpoint(path, name="a", work=tmp_path, mean=(0.4, 0.4, 0.4))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"blocks.2.0.conv_pw.weight": None}, "1 missing: `blocks.2.0.conv_pw.weight`"),
+        ({"blocks.2.0.se.conv_reduce.weight": torch.ones(8, 96, 1, 1)}, "none of the networks that are known here"),
+        ({"conv_stem.weight": torch.rand(16, 1, 3, 3)}, "grey images"),
+        ({"bn1.other": torch.ones(16)}, "look like parts of the backbone"),
+    ],
+)
+def test_what_does_not_fit_is_said(save: Save, change: dict[str, Tensor | None], message: str) -> None:
+    state = {name: tensor for name, tensor in (whole("mobilenetv2_050") | change).items() if tensor is not None}
+    assert message in "\n".join(inspect_checkpoint(save(state)).problems)
+
+
+def test_without_timm_the_extra_is_named(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(whole("mobilenetv2_050"))
+    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    architecture.cache_clear()
+    monkeypatch.setattr(
+        "pretrain.nets.architectures.timm_facts",
+        __import__("pretrain.nets.timm_models", fromlist=["x"]).timm_facts.__wrapped__,
+    )
+    with pytest.raises(BenchError, match=r"looks like mobilenetv2_050: .*pip install 'densebench\[timm\]'"):
+        inspect_checkpoint(path)
