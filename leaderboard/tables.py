@@ -79,7 +79,7 @@ def _terminal_table(track: Track, room: int) -> Table:
     table.pad_edge = False
     more = len(track.standings) - len(shown)
     rest = f" And {more} more rows, in the files that the verb writes." if more else ""
-    table.caption, table.caption_justify = Text(caption(track) + rest), "left"
+    table.caption, table.caption_justify = Text(caption(track, brackets=False) + rest), "left"
     table.caption_style = "dim"
     table.add_column("Submission", vertical="bottom", overflow="fold", min_width=width)
     for heading, *_ in columns:
@@ -96,18 +96,19 @@ def title(track: Track) -> str:
     return f"Track {track.id}, {track.architecture}"
 
 
-def caption(track: Track) -> str:
-    """What the figures of a track's table mean, and what is not known."""
+def caption(track: Track, *, brackets: bool = True) -> str:
+    """What the figures of a track's table mean, and what is not known; `brackets`: ranks have their intervals."""
     if not track.current:
         return "There are no results under the protocols that this track declares."
     cells = [cell for standing in track.standings for cell in standing.cells if cell is not None]
     summaries = [cell.summary for cell in cells if cell.summary is not None]
     usual = usual_source(track)
     parts = [_intervals(summaries, usual)]
+    open_ranks = ", in brackets what the tests leave open (Holm within the row, 5 %)" if brackets else ""
     if any(summary.tested for summary in summaries):
         parts += [
             "Bold: better than every other row (Welch's t-test against each, 5 %).",
-            "Rank: mean over the protocols, in brackets what the tests leave open (Holm within the row, 5 %).",
+            f"Rank: mean over the protocols{open_ranks}.",
             "Tier: rows whose scores are not significantly below that of the tier's best (5 % per pair).",
         ]
     else:
