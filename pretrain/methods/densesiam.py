@@ -408,6 +408,8 @@ RECIPES: tuple[Recipe, ...] = (
         warmup_epochs=2,
         optimizer=SGDConfig(lr=0.06, momentum=0.9, weight_decay=5e-4, fixed_lr=FIXED),
         paper="arXiv 2203.11075",
+        expected="not yet seen above random features: after 400 steps of 6 epochs, Cityscapes mIoU by linear "
+        "probe 27.5 and by nearest cells 25.0, of three random networks 27.0 to 29.4 and 27.2 to 30.4",
         images_per_second=67,  # those of simsiam-mini by the ratio of their seconds a step, 1.12 in fp32 elsewhere
     ),
     small_recipe(
