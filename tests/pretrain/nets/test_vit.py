@@ -59,10 +59,10 @@ def tiny() -> VisionTransformer:
 
 def plain_blocks(net: VisionTransformer, x: Tensor, positions: Tensor) -> list[Tensor]:
     """Tokens after each block, from the state dict, patch by patch and head by head."""
-    w = net.state_dict()
+    w, one = net.state_dict(), torch.ones(())
 
     def linear(t: Tensor, name: str) -> Tensor:
-        return t @ w[f"{name}.weight"].flatten(1).T + w[f"{name}.bias"]
+        return t @ w[f"{name}.weight"].flatten(1).T + w.get(f"{name}.bias", torch.zeros(()))
 
     def norm(t: Tensor, name: str) -> Tensor:
         centred = t - t.mean(-1, keepdim=True)
@@ -74,7 +74,10 @@ def plain_blocks(net: VisionTransformer, x: Tensor, positions: Tensor) -> list[T
         for r in range(0, x.shape[2], 16)
         for c in range(0, x.shape[3], 16)
     ]
-    t = torch.stack([w["cls_token"][0].expand(len(x), -1), *patches], 1) + positions
+    first = [w["cls_token"][0].expand(len(x), -1)] if "cls_token" in w else []
+    t = torch.stack([*first, *patches], 1) + positions
+    if "reg_token" in w:
+        t = torch.cat([t[:, :1], w["reg_token"].expand(len(x), -1, -1), t[:, 1:]], 1)
     after = []
     for i in range(12):
         qkv = linear(norm(t, f"blocks.{i}.norm1"), f"blocks.{i}.attn.qkv")
@@ -84,9 +87,10 @@ def plain_blocks(net: VisionTransformer, x: Tensor, positions: Tensor) -> list[T
             part = slice(64 * h, 64 * (h + 1))
             attention = (q[..., part] @ k[..., part].transpose(1, 2) / math.sqrt(64)).softmax(-1)
             heads.append(attention @ v[..., part])
-        t = t + linear(torch.cat(heads, -1), f"blocks.{i}.attn.proj")
+        t = t + w.get(f"blocks.{i}.ls1.gamma", one) * linear(torch.cat(heads, -1), f"blocks.{i}.attn.proj")
         hidden = linear(norm(t, f"blocks.{i}.norm2"), f"blocks.{i}.mlp.fc1")
-        t = t + linear(hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2))), f"blocks.{i}.mlp.fc2")
+        activated = hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2)))
+        t = t + w.get(f"blocks.{i}.ls2.gamma", one) * linear(activated, f"blocks.{i}.mlp.fc2")
         after.append(norm(t, "norm"))
     return after
 
@@ -103,6 +107,21 @@ def test_it_is_the_papers_network(tiny: VisionTransformer) -> None:
             for row, column in ((0, 0), (0, 5), (13, 2)):
                 torch.testing.assert_close(got[0, :, row, column], tokens[0, 1 + 14 * row + column])
         assert torch.equal(tiny(x), maps[-1])
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_48_reg4_ls", "vit_tiny_patch16_48_nocls_nobias"])
+def test_registers_layer_scale_and_what_may_be_absent(name: str) -> None:
+    torch.manual_seed(0)
+    net = build_backbone(name).double().eval()
+    assert isinstance(net, VisionTransformer)
+    for p in net.parameters():
+        p.data += 0.05 * torch.randn_like(p)
+    x = torch.randn(2, 3, 48, 48, dtype=torch.float64)
+    with torch.no_grad():
+        after = plain_blocks(net, x, net.pos_embed)
+        torch.testing.assert_close(net.tokens(x), after[-1])
+        for got, tokens in zip(net.features(x), after[2::3], strict=True):
+            torch.testing.assert_close(got.flatten(2), tokens[:, -9:].transpose(1, 2))
 
 
 def test_other_sizes_interpolate_the_positions(tiny: VisionTransformer) -> None:
