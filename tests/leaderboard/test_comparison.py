@@ -27,7 +27,7 @@ def p_of(a, b):
     return reference.ttest_ind(a, b, equal_var=False).pvalue
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(boards)
 def test_p_values_are_scipys(groups):
     everyone = np.arange(len(groups))
@@ -36,7 +36,7 @@ def test_p_values_are_scipys(groups):
         assert p[i, j] == p[j, i] == pytest.approx(p_of(groups[i], groups[j]), abs=1e-9)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(boards)
 def test_the_leader_is_better_than_each_other_row(groups):
     means = [np.mean(group) for group in groups]
@@ -46,7 +46,7 @@ def test_the_leader_is_better_than_each_other_row(groups):
     assert leader(contest(groups)) == (best if leads else None)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(boards)
 def test_tiers_are_the_greedy_loop(groups):
     left = sorted(range(len(groups)), key=lambda i: -np.mean(groups[i]))
@@ -81,13 +81,13 @@ def ranks_of(groups, p_value):
     return expected
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(boards)
 def test_rank_intervals_are_holms_within_each_row(groups):
     assert rank_intervals(contest(groups)) == ranks_of(groups, lambda i, j: p_of(groups[i], groups[j]))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(boards)
 def test_large_tables_use_the_smaller_degrees_of_freedom(groups):
     def cautious(i, j):
