@@ -78,9 +78,16 @@ def _show(found: list[Option], title: str) -> None:
 
 def _row(option: Option) -> list[str]:
     noise = option.noise
-    runs = "-" if option.runs is None and noise is None else _runs(option.runs)
     if noise is not None:
-        runs = f"{runs} ({_runs(option.cautious_runs)})" if noise.measured else f"at least {runs}"
+        runs = (
+            f"{_runs(option.runs)} ({_runs(option.cautious_runs)})"
+            if noise.measured
+            else f"at least {_runs(option.runs)}"
+        )
+    elif option.runs is None:
+        runs = "too few images" if option.measured else "-"
+    else:
+        runs = str(option.runs)
     return [
         option.protocol,
         option.repeated,
