@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bench.patches import features
 from pretrain.nets.architectures import build_backbone
+from pretrain.nets.timm_models import with_synchronised_norms
 
 
 @MMDET_MODELS.register_module()
@@ -22,9 +23,8 @@ class DenseBenchBackbone(nn.Module):
 
     def __init__(self, architecture: str, out_indices: tuple[int, ...], synchronised: bool = False) -> None:
         super().__init__()
-        self.network: nn.Module = build_backbone(architecture)
-        if synchronised:
-            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)  # type: ignore[no-untyped-call]
+        network = build_backbone(architecture)
+        self.network: nn.Module = with_synchronised_norms(network) if synchronised else network
         self.out_indices = out_indices
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -164,12 +164,21 @@ def _named_vit(name: str) -> ViTArchitecture | None:
     size, patch, pixels = match["size"], int(match["patch"]), int(match["pixels"] or 224)
     width, depth, usual_heads = VIT_SIZES[size]
     registers, heads = int(match["registers"] or 0), int(match["heads"] or usual_heads)
-    options = {"layer_scale": bool(match["layer_scale"]), "class_token": not match["class_token"]}
-    options["qkv_bias"] = not match["qkv_bias"]
+    layer_scale, class_token, qkv_bias = bool(match["layer_scale"]), not match["class_token"], not match["qkv_bias"]
     sensible = 4 <= patch <= 64 and patch <= pixels <= 4096 and pixels % patch == 0 and registers <= 64
     if not sensible or heads < 1 or width % heads:
         return None
-    if vit_name(size, patch, pixels=pixels, registers=registers, heads=heads, **options) != name:
+    one_name = vit_name(
+        size,
+        patch,
+        pixels=pixels,
+        registers=registers,
+        layer_scale=layer_scale,
+        heads=heads,
+        class_token=class_token,
+        qkv_bias=qkv_bias,
+    )
+    if name != one_name:
         return None
     return ViTArchitecture(
         name,
@@ -183,7 +192,9 @@ def _named_vit(name: str) -> ViTArchitecture | None:
         depth=depth,
         patch=patch,
         registers=registers,
-        **options,
+        layer_scale=layer_scale,
+        class_token=class_token,
+        qkv_bias=qkv_bias,
     )
 
 

@@ -152,10 +152,10 @@ def timm_facts(name: str) -> TimmFacts:
     )
 
 
-def synchronised(network: nn.Module) -> nn.Module:
+def with_synchronised_norms(network: nn.Module) -> nn.Module:
     """`network` with every batch norm synchronised among processes; timm has norms with an activation of their own."""
     if not isinstance(network, TimmBackbone):
-        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     from timm.layers import convert_sync_batchnorm
 
     for name, child in network.named_children():

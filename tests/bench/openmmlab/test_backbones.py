@@ -1,6 +1,7 @@
 """What `pretrain` exports, `bench` evaluates: every architecture in the protocols, and the parts made for some."""
 
 import copy
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,11 @@ def source(work: Path) -> dict[str, object]:
         *((name, "mini_voc_det_frcnn_fpn") for name in NAMES),
         *((name, "mini_voc_seg_fcn") for name in NAMES if "resnet" not in name),
         ("wide_resnet50_2", "mini_voc_seg_fcn"),
+        *(
+            pytest.param(name, protocol, marks=pytest.mark.skipif(not find_spec("timm"), reason="needs timm"))
+            for name in ("mobilenetv2_100", "convnext_atto")
+            for protocol in ("mini_voc_det_frcnn_fpn", "mini_voc_seg_fcn")
+        ),
     ],
 )
 def test_every_architecture_fits_into_the_protocols(name: str, protocol_id: str, source: dict[str, object]) -> None:
@@ -57,8 +63,9 @@ def test_every_architecture_fits_into_the_protocols(name: str, protocol_id: str,
     card = make_card({**FACTS, **source, "architecture": name}, "0" * 64)
     config = resolve(load_protocol(protocol_id), card, ROOT)
     one = find_architecture(name)
-    stride = 8 if card.norm == "BN" else patch_stride(one.strides[0])
-    side = 64 if card.norm == "BN" else stride * one.input_size // one.strides[0]  # no position is interpolated
+    stages = len(set(one.strides)) > 1
+    stride = 8 if stages else patch_stride(one.strides[0])
+    side = 64 if stages else stride * one.input_size // one.strides[0]  # no position is interpolated
     init_default_scope(config["default_scope"])
     with torch.device("meta"):
         model = MODELS.build(ConfigDict(copy.deepcopy(config["model"]))).train()

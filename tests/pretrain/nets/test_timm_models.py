@@ -9,7 +9,7 @@ from torch import nn
 from pretrain.errors import PretrainError
 from pretrain.nets import timm_models
 from pretrain.nets.architectures import build_backbone, find_architecture, parameter_count, tensor_shapes
-from pretrain.nets.timm_models import TimmBackbone, synchronised
+from pretrain.nets.timm_models import TimmBackbone, with_synchronised_norms
 
 timm = pytest.importorskip("timm", reason="timm is an optional package")
 
@@ -84,7 +84,7 @@ def test_a_copy_is_of_its_own_and_modes_reach_the_model() -> None:
 
 
 def test_norms_with_their_activation_are_synchronised() -> None:
-    network = synchronised(backbone("mobilenetv2_050"))
+    network = with_synchronised_norms(backbone("mobilenetv2_050"))
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     assert len(norms) == 51  # of the stem, two of the first block, three of each other
     assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
