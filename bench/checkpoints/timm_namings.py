@@ -8,7 +8,7 @@ from bench.checkpoints.timm_networks import ConvNeXts, EfficientNets
 _CONVNEXT, _EFFICIENTNET, _TENSORFLOW = ConvNeXts(), EfficientNets(tensorflow=False), EfficientNets(tensorflow=True)
 _MOBILENET_V2 = (1, 2, 3, 4, 3, 3, 1)
 """Blocks of the seven stages."""
-_EFFICIENTNETS: dict[str, tuple[int, ...]] = {
+FLAT_EFFICIENTNETS: dict[str, tuple[int, ...]] = {
     "B0, Lite0": (1, 2, 2, 3, 3, 4, 1),
     "Lite1, Lite2": (1, 3, 3, 4, 4, 5, 1),
     "B1, B2": (2, 3, 3, 4, 4, 5, 2),
@@ -99,7 +99,7 @@ TIMM_LAYOUTS: tuple[Layout, ...] = (
         ("0", "1", "3", "4", "6", "7"),
         r"features\.1\.conv\.0\.weight$",
     ),
-    *(_flat(sizes, blocks) for sizes, blocks in _EFFICIENTNETS.items()),
+    *(_flat(sizes, blocks) for sizes, blocks in FLAT_EFFICIENTNETS.items()),
     Layout(
         "timm's ConvNeXt names",
         {module: module for module in ("stem", "stages", "head")},

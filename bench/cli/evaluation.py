@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,7 +30,14 @@ def demo(*, work: Work = Path("demo-work"), processes: int | None = None) -> int
 
 
 @app.command
-def inspect(checkpoint: Path, *, prefix: str | None = None, verbose: bool = False, as_json: AsJson = False) -> int:
+def inspect(
+    checkpoint: Path,
+    *,
+    prefix: str | None = None,
+    verbose: bool = False,
+    probe: bool = False,
+    as_json: AsJson = False,
+) -> int:
     """Show what a checkpoint is: format, architecture, and which backbone tensors it fills. Writes nothing.
 
     Example: densebench inspect moco_v2_800ep_pretrain.pth.tar
@@ -43,15 +51,27 @@ def inspect(checkpoint: Path, *, prefix: str | None = None, verbose: bool = Fals
         Choose this key prefix where several backbones are inside.
     verbose
         List every tensor.
+    probe
+        Compare the network with random initialization on generated textures, and with itself under other
+        normalizations: does it behave like a trained one? Within a minute; exit code 1 if it does not.
     """
-    from bench.checkpoints import inspect_checkpoint
+    from bench.checkpoints.inspection import read_backbone
     from bench.checkpoints.rendering import render
 
-    inspection = inspect_checkpoint(checkpoint, prefix=prefix)
+    inspection, tensors = read_backbone(checkpoint, prefix=prefix)
+    sanity = None
+    if probe and not inspection.problems:
+        from bench.checkpoints.sanity import check_sanity
+
+        sanity = check_sanity(inspection, tensors)
     if as_json:
-        print_json(inspection.to_dict())
+        print_json(inspection.to_dict() | ({"probe": asdict(sanity)} if sanity else {}))
     else:
         Console().print(render(inspection, verbose=verbose))
+        if sanity:
+            Console(soft_wrap=True).print(f"probe: {sanity.verdict}", markup=False)
+    if sanity and sanity.verdict.startswith("warning"):
+        return 1
     return 1 if inspection.problems else 0
 
 

@@ -59,6 +59,7 @@ def test_torchvisions_mobilenet_computes_the_same(save: Save, old: bool) -> None
     state = {former(name) if old else name: tensor for name, tensor in net.state_dict().items()}
     inspection, tensors = read_backbone(save({"state_dict": with_prefix(state, "module.")}))
     assert (inspection.architecture, inspection.problems) == ("mobilenetv2_100", ())
+    assert str(inspection.written_by).startswith("torchvision (MobileNetV2)")
     assert [group.what for group in inspection.left_over] == ["the classifier and what it alone reads"]
     ours = build_backbone("mobilenetv2_100").eval()
     ours.load_state_dict(dict(tensors))
