@@ -137,7 +137,7 @@ class CocoDetectionMetric(_Metric):
 
 @MMSEG_METRICS.register_module()
 class SegmentationMetric(_Metric):
-    """mIoU, mAcc and aAcc (mean IoU, mean class accuracy, pixel accuracy) of one confusion matrix over the whole set."""
+    """mIoU, mAcc and aAcc (mean IoU, mean class accuracy, pixel accuracy) of one confusion matrix over all images."""
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keep each image's confusion matrix, without its zeros: gathering over processes needs one entry an image."""
