@@ -1,6 +1,7 @@
 """The sanity probe: its measure against a plain loop, its verdicts, its textures."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_verdicts(
     monkeypatch.setattr(sanity, "_build", build)
     monkeypatch.setattr(sanity, "texture_score", score)
     monkeypatch.setattr(sanity, "textures", lambda: (None, None))
-    inspection: Any = SimpleNamespace(architecture="resnet18", input={})
+    inspection: Any = SimpleNamespace(architecture="resnet18", input={}, path=Path("a.pth"))
     found = check_sanity(inspection, {})
     assert (found.score, found.random, found.trained) == (own, (random,) * sanity.RANDOM, trained)
     assert re.search(words, found.verdict)
