@@ -4,7 +4,8 @@ Each of the twenty textures of the generated data is drawn several times, in ran
 picture is described by the means of the network's last two maps, standardized over the pictures, and scored by the
 share of its five nearest pictures (cosine) that show the same texture. What a network was trained for plays little
 part: it is compared with random initialization of its own architecture, and with itself under other normalizations.
-Colors are drawn at random, so that textures say nothing of the color order.
+Colors are drawn at random, so that textures say nothing of the color order. Networks that were trained for hours score
+well above chance, random ones at chance; what was trained for minutes on small images may not be told from them.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ def check_sanity(inspection: Inspection, tensors: Mapping[str, Tensor]) -> Sanit
         )
     elif not trained:
         verdict = (
-            f"warning: does not behave like a trained network: textures {score:.2f}, random initialization "
-            f"{max(random):.2f}; no normalization that was tried does better ({best}: {others[best]:.2f})"
+            f"warning: not told from random initialization: textures {score:.2f}, random {max(random):.2f}, and no "
+            f"other normalization does better ({best}: {others[best]:.2f}): untrained, or trained for minutes alone?"
         )
     return Sanity(score, random, others, trained, verdict)
 

@@ -10,10 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic_nets import StateDict
 from torch import nn
 
 from bench.checkpoints import sanity
 from bench.checkpoints.sanity import check_sanity, neighbors_agree, texture_score, textures
+from bench.cli import run
 
 
 @settings(max_examples=20)
@@ -59,7 +61,7 @@ def test_pictures_are_normalized() -> None:
         (0.5, 0.05, 0.5, True, "behaves like a trained network: textures 0.50, random initialization 0.05"),
         (0.5, 0.05, 0.55, True, "behaves like a trained network"),
         (0.1, 0.05, 0.5, False, r"normalization may be wrong: .*0.50 with \[-1, 1\] \(--mean 0.5 0.5 0.5 --std"),
-        (0.1, 0.05, 0.1, False, "warning: does not behave like a trained network"),
+        (0.1, 0.05, 0.1, False, "warning: not told from random initialization: textures 0.10, random 0.05"),
     ],
 )
 def test_verdicts(
@@ -83,3 +85,17 @@ def test_verdicts(
     found = check_sanity(inspection, {})
     assert (found.score, found.random, found.trained) == (own, (random,) * sanity.RANDOM, trained)
     assert re.search(words, found.verdict)
+
+
+def test_inspect_shows_the_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, resnet18_state: StateDict
+) -> None:
+    def score(network: Any, *rest: object) -> float:
+        return 0.5 if network.conv1.weight.min() >= 0 else 0.1
+
+    monkeypatch.setattr(sanity, "texture_score", score)
+    monkeypatch.setattr(sanity, "textures", lambda: (None, None))
+    torch.save(resnet18_state, tmp_path / "a.pth")  # its figures are positive
+    assert run(["inspect", str(tmp_path / "a.pth"), "--probe"]) == 0
+    printed = capsys.readouterr().out
+    assert "probe: behaves like a trained network: textures 0.50, random initialization 0.10" in printed
