@@ -148,8 +148,8 @@ class EfficientNets(TimmNetworks):
         if self.tensorflow or not expected.name.startswith("efficientnet"):
             return []
         return [
-            f"not visible in the weights: the padding; {expected.name} pads as PyTorch does, timm's tf_{expected.name}, "
-            "whose tensors have the same names, as TensorFlow does: do not import its weights so"
+            f"not visible in the weights: the padding; {expected.name} pads as PyTorch does, tf_{expected.name}, whose "
+            "tensors timm calls the same, as TensorFlow does: do not import its weights so"
         ]
 
 
