@@ -26,6 +26,8 @@ class Declared:
     """`mean` and `std` for pixel values in [0, 1], where they are given."""
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    architecture: str | None = None
+    """timm's name of the network, without the tag of its weights."""
 
 
 def declared(weights: Path) -> Declared:
@@ -48,7 +50,9 @@ def declared(weights: Path) -> Declared:
     if given:
         said = ", ".join(f"{key} {' '.join(f'{value:g}' for value in triple)}" for key, triple in given.items())
         notes.append(f"the configuration beside the weights says {said}: the card's, where nothing else is declared")
-    return Declared(given, tuple(notes), tuple(_problems(config)))
+    name = config.get("architecture")
+    architecture = name.split(".")[0] if isinstance(name, str) else None
+    return Declared(given, tuple(notes), tuple(_problems(config)), architecture)
 
 
 def _problems(config: Mapping[str, Any]) -> list[str]:

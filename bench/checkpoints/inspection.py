@@ -16,13 +16,15 @@ from bench.checkpoints.families import Architecture, optional
 from bench.checkpoints.folders import INDEX, weights_of
 from bench.checkpoints.formats import IMAGENET_STD, recognize
 from bench.checkpoints.hub import declared
-from bench.checkpoints.layouts import Candidate, find_candidates
+from bench.checkpoints.layouts import LAYOUTS, Candidate, find_candidates
 from bench.checkpoints.leftovers import UNEXPLAINED, LeftOver, classify
 from bench.checkpoints.mismatch import foreign, summarise
 from bench.checkpoints.naming import MARKS
+from bench.checkpoints.timm_namings import declared_layouts
 from bench.checkpoints.values import check_values
 from bench.errors import BenchError
 from leaderboard.base.printable import printable_name
+from pretrain.exported import WEIGHTS, is_exported, read_card
 
 _SHARD = re.compile(r"-0*(\d{1,5})-of-0*(\d{1,5})\.[a-z]+$")
 """The end of the name that Hugging Face gives to the parts of a large checkpoint."""
@@ -107,7 +109,7 @@ def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection,
         path = weights_of(path)
     container = read_container(path)
     try:
-        candidates = find_candidates(container.leaves)
+        candidates = find_candidates(container.leaves, declared_layouts(_declared(path)) or LAYOUTS)
         if not candidates:
             if prefix is not None:
                 raise BenchError(f"no network was found, so there is no prefix {prefix!r}")
@@ -150,6 +152,13 @@ def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection,
         ),
     )
     return inspection, filled
+
+
+def _declared(path: Path) -> str | None:
+    """The architecture that a card or a configuration beside the weights says."""
+    if path.name == WEIGHTS and is_exported(path.parent):
+        return read_card(path.parent).architecture
+    return declared(path).architecture
 
 
 def _is_folder(path: Path) -> bool:

@@ -198,15 +198,19 @@ def prefixes_of(name: str) -> Iterator[str]:
     yield ""
 
 
-def find_candidates(leaves: Mapping[str, Leaf]) -> list[Candidate]:
+def find_candidates(leaves: Mapping[str, Leaf], layouts: tuple[Layout, ...] = LAYOUTS) -> list[Candidate]:
     """All networks of a file that look like one of a known family; an empty list if there is none.
+
+    Args:
+        leaves: of the file.
+        layouts: the naming styles that are tried.
 
     Raises:
         BenchError: two tensors of the file are the same part of one network.
     """
     candidates = []
     names = list(leaves)
-    for layout in LAYOUTS:
+    for layout in layouts:
         found: dict[str, dict[str, str]] = {prefix: {} for prefix in layout.find_prefixes(names)}
         for name in names if found else ():
             for prefix in prefixes_of(name):

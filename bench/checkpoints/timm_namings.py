@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+from bench.checkpoints.families import architecture
 from bench.checkpoints.naming import Layout
-from bench.checkpoints.timm_networks import ConvNeXts, EfficientNets
+from bench.checkpoints.timm_networks import ConvNeXts, EfficientNets, NamedNetwork
+from pretrain.errors import PretrainError
+from pretrain.nets.architectures import TimmArchitecture, find_architecture
 
 _CONVNEXT, _EFFICIENTNET, _TENSORFLOW = ConvNeXts(), EfficientNets(tensorflow=False), EfficientNets(tensorflow=True)
 _MOBILENET_V2 = (1, 2, 3, 4, 3, 3, 1)
@@ -155,3 +160,18 @@ TIMM_LAYOUTS: tuple[Layout, ...] = (
         anchor=r"encoder\.stages\.0\.layers\.0\.dwconv\.weight$",
     ),
 )
+
+
+def declared_layouts(name: str | None) -> tuple[Layout, ...]:
+    """The naming of a network of timm that a file is declared to hold; none if it is not one that can be imported."""
+    try:
+        found = find_architecture(name) if name else None
+    except PretrainError:
+        return ()
+    if not isinstance(found, TimmArchitecture):
+        return ()
+    names = architecture(found.name).shapes
+    modules = {own: own for own in (key.split(".")[0] for key in (*names, *found.behind) if "." in key)}
+    alone = {key: key for key in names if "." not in key}
+    anchor = re.escape(next(key for key in names if "." in key)) + "$"
+    return (Layout(f"timm's names ({found.name})", modules, (), NamedNetwork(found.name), alone, anchor),)

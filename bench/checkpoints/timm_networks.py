@@ -200,6 +200,36 @@ class ConvNeXts(TimmNetworks):
         return any(re.match(r"stages\.\d\.blocks\.\d+\.conv_dw\.", name) for name in tensors)
 
 
+class NamedNetwork(Family):
+    """The one network of timm that is declared beside the file."""
+
+    name = "network of timm"
+    like_parts = re.compile(r"(?!)")
+
+    def __init__(self, declared: str) -> None:
+        self.declared = declared
+
+    @override
+    def nearest(self, tensors: Mapping[str, Tensor]) -> Architecture:
+        return architecture(self.declared)
+
+    @override
+    def stage(self, name: str) -> str:
+        """The top module."""
+        return name.split(".", 1)[0]
+
+    @override
+    def explain(
+        self,
+        tensors: Mapping[str, Tensor],
+        siblings: Collection[str],
+        expected: Architecture,
+        missing: Collection[str],
+        wrong: Mapping[str, tuple[int, ...]],
+    ) -> list[str]:
+        return []
+
+
 def _count_blocks(tensors: Mapping[str, Tensor], place: str, stages: int) -> list[int]:
     """Blocks of each stage; the two groups of `place` are stage and number."""
     found = {(int(match[1]), match[2]) for name in tensors if (match := re.match(place, name))}

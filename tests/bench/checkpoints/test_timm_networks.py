@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 from synthetic_nets import StateDict, with_prefix
 from torch import Tensor
 
@@ -184,3 +185,21 @@ def test_without_timm_the_extra_is_named(save: Save, monkeypatch: pytest.MonkeyP
     )
     with pytest.raises(BenchError, match=r"looks like mobilenetv2_050: .*pip install 'densebench\[timm\]'"):
         inspect_checkpoint(path)
+
+
+def test_any_network_that_is_declared_beside_its_weights(tmp_path: Path) -> None:
+    folder = import_checkpoint("random:resnet10t", name="a", work=tmp_path)
+    again = import_checkpoint(folder, name="a", work=tmp_path / "other")
+    assert read_exported(again).card.architecture == "resnet10t"
+    state = whole("resnet10t")
+    save_file(state, tmp_path / "model.safetensors")
+    assert inspect_checkpoint(tmp_path / "model.safetensors").problems != ()
+    (tmp_path / "config.json").write_text('{"architecture": "resnet10t.c3_in1k"}')
+    assert_filled(tmp_path / "model.safetensors", "resnet10t", state)
+    save_file(
+        {k: v for k, v in state.items() if k != "bn1.weight"} | {"bn1.other": torch.ones(1)},
+        tmp_path / "model.safetensors",
+    )
+    problems = "".join(inspect_checkpoint(tmp_path / "model.safetensors").problems)
+    assert "1 missing: `bn1.weight`" in problems
+    assert "look like parts of the backbone that resnet10t lacks: `bn1.other`" in problems
