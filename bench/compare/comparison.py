@@ -60,7 +60,7 @@ class Comparison:
         return ResultStore(self.work / "results").load()[0]
 
     def results(self) -> list[Result]:
-        """The finished results of this comparison, each once."""
+        """The results of this comparison, each once."""
         stored = self.stored()
         protocols = {protocol.sha256 for protocol in self.evaluation.protocols}
         found = {
@@ -111,7 +111,8 @@ def execute(
 ) -> list[str]:
     """Do what is left of `comparison` on local processes, as many as `bench.jobs.run_all` says.
 
-    Returns in a line each what failed: nothing else is stopped by it, and repeating tries it again.
+    Returns in a line each what failed: nothing else is stopped by it, and repeating tries it again. A run whose result
+    file cannot be used is among them.
 
     Raises:
         BenchError: a checkpoint is not usable.
@@ -137,7 +138,7 @@ def execute(
         ]
         outcomes = run_all(runs, processes=processes, finished=reporter.evaluated, execute=transfer)
         failures += [_failure(outcome) for outcome in outcomes if outcome.failure]
-    return failures
+    return failures + [str(file) for file in ResultStore(comparison.work / "results").load()[1]]
 
 
 def _pretrain(

@@ -83,13 +83,13 @@ def pretrained_cells(
 
 
 def results_of(cell: Cell, results: Iterable[Result]) -> list[Result]:
-    """The finished results of the cell's backbone."""
-    return [result for result in results if result.status == "finished" and cell.made(result.card)]
+    """The results of the cell's backbone, failed ones among them."""
+    return [result for result in results if cell.made(result.card)]
 
 
 def is_complete(cell: Cell, results: Iterable[Result], evaluation: Evaluation) -> bool:
-    """Whether the cell's backbone has a result of every run, so that its weights are not needed any more."""
-    found = results_of(cell, results)
+    """Whether the cell's backbone has finished every run, so that its weights are not needed any more."""
+    found = [result for result in results_of(cell, results) if result.status == "finished"]
     keys = {result.key for result in found}
     return any(
         all(

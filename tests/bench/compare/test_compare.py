@@ -116,6 +116,9 @@ def test_only_what_is_missing_is_done(comparison: Comparison) -> None:
     compared(comparison)
     assert lines_of(comparison.work / "executions")[before:] == [lost.key]
     assert len(lines_of(comparison.work / "compare" / "trainings")) == 4
+    (results.folder / lost.file_name).write_text("{}")
+    (problem,) = compared(comparison)
+    assert lost.file_name in problem and len(lines_of(comparison.work / "executions")) == before + 1
 
 
 def test_a_failure_stops_nothing_else_and_is_tried_again(comparison: Comparison) -> None:
