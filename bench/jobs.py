@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import shutil
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +31,7 @@ from bench.protocols import load_protocol
 from leaderboard.base.errors import DenseBenchError
 from leaderboard.base.files import describe_os_error, remove_all_leftovers
 from leaderboard.base.printable import printable
+from leaderboard.base.processes import end_with_parent
 from leaderboard.base.provenance import available_cores
 from leaderboard.records import DatasetReference, result_key
 
@@ -187,7 +187,7 @@ def _in_process(execute: Callable[[Run, int], None], run: Run, threads: int, gpu
     """A run's process: everything printed goes to the run's log, the last line says why it failed."""
     if gpu is not None:
         os.environ[VISIBLE] = gpu
-    _end_with_parent()
+    end_with_parent()
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
         with run.log.open("a") as log:
@@ -212,18 +212,6 @@ def _words(error: BaseException) -> str:
     if isinstance(error, OSError):
         return printable(describe_os_error(error))
     return printable(f"{type(error).__name__}: {error}")
-
-
-def _end_with_parent() -> None:
-    """Leave at once when the submitting command is gone, however it went."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

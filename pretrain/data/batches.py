@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from leaderboard.base.processes import end_with_parent
 from pretrain.data import tensorflow_crops
 from pretrain.data.crops import cut, draw_box, draw_overlapping_box, epoch_order, view_generator
 from pretrain.data.decode import DamagedImageError
@@ -218,6 +219,7 @@ class CropBatches(Iterator[list[Crop]]):
             sampler=range(first_step, len(dataset)),
             num_workers=dataset.loading.workers,
             collate_fn=_as_is,
+            worker_init_fn=_end_with_training,
             pin_memory=dataset.loading.pin,
             # The loader draws a seed for its workers, which nothing here uses; not from the global generator, whose
             # state would then depend on how often a run was resumed.
@@ -242,6 +244,11 @@ class CropBatches(Iterator[list[Crop]]):
         for image_id in wanted[wanted != used].tolist():
             self.skipped += 1
             log.warning("skipped damaged image %s", self.dataset.source.where(image_id))
+
+
+def _end_with_training(worker: int) -> None:
+    """PyTorch's loader processes look for their parent, which is not the training where a fork server starts them."""
+    end_with_parent()
 
 
 def _as_is(item: list[Crop] | PretrainError) -> list[Crop] | PretrainError:

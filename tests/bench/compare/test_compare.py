@@ -159,13 +159,13 @@ def test_every_small_recipe_has_the_budget(name: str) -> None:
     recipe = all_recipes()[name]
     if recipe.stages:
         with pytest.raises(BenchError, match="stages"):
-            under(recipe, Budget("resnet18", 64, 32, 36))
+            under(recipe, Budget("resnet18", 96, 32, 36))
         return
-    fair = under(recipe, Budget("resnet18", 64, 32, 36), rate=2)
+    fair = under(recipe, Budget("resnet18", 96, 32, 36), rate=2)
     settings = settings_of(fair)
     assert (fair.backbone, fair.batch_size) == ("resnet18", 32)
     assert fair.epochs * crops_of(fair) == 36
-    assert max(spec.size for spec in fair.method.build().plan.specs) == 64
+    assert max(spec.size for spec in fair.method.build().plan.specs) == 96
     assert settings["optimizer.lr"] == pytest.approx(2 * recipe.optimizer.lr * 32 / recipe.batch_size)
     kept = {"batch_size", "epochs", "optimizer.lr"}
     changed = {key for key, value in settings_of(recipe).items() if settings[key] != value and key not in kept}
