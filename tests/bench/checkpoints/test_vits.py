@@ -382,7 +382,7 @@ def test_names_of_vits_are_what_they_say() -> None:
 
 @pytest.mark.parametrize("name", ["vit_base_patch16_224", "vit_base_patch016", "vit_base_patch14_100"])
 def test_random_vits_have_one_name_each(name: str, tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="no backbone|cannot be a backbone"):
+    with pytest.raises(BenchError, match=r"no backbone|cannot be a backbone"):
         import_checkpoint(f"random:{name}", name="r", work=tmp_path)
 
 
