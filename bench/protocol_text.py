@@ -17,7 +17,8 @@ def as_python(protocol: Protocol) -> str:
     docstring = protocol.docstring.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     sections = [f"{name} = {_layout(value, '', len(name) + 3)}" for name, value in protocol.config.items()]
     head = (
-        f"# {protocol.id}, version {protocol.version}, sha256 {protocol.sha256}",
+        f"# {protocol.id}, version {protocol.version}",
+        f"# sha256 {protocol.sha256}",
         f"# from {protocol.config_file}",
         "# A run fills the slots: card:... from the checkpoint's card, run:... from its own options.",
     )

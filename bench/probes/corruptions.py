@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pretrain.data.color import gaussian_blur
+from pretrain.data.pictures import open_picture
 
 Picture = NDArray[np.uint8]
 """RGB (H, W, 3)."""
@@ -66,4 +67,5 @@ FORMULAS: Mapping[str, Callable[[Unit, float, np.random.Generator], Unit]] = {
 def _jpeg(picture: Picture, quality: int) -> Picture:
     packed = io.BytesIO()
     Image.fromarray(picture).save(packed, "JPEG", quality=quality)
-    return np.asarray(Image.open(packed).convert("RGB"))
+    with open_picture(packed) as decoded:
+        return np.asarray(decoded.convert("RGB"))

@@ -156,7 +156,10 @@ def test_protocols_of_installed_packages(package: Path, tiny_data: Path, tmp_pat
     assert not submission.failures  # a run's process knows nothing of this test's path: it is given the file
 
 
-def test_a_broken_package_hides_no_other_protocol(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_package_hides_no_other_protocol(
+    package: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")  # in a narrow table names go on in the next line
     assert command(["protocols"]) == 1
     captured = capsys.readouterr()
     assert all(name in captured.out for name in ("mini_voc_seg_fcn", "their_first", "their_second"))

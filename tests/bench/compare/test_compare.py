@@ -107,6 +107,7 @@ def test_every_cell_once_and_nothing_again(comparison: Comparison, capsys) -> No
     assert [dict(zip(columns, row, strict=True))["pretraining min"] for row in rows] == ["1.0", "1.0"]
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_is_done(comparison: Comparison) -> None:
     compared(comparison)
     results = ResultStore(comparison.work / "results")
@@ -121,6 +122,7 @@ def test_only_what_is_missing_is_done(comparison: Comparison) -> None:
     assert lost.file_name in problem and len(lines_of(comparison.work / "executions")) == before + 1
 
 
+@pytest.mark.slow
 def test_a_failure_stops_nothing_else_and_is_tried_again(comparison: Comparison) -> None:
     failures = compared(comparison, fails_for_simsiam)
     assert len(failures) == 2 and all("simsiam" in text and "out of luck" in text for text in failures)
@@ -129,6 +131,7 @@ def test_a_failure_stops_nothing_else_and_is_tried_again(comparison: Comparison)
     assert len(comparison.results()) == 12
 
 
+@pytest.mark.slow
 def test_what_was_submitted_before_keeps_its_name(comparison: Comparison) -> None:
     random_backbone("resnet18", seed=1, name="mine", work=comparison.work)
     assert compared(comparison) == []
