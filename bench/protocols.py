@@ -25,7 +25,7 @@ from typing import Any
 import transfer_configs
 from bench.errors import BenchError
 from bench.probes.plan import ProbePlan, read_probe_plan
-from bench.tracks import TRACKS
+from bench.tracks import FROZEN, TRACKS
 from leaderboard.records import ProtocolReference
 
 CONFIGS = Path(transfer_configs.__path__[0])
@@ -126,6 +126,14 @@ def all_protocols() -> list[Protocol]:
 def builtin_ids() -> list[str]:
     """Ids of the protocols of all tracks, in the tracks' order."""
     return [protocol_id for track in TRACKS for protocol_id in (*track.protocols, *track.further)]
+
+
+def linear_probes() -> list[Protocol]:
+    """The protocols of track frozen whose classifier is linear: what is measured while training, and drawn."""
+    protocols = [load_protocol(protocol_id) for protocol_id in FROZEN.protocols]
+    return [
+        protocol for protocol in protocols if isinstance(protocol.plan, ProbePlan) and protocol.plan.kind == "linear"
+    ]
 
 
 def installed_ids() -> list[str]:

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from bench.datasets import check
 from bench.errors import BenchError
-from bench.protocols import Protocol, load_protocol
-from bench.tracks import FROZEN
+from bench.protocols import Protocol, linear_probes
 from leaderboard.records import DatasetReference, Pretraining, Source
 from pretrain.exported import serialized, write_exported
 from pretrain.run.folder import BACKBONE_PREFIX, RunRecord
@@ -39,7 +38,7 @@ class TrainingProbe:
         Raises:
             BenchError: the data root has no data set that can be used.
         """
-        linear = [load_protocol(name) for name in FROZEN.protocols if name.endswith("_linear")]
+        linear = linear_probes()
         reports = [(protocol, check(self.data, protocol.dataset)) for protocol in linear]
         found = [(protocol, report.reference()) for protocol, report in reports if not report.errors]
         if not found:

@@ -12,7 +12,6 @@ import hashlib
 import io
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leaderboard.base.errors import FileError
-from leaderboard.base.files import read_bounded, write_atomic
+from leaderboard.base.files import DAMAGED_ZIP, read_bounded, write_atomic
 
 Floats = NDArray[np.float64]
 
@@ -106,7 +105,7 @@ class _MalformedError(Exception):
     """What a file lacks to hold shares."""
 
 
-_DAMAGED = (_MalformedError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
+_DAMAGED = (_MalformedError, *DAMAGED_ZIP)
 
 
 def _parse(data: bytes) -> Shares:

@@ -64,13 +64,19 @@ def find_anywhere(name: str) -> Recipe:
     Raises:
         PretrainError: there is none, or the file or package cannot be loaded.
     """
-    file = re.fullmatch(r"(.+\.py)(?::(.+))?", name, flags=re.DOTALL)
+    file, own = split_name(name)
     if file is None:
         return find_recipe(every_recipe(), name)
-    recipes = load_methods(Path(file[1])).recipes
-    if file[2] is None and len(recipes) > 1:
-        raise PretrainError(f"{file[1]} has several recipes: write {file[1]}:NAME with one of {', '.join(recipes)}")
-    return find_recipe(recipes, file[2] or next(iter(recipes)))
+    recipes = load_methods(Path(file)).recipes
+    if own is None and len(recipes) > 1:
+        raise PretrainError(f"{file} has several recipes: write {file}:NAME with one of {', '.join(recipes)}")
+    return find_recipe(recipes, own or next(iter(recipes)))
+
+
+def split_name(name: str) -> tuple[str | None, str | None]:
+    """The file and the recipe in it that `name` names: `FILE.py:NAME`, `FILE.py`, or a recipe without a file."""
+    found = re.fullmatch(r"(.+\.py)(?::(.+))?", name, flags=re.DOTALL)
+    return (None, name) if found is None else (found[1], found[2])
 
 
 def find_written(config: Path, method_file: Path | None) -> Recipe:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import io
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from bench.checkpoints.pickles import read_pickle
 from bench.checkpoints.storages import BeyondBoundsError, NumpyArray, UnreadableError
+from leaderboard.base.files import DAMAGED_ZIP
 from leaderboard.base.printable import printable_name
 
 MOST_BYTES = 2 * 2**30
@@ -63,7 +63,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> object:
     try:
         with archive.open(info) as member:
             data = member.read(info.file_size + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+    except DAMAGED_ZIP as error:
         raise UnreadableError(f"{name} cannot be unpacked ({printable_name(error)})") from error
     if len(data) != info.file_size:
         raise UnreadableError(f"{name} does not unpack to the {info.file_size} bytes that the archive says")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
@@ -62,9 +63,9 @@ class TimmNetworks(Family):
     members: Mapping[Signature, str]
     """By timm's names."""
 
+    @abstractmethod
     def signature(self, tensors: Mapping[str, Tensor]) -> Signature:
         """Of a network with these tensors; as many figures as those of the members."""
-        raise NotImplementedError
 
     @override
     def nearest(self, tensors: Mapping[str, Tensor]) -> Architecture:

@@ -23,6 +23,7 @@ from typing_extensions import Buffer
 from bench.checkpoints.numpy_files import is_npz, read_npz
 from bench.checkpoints.pickles import read_pickle
 from bench.checkpoints.storages import BeyondBoundsError, Storage, UnreadableError
+from leaderboard.base.files import DAMAGED_ZIP
 from leaderboard.base.printable import printable_name
 
 MOST_PICKLE = 64 * 2**20
@@ -179,7 +180,7 @@ class _Archive:
                 while chunk := member.read(2**20):
                     view[done : done + len(chunk)] = chunk
                     done += len(chunk)
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        except DAMAGED_ZIP as error:
             if self.checked or not isinstance(error, zipfile.BadZipFile):
                 raise UnreadableError(
                     f"{printable_name(info.filename)} cannot be unpacked ({printable_name(error)})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,11 +121,11 @@ def compare(
 
 def _recipe(name: str, settings: list[str]) -> tuple[Recipe, Path | None]:
     """The recipe, and the file of its method if that is from outside."""
-    from pretrain.outside import find_anywhere
+    from pretrain.outside import find_anywhere, split_name
     from pretrain.recipes import override
 
-    file = re.fullmatch(r"(.+\.py)(?::(.+))?", name, flags=re.DOTALL)
-    return override(find_anywhere(name), settings), None if file is None else Path(file[1]).absolute()
+    file, _ = split_name(name)
+    return override(find_anywhere(name), settings), None if file is None else Path(file).absolute()
 
 
 def _evaluation(data: Path, track: str, protocols: list[str], seeds: int | None) -> Evaluation:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.metrics.segmentation import segmentation_scores
 from bench.metrics.uncertainty import Counts, Floats, segmentation_shares
@@ -40,10 +41,20 @@ def keep_segmentation(folder: Path, names: Sequence[str], counts: Counts) -> Non
     Raises:
         FileError: `folder` cannot be written.
     """
-    content = io.BytesIO()
-    np.savez_compressed(content, names=np.array(names, str), counts=counts)
-    write_atomic(folder / COUNTS, content.getvalue())
+    keep_counts(folder, names, {"counts": counts})
     Shares(tuple(names), segmentation_shares(counts)).write(folder / SHARES)
+
+
+def keep_counts(folder: Path, names: Sequence[str], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write `counts.npz`: `names` (V,) of the images, and `arrays` with a row for each (V, ...).
+
+    Raises:
+        FileError: `folder` cannot be written.
+    """
+    content = io.BytesIO()
+    named: dict[str, Any] = {"names": np.array(names, str), **arrays}
+    np.savez_compressed(content, **named)
+    write_atomic(folder / COUNTS, content.getvalue())
 
 
 def keep_detections(

@@ -24,6 +24,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from bench.clock import Clock
 from bench.errors import BenchError
 from bench.openmmlab.build import build_model, resolve
 from bench.openmmlab.precision import use_bf16
@@ -61,7 +62,7 @@ def run_transfer(
     from bench.openmmlab.guards import check_executed
     from bench.openmmlab.hooks import DivergedError, Executed, GuardHook, ProgressHook, RecordHook
 
-    clock = _Clock()
+    clock = Clock()
     backbone = read_exported(checkpoint)
     card, tensors = backbone.card, dict(backbone.tensors)
     config = _config(protocol, card, data_root, folder)
@@ -88,7 +89,7 @@ def run_transfer(
         metrics = {name: float(value) for name, value in runner.test().items()}
         clock.lap("evaluation")
 
-    seconds = clock.laps | {"data": record.data_seconds, "forward_backward": record.step_seconds}
+    seconds = clock.seconds | {"data": record.data_seconds, "forward_backward": record.step_seconds}
     return make_result(
         protocol,
         card,
@@ -220,18 +221,3 @@ def _losses_csv(record: Executed) -> str:
     for i, (rate, losses) in enumerate(zip(record.rates, record.losses, strict=True), start=1):
         writer.writerow({"iteration": i, "learning_rate": f"{rate:.8g}", **{k: f"{v:.6g}" for k, v in losses.items()}})
     return text.getvalue()
-
-
-class _Clock:
-    """Laps of wall-clock time."""
-
-    def __init__(self) -> None:
-        self.started = self.mark = time.perf_counter()
-        self.laps: dict[str, float] = {}
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name], self.mark = now - self.mark, now
-
-    def total(self) -> float:
-        return time.perf_counter() - self.started

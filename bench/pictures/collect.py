@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from bench.datasets import check
@@ -19,8 +20,7 @@ from bench.probes.cells import freeze, read_scaled
 from bench.probes.classifiers import fit
 from bench.probes.material import Material, Part, draw_cells
 from bench.probes.plan import ClassifierPlan
-from bench.protocols import Protocol, load_protocol
-from bench.tracks import FROZEN
+from bench.protocols import Protocol, linear_probes
 from leaderboard.records import Result
 from leaderboard.store import ResultStore
 from pretrain.exported import is_exported, read_exported
@@ -57,11 +57,10 @@ def collect(work: Path, data: Path, *, names: Sequence[str] = (), images: int = 
         BenchError: there is nothing to show, a name has no result, or an image cannot be read.
     """
     results = ResultStore(work / "results").load()[0]
-    protocols = [load_protocol(id_) for id_ in FROZEN.protocols]
     sheets = [
         sheet
-        for protocol in protocols
-        if isinstance(protocol.plan, ClassifierPlan) and protocol.plan.kind == "linear"
+        for protocol in linear_probes()
+        if isinstance(protocol.plan, ClassifierPlan)
         if (sheet := _sheet(protocol, protocol.plan, results, work, data, names, images)) is not None
     ]
     shown = {seen.name for sheet in sheets for seen in sheet.seen}
@@ -100,34 +99,44 @@ def _sheet(
     parts = {part: segmentation_pairs(data, protocol.dataset, part) for part in ("train", "val")}
     chosen = np.array(sample([pair.image.name for pair in parts["val"]], images))
     pairs = [parts["val"][i] for i in chosen]
-    seen = []
+    labels = [load_labels(pair.labels) for pair in pairs]
+    grid, seen = None, []
     for result, folder in sorted(found, key=lambda one: one[0].card.name):
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         material = Material(
             freeze(read_exported(folder), device), parts, plan.size, fingerprint, work / "features", result.seed
         )
+        grid = material.train.grid() if grid is None else grid  # of the images alone, whatever the backbone
         value = f"{protocol.headline} {result.metrics[protocol.headline]:.1f}"
-        seen.append(_seen(plan, material, result, material.val.take(chosen), value))
+        sizes = [one.shape for one in labels]
+        seen.append(_seen(plan, material, grid, result, material.val.take(chosen), sizes, value))
     return Sheet(
         title=protocol.title,
         images=[read_scaled(pair.image, plan.size) for pair in pairs],
-        labels=[class_map(load_labels(pair.labels), plan.classes) for pair in pairs],
+        labels=[class_map(one, plan.classes) for one in labels],
         seen=seen,
     )
 
 
-def _seen(plan: ClassifierPlan, material: Material, result: Result, val: Part, value: str) -> Seen:
+def _seen(
+    plan: ClassifierPlan,
+    material: Material,
+    grid: NDArray[np.uint8],
+    result: Result,
+    val: Part,
+    sizes: Sequence[tuple[int, ...]],
+    value: str,
+) -> Seen:
+    """What the submission with this `result` makes of `val`, in pictures of `sizes`; `grid` are the training labels."""
     assert result.probe is not None and result.probe.chosen is not None  # a linear probe chooses its penalty
-    train = material.train
     x, y = draw_cells(
-        train, train.grid(), classes=plan.classes, most=plan.cells, seed=material.seed, device=material.device
+        material.train, grid, classes=plan.classes, most=plan.cells, seed=material.seed, device=material.device
     )
     scores = fit(plan, x, y, [result.probe.chosen])
     rows, columns = val.cells.shape[2:]
     predictions = []
-    for i, pair in enumerate(val.pairs):
+    for i, size in enumerate(sizes):
         (found,) = scores(val.image_cells(i, material.device))
-        size = load_labels(pair.labels).shape
         maps = interpolate(found.T.reshape(1, plan.classes, rows, columns), size, mode="bilinear")
         predictions.append(class_map(maps[0].argmax(0).cpu().numpy(), plan.classes))
     cells = [np.asarray(val.cells[row], np.float32) for row in val.rows]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.clock import Clock
 from bench.datasets.masks import load_labels
 from bench.datasets.pairs import Pair
 from bench.errors import BenchError
@@ -59,20 +59,6 @@ class Part:
         """The cells' labels (N, rows, columns); each label map is read once."""
         rows, columns = self.cells.shape[2:]
         return np.stack([cell_labels(load_labels(pair.labels), rows, columns) for pair in self.pairs])
-
-
-class Clock:
-    """Seconds by what they were spent on."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, what: str) -> None:
-        """What was done since the last lap was `what`."""
-        now = time.perf_counter()
-        self.seconds[what] = self.seconds.get(what, 0.0) + now - self._last
-        self._last = now
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,17 @@ shares.npz      each image's share in each metric (`leaderboard.shares`)
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from bench.datasets.pairs import segmentation_pairs
 from bench.errors import BenchError
-from bench.metrics.outputs import COUNTS, describe_outputs
+from bench.metrics.outputs import describe_outputs, keep_counts
 from bench.probes.cells import freeze
 from bench.probes.kinds import classifier, clusters, foreground, head, rank, retrieval, robustness, segments
 from bench.probes.material import Findings, Material
@@ -122,10 +120,7 @@ def _keep(found: Findings, names: Sequence[str], folder: Path) -> dict[str, str]
     for name, text in found.files.items():
         write_atomic(folder / name, text)
     if found.arrays:
-        content = io.BytesIO()
-        arrays: dict[str, Any] = {"names": np.array(names, str), **found.arrays}
-        np.savez_compressed(content, **arrays)
-        write_atomic(folder / COUNTS, content.getvalue())
+        keep_counts(folder, names, found.arrays)
     if found.shares:
         Shares(tuple(names), found.shares).write(folder / SHARES)
     return {name: file_sha256(folder / name) for name in found.files} | describe_outputs(folder)[1]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from bench.datasets.masks import load_labels
+from bench.metrics.outputs import segmentation_metrics
 from bench.metrics.segmentation import confusion_matrix, segmentation_scores
 from bench.metrics.uncertainty import Counts, Floats, segmentation_shares
 from bench.probes.classifiers import Scores
@@ -51,15 +52,9 @@ def mean_metrics(sets: Sequence[Counts]) -> tuple[dict[str, float], dict[str, Fl
 
     Each set is (V, K, K), one confusion matrix for each of the same V images.
     """
-    found = [segmentation_scores(counts.sum(0)) for counts in sets]
-    metrics = {
-        "mIoU": np.mean([one.miou for one in found]),
-        "mAcc": np.mean([one.mean_accuracy for one in found]),
-        "aAcc": np.mean([one.pixel_accuracy for one in found]),
-    }
-    return {name: float(value) for name, value in metrics.items()}, _mean(
-        [segmentation_shares(counts) for counts in sets]
-    )
+    metrics = [segmentation_metrics(counts) for counts in sets]
+    means = {name: float(np.mean([one[name] for one in metrics])) for name in metrics[0]}
+    return means, _mean([segmentation_shares(counts) for counts in sets])
 
 
 def _mean(sets: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:

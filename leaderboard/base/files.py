@@ -10,6 +10,8 @@ import re
 import stat
 import tempfile
 import threading
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,8 @@ from leaderboard.base.errors import FileError
 
 LOCK = ".lock"
 """The file in a folder that its writers hold, one at a time, where the folder itself cannot be held."""
+DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
+"""What `zipfile` raises on damaged bytes of an archive."""
 _SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.\d+\.tmp", re.DOTALL)
 _LONGEST = 150

@@ -68,7 +68,7 @@ def test_the_page_shows_what_was_probed(tiny_data: Path, tmp_path: Path) -> None
     with pytest.raises(BenchError, match="no result of a linear probe"):
         collect(tmp_path, tiny_data)
     plan = plan_submission(
-        "random:resnet18", name="random", data=tiny_data, work=tmp_path, track="frozen",
+        "random:resnet18:0", name="random", data=tiny_data, work=tmp_path, track="frozen",
         protocols=["frozen_city_seg_linear"],
     )  # fmt: skip
     assert not submit(plan, processes=1).failures

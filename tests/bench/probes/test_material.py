@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.clock import Clock
 from bench.datasets.pairs import Pair
-from bench.probes.material import Clock, Part
+from bench.probes.material import Part
 
 PAIRS = [Pair(Path(f"folder/{i:04d}.jpg"), Path(f"{i}.png")) for i in range(300)]
 CELLS = np.zeros((300, 1, 2, 2), np.float16)
@@ -33,7 +34,7 @@ def test_labelled_images_have_the_smallest_hashes_of_their_names() -> None:
 
 def test_laps_of_one_name_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 1.0, 3.0, 7.0])
-    monkeypatch.setattr("bench.probes.material.time.perf_counter", lambda: next(times))
+    monkeypatch.setattr("bench.clock.time.perf_counter", lambda: next(times))
     clock = Clock()
     for what in ("features", "fit", "features"):
         clock.lap(what)

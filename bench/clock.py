@@ -1,0 +1,23 @@
+"""Where the wall-clock time of a run goes."""
+
+from __future__ import annotations
+
+import time
+
+
+class Clock:
+    """Seconds by what they were spent on, and in all."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._started = self._last = time.perf_counter()
+
+    def lap(self, what: str) -> None:
+        """What was done since the last lap was `what`."""
+        now = time.perf_counter()
+        self.seconds[what] = self.seconds.get(what, 0.0) + now - self._last
+        self._last = now
+
+    def total(self) -> float:
+        """Seconds since the clock was made."""
+        return time.perf_counter() - self._started
