@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from bench.datasets import DATASETS, check
+from bench.datasets import check, expected_in
 from bench.errors import BenchError
 from leaderboard.base.provenance import available_cores
 
@@ -47,7 +47,7 @@ def diagnose(work: Path, data: Path | None) -> list[Finding]:
         findings += [_operators(), _device()]
     findings += [_memory(), _disk(work)]
     if data is not None:
-        findings += [_dataset(data, dataset) for dataset in DATASETS]
+        findings += [_dataset(data, dataset) for dataset in expected_in(data)]
     return findings
 
 

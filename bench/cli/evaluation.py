@@ -193,6 +193,11 @@ def check_data(
     * cityscapes: `cityscapes` with `leftImg8bit/{train,val}/CITY/*_leftImg8bit.png` (or .jpg) and
       `gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png`
 
+    What track paper needs beyond, checked where its folder is there:
+
+    * voc2012aug_seg: as voc2012_seg, with `SegmentationClassAug/*.png` (SBD's masks, as mmsegmentation's `voc_aug.py`
+      writes them) and `ImageSets/Segmentation/{train,trainaug,val}.txt`
+
     Example: densebench data check data/ --dataset voc2012_seg
 
     Parameters
@@ -202,9 +207,9 @@ def check_data(
     datasets
         Check only this data set; may be repeated.
     """
-    from bench.datasets import DATASETS, check
+    from bench.datasets import check, expected_in
 
-    reports = [check(root, dataset) for dataset in datasets or DATASETS]
+    reports = [check(root, dataset) for dataset in datasets or expected_in(root)]
     if as_json:
         print_json([report.to_dict() for report in reports])
     else:

@@ -1,7 +1,7 @@
 """Data sets: generate small ones, check and fingerprint any."""
 
-from bench.datasets.check import DATASETS, check
+from bench.datasets.check import DATASETS, FURTHER, check, expected_in
 from bench.datasets.report import DatasetReport, Problem
 from bench.datasets.synthetic.generate import generate
 
-__all__ = ["DATASETS", "DatasetReport", "Problem", "check", "generate"]
+__all__ = ["DATASETS", "FURTHER", "DatasetReport", "Problem", "check", "expected_in", "generate"]

@@ -37,25 +37,47 @@ DATASETS: Final[dict[str, Dataset]] = {
         check_cityscapes.FOLDER, check_cityscapes.LAYOUT, "pixels", check_cityscapes.check_cityscapes, "trainId"
     ),
 }
+"""The usual ones."""
+
+FURTHER: Final[dict[str, Dataset]] = {
+    "voc2012aug_seg": Dataset(
+        check_voc.AUGMENTED_FOLDER,
+        check_voc.AUGMENTED_LAYOUT,
+        "pixels",
+        check_voc.check_voc_augmented,
+        "VOC's label ids",
+    ),
+}
+"""Those that only track paper needs. `folder` is what a data root with one of them has."""
+
+
+def expected_in(root: Path) -> list[str]:
+    """What a data root is checked for if nobody says what: the usual data sets, and further ones that it has."""
+    return [*DATASETS, *(name for name, entry in FURTHER.items() if _is_folder(root / entry.folder))]
 
 
 def check(root: Path, dataset: str) -> DatasetReport:
     """Read a data set below the data root and report what is in it and what is wrong with it.
 
-    `dataset` is a key of `DATASETS`. Everything that training or evaluation reads is looked at: lists, annotations,
-    masks, and images (decoded up to `files.THOROUGH_BYTES` in all, beyond that their headers). Whatever is wrong with
-    the data is a problem in the report; only an unknown data set raises `BenchError`.
+    `dataset` is a key of `DATASETS` or `FURTHER`. Everything that training or evaluation reads is looked at: lists,
+    annotations, masks, and images (decoded up to `files.THOROUGH_BYTES` in all, beyond that their headers). Whatever
+    is wrong with the data is a problem in the report; only an unknown data set raises `BenchError`.
     """
-    if dataset not in DATASETS:
-        raise BenchError(f"unknown data set {dataset!r}: choose from {', '.join(DATASETS)}")
-    entry = DATASETS[dataset]
+    known = DATASETS | FURTHER
+    if dataset not in known:
+        raise BenchError(f"unknown data set {dataset!r}: choose from {', '.join(known)}")
+    entry = known[dataset]
     findings = Findings(root)
     splits = {"train": Split(), "val": Split()}
     images = ImageFiles(root, (), findings)
-    if os.path.isdir(root / entry.folder):  # noqa: PTH112  # unlike Path's, it raises nothing where looking is forbidden
+    if _is_folder(root / entry.folder):
         splits, images = entry.read(root, findings)
         report_copies(splits["train"].images, splits["val"].images, images)
     else:
         findings.error("missing folders", f"no {entry.folder.as_posix()} in {root}: expected {entry.layout}")
     digest, rule = fingerprint(root, images, [path for split in splits.values() for path in split.annotations])
     return DatasetReport(dataset, root, entry.unit, splits, findings.problems(), digest, rule, entry.named_by)
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112  # unlike Path's, it raises nothing where looking is forbidden

@@ -1,4 +1,4 @@
-"""Checks PASCAL VOC 2012: boxes (XML) for detection, masks (palette PNG) for segmentation."""
+"""Checks PASCAL VOC 2012: boxes (XML) for detection, masks (palette PNG) for segmentation, with or without SBD's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.datasets.files import ImageFiles, by, report_ids
 from bench.datasets.masks import check_masks
 from bench.datasets.names import VOC_CLASSES, VOID
 from bench.datasets.report import Findings, Split
-from bench.datasets.voc import Entry, read_annotation, read_entries, report_boxes
+from bench.datasets.voc import Entry, read_annotation, read_augmented, read_entries, report_boxes
 
 FOLDER: Final = Path("VOCdevkit") / "VOC2012"
 DETECTION_LAYOUT: Final = (
@@ -18,6 +18,13 @@ DETECTION_LAYOUT: Final = (
 SEGMENTATION_LAYOUT: Final = (
     "VOCdevkit/VOC2012 with JPEGImages/*.jpg, SegmentationClass/*.png and ImageSets/Segmentation/{train,val}.txt"
 )
+AUGMENTED_FOLDER: Final = FOLDER / "SegmentationClassAug"
+AUGMENTED_LAYOUT: Final = (
+    "VOCdevkit/VOC2012 with JPEGImages/*.jpg, SegmentationClass/*.png, SegmentationClassAug/*.png (SBD's masks, as "
+    "mmsegmentation's voc_aug.py writes them) and ImageSets/Segmentation/{train,trainaug,val}.txt"
+)
+_PUBLISHED: Final = {"train": 10_582, "val": 1_449}
+"""Images that published results of train_aug were trained on and evaluated on."""
 
 
 def check_voc_detection(root: Path, findings: Findings) -> tuple[dict[str, Split], ImageFiles]:
@@ -37,9 +44,27 @@ def check_voc_detection(root: Path, findings: Findings) -> tuple[dict[str, Split
 def check_voc_segmentation(root: Path, findings: Findings) -> tuple[dict[str, Split], ImageFiles]:
     """Read lists, masks and images."""
     entries, splits, images = _open(root, "Segmentation", "SegmentationClass", ".png", findings)
-    names = {0: "background", **{index + 1: name for index, name in enumerate(VOC_CLASSES)}, VOID: "void"}
-    pairs = {name: [(entry.image, entry.annotation) for entry in listed] for name, listed in entries.items()}
-    check_masks(pairs, splits, names, _explain, images)
+    _check_masks(entries, splits, images)
+    return splits, images
+
+
+def check_voc_augmented(root: Path, findings: Findings) -> tuple[dict[str, Split], ImageFiles]:
+    """Read lists, masks and images, with train_aug as the training images."""
+    folder = root / FOLDER
+    lists = {name: folder / "ImageSets" / "Segmentation" / f"{name}.txt" for name in ("trainaug", "val")}
+    entries = {
+        "train": read_augmented(folder, findings),
+        "val": read_entries(lists["val"], folder / "JPEGImages", folder / "SegmentationClass", ".png", findings),
+    }
+    splits, images = _splits(root, entries, {"train": lists["trainaug"], "val": lists["val"]}, findings)
+    _check_masks(entries, splits, images)
+    for name, images_then in _PUBLISHED.items():
+        if entries[name] and len(entries[name]) != images_then:
+            findings.warning(
+                "lists of another length",
+                f"{name} has {len(entries[name]):,} images, published results {images_then:,}: no value of yours "
+                "stands beside theirs",
+            )
     return splits, images
 
 
@@ -47,17 +72,31 @@ def _open(
     root: Path, task: str, annotations: str, suffix: str, findings: Findings
 ) -> tuple[dict[str, list[Entry]], dict[str, Split], ImageFiles]:
     folder = root / FOLDER
-    entries: dict[str, list[Entry]] = {}
-    splits: dict[str, Split] = {}
-    for name in ("train", "val"):
-        path = folder / "ImageSets" / task / f"{name}.txt"
-        entries[name] = listed = read_entries(path, folder / "JPEGImages", folder / annotations, suffix, findings)
-        splits[name] = Split(
-            images=[entry.image for entry in listed], annotations=[path, *(entry.annotation for entry in listed)]
-        )
+    lists = {name: folder / "ImageSets" / task / f"{name}.txt" for name in ("train", "val")}
+    entries = {
+        name: read_entries(path, folder / "JPEGImages", folder / annotations, suffix, findings)
+        for name, path in lists.items()
+    }
+    return entries, *_splits(root, entries, lists, findings)
+
+
+def _splits(
+    root: Path, entries: dict[str, list[Entry]], lists: dict[str, Path], findings: Findings
+) -> tuple[dict[str, Split], ImageFiles]:
+    """The splits with their files; reports ids that are listed twice."""
+    splits = {
+        name: Split([entry.image for entry in listed], [lists[name], *(entry.annotation for entry in listed)])
+        for name, listed in entries.items()
+    }
     train, val = ([entry.id for entry in entries[name]] for name in ("train", "val"))
-    report_ids(train, val, f"{FOLDER.as_posix()}/ImageSets/{task}", findings)
-    return entries, splits, ImageFiles(root, [path for split in splits.values() for path in split.images], findings)
+    report_ids(train, val, lists["val"].parent.relative_to(root).as_posix(), findings)
+    return splits, ImageFiles(root, [path for split in splits.values() for path in split.images], findings)
+
+
+def _check_masks(entries: dict[str, list[Entry]], splits: dict[str, Split], images: ImageFiles) -> None:
+    names = {0: "background", **{index + 1: name for index, name in enumerate(VOC_CLASSES)}, VOID: "void"}
+    pairs = {name: [(entry.image, entry.annotation) for entry in listed] for name, listed in entries.items()}
+    check_masks(pairs, splits, names, _explain, images)
 
 
 def _annotation(entry: Entry, split: Split, images: ImageFiles, findings: Findings) -> None:

@@ -76,6 +76,20 @@ def read_entries(list_file: Path, images: Path, annotations: Path, suffix: str, 
     return entries
 
 
+def read_augmented(folder: Path, findings: Findings) -> list[Entry]:
+    """The images that `ImageSets/Segmentation/trainaug.txt` names, in its order, with their masks.
+
+    `folder` is `VOCdevkit/VOC2012`. An image of VOC's own `train.txt` has VOC's mask in `SegmentationClass`; the others
+    have that of the Semantic Boundaries Dataset (SBD; Hariharan et al., ICCV 2011) in `SegmentationClassAug`, where
+    outlines are not void. mmseg reads the same pairs, from `train.txt` and `aug.txt`.
+    """
+    lists, photos = folder / "ImageSets" / "Segmentation", folder / "JPEGImages"
+    listed = read_entries(lists / "trainaug.txt", photos, folder / "SegmentationClassAug", ".png", findings)
+    own = read_entries(lists / "train.txt", photos, folder / "SegmentationClass", ".png", findings)
+    by_id = {entry.id: entry for entry in own}
+    return [by_id.get(entry.id, entry) for entry in listed]
+
+
 def read_list(path: Path, findings: Findings) -> list[str]:
     """The ids in a list, one a line; of a column of labels behind them nothing is read, which is reported."""
     name = findings.name(path)
