@@ -44,9 +44,10 @@ LITERATURE: Mapping[str, Noise] = {
     "coco2017": Noise(0.27, 15, "Mask R-CNN C4 1x, box AP (CoinCheung/SelfSup)", False),
     "cityscapes": Noise(0.29, 15, "DeepLabV3+, mIoU (CoinCheung/SelfSup)", False),
     "voc2012_det": Noise(0.2, 15, "Faster R-CNN C4, AP (arXiv 1911.05722)", False),
+    "voc0712_det": Noise(0.2, 15, "Faster R-CNN C4, AP (arXiv 1911.05722)", False),
 }
 """By data set. The first two are pooled over the repeated runs that are published with that repository, 4 of each of 5
-checkpoints; the third is what the paper says. (COCO's mask AP has .23.)"""
+checkpoints; those of VOC are what the paper says. (COCO's mask AP has .23.)"""
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,9 @@ def check_data(
 
     What track paper needs beyond, checked where its folder is there:
 
+    * voc0712_det: as voc2012_det, with `VOCdevkit/VOC2007` and `VOCdevkit/VOC2012` and their
+      `ImageSets/Main/trainval.txt`; evaluated is `ImageSets/Main/test.txt` of VOC2007
+
     * voc2012aug_seg: as voc2012_seg, with `SegmentationClassAug/*.png` (SBD's masks, as mmsegmentation's `voc_aug.py`
       writes them) and `ImageSets/Segmentation/{train,trainaug,val}.txt`
 

@@ -40,6 +40,7 @@ DATASETS: Final[dict[str, Dataset]] = {
 """The usual ones."""
 
 FURTHER: Final[dict[str, Dataset]] = {
+    "voc0712_det": Dataset(check_voc.FOLDER_2007, check_voc.LAYOUT_0712, "objects", check_voc.check_voc0712_detection),
     "voc2012aug_seg": Dataset(
         check_voc.AUGMENTED_FOLDER,
         check_voc.AUGMENTED_LAYOUT,

@@ -1,4 +1,6 @@
-"""Checks PASCAL VOC 2012: boxes (XML) for detection, masks (palette PNG) for segmentation, with or without SBD's."""
+"""Checks PASCAL VOC: boxes (XML) for detection, of 2012 or of 2007 with 2012; masks (palette PNG) of 2012 for
+segmentation, with or without SBD's.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,11 @@ FOLDER: Final = Path("VOCdevkit") / "VOC2012"
 DETECTION_LAYOUT: Final = (
     "VOCdevkit/VOC2012 with JPEGImages/*.jpg, Annotations/*.xml and ImageSets/Main/{train,val}.txt"
 )
+FOLDER_2007: Final = Path("VOCdevkit") / "VOC2007"
+LAYOUT_0712: Final = (
+    "VOCdevkit/VOC2007 and VOCdevkit/VOC2012, each with JPEGImages/*.jpg, Annotations/*.xml and "
+    "ImageSets/Main/trainval.txt, and VOC2007 with ImageSets/Main/test.txt"
+)
 SEGMENTATION_LAYOUT: Final = (
     "VOCdevkit/VOC2012 with JPEGImages/*.jpg, SegmentationClass/*.png and ImageSets/Segmentation/{train,val}.txt"
 )
@@ -25,19 +32,31 @@ AUGMENTED_LAYOUT: Final = (
 )
 _PUBLISHED: Final = {"train": 10_582, "val": 1_449}
 """Images that published results of train_aug were trained on and evaluated on."""
+_PUBLISHED_0712: Final = {"train": 5_011 + 11_540, "val": 4_952}
+"""Those of VOC 2007 with 2012."""
 
 
 def check_voc_detection(root: Path, findings: Findings) -> tuple[dict[str, Split], ImageFiles]:
     """Read lists, XML files and images."""
     entries, splits, images = _open(root, "Main", "Annotations", ".xml", findings)
-    for name, split in splits.items():
-        split.histogram.update(dict.fromkeys(VOC_CLASSES, 0))
-        split.counts.update({"objects": 0, "difficult": 0, "truncated": 0, "images without objects": 0})
-        before = findings.errors
-        for entry in entries[name]:
-            _annotation(entry, split, images, findings)
-        if entries[name] and findings.errors == before:  # else objects may be missing for these reasons
-            _report_nothing(name, split, findings)
+    _check_objects(entries, splits, images, findings)
+    return splits, images
+
+
+def check_voc0712_detection(root: Path, findings: Findings) -> tuple[dict[str, Split], ImageFiles]:
+    """Read lists, XML files and images: trained on trainval of 2007 and of 2012, evaluated on test of 2007."""
+    parts = {"train": [(FOLDER_2007, "trainval"), (FOLDER, "trainval")], "val": [(FOLDER_2007, "test")]}
+    entries: dict[str, list[Entry]] = {name: [] for name in parts}
+    lists: dict[str, list[Path]] = {name: [] for name in parts}
+    for name, listed in parts.items():
+        for folder, stem in listed:
+            path = root / folder / "ImageSets" / "Main" / f"{stem}.txt"
+            lists[name].append(path)
+            photos, annotations = root / folder / "JPEGImages", root / folder / "Annotations"
+            entries[name] += read_entries(path, photos, annotations, ".xml", findings)
+    splits, images = _splits(root, entries, lists, findings)
+    _check_objects(entries, splits, images, findings)
+    _report_lengths(entries, _PUBLISHED_0712, findings)
     return splits, images
 
 
@@ -56,15 +75,9 @@ def check_voc_augmented(root: Path, findings: Findings) -> tuple[dict[str, Split
         "train": read_augmented(folder, findings),
         "val": read_entries(lists["val"], folder / "JPEGImages", folder / "SegmentationClass", ".png", findings),
     }
-    splits, images = _splits(root, entries, {"train": lists["trainaug"], "val": lists["val"]}, findings)
+    splits, images = _splits(root, entries, {"train": [lists["trainaug"]], "val": [lists["val"]]}, findings)
     _check_masks(entries, splits, images)
-    for name, images_then in _PUBLISHED.items():
-        if entries[name] and len(entries[name]) != images_then:
-            findings.warning(
-                "lists of another length",
-                f"{name} has {len(entries[name]):,} images, published results {images_then:,}: no value of yours "
-                "stands beside theirs",
-            )
+    _report_lengths(entries, _PUBLISHED, findings)
     return splits, images
 
 
@@ -77,19 +90,19 @@ def _open(
         name: read_entries(path, folder / "JPEGImages", folder / annotations, suffix, findings)
         for name, path in lists.items()
     }
-    return entries, *_splits(root, entries, lists, findings)
+    return entries, *_splits(root, entries, {name: [path] for name, path in lists.items()}, findings)
 
 
 def _splits(
-    root: Path, entries: dict[str, list[Entry]], lists: dict[str, Path], findings: Findings
+    root: Path, entries: dict[str, list[Entry]], lists: dict[str, list[Path]], findings: Findings
 ) -> tuple[dict[str, Split], ImageFiles]:
     """The splits with their files; reports ids that are listed twice."""
     splits = {
-        name: Split([entry.image for entry in listed], [lists[name], *(entry.annotation for entry in listed)])
+        name: Split([entry.image for entry in listed], [*lists[name], *(entry.annotation for entry in listed)])
         for name, listed in entries.items()
     }
     train, val = ([entry.id for entry in entries[name]] for name in ("train", "val"))
-    report_ids(train, val, lists["val"].parent.relative_to(root).as_posix(), findings)
+    report_ids(train, val, lists["val"][0].parent.relative_to(root).as_posix(), findings)
     return splits, ImageFiles(root, [path for split in splits.values() for path in split.images], findings)
 
 
@@ -97,6 +110,29 @@ def _check_masks(entries: dict[str, list[Entry]], splits: dict[str, Split], imag
     names = {0: "background", **{index + 1: name for index, name in enumerate(VOC_CLASSES)}, VOID: "void"}
     pairs = {name: [(entry.image, entry.annotation) for entry in listed] for name, listed in entries.items()}
     check_masks(pairs, splits, names, _explain, images)
+
+
+def _check_objects(
+    entries: dict[str, list[Entry]], splits: dict[str, Split], images: ImageFiles, findings: Findings
+) -> None:
+    for name, split in splits.items():
+        split.histogram.update(dict.fromkeys(VOC_CLASSES, 0))
+        split.counts.update({"objects": 0, "difficult": 0, "truncated": 0, "images without objects": 0})
+        before = findings.errors
+        for entry in entries[name]:
+            _annotation(entry, split, images, findings)
+        if entries[name] and findings.errors == before:  # else objects may be missing for these reasons
+            _report_nothing(name, split, findings)
+
+
+def _report_lengths(entries: dict[str, list[Entry]], published: dict[str, int], findings: Findings) -> None:
+    for name, images in published.items():
+        if entries[name] and len(entries[name]) != images:
+            findings.warning(
+                "lists of another length",
+                f"{name} has {len(entries[name]):,} images, published results {images:,}: no value of yours "
+                "stands beside theirs",
+            )
 
 
 def _annotation(entry: Entry, split: Split, images: ImageFiles, findings: Findings) -> None:

@@ -38,7 +38,8 @@ def with_backbone(model: Mapping[str, Any], architecture: str, protocol: str, *,
     if isinstance(one, ViTArchitecture):
         return {**model, "backbone": {**backbone, "out_indices": (3,)}, **_neck_and_heads(model, one, protocol)}
     if {"strides", "dilations"} & given.keys():
-        raise BenchError(f"{protocol} dilates its backbone, which is not possible with {one.name}; {_KNOWN}")
+        what = "divides" if "num_stages" in given else "dilates"
+        raise BenchError(f"{protocol} {what} its backbone, which is not possible with {one.name}; {_KNOWN}")
     return {**model, "backbone": {**backbone, "out_indices": given["out_indices"]}}
 
 

@@ -26,6 +26,8 @@ def slots(card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
     return depth | {
         "card:stage_channels": list(channels),
         "card:upper_channels": list(channels[1:]),
+        "card:c4_channels": channels[2],
+        "card:c5_channels": channels[3],
         "card:mean": [255 * value for value in card.mean],
         "card:std": [255 * value for value in card.std],
         "card:bgr_to_rgb": card.color_order == "RGB",  # images are read as BGR
@@ -82,13 +84,28 @@ def build_model(config: dict[str, Any], tensors: dict[str, Tensor], seed: int) -
     torch.manual_seed(seed)
     model = MODELS.build(ConfigDict(copy.deepcopy(config["model"])))
     model.init_weights()
-    load_backbone(model.backbone, tensors)
-    prove_backbone(model.backbone, tensors)
+    load_backbone(checkpoint_part(model), tensors)
+    prove_backbone(checkpoint_part(model), tensors)
     return model
 
 
+def checkpoint_part(model: Any) -> nn.Module:
+    """What the checkpoint fills of a model: its backbone, and `layer4` where that is the head of regions (C4).
+
+    Of both in one, the modules are the model's own, under the checkpoint's names.
+    """
+    backbone: nn.Module = model.backbone
+    layer4 = getattr(getattr(getattr(model, "roi_head", None), "shared_head", None), "layer4", None)
+    if layer4 is None:
+        return backbone
+    whole = nn.Module()
+    for name, module in [*network_of(backbone).named_children(), ("layer4", layer4)]:
+        whole.add_module(name, module)
+    return whole
+
+
 def load_backbone(backbone: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Copy `tensors` (names of the exported form) into `backbone`.
+    """Copy `tensors` (names of the exported form) into `backbone` (of a model: its :func:`checkpoint_part`).
 
     Raises:
         BenchError: a tensor is missing, left over or of another shape; the message names the first of each.

@@ -30,25 +30,30 @@ def check_preprocessor(preprocessor: nn.Module, card: Card) -> None:
         raise BenchError(f"the built model feeds {order} images, the card says {card.color_order}")
 
 
-def check_backbone(backbone: nn.Module, card: Card, world: int = 1) -> None:
-    """Every layer trained, batch normalisation as in training (synchronised over `world` processes), the card's stem.
+def check_trained(model: nn.Module, world: int = 1, what: str = "model") -> None:
+    """Every layer trained, every batch normalisation as in training and synchronised over `world` processes.
 
     Call it with the model in training mode: what is read is what the first iteration will do.
     """
-    frozen = [name for name, parameter in backbone.named_parameters() if not parameter.requires_grad]
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     if frozen:
         raise BenchError(
-            f"{len(frozen)} backbone parameters are frozen, first {frozen[0]}: the protocol trains all layers"
+            f"{len(frozen)} {what} parameters are frozen, first {frozen[0]}: the protocol trains all layers"
         )
-    norms = {name: module for name, module in backbone.named_modules() if isinstance(module, _BatchNorm)}
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
     still = [name for name, module in norms.items() if not module.training or not module.track_running_stats]
-    if still or getattr(backbone, "norm_eval", False):
+    if still or getattr(model, "norm_eval", False):
         raise BenchError(
-            f"batch normalisation of the backbone uses fixed statistics in training ({(still or ['norm_eval'])[0]})"
+            f"batch normalisation of the {what} uses fixed statistics in training ({(still or ['norm_eval'])[0]})"
         )
     single = [name for name, module in norms.items() if world > 1 and not isinstance(module, nn.SyncBatchNorm)]
     if single:
         raise BenchError(f"{single[0]} is not synchronised although {world} processes share the batch")
+
+
+def check_backbone(backbone: nn.Module, card: Card, world: int = 1) -> None:
+    """As :func:`check_trained`, and the card's stem and strides."""
+    check_trained(backbone, world, "backbone")
     stem = next((module for module in backbone.modules() if isinstance(module, nn.Conv2d)), None)
     if stem is None or "x".join(map(str, stem.kernel_size)) != card.stem:
         raise BenchError(f"the built backbone's stem is not the {card.stem} convolution that the card says")

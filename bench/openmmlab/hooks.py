@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from bench.openmmlab import guards
-from bench.openmmlab.build import prove_backbone
+from bench.openmmlab.build import checkpoint_part, prove_backbone
 from bench.protocols import TrainingPlan
 from leaderboard.records import Card
 
@@ -50,11 +50,12 @@ class GuardHook(Hook):
         model.train()
         guards.check_preprocessor(model.data_preprocessor, self.card)
         guards.check_backbone(model.backbone, self.card, runner.world_size)
+        guards.check_trained(model, runner.world_size)
         guards.check_no_other_weights(model, runner._load_from)
         guards.check_batch(runner.train_dataloader, self.plan, runner.world_size)
         guards.check_schedule(runner.max_iters, optimizer, runner.param_schedulers, self.plan)
         guards.check_weight_decay(model, optimizer, self.plan)
-        self.record.backbone_tensors = prove_backbone(model.backbone, self.tensors)
+        self.record.backbone_tensors = prove_backbone(checkpoint_part(model), self.tensors)
 
     def after_train(self, runner: Runner) -> None:
         """Planned is executed."""

@@ -49,7 +49,9 @@ def prepare_openmmlab() -> None:
     importlib.import_module("bench.openmmlab.backbones")
     importlib.import_module("bench.openmmlab.datasets")
     importlib.import_module("bench.openmmlab.loading")
+    importlib.import_module("bench.openmmlab.matching")
     importlib.import_module("bench.openmmlab.metrics")
+    importlib.import_module("bench.openmmlab.res5")
     _prepared = True
 
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from bench.clock import Clock
 from bench.errors import BenchError
-from bench.openmmlab.build import build_model, resolve
+from bench.openmmlab.build import build_model, checkpoint_part, resolve
 from bench.openmmlab.precision import use_bf16
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.protocols import Protocol, TrainingPlan
@@ -197,7 +197,7 @@ def _runner(
 def _report(planned: int, model: Any, record: Executed) -> TrainingReport:
     """What the protocol plans and what was executed, counted on the built model and on the run."""
     parameters: list[nn.Parameter] = list(model.parameters())
-    backbone = sum(p.numel() for p in model.backbone.parameters())
+    backbone = sum(p.numel() for p in checkpoint_part(model).parameters())
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
     total = sum(p.numel() for p in parameters)
     return TrainingReport(

@@ -1,22 +1,39 @@
 """The data sets in their usual folders below the data root, and the metrics that need their files."""
 
+from copy import deepcopy
 from typing import Any
 
 Pipeline = list[dict[str, Any]]
 
 _VOC = "VOCdevkit/VOC2012"
+_VOC_2007 = "VOCdevkit/VOC2007"
 
 
-def voc_detection(split: str, pipeline: Pipeline, **more: Any) -> dict[str, Any]:
-    """PASCAL VOC 2012 with boxes; those marked difficult are trained on. `split` is a list in `ImageSets/Main`."""
+def voc_detection(split: str, pipeline: Pipeline, *, folder: str = _VOC, **more: Any) -> dict[str, Any]:
+    """PASCAL VOC with boxes; those marked difficult are trained on. `split` is a list in `ImageSets/Main`."""
     return dict(
         type="DenseBenchVOCDetection",
         data_root="run:data_root",
-        ann_file=f"{_VOC}/ImageSets/Main/{split}.txt",
-        data_prefix=dict(sub_data_root=f"{_VOC}/"),
+        ann_file=f"{folder}/ImageSets/Main/{split}.txt",
+        data_prefix=dict(sub_data_root=f"{folder}/"),
         pipeline=pipeline,
         **more,
     )
+
+
+def voc0712_detection_training(pipeline: Pipeline) -> dict[str, Any]:
+    """VOC 2007 trainval and VOC 2012 trainval with boxes, one after the other."""
+    folders = (_VOC_2007, _VOC)
+    filtered = [
+        voc_detection("trainval", one, folder=folder, filter_cfg=dict(filter_empty_gt=True))
+        for folder, one in zip(folders, (pipeline, deepcopy(pipeline)), strict=True)
+    ]
+    return dict(type="ConcatDataset", datasets=filtered)
+
+
+def voc07_detection_testing(pipeline: Pipeline) -> dict[str, Any]:
+    """VOC 2007 test with boxes."""
+    return voc_detection("test", pipeline, folder=_VOC_2007, test_mode=True)
 
 
 def voc_segmentation(split: str, pipeline: Pipeline) -> dict[str, Any]:

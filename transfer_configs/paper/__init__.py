@@ -1,0 +1,1 @@
+"""Track paper: the protocols that papers are judged by, at full size, for GPUs."""
