@@ -59,6 +59,22 @@ class TrainingPlan:
     """Learning rate of the last iteration."""
     norm_weight_decay: float
     """Weight decay of batch-normalization parameters: 0 as in detectron2, or that of all weights as in mmseg."""
+    precise_bn_images: int = 0
+    """Training images, whole batches, over which the statistics of batch normalization are computed anew after the last
+    iteration (`bench.openmmlab.precise_bn`); 0: they stay what training left."""
+    output_stride: int | None = None
+    """Input pixels, in each direction, a cell of the map that a head of segmentation reads; None: not said."""
+    auxiliary_weight: float | None = None
+    """Weight of the auxiliary head's loss; None: not said."""
+
+    def __post_init__(self) -> None:
+        if self.precise_bn_batches * self.batch_size != self.precise_bn_images:
+            raise ValueError(f"precise_bn_images={self.precise_bn_images} are no whole batches of {self.batch_size}")
+
+    @property
+    def precise_bn_batches(self) -> int:
+        """The batches of `precise_bn_images`."""
+        return self.precise_bn_images // max(1, self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -266,6 +282,10 @@ def _load_outside(file: Path) -> Protocol:
     missing = [section for section in _SECTIONS if section not in protocol.config]
     if missing and isinstance(protocol.plan, TrainingPlan):
         raise BenchError(f"{file} lacks {', '.join(missing)}: `densebench protocols show ID` prints a complete one")
+    unread = protocol.config.keys() - {"protocol", *_SECTIONS}
+    if unread and isinstance(protocol.plan, TrainingPlan):
+        names = ", ".join(sorted(unread))
+        raise BenchError(f"{file}: nothing reads {names}: remove it, or begin its name with an underscore")
     return protocol
 
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from bench.clock import Clock
 from bench.errors import BenchError
 from bench.openmmlab.build import build_model, checkpoint_part, resolve
+from bench.openmmlab.precise_bn import recompute_statistics
 from bench.openmmlab.precision import use_bf16
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.protocols import Protocol, TrainingPlan
@@ -77,6 +78,10 @@ def run_transfer(
     failure, metrics = None, {}
     try:
         runner.train()
+        if plan.precise_bn_images:
+            clock.lap("training")
+            recompute_statistics(model, runner.train_loop.dataloader_iterator, plan.precise_bn_batches)
+            clock.lap("precise_bn")
     except DivergedError as error:
         failure = f"diverged: {error}"
     clock.lap("training")

@@ -12,7 +12,7 @@ from PIL import EpsImagePlugin, Image
 from pycocotools.coco import COCO
 from rich.console import Console
 
-from bench.datasets import DATASETS, DatasetReport, check
+from bench.datasets import DATASETS, FURTHER, DatasetReport, check
 from bench.datasets import files as files_module
 from bench.datasets.report import Findings
 from bench.errors import BenchError
@@ -91,7 +91,7 @@ def test_nothing_has_no_fingerprint(tmp_path, dataset):
     assert "fingerprint" not in text(report)
 
 
-@pytest.mark.parametrize("entry", DATASETS.values(), ids=DATASETS)
+@pytest.mark.parametrize("entry", (DATASETS | FURTHER).values(), ids=DATASETS | FURTHER)
 def test_the_layout_stands_in_the_help_and_in_the_readme(entry):
     from bench.cli.evaluation import check_data
 

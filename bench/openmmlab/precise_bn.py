@@ -1,0 +1,62 @@
+"""Precise batch normalization: running statistics computed anew with the final weights, as detectron2 does it.
+
+Running statistics are an average over past iterations, of weights that have changed since. Where detectron2's
+`PreciseBN` is on, as in all published protocols of self-supervised detectors, they are replaced before the evaluation.
+What is computed here is what fvcore's `update_bn_stats` computes: over some batches of training images, which pass the
+training pipeline and the whole model in training mode (losses included, gradients not), the plain mean of the batches'
+means, and the plain mean of the batches' unbiased variances. How far the means of batches lie apart is no part of that
+variance. All batch normalizations that use the batch's statistics in training are meant, synchronized ones too, of
+backbone, neck and heads.
+
+A protocol asks for it in its plan, by the number of images: `precise_bn_images=3_200` is 200 batches of 16. The images
+are those with which training would go on. A run does it after the last iteration and before weights are stored.
+
+Unlike fvcore, a layer that runs several times in one iteration averages over all its runs; fvcore takes the last one.
+No layer of our protocols does. One that never runs (a mask head without a mask in any batch) keeps its statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bench.errors import BenchError
+
+
+@torch.no_grad()
+def recompute_statistics(model: Any, batches: Iterable[Any], count: int) -> None:
+    """Replace the running statistics of `model` (of mmengine) by means over the next `count` of `batches`.
+
+    `batches` are what `train_step` takes. The model is left in training mode; its weights are not touched, and its
+    counters of batches say over how many the statistics are.
+
+    Raises:
+        BenchError: there are fewer batches, or a statistic is not finite.
+    """
+    model.train()
+    norms = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
+    }
+    before = {name: (norm.momentum, *(buffer.clone() for buffer in norm.buffers())) for name, norm in norms.items()}
+    for norm in norms.values():
+        norm.reset_running_stats()
+        norm.momentum = None  # PyTorch then averages over all batches since the reset
+    seen = 0
+    for batch in islice(batches, count):
+        model(**model.data_preprocessor(batch, True), mode="loss")
+        seen += 1
+    if seen < count:
+        raise BenchError(f"batch-norm statistics are planned over {count} batches, the loader gave {seen}")
+    for name, norm in norms.items():
+        norm.momentum, *old = before[name]
+        if not norm.num_batches_tracked:
+            for buffer, value in zip(norm.buffers(), old, strict=True):
+                buffer.copy_(value)
+        if not all(buffer.isfinite().all() for buffer in norm.buffers()):
+            raise BenchError(f"the batch-norm statistics of {name} are not finite")
