@@ -113,7 +113,11 @@ FROZEN = Track(
 PAPER = Track(
     id="paper",
     purpose="The protocols that papers are judged by, at full size, for values to set beside published ones: GPUs.",
-    protocols=("paper_voc0712_det_c4_24k",),
+    protocols=(
+        "paper_voc0712_det_c4_24k",
+        "paper_voc12aug_seg_fcn_d8_20k",
+        "paper_city_seg_fcn_d8_40k",
+    ),
     seeds=(0, 1, 2, 3, 4),
     rules=(
         "The backbone is a ResNet with torchvision's 7x7 stem; published values are those of a ResNet-50.",

@@ -34,6 +34,8 @@ def slots(card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
         "run:data_root": str(data_root.absolute()),
         # one device sees the whole batch; several must share its statistics
         "run:norm": "BN" if world == 1 else "SyncBN",
+        # on a CPU loading processes would take the cores that train
+        "run:workers": min(8, torch.get_num_threads()) if torch.cuda.is_available() else 0,
     }
 
 

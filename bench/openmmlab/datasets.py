@@ -151,6 +151,18 @@ class DenseBenchVOCSegmentation(_Pairs):
 
 
 @MMSEG_DATASETS.register_module()
+class DenseBenchVOCAugmentedSegmentation(_Pairs):
+    """VOC's 21 classes on the images of `trainaug.txt` in `data_prefix['sub_data_root']`, the folder of VOC 2012."""
+
+    METAINFO = PascalVOCDataset.METAINFO
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """All pairs of the list; raises :class:`BenchError` if it is missing, empty or unreadable."""
+        entries = voc.read_augmented(Path(self.data_prefix["sub_data_root"]), Strict())
+        return self._pairs((entry.image, entry.annotation) for entry in entries)
+
+
+@MMSEG_DATASETS.register_module()
 class DenseBenchCityscapes(_Pairs):
     """Cityscapes' layout with left images in PNG (Cityscapes itself) or JPEG, in folders of cities.
 

@@ -61,6 +61,28 @@ def check_backbone(backbone: nn.Module, card: Card, world: int = 1) -> None:
         raise BenchError(f"the built backbone strides in {backbone.style} style, the card says {card.stride_style}")
 
 
+def check_segmenter(model: Any, plan: TrainingPlan) -> None:
+    """The head reads a map of the planned output stride, and the auxiliary loss has the planned weight.
+
+    The stride is measured: the backbone is run once, in evaluation mode, which changes nothing in it.
+    """
+    if plan.output_stride is not None:
+        side, training = 8 * plan.output_stride, model.training
+        model.eval()
+        with torch.no_grad():
+            maps = model.extract_feat(torch.zeros(1, 3, side, side, device=next(model.parameters()).device))
+        model.train(training)
+        stride = side / maps[model.decode_head.in_index].shape[-1]
+        if stride != plan.output_stride:
+            raise BenchError(f"the head reads a map of stride {stride:g}, the protocol plans {plan.output_stride}")
+    if plan.auxiliary_weight is not None:
+        head = getattr(model, "auxiliary_head", None)
+        weight = None if head is None else head.loss_decode.loss_weight
+        if weight != plan.auxiliary_weight:
+            built = "no auxiliary head" if head is None else f"an auxiliary loss of weight {weight}"
+            raise BenchError(f"the built model has {built}, the protocol plans weight {plan.auxiliary_weight}")
+
+
 def check_no_other_weights(model: nn.Module, load_from: str | None) -> None:
     """Nothing but the checkpoint's backbone is loaded: no detector by the runner, no pretrained neck or head."""
     if load_from:

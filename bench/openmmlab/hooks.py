@@ -51,6 +51,7 @@ class GuardHook(Hook):
         guards.check_preprocessor(model.data_preprocessor, self.card)
         guards.check_backbone(model.backbone, self.card, runner.world_size)
         guards.check_trained(model, runner.world_size)
+        guards.check_segmenter(model, self.plan)
         guards.check_no_other_weights(model, runner._load_from)
         guards.check_batch(runner.train_dataloader, self.plan, runner.world_size)
         guards.check_schedule(runner.max_iters, optimizer, runner.param_schedulers, self.plan)

@@ -14,6 +14,7 @@ WARNED = (
     r"faster_coco_eval is not installed",
     r"``MultiScaleDeformableAttention`` has been moved",
     r"``build_\w+`` would be deprecated soon",  # mmsegmentation 1.2 about itself
+    r"Default ``avg_non_ignore`` is False",  # which the published protocols have
 )
 
 

@@ -60,6 +60,8 @@ PUBLISHED = {
     ("frozen_voc_foreground", 1): "4ec3eb4ffa79198dbc9e09fbe59ceb6e0a2be60baf1d50d7ec8dab91b56c4ed3",
     ("frozen_voc_segments", 1): "0843be2739a55fc367767b200968de636b00eeb3fca96cd9517ea73bcc2ca7b7",
     ("paper_voc0712_det_c4_24k", 1): "a667165fa331f17b4e40e18d33d069551aabf1f8315b6b5617d8d84fdb13083a",
+    ("paper_voc12aug_seg_fcn_d8_20k", 1): "1935a7ed6747117d9a2e654dc93e3341655e002ac3f0064e4b349a8c745308ea",
+    ("paper_city_seg_fcn_d8_40k", 1): "da306a456841cb9d70bef3e7ffa2bb8d9e07cf240938c54b1fe04a45764798c3",
 }
 """Results by these hashes exist. Another hash is another protocol: it needs a new version, and a new line here."""
 

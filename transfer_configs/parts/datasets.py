@@ -47,6 +47,16 @@ def voc_segmentation(split: str, pipeline: Pipeline) -> dict[str, Any]:
     )
 
 
+def voc_augmented_segmentation(pipeline: Pipeline) -> dict[str, Any]:
+    """PASCAL VOC 2012 with 21 classes, the images of `trainaug.txt`: VOC's masks, and SBD's of images without one."""
+    return dict(
+        type="DenseBenchVOCAugmentedSegmentation",
+        data_root="run:data_root",
+        data_prefix=dict(sub_data_root=_VOC),
+        pipeline=pipeline,
+    )
+
+
 def coco(split: str, pipeline: Pipeline, **more: Any) -> dict[str, Any]:
     """COCO with boxes and masks of 80 classes; `split` is `train2017` or `val2017`."""
     return dict(

@@ -40,20 +40,23 @@ def detection_testing(resize: dict[str, Any], *, boxes: bool) -> Pipeline:
     ]
 
 
-def segmentation_training(*, size: Size, ratios: tuple[float, float], crop: Size) -> Pipeline:
+def segmentation_training(*, size: Size, ratios: tuple[float, float], crop: Size, distort: bool = False) -> Pipeline:
     """Load, resize at random, crop so that no class fills more than three quarters, flip every second image.
 
     Args:
         size: what the image fits into at ratio 1 (long side, short side).
         ratios: between which the ratio is drawn.
         crop: height and width.
+        distort: then change brightness, contrast, saturation and hue, each of them in every second image.
     """
+    colors = [dict(type="PhotoMetricDistortion")] if distort else []
     return [
         dict(type="LoadStoredImage"),
         dict(type="LoadLabelMap"),
         dict(type="RandomResize", scale=size, ratio_range=ratios, keep_ratio=True),
         dict(type="RandomCrop", crop_size=crop, cat_max_ratio=0.75),
         dict(type="RandomFlip", prob=0.5),
+        *colors,
         dict(type="PackSegInputs"),
     ]
 
@@ -68,28 +71,31 @@ def segmentation_testing(resize: dict[str, Any]) -> Pipeline:
     ]
 
 
-def train_loader(dataset: dict[str, Any], plan: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+def train_loader(
+    dataset: dict[str, Any], plan: Mapping[str, Any], *, workers: int | str = 0, **more: Any
+) -> dict[str, Any]:
     """Shuffled batches without end, of the plan's `batch_size`.
 
     Args:
         dataset: from `datasets`.
         plan: the protocol's.
+        workers: processes that load; `run:workers` is as many as the machine has cores for, none without a GPU.
         more: further arguments of mmengine's loader, such as `batch_sampler`.
     """
     return dict(
         batch_size=plan["batch_size"],
-        num_workers=0,
+        num_workers=workers,
         sampler=dict(type="InfiniteSampler", shuffle=True),
         dataset=dataset,
         **more,
     )
 
 
-def test_loader(dataset: dict[str, Any], *, batch_size: int) -> dict[str, Any]:
-    """Every image once, in order."""
+def test_loader(dataset: dict[str, Any], *, batch_size: int, workers: int | str = 0) -> dict[str, Any]:
+    """Every image once, in order; `workers` as in :func:`train_loader`."""
     return dict(
         batch_size=batch_size,
-        num_workers=0,
+        num_workers=workers,
         sampler=dict(type="DefaultSampler", shuffle=False),
         dataset=dataset,
     )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from transfer_configs.parts.backbones import batch_norm
+from transfer_configs.parts.backbones import batch_norm, resnet
 
 
 def preprocessor(crop: tuple[int, int]) -> dict[str, Any]:
@@ -55,6 +55,63 @@ def fcn_head(
         )
         | more
     )
+
+
+def dilated_fcn(
+    *,
+    crop: tuple[int, int],
+    classes: int,
+    auxiliary_weight: float,
+    testing: dict[str, Any],
+    align_corners: bool = False,
+) -> dict[str, Any]:
+    """mmseg's FCN of output stride 8, with torchvision's 7x7 stem instead of its own deep one.
+
+    The last two stages are dilated in place of their strides. The head reads the last one: two convolutions of 512
+    channels, a third on their input and result side by side. An auxiliary head of one convolution of 256 channels reads
+    the one before.
+
+    Args:
+        crop: height and width in training.
+        classes: background among them where the data set has it.
+        auxiliary_weight: of the auxiliary head's loss.
+        testing: `mode` (`whole`, or `slide` with `crop_size` and `stride`).
+        align_corners: how scores are resized.
+    """
+    return dict(
+        type="EncoderDecoder",
+        data_preprocessor=preprocessor(crop),
+        backbone=resnet((0, 1, 2, 3), strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), contract_dilation=True),
+        decode_head=fcn_head(
+            in_channels="card:c5_channels",
+            in_index=3,
+            convolutions=2,
+            channels=512,
+            concat_input=True,
+            classes=classes,
+            align_corners=align_corners,
+            loss_decode=mean_over_all_pixels(1.0),
+        ),
+        auxiliary_head=fcn_head(
+            in_channels="card:c4_channels",
+            in_index=2,
+            convolutions=1,
+            channels=256,
+            classes=classes,
+            align_corners=align_corners,
+            loss_decode=mean_over_all_pixels(auxiliary_weight),
+        ),
+        train_cfg=dict(),
+        test_cfg=testing,
+    )
+
+
+def mean_over_all_pixels(weight: float) -> dict[str, Any]:
+    """mmseg's usual cross entropy, `weight` times the mean over all pixels of the crops.
+
+    Ignored pixels count in the mean: a crop that is half padding has half the loss.
+    """
+    return dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=weight)
 
 
 def fcn8_head(*, channels: int, classes: int) -> dict[str, Any]:
