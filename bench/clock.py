@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 
 class Clock:
@@ -18,6 +19,12 @@ class Clock:
         self.seconds[what] = self.seconds.get(what, 0.0) + now - self._last
         self._last = now
 
+    def add(self, seconds: Mapping[str, float], total: float) -> None:
+        """Count in what an earlier process spent on the same work."""
+        for what, spent in seconds.items():
+            self.seconds[what] = self.seconds.get(what, 0.0) + spent
+        self._started -= total
+
     def total(self) -> float:
-        """Seconds since the clock was made."""
+        """Seconds since the clock was made, and those counted in."""
         return time.perf_counter() - self._started

@@ -3,7 +3,8 @@
 The processes are forked from a server that has imported the detection and segmentation libraries once, so a run
 starts in a fraction of a second, and a run that crashes takes nothing down but itself. Where a forked process could not
 use the GPUs, each run imports the libraries itself. A run ends with its parent:
-killing the command leaves no orphan behind, and repeating it continues with the runs that have no result yet.
+killing the command leaves no orphan behind, and repeating it continues with the runs that have no result yet; one that
+fine-tuned for long continues at its last checkpoint.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess, SpawnProcess
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from bench.errors import BenchError
 from bench.gpus import VISIBLE, find_gpus
@@ -148,24 +149,33 @@ def run_all(
     return outcomes
 
 
-def evaluate(run: TransferRun, threads: int) -> None:
-    """Execute one run in this process, fine-tuning or probe, and add its result to the store."""
+def evaluate(run: TransferRun, threads: int, **fine_tuning: Any) -> None:
+    """Execute one run in this process, fine-tuning or probe, and add its result to the store.
+
+    `fine_tuning` are options of `run_transfer` that change no result.
+    """
     import cv2
     import torch
 
+    from bench.openmmlab.checkpoints import CHECKPOINT
     from leaderboard.shares import SHARES
     from leaderboard.store import ResultStore
 
     torch.set_num_threads(threads)
     cv2.setNumThreads(0)
     protocol = read_run_protocol(run)
+    inputs = (protocol, run.checkpoint, run.data_root, run.dataset, run.seed, run.folder)
     if isinstance(protocol.plan, ProbePlan):
-        from bench.probes.runner import run_probe as execute
+        from bench.probes.runner import run_probe
+
+        result = run_probe(*inputs)
     else:
-        from bench.openmmlab.runner import run_transfer as execute
-    result = execute(protocol, run.checkpoint, run.data_root, run.dataset, run.seed, run.folder)
+        from bench.openmmlab.runner import run_transfer
+
+        result = run_transfer(*inputs, **fine_tuning)
     shares = (run.folder / SHARES).read_bytes() if SHARES in result.outputs else None
     ResultStore(run.results).add(result, shares)
+    (run.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def read_run_protocol(run: TransferRun) -> TransferProtocol:

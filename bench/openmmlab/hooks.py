@@ -1,10 +1,11 @@
-"""Hooks of a transfer run: guards at the first and last iteration, figures of every iteration, plain progress lines."""
+"""Hooks of a transfer run: guards at the first and last iteration, values of every iteration, checkpoints, progress."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,27 +13,54 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from bench.clock import Clock
 from bench.openmmlab import guards
 from bench.openmmlab.build import checkpoint_part, prove_backbone
+from bench.openmmlab.checkpoints import Checkpoints, random_states, restore_random_states
+from bench.openmmlab.feed import Feed
+from bench.openmmlab.loss_log import LossLog
 from bench.protocols import TrainingPlan
+from leaderboard.base.errors import FileError
 from leaderboard.records import Card
+from pretrain.run.history import duration
+from pretrain.run.memory import peak_memory_mib
+
+LINE_SECONDS = 60.0
+"""Time after which a progress line is printed, beside those at each tenth of the run."""
 
 
 class DivergedError(Exception):
     """The loss is not finite. This is a result, not a fault of the run: the row says so."""
 
+    def __init__(self, text: str, images: list[str], values: dict[str, Any]) -> None:
+        super().__init__(text)
+        self.images = images
+        """Paths of the batch's images."""
+        self.values = values
+        """Iteration, learning rate and losses."""
+
 
 @dataclass
 class Executed:
-    """What was executed, an entry an iteration."""
+    """What was executed, by all processes that have worked on the run one after the other."""
 
-    losses: list[dict[str, float]] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
+    """The learning rate of every iteration."""
+    losses: dict[str, float] = field(default_factory=dict)
+    """Of the last iteration."""
     images_seen: int = 0
     data_seconds: float = 0.0
     step_seconds: float = 0.0
+    checkpoint_seconds: float = 0.0
+    peak_memory_mib: float = 0.0
+    """Of the processes before this one."""
     backbone_tensors: int = 0
     """Number of tensors proven equal to the checkpoint's when training began."""
+
+    @property
+    def iterations(self) -> int:
+        """How many."""
+        return len(self.rates)
 
 
 class GuardHook(Hook):
@@ -69,8 +97,8 @@ class RecordHook(Hook):
     # before ParamSchedulerHook (LOW), which sets the rate of the next iteration
     priority = "NORMAL"
 
-    def __init__(self, record: Executed) -> None:
-        self.record = record
+    def __init__(self, record: Executed, log: LossLog | None = None) -> None:
+        self.record, self.log = record, log
         self._mark = 0.0
 
     def before_train(self, runner: Runner) -> None:
@@ -91,34 +119,153 @@ class RecordHook(Hook):
         now = time.perf_counter()
         self.record.step_seconds += now - self._mark
         self._mark = now
-        self.record.losses.append(losses)
-        self.record.rates.append(runner.optim_wrapper.optimizer.param_groups[0]["lr"])
+        rate = runner.optim_wrapper.optimizer.param_groups[0]["lr"]
+        self.record.losses = losses
+        self.record.rates.append(rate)
         self.record.images_seen += len(data_batch["inputs"]) * runner.world_size
+        if self.log is not None:
+            self.log.write(runner.iter + 1, rate, losses)
         wrong = [name for name, value in losses.items() if not math.isfinite(value)]
         if wrong:
-            raise DivergedError(f"{wrong[0]} was {losses[wrong[0]]} at iteration {runner.iter + 1}")
+            images = [sample.img_path for sample in data_batch["data_samples"]]
+            raise DivergedError(
+                f"{wrong[0]} was {losses[wrong[0]]} at iteration {runner.iter + 1}; "
+                f"its images were {', '.join(Path(image).name for image in images)}",
+                images,
+                {"iteration": runner.iter + 1, "learning_rate": rate, "losses": losses},
+            )
+
+    def leave_out(self, seconds: float) -> None:
+        """Count this time, which has just passed, as none of waiting for data."""
+        self._mark += seconds
+
+
+class CheckpointHook(Hook):
+    """Continues a run where its checkpoint says, feeds it from there, and replaces the checkpoint now and then.
+
+    A run that has a checkpoint also gets one after its last iteration: its evaluation may be stopped, too.
+    """
+
+    # after all that changes the state of the run, so that an iteration is complete
+    priority = "LOWEST"
+
+    def __init__(
+        self, checkpoints: Checkpoints, state: dict[str, Any] | None, recorder: RecordHook, clock: Clock, seed: int
+    ) -> None:
+        self.checkpoints, self.state, self.recorder, self.clock, self.seed = checkpoints, state, recorder, clock, seed
+        self._any = state is not None
+        self._mark = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        """Everything is built; what the checkpoint holds takes the place of what a run begins with."""
+        state, loop = self.state, runner.train_loop
+        done = 0 if state is None else state["iteration"]
+        loop.dataloader_iterator = Feed(runner.train_dataloader, self.seed, done)
+        self._mark = time.perf_counter()
+        if state is None:
+            return
+        loop._iter = done
+        runner.model.load_state_dict(state["model"])
+        runner.optim_wrapper.load_state_dict(state["optimizer"])
+        runner.optim_wrapper.initialize_count_status(runner.model, done, runner.max_iters)
+        for scheduler, values in zip(runner.param_schedulers, state["schedulers"], strict=True):
+            scheduler.load_state_dict(values)
+        # last: that the feed was made has drawn from PyTorch's generator
+        restore_random_states(state["random"])
+        self.state = None
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
+    ) -> None:
+        """Replace the checkpoint if it is time, and no gradient is being accumulated."""
+        due = time.perf_counter() - self._mark >= self.checkpoints.seconds
+        last = runner.iter + 1 == runner.max_iters and self._any
+        if not (due or last) or not runner.optim_wrapper.should_update():
+            return
+        started = time.perf_counter()
+        self._any = self._save(runner) or self._any
+        self._mark = time.perf_counter()
+        self.recorder.leave_out(self._mark - started)
+        self.recorder.record.checkpoint_seconds += self._mark - started
+
+    def _save(self, runner: Runner) -> bool:
+        record, log = self.recorder.record, self.recorder.log
+        try:
+            if log is not None:
+                log.sync()  # the file of losses never ends before the checkpoint
+        except FileError as error:
+            print(f"no checkpoint after iteration {runner.iter + 1}: {error}", flush=True)
+            return False
+        memory = peak_memory_mib(next(runner.model.parameters()).device)
+        return self.checkpoints.write(
+            {
+                "iteration": runner.iter + 1,
+                "model": runner.model.state_dict(),
+                "optimizer": runner.optim_wrapper.state_dict(),
+                "schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],
+                "random": random_states(),
+                "executed": asdict(record) | {"peak_memory_mib": max(memory, record.peak_memory_mib)},
+                "seconds": self.clock.seconds,
+                "wall_seconds": self.clock.total(),
+            }
+        )
 
 
 class ProgressHook(Hook):
-    """Ten plain lines a run: iteration, losses, learning rate, time left."""
+    """Plain progress lines at each tenth of a run and each minute: iteration, losses, learning rate, time left."""
 
     priority = "LOW"
 
     def __init__(self, record: Executed) -> None:
         self.record = record
-        self._started = time.perf_counter()
+        self._first = 0
+        self._started = self._shown = 0.0
 
     def before_train(self, runner: Runner) -> None:
         """The clock of the time left starts."""
-        self._started = time.perf_counter()
+        self._first = self.record.iterations
+        self._started = self._shown = time.perf_counter()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
     ) -> None:
-        """Print a line at every tenth of the run."""
-        done, total = runner.iter + 1, runner.max_iters
-        if done * 10 // total == (done - 1) * 10 // total:
+        """Print a line if it is time."""
+        done, total, now = runner.iter + 1, runner.max_iters, time.perf_counter()
+        if done * 10 // total == (done - 1) * 10 // total and now - self._shown < LINE_SECONDS:
             return
-        left = (time.perf_counter() - self._started) / done * (total - done)
-        losses = "  ".join(f"{name} {value:.3f}" for name, value in self.record.losses[-1].items())
-        print(f"iteration {done}/{total}  {losses}  lr {self.record.rates[-1]:.2g}  {left:.0f} s left", flush=True)
+        self._shown = now
+        left = duration((now - self._started) / (done - self._first) * (total - done))
+        losses = "  ".join(f"{name} {value:.3f}" for name, value in self.record.losses.items())
+        print(f"iteration {done}/{total}  {losses}  lr {self.record.rates[-1]:.2g}  {left} left", flush=True)
+
+
+class RehearsedError(Exception):
+    """Enough iterations were timed: the run ends here."""
+
+
+class RehearsalHook(Hook):
+    """Ends a run after one iteration and a few whose time counts, or after some seconds and one whose time counts."""
+
+    priority = "LOWEST"
+
+    def __init__(self, iterations: int, most_seconds: float) -> None:
+        self.iterations, self.most_seconds = iterations, most_seconds
+        self.seconds = 0.0
+        """Mean of the iterations that count."""
+        self._ends: list[float] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """The clock starts."""
+        self._ends = [time.perf_counter()]
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
+    ) -> None:
+        """Look at the clock; raise `RehearsedError` when it is enough."""
+        self._ends.append(time.perf_counter())
+        timed = len(self._ends) - 2
+        enough = timed >= self.iterations or (timed >= 1 and self._ends[-1] - self._ends[0] > self.most_seconds)
+        if enough or runner.iter + 1 == runner.max_iters:
+            first = min(1, timed)  # of a run of one iteration the only one
+            self.seconds = (self._ends[-1] - self._ends[first]) / max(1, timed)
+            raise RehearsedError

@@ -1,11 +1,13 @@
 """One transfer run: protocol, checkpoint and seed in, finished run and result out.
 
-A run that was killed is started anew: runs of track mini take a minute, and a run that is repeated from its seed is
-simpler to trust than one that was continued. It has the same bits on a CPU with the same number of threads; on a GPU
+A run that was killed continues at its last checkpoint (`bench.openmmlab.checkpoints`), or from the start where it has
+none. Either way it ends with the bits of a run that was not, on a CPU with the same number of threads; on a GPU
 sums have no fixed order, and it differs by what training makes of their rounding. What is kept in the run's folder:
 
     config.json             the protocol with every slot filled
-    losses.csv              every loss and the learning rate, a line an iteration
+    losses.csv              every loss and the learning rate, a line an iteration, written as it ends
+    checkpoint.pt           of a run that takes longer than ten minutes, until its result is stored
+    diverged.json           of a run whose loss was not finite: iteration, losses, paths of the batch's images
     weights.safetensors     final parameters in float16, statistics in float32
 
 and what was found in each validation image (`bench.metrics.outputs`).
@@ -13,8 +15,6 @@ and what was found in each validation image (`bench.metrics.outputs`).
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import time
 from pathlib import Path
@@ -25,16 +25,21 @@ import torch
 from torch import Tensor, nn
 
 from bench.clock import Clock
+from bench.environment import describe_environment
 from bench.errors import BenchError
 from bench.openmmlab.build import build_model, checkpoint_part, resolve
+from bench.openmmlab.checkpoints import CHECKPOINT_SECONDS, Checkpoints, run_identity
+from bench.openmmlab.loss_log import LOSSES, LossLog
 from bench.openmmlab.precise_bn import recompute_statistics
 from bench.openmmlab.precision import use_bf16
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.protocols import Protocol, TrainingPlan
 from bench.record import make_result
 from leaderboard.base.files import make_folder, write_atomic
+from leaderboard.base.printable import printable
 from leaderboard.records import Card, DatasetReference, Result, TrainingReport
 from pretrain.exported import read_exported
+from pretrain.run.memory import peak_memory_mib
 
 if TYPE_CHECKING:
     from mmengine.runner import Runner
@@ -42,37 +47,63 @@ if TYPE_CHECKING:
     from bench.openmmlab.hooks import Executed
 
 WEIGHTS = "weights.safetensors"
+DIVERGED = "diverged.json"
 
 
 def run_transfer(
-    protocol: Protocol, checkpoint: Path, data_root: Path, dataset: DatasetReference, seed: int, folder: Path
+    protocol: Protocol,
+    checkpoint: Path,
+    data_root: Path,
+    dataset: DatasetReference,
+    seed: int,
+    folder: Path,
+    *,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    tensorboard: bool = False,
 ) -> Result:
     """Fine-tune `checkpoint` (folder of `backbone.safetensors` and `card.json`) under `protocol` and evaluate it once.
 
     The weights of the last iteration are evaluated exactly as they are stored. A loss that is not finite gives a
-    result with status `failed`.
+    result with status `failed`. The state is kept every `checkpoint_seconds`, and a run that finds in `folder` what
+    this very run has kept there continues it; its times are those of all processes that have worked on it, without
+    what was lost. `tensorboard` logs there, too, below `folder`.
 
     Raises:
         BenchError: the checkpoint, the data or `folder` is not usable, or what was built is not what card and protocol
             say.
+        FileError: the disk is full. (At a checkpoint it is not raised: see `Checkpoints.write`.)
+        PretrainError: TensorBoard is not installed.
     """
     plan = protocol.plan
     if not isinstance(plan, TrainingPlan):
         raise BenchError(f"{protocol.id} is a probe: it trains no network")
     prepare_openmmlab()
     from bench.openmmlab.guards import check_executed
-    from bench.openmmlab.hooks import DivergedError, Executed, GuardHook, ProgressHook, RecordHook
+    from bench.openmmlab.hooks import CheckpointHook, DivergedError, Executed, GuardHook, ProgressHook, RecordHook
 
     clock = Clock()
     backbone = read_exported(checkpoint)
     card, tensors = backbone.card, dict(backbone.tensors)
-    config = _config(protocol, card, data_root, folder)
+    config = write_config(protocol, card, data_root, folder)
     model = build_model(config, tensors, seed)
-    record = Executed()
-    hooks = [GuardHook(plan, card, tensors, record), RecordHook(record), ProgressHook(record)]
-    runner = _runner(config, model, seed, folder, training=True, hooks=hooks)
+    runner = make_runner(config, model, seed, folder, training=True)
     device = next(model.parameters()).device
     precision = use_bf16(model, config["bf16_modules"], device)
+
+    identity = run_identity(protocol.sha256, card, dataset, seed, describe_environment(device, precision), device.type)
+    checkpoints = Checkpoints(folder, identity, checkpoint_seconds)
+    state = checkpoints.read()
+    record = Executed()
+    if state is not None:
+        record = Executed(**state["executed"])
+        clock.add(state["seconds"], state["wall_seconds"])
+    log = LossLog(folder / LOSSES, record.iterations, tensorboard=tensorboard)
+    recorder = RecordHook(record, log)
+    runner.register_hook(GuardHook(plan, card, tensors, record))
+    runner.register_hook(recorder)
+    runner.register_hook(ProgressHook(record))
+    runner.register_hook(CheckpointHook(checkpoints, state, recorder, clock, seed))
+    del state  # as large as the network and its optimizer
     clock.lap("build")
 
     failure, metrics = None, {}
@@ -82,19 +113,23 @@ def run_transfer(
             clock.lap("training")
             recompute_statistics(model, runner.train_loop.dataloader_iterator, plan.precise_bn_batches)
             clock.lap("precise_bn")
+        log.sync()
     except DivergedError as error:
-        failure = f"diverged: {error}"
+        failure = printable(f"diverged: {error}", 4000)
+        write_atomic(folder / DIVERGED, json.dumps({**error.values, "images": error.images}, indent=2) + "\n")
+    finally:
+        log.close()
     clock.lap("training")
     if failure is None:
-        check_executed(len(record.losses), record.rates, plan)
-    write_atomic(folder / "losses.csv", _losses_csv(record))
-    if failure is None:
+        check_executed(record.iterations, record.rates, plan)
         store_weights(model, folder / WEIGHTS)
         clock.lap("store")
         metrics = {name: float(value) for name, value in runner.test().items()}
         clock.lap("evaluation")
 
     seconds = clock.seconds | {"data": record.data_seconds, "forward_backward": record.step_seconds}
+    if record.checkpoint_seconds:
+        seconds["checkpoints"] = record.checkpoint_seconds
     return make_result(
         protocol,
         card,
@@ -109,6 +144,7 @@ def run_transfer(
         training=_report(plan.iterations, model, record),
         wall_seconds=clock.total(),
         seconds={name: round(value, 3) for name, value in seconds.items() if name != "training"},
+        peak_memory_mib=round(max(record.peak_memory_mib, peak_memory_mib(device)), 1),
     )
 
 
@@ -121,10 +157,10 @@ def evaluate_stored(protocol: Protocol, checkpoint: Path, data_root: Path, run: 
     prepare_openmmlab()
     backbone = read_exported(checkpoint)
     card, tensors = backbone.card, dict(backbone.tensors)
-    config = _config(protocol, card, data_root, folder)
+    config = write_config(protocol, card, data_root, folder)
     model = build_model(config, tensors, seed=0)
     load_weights(model, run / WEIGHTS)
-    runner = _runner(config, model, 0, folder, training=False, hooks=[])
+    runner = make_runner(config, model, 0, folder, training=False)
     use_bf16(model, config["bf16_modules"], next(model.parameters()).device)
     return {name: float(value) for name, value in runner.test().items()}
 
@@ -164,7 +200,7 @@ def load_weights(model: nn.Module, file: Path) -> None:
         raise BenchError(f"{file} is damaged or belongs to another protocol: {str(error).splitlines()[0]}") from error
 
 
-def _config(protocol: Protocol, card: Card, data_root: Path, folder: Path) -> dict[str, Any]:
+def write_config(protocol: Protocol, card: Card, data_root: Path, folder: Path) -> dict[str, Any]:
     """The resolved config, written to `folder`, which is made."""
     config = resolve(protocol, card, data_root)
     config["test_evaluator"]["dump"] = str(folder)
@@ -173,9 +209,7 @@ def _config(protocol: Protocol, card: Card, data_root: Path, folder: Path) -> di
     return config
 
 
-def _runner(
-    config: dict[str, Any], model: nn.Module, seed: int, folder: Path, *, training: bool, hooks: list[Any]
-) -> Runner:
+def make_runner(config: dict[str, Any], model: nn.Module, seed: int, folder: Path, *, training: bool) -> Runner:
     """mmengine's runner around a model that is built and loaded already: quiet, without checkpoints, from `seed`."""
     from mmengine.config import Config
     from mmengine.runner import Runner
@@ -191,7 +225,6 @@ def _runner(
         work_dir=str(folder / "mmengine"),
         **{name: Config(config)[name] for name in names},
         default_hooks={"logger": None, "checkpoint": None, "timer": None},
-        custom_hooks=hooks,
         default_scope=config["default_scope"],
         randomness={"seed": seed},
         log_level="WARNING",
@@ -207,8 +240,8 @@ def _report(planned: int, model: Any, record: Executed) -> TrainingReport:
     total = sum(p.numel() for p in parameters)
     return TrainingReport(
         planned_iterations=planned,
-        executed_iterations=len(record.losses),
-        batch_size=record.images_seen // max(1, len(record.losses)),
+        executed_iterations=record.iterations,
+        batch_size=record.images_seen // max(1, record.iterations),
         learning_rate=max(record.rates),
         images_seen=record.images_seen,
         backbone_tensors=record.backbone_tensors,
@@ -216,13 +249,3 @@ def _report(planned: int, model: Any, record: Executed) -> TrainingReport:
         frozen_parameters=total - trainable,
         head_parameters=total - backbone,
     )
-
-
-def _losses_csv(record: Executed) -> str:
-    text = io.StringIO()
-    names = list(record.losses[0]) if record.losses else []
-    writer = csv.DictWriter(text, ["iteration", "learning_rate", *names], lineterminator="\n")
-    writer.writeheader()
-    for i, (rate, losses) in enumerate(zip(record.rates, record.losses, strict=True), start=1):
-        writer.writerow({"iteration": i, "learning_rate": f"{rate:.8g}", **{k: f"{v:.6g}" for k, v in losses.items()}})
-    return text.getvalue()

@@ -11,7 +11,16 @@ from bench.openmmlab import prepare_openmmlab
 prepare_openmmlab()
 
 from bench.errors import BenchError  # noqa: E402
-from bench.openmmlab.hooks import DivergedError, Executed, GuardHook, ProgressHook, RecordHook  # noqa: E402
+from bench.openmmlab.hooks import (  # noqa: E402
+    CheckpointHook,
+    DivergedError,
+    Executed,
+    GuardHook,
+    ProgressHook,
+    RecordHook,
+    RehearsalHook,
+    RehearsedError,
+)
 from bench.protocols import load_protocol  # noqa: E402
 
 
@@ -22,16 +31,18 @@ def runner(iterations: int, rate: float = 0.1) -> Any:
     )
 
 
-def train(hooks: list[Any], run: Any, losses: list[float]) -> None:
+def train(hooks: list[Any], run: Any, losses: list[float], first: int = 0) -> None:
     for hook in hooks:
         hook.before_train(run)
-    for i, loss in enumerate(losses):
+    for i, loss in enumerate(losses, start=first):
         run.iter = i
+        samples = [SimpleNamespace(img_path=f"/data/{i}-{k}.jpg") for k in range(4)]
+        batch = {"inputs": [None] * 4, "data_samples": samples}
         for hook in hooks:
-            hook.before_train_iter(run, i, {"inputs": [None] * 4})
+            hook.before_train_iter(run, i, batch)
         outputs = {"loss": torch.tensor(loss, requires_grad=True), "note": "text"}
         for hook in hooks:
-            hook.after_train_iter(run, i, {"inputs": [None] * 4}, outputs)
+            hook.after_train_iter(run, i, batch, outputs)
         run.optim_wrapper.optimizer.param_groups[0]["lr"] /= 2
 
 
@@ -39,7 +50,7 @@ def test_record_keeps_the_rate_that_was_used() -> None:
     record = Executed()
     train([RecordHook(record)], runner(3, rate=0.4), [3.0, 2.0, 1.0])
     assert record.rates == [0.4, 0.2, 0.1]
-    assert record.losses == [{"loss": 3.0}, {"loss": 2.0}, {"loss": 1.0}]
+    assert record.losses == {"loss": 1.0} and record.iterations == 3
     assert record.images_seen == 12
     assert record.data_seconds >= 0 and record.step_seconds >= 0
 
@@ -47,9 +58,13 @@ def test_record_keeps_the_rate_that_was_used() -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_a_loss_that_is_not_finite_stops_the_run(bad: float) -> None:
     record = Executed()
-    with pytest.raises(DivergedError, match=r"loss was .* at iteration 2"):
+    with pytest.raises(
+        DivergedError, match=r"loss was .* at iteration 2; its images were 1-0\.jpg, 1-1\.jpg"
+    ) as raised:
         train([RecordHook(record)], runner(3), [1.0, bad, 1.0])
-    assert len(record.losses) == 2
+    assert record.iterations == 2
+    assert raised.value.images == [f"/data/1-{k}.jpg" for k in range(4)]
+    assert (raised.value.values["iteration"], raised.value.values["learning_rate"]) == (2, 0.05)
 
 
 @pytest.mark.parametrize(("iterations", "lines"), [(7, 7), (10, 10), (25, 10), (130, 10)])
@@ -60,6 +75,35 @@ def test_progress_is_ten_lines_at_most(iterations: int, lines: int, capsys: pyte
     assert len(printed) == lines
     assert printed[-1].startswith(f"iteration {iterations}/{iterations}  loss 1.000  ")
     assert printed[-1].endswith("0 s left")
+
+
+def test_a_continued_run_is_timed_from_where_it_continued(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 100.0, 200.0, 300.0])
+    monkeypatch.setattr("bench.openmmlab.hooks.time.perf_counter", lambda: next(clock))
+    record = Executed(rates=[0.1] * 90, losses={"loss": 1.0})
+    train([ProgressHook(record)], runner(100), [1.0] * 3, first=90)
+    # 100 s an iteration, of this process alone; a line each minute
+    assert [line.split("  ")[-1] for line in capsys.readouterr().out.splitlines()] == [
+        "15 min left", "13 min left", "12 min left",
+    ]  # fmt: skip
+
+
+def test_a_rehearsal_times_what_follows_the_first_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rehearse(iterations: int, ends: list[float], planned: int = 100) -> float:
+        clock = iter(ends)
+        monkeypatch.setattr("bench.openmmlab.hooks.time.perf_counter", lambda: next(clock))
+        hook = RehearsalHook(iterations, most_seconds=50)
+        with pytest.raises(RehearsedError):
+            train([hook], runner(planned), [1.0] * 10)
+        assert not list(clock)
+        return hook.seconds
+
+    assert rehearse(3, [0.0, 10.0, 11.0, 13.0, 16.0]) == 2.0
+    assert rehearse(3, [0.0, 60.0, 80.0]) == 20.0
+    assert rehearse(3, [0.0, 10.0, 14.0], planned=2) == 4.0
+    assert rehearse(3, [0.0, 10.0], planned=1) == 10.0
 
 
 def test_a_run_that_ends_early_is_no_result() -> None:
@@ -74,5 +118,6 @@ def test_guards_run_before_anything_else_and_rates_are_read_before_they_change()
     from mmengine.hooks import ParamSchedulerHook
     from mmengine.runner import get_priority
 
-    first, then, last = (get_priority(hook.priority) for hook in (GuardHook, RecordHook, ParamSchedulerHook))
-    assert first < then < last
+    hooks = (GuardHook, RecordHook, ParamSchedulerHook, CheckpointHook)
+    first, then, schedules, saves = (get_priority(hook.priority) for hook in hooks)
+    assert first < then < schedules < saves

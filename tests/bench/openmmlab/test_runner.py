@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,11 @@ def test_a_loss_that_is_not_finite_is_a_failed_result(data: Path, backbone: Path
     result = run_transfer(protocol, backbone, data, reference(protocol), 0, tmp_path)
     assert result.status == "failed" and result.metrics == {}
     assert result.failure is not None and "diverged: " in result.failure and "at iteration 2" in result.failure
+    found = json.loads((tmp_path / "diverged.json").read_text())
+    assert found["iteration"] == 2 and not math.isfinite(found["losses"]["loss"])
+    assert len(found["images"]) == 2 and all(Path(image).is_file() for image in found["images"])
+    assert all(Path(image).name in result.failure for image in found["images"])
+    assert len((tmp_path / "losses.csv").read_text().splitlines()) == 3
     assert result.training is not None and result.training.executed_iterations == 2
     assert not (tmp_path / WEIGHTS).exists()
     assert read_result_json(result.to_json().encode()) == result

@@ -1,0 +1,124 @@
+"""The checkpoint of a training run: everything that the rest of the run is a function of, in one file.
+
+Weights, optimizer, schedulers, iteration, the states of all random generators, and what was executed so far. The order
+of the data is not in it: it is drawn again from the seed (`bench.openmmlab.feed`). On a CPU a run that was killed and
+continued ends with the bits of one that was not. Only tensors and plain values are read (`weights_only`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.openmmlab.loss_log import LOSSES, has_lines
+from leaderboard.base.errors import FileError
+from leaderboard.base.files import write_atomic
+from leaderboard.records import Card, DatasetReference, Environment
+
+FORMAT = 1
+CHECKPOINT = "checkpoint.pt"
+"""Its name in the run's folder. It is removed when the result is stored."""
+CHECKPOINT_SECONDS = 600.0
+"""Default time between two checkpoints; a run that is shorter writes none."""
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoint in the run's `folder`, which belongs to a run of this `identity` and of no other."""
+
+    folder: Path
+    identity: Mapping[str, str]
+    seconds: float = CHECKPOINT_SECONDS
+    """Between two."""
+
+    @property
+    def file(self) -> Path:
+        """Where it is."""
+        return self.folder / CHECKPOINT
+
+    def read(self) -> dict[str, Any] | None:
+        """What :meth:`write` was given last, on the CPU; None, with a line that says why, where it cannot be used."""
+        try:
+            found: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
+            state = dict(found["state"])
+            why = self._unusable(found, state["iteration"])
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # the restricted unpickler may raise anything on bytes that are no pickle
+            why = f"is damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        if why is not None:
+            print(f"{self.file} {why}: the run starts anew", flush=True)
+            return None
+        print(f"continued: {self.file} was written after iteration {state['iteration']}", flush=True)
+        return state
+
+    def write(self, state: Mapping[str, Any]) -> bool:
+        """Replace the checkpoint, and say whether that was possible: where not, a line says so and the last one stays.
+
+        Training goes on without it, because a full disk may have space again before it is needed.
+        """
+        content = {"format": FORMAT, "identity": dict(self.identity), "state": dict(state)}
+        try:
+            write_atomic(self.file, lambda file: torch.save(content, file))
+        except FileError as error:
+            print(f"no checkpoint after iteration {state['iteration']}: {error}. Training goes on", flush=True)
+            return False
+        return True
+
+    def _unusable(self, found: Mapping[str, Any], iteration: int) -> str | None:
+        if found["format"] != FORMAT:
+            return "was written by another version of densebench"
+        if found["identity"] != self.identity:
+            return f"belongs to another run ({'; '.join(_differences(found['identity'], self.identity))})"
+        if not has_lines(self.folder / LOSSES, iteration):
+            return f"is at iteration {iteration}, and {LOSSES} ends before"
+        return None
+
+
+def run_identity(
+    protocol_sha256: str, card: Card, dataset: DatasetReference, seed: int, environment: Environment, device_type: str
+) -> dict[str, str]:
+    """All that a run's final bits depend on, in words: of another one no checkpoint is continued.
+
+    The versions are those of the libraries and of densebench; commits of its code between two versions are not among
+    them.
+    """
+    inputs = {"protocol": protocol_sha256, "checkpoint": card.sha256, "data": dataset.fingerprint, "seed": str(seed)}
+    machine = {"device": environment.device, "precision": environment.precision}
+    threads = {"threads": str(environment.threads)} if device_type == "cpu" else {}
+    return {**inputs, **machine, **threads, **environment.packages}
+
+
+def random_states() -> dict[str, Any]:
+    """The states of all generators that this process draws from: PyTorch's (also on a GPU), numpy's and Python's."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": (name, keys.tolist(), *rest),  # type: ignore[union-attr]
+        "python": random.getstate(),
+    }
+
+
+def restore_random_states(states: Mapping[str, Any]) -> None:
+    """Set all generators to what :func:`random_states` found."""
+    torch.set_rng_state(states["torch"])
+    if states["cuda"]:
+        torch.cuda.set_rng_state_all(states["cuda"])
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, np.array(keys, np.uint32), *rest))
+    random.setstate(states["python"])
+
+
+def _differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    return [
+        f"{key} {str(old.get(key, 'none'))[:40]} -> {new.get(key, 'none')[:40]}"
+        for key in dict.fromkeys((*old, *new))
+        if old.get(key) != new.get(key)
+    ]

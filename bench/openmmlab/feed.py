@@ -1,0 +1,99 @@
+"""The batches of a training run, from any iteration on exactly those of a run that was never interrupted.
+
+mmengine's own resume draws the passed batches again or not at all, and the random draws of its pipelines depend on how
+often a process was started. Here the order is drawn again from the seed without loading anything, which works for every
+batch sampler, and the draws of the pipelines (crops, flips) are exact in one of two ways:
+
+* without loading processes they come from this process's generators, whose states the checkpoint holds;
+* with loading processes they are a function of the seed and of the image's position in the run, so that neither the
+  number of these processes nor what each of them has done before plays a part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from bench.errors import BenchError
+
+
+class Feed:
+    """An endless iterator over the batches of `loader`, from iteration `first` (counted from 0) on.
+
+    `loader` must be new: nothing may have been drawn from its sampler. Takes the place of the iterator that mmengine's
+    loop makes of it.
+    """
+
+    def __init__(self, loader: DataLoader[Any], seed: int, first: int = 0) -> None:
+        keyed = loader.num_workers > 0
+        dataset: Dataset[Any] = _Keyed(loader.dataset, seed) if keyed else loader.dataset
+        self._batches = iter(
+            DataLoader(
+                dataset,
+                batch_sampler=_Batches(loader.batch_sampler, first, keyed=keyed),  # type: ignore[arg-type]
+                num_workers=loader.num_workers,
+                collate_fn=loader.collate_fn,
+                pin_memory=loader.pin_memory,
+                timeout=loader.timeout,
+                worker_init_fn=loader.worker_init_fn,
+                multiprocessing_context=loader.multiprocessing_context,
+                prefetch_factor=loader.prefetch_factor,
+            )
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._batches)
+
+    def skip_iter(self, iterations: int) -> None:
+        """mmengine's loop asks for it when it continues; the feed begins where it should already."""
+
+
+class _Batches(Sampler[list[Any]]):
+    """The batches of a batch sampler without end, from the `first` on; `keyed` ones hold (index, position)."""
+
+    def __init__(self, batches: Iterable[list[int]], first: int, *, keyed: bool) -> None:
+        self.batches, self.first, self.keyed = batches, first, keyed
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        position = 0
+        for number, batch in enumerate(self._endless()):
+            if number >= self.first:
+                yield [(index, position + k) for k, index in enumerate(batch)] if self.keyed else batch
+            position += len(batch)
+
+    def _endless(self) -> Iterator[list[int]]:
+        sampler = getattr(self.batches, "sampler", None)
+        for epoch in itertools.count():
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(epoch)
+            empty = True
+            for batch in self.batches:
+                empty = False
+                yield batch
+            if empty:
+                raise BenchError("the training images do not fill one batch: use more images, or smaller batches")
+
+
+class _Keyed(Dataset[Any]):
+    """Draws of the pipelines as a function of (seed, position): for loading processes, whose generators it sets."""
+
+    def __init__(self, dataset: Dataset[Any], seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        index, position = key
+        drawn = int.from_bytes(hashlib.sha256(f"{self.seed}/{position}".encode()).digest()[:8], "big")
+        random.seed(drawn)
+        np.random.seed(drawn % 2**32)  # the generator that the libraries' transforms draw from
+        torch.manual_seed(drawn)
+        return self.dataset[index]

@@ -1,0 +1,108 @@
+"""Runs that were killed and continued: on a CPU they end with the bits of a run that was not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from short_protocols import RATE, changed, checkpoint, reference, short
+
+from bench.datasets import generate
+from bench.openmmlab.checkpoints import CHECKPOINT
+from bench.openmmlab.loss_log import LossLog
+from bench.openmmlab.prepare import prepare_openmmlab
+from bench.openmmlab.runner import WEIGHTS, run_transfer
+from bench.protocols import Protocol
+from leaderboard.records import Result
+
+ITERATIONS = 4
+TIMES = ("finished_at", "wall_seconds", "seconds", "peak_memory_mib")
+
+
+class Killed(BaseException):
+    """No handler of errors takes it for one."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("generated") / "data"
+    generate(root, train=9, val=2, pretrain=0)
+    return root
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("work"))
+
+
+def scheduled(protocol_id: str, workers: int = 0, iterations: int = ITERATIONS) -> Protocol:
+    """A short protocol whose learning rate warms up and drops, so that schedulers have a state of their own."""
+
+    def edit(config: dict[str, Any]) -> None:
+        config["protocol"]["plan"]["final_learning_rate"] = RATE / 10
+        config["param_scheduler"] = [
+            {"type": "LinearLR", "start_factor": 0.1, "by_epoch": False, "begin": 0, "end": 2},
+            {"type": "MultiStepLR", "milestones": [iterations - 1], "gamma": 0.1, "by_epoch": False},
+        ]
+        config["train_dataloader"]["num_workers"] = workers
+
+    return changed(short(protocol_id, iterations), edit)
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, iteration: int) -> None:
+    """From now on a run ends within this iteration, after the weights have moved and before anything is kept."""
+    write = LossLog.write
+
+    def killed(log: LossLog, number: int, *values: Any) -> None:
+        if number == iteration:
+            raise Killed
+        write(log, number, *values)
+
+    monkeypatch.setattr(LossLog, "write", killed)
+
+
+def kill(*_: Any) -> None:
+    """Takes the place of something that does not end."""
+    raise Killed
+
+
+def same(one: Result, other: Result) -> bool:
+    return one.model_dump(exclude={*TIMES}) == other.model_dump(exclude={*TIMES})
+
+
+@pytest.mark.parametrize(("protocol_id", "workers"), [("mini_voc_det_frcnn_fpn", 0), ("mini_voc_seg_fcn", 2)])
+def test_a_killed_run_ends_with_the_same_bits(
+    protocol_id: str,
+    workers: int,
+    data: Path,
+    backbone: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    prepare_openmmlab()
+    from mmengine.runner import Runner
+
+    protocol = scheduled(protocol_id, workers)
+
+    def run(folder: str, **more: Any) -> Result:
+        return run_transfer(protocol, backbone, data, reference(protocol), 0, tmp_path / folder, **more)
+
+    whole = run("whole")
+    assert not (tmp_path / "whole" / CHECKPOINT).exists()
+    with monkeypatch.context() as context, pytest.raises(Killed):
+        kill_at(context, 3)
+        run("killed", checkpoint_seconds=0.0)
+    assert "continued" not in capsys.readouterr().out
+    if workers:  # the more costly way to be killed once more: as it is evaluated
+        with monkeypatch.context() as context, pytest.raises(Killed):
+            context.setattr(Runner, "test", kill)
+            run("killed")
+        assert "was written after iteration 2" in capsys.readouterr().out
+    continued = run("killed")
+    done = ITERATIONS if workers else 2
+    assert f"was written after iteration {done}" in capsys.readouterr().out
+    for name in (WEIGHTS, "losses.csv", "shares.npz"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert same(continued, whole)
+    assert continued.seconds["checkpoints"] > 0 and "checkpoints" not in whole.seconds
+    assert continued.seconds["forward_backward"] < sum(continued.seconds.values()) <= continued.wall_seconds + 0.1
