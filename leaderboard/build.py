@@ -17,6 +17,7 @@ from leaderboard.base.files import locked, make_folder, read_bounded, remove_lef
 from leaderboard.board import Board
 from leaderboard.correlations import correlate
 from leaderboard.correlations import csv as correlation_csv
+from leaderboard.diagrams import diagrams as draw
 from leaderboard.errors import LeaderboardError
 from leaderboard.plans import split_by_plan
 from leaderboard.records import ProtocolReference, Result, TrackDescription
@@ -65,6 +66,7 @@ def build(
     markdown: Path | None = None,
     latex: Path | None = None,
     site: Path | None = None,
+    diagrams: Path | None = None,
     correlations: Path | None = None,
     check: bool = False,
     tracks: Mapping[str, TrackDescription] = MappingProxyType({}),
@@ -74,7 +76,8 @@ def build(
 ) -> Report:
     """Make what is named from the usable result files in `results`: the same bytes every time.
 
-    `site` is the page's folder, `correlations` a CSV of the protocols' rank correlations. `markdown` may be a page with
+    `site` is the page's folder, `diagrams` that of the diagrams (SVG, a file each) of tracks that have enough rows,
+    `correlations` a CSV of the protocols' rank correlations. `markdown` may be a page with
     other text: only what stands between the two marks of `tables.BEGIN` and `tables.END` is renewed. With `check`
     nothing is written, and a file that differs from what the results give is a problem, as is each result file that
     cannot be used or is not comparable, because it executed another number of iterations than its protocol (`plans`
@@ -88,7 +91,7 @@ def build(
     """
     with collection_paused():
         report = _analyse(ResultStore(results), plans, protocols, each)
-        targets = _render(report.board, csv, markdown, latex, site, correlations, tracks)
+        targets = _render(report.board, csv, markdown, latex, site, diagrams, correlations, tracks)
     for path, text in targets.items():
         if not check:
             make_folder(path.parent)
@@ -134,6 +137,7 @@ def _render(
     markdown: Path | None,
     latex: Path | None,
     site: Path | None,
+    diagrams: Path | None,
     correlations: Path | None,
     tracks: Mapping[str, TrackDescription],
 ) -> dict[Path, str]:
@@ -147,6 +151,10 @@ def _render(
         targets[latex] = tables.latex(board)
     if site is not None:
         targets[site / "index.html"] = page.render(board, tracks)
+    if diagrams is not None:
+        for track in board.tracks:
+            for drawn in draw(track):
+                targets[diagrams / f"{track.id}.{track.architecture}.{drawn.kind}.svg"] = drawn.file()
     if correlations is not None:
         targets[correlations] = correlation_csv(correlate(board))
     return targets

@@ -18,6 +18,7 @@ import jinja2
 from leaderboard import published, tables, text
 from leaderboard.base.html import asset, policy_hash, readable, script_json
 from leaderboard.board import Board, Cell, Entry, Group, Standing, Track
+from leaderboard.diagrams import diagrams
 from leaderboard.records import Result, TrackDescription
 from leaderboard.stats import Estimate
 
@@ -30,7 +31,8 @@ _asset = partial(asset, "leaderboard", "site")
 
 def render(board: Board, tracks: Mapping[str, TrackDescription] = MappingProxyType({})) -> str:
     """The page; equal boards and descriptions of `tracks` (by id) give equal bytes."""
-    style, early, script = _asset("style.css"), _asset("early.js"), _asset("page.js")
+    style = "".join(map(_asset, ("theme.css", "style.css", "diagrams.css")))
+    early, script = _asset("early.js"), _asset("page.js")
     return _template().render(
         board=board,
         tracks=[_track(track, tracks.get(track.id)) for track in board.tracks],
@@ -87,15 +89,17 @@ def _track(track: Track, about: TrackDescription | None) -> dict[str, Any]:
     scores = [standing.score for standing in track.standings if standing.score is not None]
     scale = _scale([end for score in scores for end in _ends(score)])
     usual = tables.usual_source(track)
+    address = f"{track.id}.{track.architecture}"
     return {
         "id": track.id,
         "architecture": track.architecture,
-        "address": f"{track.id}.{track.architecture}",
+        "address": address,
         "about": about,
         "reading": tables.caption(track),
         "groups": [_group(group) for group in track.groups],
         "headings": [{"label": g.label, "metric": g.protocol.headline} for g in track.current],
         "standings": [_standing(s, track, scale, usual, i) for i, s in enumerate(track.standings, 1)],
+        "diagrams": [(drawn, drawn.inline(f"diagram.{drawn.kind}.{address}")) for drawn in diagrams(track)],
     }
 
 

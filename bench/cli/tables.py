@@ -20,6 +20,7 @@ def make_leaderboard(
     markdown: Path | None = None,
     latex: Path | None = None,
     site: Path | None = None,
+    diagrams: Path | None = None,
     correlations: Annotated[bool, Parameter(negative="")] = False,
     correlations_csv: Path | None = None,
     each_checkpoint: Annotated[bool, Parameter(negative="")] = False,
@@ -44,6 +45,8 @@ def make_leaderboard(
         Write it as LaTeX.
     site
         Write the page into this folder.
+    diagrams
+        Write the page's diagrams into this folder, an SVG file each.
     correlations
         Print how alike the protocols order the checkpoints: Spearman's rank correlations with intervals.
     correlations_csv
@@ -77,6 +80,7 @@ def make_leaderboard(
         markdown=markdown,
         latex=latex,
         site=site,
+        diagrams=diagrams,
         correlations=correlations_csv,
         check=check,
         each=each_checkpoint,

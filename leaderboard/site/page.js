@@ -107,7 +107,7 @@
   /* Sorting: figures from the highest, words and ranks from the first; what is missing stays at the end. */
   const valueOf = (row, column, kind) => {
     const cell = row.cells[column];
-    if (kind === "text") return (cell.querySelector(".label") || cell).textContent.trim().toLowerCase() || null;
+    if (kind === "text") return (cell.querySelector(".open") || cell).textContent.trim().toLowerCase() || null;
     return cell.dataset.value === "" ? null : Number(cell.dataset.value);
   };
   const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b, "en") : a - b);
