@@ -115,6 +115,7 @@ PAPER = Track(
     purpose="The protocols that papers are judged by, at full size, for values to set beside published ones: GPUs.",
     protocols=(
         "paper_voc0712_det_c4_24k",
+        "paper_coco_mrcnn_fpn_1x_b",
         "paper_voc12aug_seg_fcn_d8_20k",
         "paper_city_seg_fcn_d8_40k",
     ),
@@ -131,6 +132,12 @@ PAPER = Track(
         "A row is the mean over the seeds; a run that diverges stays in the table as failed. Papers give the mean of "
         "five runs on VOC and one run on COCO and Cityscapes.",
         "Each protocol's file says what differs from the papers, and the published values that it may stand beside.",
+    ),
+    further=(
+        "paper_coco_mrcnn_fpn_1x_a",
+        "paper_coco_mrcnn_fpn_2x_a",
+        "paper_coco_mrcnn_fpn_2x_b",
+        "paper_city_inst_mrcnn_fpn_24k",
     ),
 )
 

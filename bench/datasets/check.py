@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from bench.datasets import check_cityscapes, check_coco, check_voc
+from bench.datasets import check_cityscapes, check_coco, check_voc, cityscapes_instances
 from bench.datasets.files import ImageFiles, fingerprint, report_copies
 from bench.datasets.report import DatasetReport, Findings, Split
 from bench.errors import BenchError
@@ -25,6 +25,8 @@ class Dataset:
     read: Callable[[Path, Findings], tuple[dict[str, Split], ImageFiles]]
     named_by: str = ""
     """The ids by which the report names classes, where the files hold no names."""
+    sign: str = ""
+    """Of a further data set whose folder others have, too: a pattern of files that a data root with it has."""
 
 
 DATASETS: Final[dict[str, Dataset]] = {
@@ -48,13 +50,25 @@ FURTHER: Final[dict[str, Dataset]] = {
         check_voc.check_voc_augmented,
         "VOC's label ids",
     ),
+    "cityscapes_inst": Dataset(
+        check_cityscapes.FOLDER,
+        check_cityscapes.INSTANCE_LAYOUT,
+        "objects",
+        check_cityscapes.check_cityscapes_instances,
+        sign=f"gtFine/*/*/*{cityscapes_instances.LABEL}",
+    ),
 }
-"""Those that only track paper needs. `folder` is what a data root with one of them has."""
+"""Those that only track paper needs. `folder` and `sign` are what a data root with one of them has."""
 
 
 def expected_in(root: Path) -> list[str]:
     """What a data root is checked for if nobody says what: the usual data sets, and further ones that it has."""
-    return [*DATASETS, *(name for name, entry in FURTHER.items() if _is_folder(root / entry.folder))]
+    return [*DATASETS, *(name for name, entry in FURTHER.items() if _has(root, entry))]
+
+
+def _has(root: Path, entry: Dataset) -> bool:
+    folder = root / entry.folder
+    return _is_folder(folder) and (not entry.sign or next(folder.glob(entry.sign), None) is not None)
 
 
 def check(root: Path, dataset: str) -> DatasetReport:

@@ -1,14 +1,16 @@
-"""Checks Cityscapes: `leftImg8bit` images and `gtFine` trainId masks."""
+"""Checks Cityscapes: `leftImg8bit` images, and `gtFine` masks of trainIds or of instance ids."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
+from bench.datasets import cityscapes, cityscapes_instances
 from bench.datasets.cityscapes import Frame, list_frames, list_labels
-from bench.datasets.files import ImageFiles, report_ids
+from bench.datasets.cityscapes_instances import find_instances, read_ids
+from bench.datasets.files import ImageFiles, by, report_ids
 from bench.datasets.masks import CONVERT, check_masks
-from bench.datasets.names import CITYSCAPES_CLASSES, VOID
+from bench.datasets.names import CITYSCAPES_CLASSES, CITYSCAPES_THINGS, VOID
 from bench.datasets.report import Findings, Split
 
 FOLDER: Final = Path("cityscapes")
@@ -16,20 +18,55 @@ LAYOUT: Final = (
     "cityscapes with leftImg8bit/{train,val}/CITY/*_leftImg8bit.png (or .jpg) and "
     "gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png"
 )
+INSTANCE_LAYOUT: Final = LAYOUT.replace(cityscapes.LABEL, cityscapes_instances.LABEL)
 _LABEL_IDS: Final = frozenset(range(34))
+_PUBLISHED: Final = {"train": 2_975, "val": 500}
+"""Images that published results were trained on and evaluated on."""
 
 
 def check_cityscapes(root: Path, findings: Findings) -> tuple[dict[str, Split], ImageFiles]:
     """Read images and masks."""
+    frames, splits, images = _open(root, cityscapes.LABEL, findings)
+    for name in ("train", "val"):
+        labels = root / FOLDER / "gtFine" / name
+        for path in sorted(set(list_labels(labels, findings)) - set(splits[name].annotations)):
+            findings.warning("masks without an image", f"{findings.name(path)} has no image")
+    names = {**dict(enumerate(CITYSCAPES_CLASSES)), VOID: "void"}
+    pairs = {name: [(frame.image, frame.label) for frame in listed] for name, listed in frames.items()}
+    check_masks(pairs, splits, names, _explain, images)
+    return splits, images
+
+
+def check_cityscapes_instances(root: Path, findings: Findings) -> tuple[dict[str, Split], ImageFiles]:
+    """Read images and instance ids, and count objects."""
+    frames, splits, images = _open(root, cityscapes_instances.LABEL, findings)
+    names = list(CITYSCAPES_THINGS.values())
+    for name, split in splits.items():
+        split.histogram.update(dict.fromkeys(names, 0))
+        split.counts.update({"objects": 0, "groups": 0, "images without objects": 0})
+        before = findings.errors
+        for frame in frames[name]:
+            _instances(frame, split, images)
+        if frames[name] and findings.errors == before and not split.counts["objects"]:
+            findings.error("splits without objects", f"no image of {name} has an object of {', '.join(names)}")
+        if frames[name] and len(frames[name]) != _PUBLISHED[name]:
+            findings.warning(
+                "splits of another length",
+                f"{name} has {len(frames[name]):,} images, published results {_PUBLISHED[name]:,}: no value of yours "
+                "stands beside theirs",
+            )
+    return splits, images
+
+
+def _open(root: Path, label: str, findings: Findings) -> tuple[dict[str, list[Frame]], dict[str, Split], ImageFiles]:
+    """Frames with masks called `label`; reports what is wrong with the frames."""
     splits: dict[str, Split] = {}
     frames: dict[str, list[Frame]] = {}
     for name in ("train", "val"):
-        labels = root / FOLDER / "gtFine" / name
-        frames[name] = listed = list_frames(root / FOLDER / "leftImg8bit" / name, labels, findings)
+        images, labels = (root / FOLDER / kind / name for kind in ("leftImg8bit", "gtFine"))
+        frames[name] = listed = list_frames(images, labels, findings, label)
         splits[name] = Split([frame.image for frame in listed], [frame.label for frame in listed])
         splits[name].counts["cities"] = len({frame.city for frame in listed})
-        for path in sorted(set(list_labels(labels, findings)) - set(splits[name].annotations)):
-            findings.warning("masks without an image", f"{findings.name(path)} has no image")
     every = [path for split in splits.values() for path in split.images]
     if len({path.suffix.lower().replace("jpeg", "jpg") for path in every}) > 1:
         findings.error("mixed image types", "cityscapes/leftImg8bit holds both .png and .jpg images: keep one sort")
@@ -40,11 +77,23 @@ def check_cityscapes(root: Path, findings: Findings) -> tuple[dict[str, Split], 
             "cities in both splits",
             f"cityscapes: {', '.join(sorted(cities))} in both train and val: neighbouring frames resemble each other",
         )
-    images = ImageFiles(root, every, findings)
-    names = {**dict(enumerate(CITYSCAPES_CLASSES)), VOID: "void"}
-    pairs = {name: [(frame.image, frame.label) for frame in listed] for name, listed in frames.items()}
-    check_masks(pairs, splits, names, _explain, images)
-    return splits, images
+    return frames, splits, ImageFiles(root, every, findings)
+
+
+def _instances(frame: Frame, split: Split, images: ImageFiles) -> None:
+    size, findings = images.size(frame.image), images.findings
+    ids = read_ids(frame.label, findings)
+    if ids is None:
+        return
+    height, width = ids.shape
+    what = f"{findings.name(frame.label)} is {by((width, height))}, "
+    images.compare(frame.image, size, (width, height), what, "masks of another size than their image")
+    names, found = list(CITYSCAPES_THINGS.values()), find_instances(ids)
+    split.counts["images without objects"] += all(instance.group for instance in found)
+    for instance in found:
+        split.counts["groups" if instance.group else "objects"] += 1
+        if not instance.group:
+            split.histogram[names[instance.label]] += 1
 
 
 def _explain(found: frozenset[int]) -> str:

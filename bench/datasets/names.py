@@ -18,6 +18,14 @@ CITYSCAPES_CLASSES: Final = (
 )  # fmt: skip
 """Cityscapes' 19 evaluated classes; the index is the trainId."""
 
+CITYSCAPES_THINGS: Final[dict[int, str]] = {
+    24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train", 32: "motorcycle", 33: "bicycle",
+}  # fmt: skip
+"""Cityscapes' 8 classes whose instances are evaluated, by labelId, in the order of the classes of detectors."""
+
+CITYSCAPES_VOID: Final = (-1, 0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
+"""The labelIds that the evaluation of Cityscapes leaves out."""
+
 _COCO_GROUPS: Final = (
     ("person", "1 person"),
     ("vehicle", "2 bicycle, 3 car, 4 motorcycle, 5 airplane, 6 bus, 7 train, 8 truck, 9 boat"),

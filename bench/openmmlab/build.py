@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bench.errors import BenchError
 from bench.openmmlab.adapting import DEPTHS, with_backbone
+from bench.openmmlab.guards import check_no_other_weights
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.protocols import Protocol
 from leaderboard.records import Card
@@ -74,7 +75,7 @@ def build_model(config: dict[str, Any], tensors: dict[str, Tensor], seed: int) -
     """The protocol's model, a `torch.nn.Module`: necks and heads drawn from `seed`, backbone from `tensors`, proven.
 
     Raises:
-        BenchError: the backbone does not match the checkpoint exactly.
+        BenchError: the backbone does not match the checkpoint exactly, or the config names other weights.
     """
     prepare_openmmlab()
     from mmengine.config import ConfigDict
@@ -85,6 +86,7 @@ def build_model(config: dict[str, Any], tensors: dict[str, Tensor], seed: int) -
     init_default_scope(config["default_scope"])
     torch.manual_seed(seed)
     model = MODELS.build(ConfigDict(copy.deepcopy(config["model"])))
+    check_no_other_weights(model, config.get("load_from"))
     model.init_weights()
     load_backbone(checkpoint_part(model), tensors)
     prove_backbone(checkpoint_part(model), tensors)

@@ -10,16 +10,18 @@ normalised them; it then pads with 0, which is the card's mean colour, and label
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from mmdet.datasets import CocoDataset, VOCDataset
+from mmdet.datasets import BaseDetDataset, CocoDataset, VOCDataset
 from mmdet.registry import DATASETS as MMDET_DATASETS
 from mmseg.datasets import BaseSegDataset, CityscapesDataset, PascalVOCDataset
 from mmseg.registry import DATASETS as MMSEG_DATASETS
+from pycocotools import mask as run_length
 
-from bench.datasets import cityscapes, voc
+from bench.datasets import cityscapes, cityscapes_instances, voc
 from bench.datasets.coco import load_coco
 from bench.datasets.coco_objects import CocoImage, CocoObject
+from bench.datasets.names import CITYSCAPES_THINGS
 from bench.datasets.report import Strict
 from bench.errors import BenchError
 
@@ -119,6 +121,51 @@ class DenseBenchCoco(_NotEmpty, CocoDataset):
             "bbox_label": self.cat2label[item.category_id],
         }
         return instance if item.mask is None else instance | {"mask": item.mask.segmentation}
+
+
+@MMDET_DATASETS.register_module()
+class DenseBenchCityscapesInstances(_NotEmpty, BaseDetDataset):
+    """Cityscapes with boxes and masks of 8 classes, read from `*_gtFine_instanceIds.png`; groups are ignored.
+
+    A box holds the pixels of its object that are seen, each of them whole. In training, images without an object are
+    left out. Reading takes about a second for 20 images of Cityscapes' size.
+    """
+
+    METAINFO: ClassVar[dict[str, Any]] = {"classes": tuple(CITYSCAPES_THINGS.values())}
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """All frames sorted by path; raises :class:`BenchError` if there is none or a mask is missing or damaged."""
+        images, labels = Path(self.data_prefix["img_path"]), Path(self.data_prefix["seg_map_path"])
+        frames = cityscapes.list_frames(images, labels, Strict(), cityscapes_instances.LABEL)
+        return [self._record(frame) for frame in frames]
+
+    def filter_data(self) -> list[dict[str, Any]]:
+        """Without images without objects in training."""
+        if not self.test_mode:
+            self.data_list = [
+                record for record in self.data_list if not all(item["ignore_flag"] for item in record["instances"])
+            ]
+        return super().filter_data()
+
+    def _record(self, frame: cityscapes.Frame) -> dict[str, Any]:
+        ids = cityscapes_instances.load_ids(frame.label)
+        height, width = ids.shape
+        return {
+            "img_id": frame.id,
+            "img_path": str(frame.image),
+            "ids_path": str(frame.label),
+            "width": width,
+            "height": height,
+            "instances": [
+                {
+                    "bbox": list(found.box),
+                    "bbox_label": found.label,
+                    "ignore_flag": int(found.group),
+                    "mask": run_length.frPyObjects({"counts": found.counts, "size": [height, width]}, height, width),
+                }
+                for found in cityscapes_instances.find_instances(ids)
+            ],
+        }
 
 
 class _Pairs(BaseSegDataset):

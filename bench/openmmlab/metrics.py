@@ -15,7 +15,9 @@ from mmseg.registry import METRICS as MMSEG_METRICS
 from numpy.typing import NDArray
 from pycocotools import mask as run_length
 
+from bench.datasets.cityscapes_instances import load_ids
 from bench.errors import BenchError
+from bench.metrics.cityscapes_instances import Overlaps, evaluate_instances, overlaps_of
 from bench.metrics.coco_detection import ground_truth_from_objects, load_ground_truth, score_coco
 from bench.metrics.outputs import keep_detections, keep_segmentation, segmentation_metrics
 from bench.metrics.segmentation import confusion_matrix
@@ -133,6 +135,47 @@ class CocoDetectionMetric(_Metric):
     def _category_ids(self) -> list[int]:
         ids = {category["name"]: category["id"] for category in self.ground_truth.dataset["categories"]}
         return [ids[name] for name in self.dataset_meta["classes"]]
+
+
+@MMDET_METRICS.register_module()
+class CityscapesInstanceMetric(_Metric):
+    """Cityscapes' AP and AP50 of masks (`bench.metrics.cityscapes_instances`), and pycocotools' AP of boxes as bbox_AP.
+
+    The test pipeline has to pass `ids_path` and `instances` of the data set among the `meta_keys` of `PackDetInputs`.
+    Groups are what pycocotools calls crowds.
+    """
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Compare one batch's masks with the images of instance ids; keep detections and ground truth of boxes."""
+        for sample in data_samples:
+            masks, found = _numpy(sample["pred_instances"]["masks"]), _detections(sample["pred_instances"])
+            ids = load_ids(Path(sample["ids_path"]))
+            overlaps = overlaps_of(ids, masks, found.labels.tolist(), found.scores.tolist())
+            kept = [_run_lengths(mask) for mask in masks] if self.dump else []
+            objects = _objects([{**item, "difficult": item["ignore_flag"]} for item in sample["instances"]])
+            self.results.append((sample["img_id"], overlaps, objects, found, kept))
+
+    def compute_metrics(
+        self, results: list[tuple[str, Overlaps, Objects, Detections, list[dict[str, Any]]]]
+    ) -> dict[str, float]:
+        """The figures of the whole set, in per cent."""
+        names, overlaps, objects, found, masks = (list(column) for column in zip(*results, strict=True))
+        scores, labels = evaluate_instances(overlaps), range(self.num_classes)
+        boxes = score_coco(
+            ground_truth_from_objects(objects, self.num_classes),
+            _coco_results(range(len(names)), found, labels),
+            "bbox",
+        )
+        of_boxes = {f"bbox_{name}": name for name in ("AP", "AP50")}
+        if self.dump:
+            run_lengths = [mask for image_masks in masks for mask in image_masks]
+            detections = [
+                {**detection, "segmentation": mask}
+                for detection, mask in zip(_coco_results(names, found, labels), run_lengths, strict=True)
+            ]
+            shares = scores.shares | {name: boxes.shares[theirs] for name, theirs in of_boxes.items()}
+            keep_detections(self.dump, names, detections, shares)
+        return scores.metrics | {name: boxes.metrics[theirs] for name, theirs in of_boxes.items()}
 
 
 @MMSEG_METRICS.register_module()

