@@ -216,6 +216,11 @@ def choose_protocols(track_id: str, names: Sequence[str], seeds: int | None) -> 
     return list({protocol.sha256: protocol for protocol in chosen}.values()), track.seeds[:seeds]
 
 
+def run_folder(work: Path, checkpoint_sha256: str, protocol: str, seed: int, key: str) -> Path:
+    """Where the run of this key keeps what it makes beside its result; `protocol` is its protocol's id."""
+    return work / "transfers" / checkpoint_sha256[:12] / protocol / f"seed{seed}-{key[:8]}"
+
+
 def _load(name: str, track: Track) -> Protocol:
     known = (*track.protocols, *track.further)
     if name in builtin_ids() and name not in known:
@@ -227,6 +232,6 @@ def _run(
     protocol: Protocol, checkpoint: Path, card: Card, data: Path, dataset: DatasetReference, seed: int, work: Path
 ) -> TransferRun:
     key = result_key(card.sha256, protocol.sha256, dataset.fingerprint, seed)
-    folder = work / "transfers" / card.sha256[:12] / protocol.id / f"seed{seed}-{key[:8]}"
+    folder = run_folder(work, card.sha256, protocol.id, seed, key)
     file = protocol.config_file if is_outside(protocol) else None
     return TransferRun(protocol.id, checkpoint, data, dataset, seed, folder, work / "results", key, file)

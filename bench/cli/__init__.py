@@ -14,7 +14,17 @@ from types import FrameType
 
 from cyclopts import CycloptsError
 
-from bench.cli import comparing, evaluation, listings, planning, pretraining, protocols, runs, tables  # noqa: F401 - they register verbs
+from bench.cli import (  # noqa: F401 - they register verbs
+    comparing,
+    evaluation,
+    listings,
+    planning,
+    pretraining,
+    protocols,
+    runs,
+    tables,
+    verifying,
+)
 from bench.cli.common import app
 from leaderboard.base.errors import DenseBenchError, Interrupted
 from leaderboard.base.files import describe_os_error

@@ -31,6 +31,7 @@ VERBS = [
     "inspect",
     "submit",
     "plan",
+    "verify",
     "protocols",
     "data",
     "doctor",
