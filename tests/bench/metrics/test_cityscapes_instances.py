@@ -112,10 +112,11 @@ def test_equal_to_plain_loops(seed: int, count: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`in1d` is deprecated:DeprecationWarning")
-def test_equal_to_the_script_of_cityscapes(tmp_path: Path) -> None:
+def test_equal_to_the_script_of_cityscapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = pytest.importorskip(
         "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling", reason="cityscapesscripts is not installed"
     )
+    monkeypatch.chdir(tmp_path)  # it writes a file where it is run
     images = scenes(3, 30)
     truth, predictions = [], []
     for index, (ids, masks, labels, scores) in enumerate(images):
