@@ -1,13 +1,20 @@
-"""What `submit` prints: a line a finished run, and the submission's figures at the end."""
+"""What `submit` prints: a line a finished run, the submission's figures at the end, or what a rehearsal has found."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.jobs import Outcome, TransferRun
+from bench.protocols import Protocol
+from bench.rehearsal import Rehearsal, Rehearsed
 from bench.submit import Submission, SubmissionPlan
 from leaderboard.base.terminal import Console
 from leaderboard.store import ResultStore
+from pretrain.run.history import duration
+
+_COST = ["training", "evaluation", "memory", "disk"]
+REHEARSAL_COLUMNS = ["protocol", "batch", "s/iteration", "iterations", *_COST, "note"]
 
 
 class RunReporter:
@@ -63,3 +70,54 @@ def print_submission(submission: Submission, work: Path) -> None:
     console.print(f"results: {work / 'results'} ({len(submission.results)} of {submission.card.name})", markup=False)
     if submission.results:
         console.print(f"next: densebench leaderboard --work {work} --csv leaderboard.csv --site page", markup=False)
+
+
+def print_missing_data(missing: Mapping[str, Sequence[str]], protocols: Sequence[Protocol]) -> None:
+    """Everything that is wrong with each data set that cannot be used, and which protocols wait for it."""
+    console = Console(soft_wrap=True, highlight=False)
+    for dataset, errors in missing.items():
+        waiting = [protocol.id for protocol in protocols if protocol.dataset == dataset]
+        console.print(f"{dataset} cannot be used, so these are not rehearsed: {', '.join(waiting)}", markup=False)
+        for error in errors:
+            console.print(f"  {error}", markup=False)
+
+
+def rehearsal_rows(rehearsal: Rehearsal) -> list[list[str]]:
+    """A row a protocol, under `REHEARSAL_COLUMNS`; what was extrapolated begins with a tilde."""
+    return [_row(one) for one in rehearsal.rehearsed]
+
+
+def rehearsal_lines(rehearsal: Rehearsal) -> list[str]:
+    """What stands below the table: the whole, what does not fit, what failed, what was not rehearsed."""
+    lines = [f"{name}: FAILED: {why}" for name, why in rehearsal.problems.items()]
+    runs = rehearsal.seeds * len(rehearsal.rehearsed)
+    if runs:
+        whole = f"all {runs} runs, {rehearsal.seeds} of each, one after the other: {duration(3600 * rehearsal.hours)}"
+        lines.append(f"{whole}; {_size(rehearsal.disk_bytes)} on the disk, without predictions")
+    if rehearsal.disk_bytes > rehearsal.free_bytes:
+        lines.append(f"the disk is too small: {_size(rehearsal.free_bytes)} are free. Choose another --work")
+    if rehearsal.probes:
+        lines.append(f"not rehearsed, as probes take minutes: {', '.join(rehearsal.probes)}")
+    return [*lines, "no result was stored"]
+
+
+def _row(one: Rehearsed) -> list[str]:
+    about = "~" if one.extrapolated else ""
+    notes = [f"extrapolated from a batch of {one.measured_batch}"] if one.extrapolated else []
+    if not one.fits:
+        notes.append(f"TOO LARGE: there are {one.device_mib / 1024:.1f} GiB for it")
+    return [
+        one.protocol,
+        str(one.batch),
+        f"{about}{one.iteration_seconds:.3g}",
+        f"{one.iterations:,}",
+        f"{about}{duration(3600 * one.training_hours)}",
+        duration(3600 * one.evaluation_hours),
+        f"{about}{one.memory_mib / 1024:.1f} GiB",
+        _size(one.disk_bytes),
+        "; ".join(notes),
+    ]
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.progress import Progress
 
 from bench.cli.common import DEFAULT_WORK, AsJson, Work, app, data_app, print_json, print_table
+from bench.errors import BenchError
 from leaderboard.base.terminal import Console
 
 
@@ -90,10 +94,14 @@ def submit(
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
     prefix: str | None = None,
+    rehearse: Annotated[bool, Parameter(negative="")] = False,
+    checkpoint_minutes: float = 10.0,
+    tensorboard: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Import a checkpoint with proof, run the protocols of a track, and write one result file a run.
 
-    Repeating the command continues interrupted work; no finished run is done twice.
+    Repeating the command continues interrupted work, a long fine-tuning at its last checkpoint; no finished run is done
+    twice.
 
     Example: densebench submit moco_v2_800ep_pretrain.pth.tar --name moco-v2-800ep --data data/ --seeds 3
 
@@ -127,29 +135,72 @@ def submit(
         Channel standard deviations that it expects (default: the card's, or ImageNet's).
     prefix
         Choose this key prefix where several backbones are inside.
+    rehearse
+        Execute a few iterations of every protocol, say what all would take (time, memory, disk) and which data are
+        missing, and store no result.
+    checkpoint_minutes
+        Time between two checkpoints of a fine-tuning; a shorter one writes none.
+    tensorboard
+        Also write losses and learning rates for TensorBoard, below WORK/transfers.
     """
+    from bench.jobs import evaluate
     from bench.report import RunReporter, print_submission
     from bench.submit import plan_submission
     from bench.submit import submit as execute
+    from pretrain.run.log import require_tensorboard
 
+    card_fields: dict[str, Any] = {
+        "method": method,
+        "license": license,
+        "color_order": color_order,
+        "mean": mean,
+        "std": std,
+        "prefix": prefix,
+    }
+    if rehearse:
+        return _rehearse(checkpoint, track, protocols or (), seeds, name, data, work, processes, card_fields)
+    if not 0 < checkpoint_minutes < math.inf:
+        raise BenchError(f"--checkpoint-minutes is {checkpoint_minutes:g}: give a number above 0")
+    if tensorboard:
+        require_tensorboard()
     plan = plan_submission(
-        checkpoint,
-        name=name,
-        data=data,
-        work=work,
-        track=track,
-        protocols=protocols or (),
-        seeds=seeds,
-        method=method,
-        license=license,
-        color_order=color_order,
-        mean=mean,
-        std=std,
-        prefix=prefix,
+        checkpoint, name=name, data=data, work=work, track=track, protocols=protocols or (), seeds=seeds, **card_fields
     )
-    submission = execute(plan, processes=processes, finished=RunReporter(plan))
+    options = {"checkpoint_seconds": 60 * checkpoint_minutes, "tensorboard": tensorboard}
+    submission = execute(
+        plan, processes=processes, finished=RunReporter(plan), execute=functools.partial(evaluate, **options)
+    )
     print_submission(submission, work)
     return 1 if submission.failures or submission.unusable else 0
+
+
+def _rehearse(
+    checkpoint: str,
+    track: str,
+    names: Sequence[str],
+    seeds: int | None,
+    name: str,
+    data: Path,
+    work: Path,
+    processes: int | None,
+    card_fields: dict[str, Any],
+) -> int:
+    from bench.rehearsal import missing_data, rehearse
+    from bench.report import REHEARSAL_COLUMNS, print_missing_data, rehearsal_lines, rehearsal_rows
+    from bench.submit import choose_protocols
+
+    chosen, seed_list = choose_protocols(track, names, seeds)
+    usable, missing = missing_data(data, chosen)
+    print_missing_data(missing, chosen)
+    if not usable:
+        return 1
+    found = rehearse(
+        checkpoint, chosen, usable, seed_list, name=name, data=data, work=work, processes=processes, **card_fields
+    )
+    print_table("", REHEARSAL_COLUMNS, rehearsal_rows(found))
+    for line in rehearsal_lines(found):
+        Console(soft_wrap=True, highlight=False).print(line, markup=False)
+    return int(bool(missing or found.problems or not all(one.fits for one in found.rehearsed)))
 
 
 @data_app.command

@@ -1,0 +1,251 @@
+"""The rehearsal of a submission: a few iterations of every protocol, and from them what the whole will take.
+
+Each protocol is rehearsed at full settings, in a process of its own and with the threads that its run will have. A
+batch that takes too much memory or time on a CPU, or does not fit on a GPU, is replaced by one of two images; the full
+batch's time and memory are then extrapolated, and marked so. No result is stored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.datasets import check
+from bench.errors import BenchError
+from bench.jobs import TransferRun, read_run_protocol, run_all
+from bench.probes.plan import ProbePlan
+from bench.protocols import Protocol, TrainingPlan
+from bench.submit import Evaluation, plan_runs
+from leaderboard.base.files import write_atomic
+from leaderboard.base.provenance import available_cores
+from leaderboard.records import DatasetReference
+
+if TYPE_CHECKING:
+    from bench.openmmlab.measuring import Measured
+
+FOUND = "rehearsal.json"
+"""What a rehearsal leaves in its folder."""
+SMALL = 2
+"""Images of the batch from which a larger one is extrapolated."""
+MOST_SECONDS = 60.0
+"""Time after which the iterations of a rehearsal end, and again its evaluation."""
+MEMORY_SHARE = 0.8
+"""Of a CPU's memory, how much the full batches of all runs at a time may take to be tried."""
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What one run of a protocol will take."""
+
+    protocol: str
+    batch: int
+    measured_batch: int
+    """Images of the batch that was timed; with fewer than `batch`, time and memory are extrapolated."""
+    iteration_seconds: float
+    iterations: int
+    image_seconds: float
+    """Of the evaluation."""
+    images: int
+    memory_mib: float
+    device_mib: float
+    """Memory that there is for it: the GPU's, or a share of the machine's."""
+    disk_bytes: int
+    """Weights, and the checkpoints that a run of this length keeps; without predictions."""
+
+    @property
+    def extrapolated(self) -> bool:
+        """Whether time and memory are those of a smaller batch, scaled."""
+        return self.measured_batch < self.batch
+
+    @property
+    def training_hours(self) -> float:
+        """Of all iterations."""
+        return self.iteration_seconds * self.iterations / 3600
+
+    @property
+    def evaluation_hours(self) -> float:
+        """Of all validation images."""
+        return self.image_seconds * self.images / 3600
+
+    @property
+    def hours(self) -> float:
+        """Of the whole run."""
+        return self.training_hours + self.evaluation_hours
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is memory enough."""
+        return self.memory_mib <= self.device_mib
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What the submission of a checkpoint will take, or why it cannot be said."""
+
+    rehearsed: list[Rehearsed]
+    problems: dict[str, str]
+    """By protocol: data that are missing, or why its rehearsal failed."""
+    probes: list[str]
+    """Protocols that are not rehearsed: probes take minutes."""
+    seeds: int
+    """Runs of each protocol."""
+    free_bytes: int
+    """On the disk of the work folder."""
+
+    @property
+    def hours(self) -> float:
+        """Of all runs, one after the other."""
+        return self.seeds * sum(one.hours for one in self.rehearsed)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Of all runs, if none was removed."""
+        return self.seeds * sum(one.disk_bytes for one in self.rehearsed)
+
+
+def missing_data(data: Path, protocols: Sequence[Protocol]) -> tuple[dict[str, DatasetReference], dict[str, list[str]]]:
+    """The data sets of `protocols` that can be used, and everything that is wrong with each of the others, by name."""
+    reports = {name: check(data, name) for name in dict.fromkeys(protocol.dataset for protocol in protocols)}
+    usable = {name: report.reference() for name, report in reports.items() if not report.errors}
+    return usable, {name: list(report.errors) for name, report in reports.items() if report.errors}
+
+
+def rehearse(
+    checkpoint: str | Path,
+    protocols: Sequence[Protocol],
+    datasets: dict[str, DatasetReference],
+    seeds: Sequence[int],
+    *,
+    name: str,
+    data: Path,
+    work: Path,
+    processes: int | None = None,
+    **card_fields: Any,
+) -> Rehearsal:
+    """Import the checkpoint and rehearse those of `protocols` whose data set is in `datasets` (usable, by name).
+
+    `processes` is how many runs will be executed at a time, and as many rehearsals are. What they print is in
+    `work`/rehearsals.
+
+    Raises:
+        BenchError: the checkpoint is not usable.
+        FileError: the work folder cannot be written.
+    """
+    ready = tuple(protocol for protocol in protocols if protocol.dataset in datasets)
+    plan = plan_runs(checkpoint, Evaluation(ready, (seeds[0],), data, datasets), name=name, work=work, **card_fields)
+    by_protocol = {run.protocol: run for run in (*plan.done, *plan.todo)}
+    runs = [
+        replace(by_protocol[protocol.id], folder=work / "rehearsals" / protocol.id)
+        for protocol in ready
+        if not isinstance(protocol.plan, ProbePlan)
+    ]
+    outcomes = run_all(runs, processes=processes, finished=lambda outcome: None, execute=_rehearse)
+    return Rehearsal(
+        rehearsed=[_read(outcome.run) for outcome in outcomes if outcome.failure is None],
+        problems={outcome.run.protocol: outcome.failure for outcome in outcomes if outcome.failure is not None},
+        probes=[protocol.id for protocol in ready if isinstance(protocol.plan, ProbePlan)],
+        seeds=len(seeds),
+        free_bytes=shutil.disk_usage(work).free,
+    )
+
+
+def _rehearse(run: TransferRun, threads: int) -> None:
+    """In the run's process: measure, and leave the outcome in its folder."""
+    import cv2
+    import torch
+
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(0)
+    protocol = read_run_protocol(run)
+    if torch.cuda.is_available():
+        device_mib = torch.cuda.get_device_properties(0).total_memory / 2**20
+        measured = _measure_on_gpu(run, protocol)
+    else:
+        device_mib = _memory_mib() / max(1, available_cores() // threads)
+        measured = _measure_on_cpu(run, protocol, device_mib)
+    found = scaled(measured, protocol, run.dataset.val_images, device_mib)
+    write_atomic(run.folder / FOUND, json.dumps(asdict(found), indent=2) + "\n")
+
+
+def _measure_on_gpu(run: TransferRun, protocol: Protocol) -> Measured:
+    """With the full batch, or where it does not fit, with a small one."""
+    import torch
+
+    plan = _plan(protocol)
+    try:
+        return _measure(run, protocol, plan.batch_size)
+    except torch.OutOfMemoryError as error:
+        if plan.batch_size <= SMALL:
+            raise BenchError(f"{protocol.id}: {str(error).splitlines()[0]}") from error
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return _measure(run, protocol, SMALL)
+
+
+def _measure_on_cpu(run: TransferRun, protocol: Protocol, device_mib: float) -> Measured:
+    """With a small batch, and then with the full one where that takes neither too much memory nor too much time."""
+    from bench.openmmlab.measuring import ITERATIONS
+
+    plan = _plan(protocol)
+    small = _measure(run, protocol, min(SMALL, plan.batch_size))
+    full = scaled(small, protocol, run.dataset.val_images, device_mib)
+    affordable = full.memory_mib <= MEMORY_SHARE * device_mib
+    if full.extrapolated and affordable and full.iteration_seconds * (ITERATIONS + 1) <= MOST_SECONDS:
+        return _measure(run, protocol, plan.batch_size)
+    return small
+
+
+def _measure(run: TransferRun, protocol: Protocol, batch: int) -> Measured:
+    from bench.openmmlab.measuring import measure
+
+    return measure(protocol, run.checkpoint, run.data_root, run.folder, batch=batch, most_seconds=MOST_SECONDS)
+
+
+def scaled(measured: Measured, protocol: Protocol, images: int, device_mib: float) -> Rehearsed:
+    """What a run of `protocol` with `images` validation images takes, from what was measured with its batch or a part.
+
+    An iteration's time grows with the batch, and so does what its activations take; gradients and the optimizer's
+    state do not.
+    """
+    from bench.openmmlab.checkpoints import CHECKPOINT_SECONDS
+
+    plan = _plan(protocol)
+    times = plan.batch_size / measured.batch
+    activations = max(0.0, measured.peak_mib - measured.before_mib - measured.fixed_mib)
+    iteration_seconds = measured.iteration_seconds * times
+    long = iteration_seconds * plan.iterations > CHECKPOINT_SECONDS
+    return Rehearsed(
+        protocol=protocol.id,
+        batch=plan.batch_size,
+        measured_batch=measured.batch,
+        iteration_seconds=iteration_seconds,
+        iterations=plan.iterations,
+        image_seconds=measured.image_seconds,
+        images=images,
+        memory_mib=max(measured.peak_mib + activations * (times - 1), measured.evaluation_mib),
+        device_mib=device_mib,
+        # while a checkpoint is replaced there are two
+        disk_bytes=measured.weights_bytes + (2 * measured.checkpoint_bytes if long else 0),
+    )
+
+
+def _read(run: TransferRun) -> Rehearsed:
+    return Rehearsed(**json.loads((run.folder / FOUND).read_text(encoding="utf-8")))
+
+
+def _plan(protocol: Protocol) -> TrainingPlan:
+    assert isinstance(protocol.plan, TrainingPlan)
+    return protocol.plan
+
+
+def _memory_mib() -> float:
+    """Of the machine, or what its container may use."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    return min(machine, int(text)) / 2**20 if text.isdigit() else machine / 2**20
