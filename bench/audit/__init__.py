@@ -1,0 +1,1 @@
+"""What in somebody's own mmdet, mmsegmentation or detectron2 config departs from a protocol."""

@@ -1,0 +1,127 @@
+"""A user's config against a protocol: what departs from it, and which published values it may stand beside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.audit.aspects import ASPECTS, Facts
+from bench.audit.detectron2 import detectron2_facts
+from bench.audit.openmmlab import openmmlab_facts
+from bench.audit.reading import UserConfig
+from bench.errors import BenchError
+from bench.protocols import Protocol
+
+NEAR = 0.03
+"""Iterations that differ by less are alike: 12 epochs of COCO are 87,960 iterations, detectron2's 1x is 90,000."""
+_COUNTED = ("iterations", "schedule", "warm-up")
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One aspect in which the config departs from the protocol."""
+
+    aspect: str
+    protocol: str
+    config: str
+    decisive: bool
+    """Results must not stand beside each other."""
+    why: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found."""
+
+    protocol: str
+    deviations: tuple[Deviation, ...]
+    alike: tuple[str, ...]
+    """Aspects in which both agree."""
+    unknown: tuple[str, ...]
+    """Aspects of the protocol of which the config says nothing."""
+    notes: tuple[str, ...]
+
+    @property
+    def comparable(self) -> bool:
+        """Whether nothing that is known forbids to put a result beside the protocol's."""
+        return not any(deviation.decisive for deviation in self.deviations)
+
+
+def audit(user: UserConfig, protocols: Sequence[Protocol], *, gpus: int | None = None) -> list[Audit]:
+    """`user`'s config against each of `protocols`, the nearest first: fewest decisive deviations, then fewest in all.
+
+    `gpus` is the number of processes that it is trained on; if `None`, what its log or file name says.
+
+    Raises:
+        BenchError: the config says too little to be compared.
+    """
+    facts, notes = _facts(user, gpus)
+    if not {"model", "training data"} & facts.keys():
+        raise BenchError("the config names neither a model nor training data that an audit knows")
+    found = [_against(protocol, facts, notes) for protocol in protocols]
+    return sorted(found, key=lambda one: (_decisive(one), len(one.deviations), one.protocol))
+
+
+def _decisive(one: Audit) -> int:
+    return sum(deviation.decisive for deviation in one.deviations)
+
+
+def _facts(user: UserConfig, gpus: int | None) -> tuple[Facts, tuple[str, ...]]:
+    if user.of_detectron2:
+        facts, notes = detectron2_facts(user.config, whole=user.whole)
+        return facts, (*user.notes, *notes)
+    processes, assumed = gpus or user.gpus, []
+    loader = user.config.get("train_dataloader") or {}
+    whole = (user.config.get("auto_scale_lr") or {}).get("base_batch_size")
+    if processes is None and whole and loader.get("batch_size"):
+        processes = max(1, whole // loader["batch_size"])
+        assumed = [f"the number of GPUs is not known: the batch is that of auto_scale_lr, {whole} (say --gpus N)"]
+    try:
+        facts, notes = openmmlab_facts(user.config, gpus=processes or 1)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise BenchError(f"the config is not one that mmengine could build: {type(error).__name__} {error}") from error
+    if processes is None:
+        assumed = ["the number of GPUs is not known: say --gpus N, and batch and epochs are compared"]
+        facts = {name: text for name, text in facts.items() if name not in ("batch", *_COUNTED)}
+    return facts, (*user.notes, *assumed, *notes)
+
+
+def _against(protocol: Protocol, facts: Facts, notes: tuple[str, ...]) -> Audit:
+    wanted, _ = openmmlab_facts(protocol.config, gpus=1)
+    deviations = [
+        Deviation(name, wanted[name], facts[name], aspect.decisive, aspect.why)
+        for name, aspect in ASPECTS.items()
+        if name in wanted and name in facts and not _alike(name, wanted[name], facts[name])
+    ]
+    departing = {deviation.aspect for deviation in deviations}
+    alike = tuple(name for name in ASPECTS if name in wanted and name in facts and name not in departing)
+    unknown = tuple(name for name in ASPECTS if name in wanted and name not in facts)
+    return Audit(protocol.id, tuple(deviations), alike, unknown, notes)
+
+
+def _alike(aspect: str, one: str, other: str) -> bool:
+    if one == other:
+        return True
+    if aspect == "backbone":  # a protocol takes the checkpoint's depth
+        return one == "the checkpoint's" and other.startswith("ResNe")
+    if aspect not in _COUNTED:
+        return False
+    number = r"\d+(?:\.\d+)?"
+    if re.sub(number, "#", one) != re.sub(number, "#", other):
+        return False
+    pairs = zip(re.findall(number, one), re.findall(number, other), strict=True)
+    return all(abs(float(a) - float(b)) <= NEAR * float(a) for a, b in pairs)
+
+
+def as_json(one: Audit) -> dict[str, Any]:
+    """The audit as data."""
+    return {
+        "protocol": one.protocol,
+        "comparable": one.comparable,
+        "deviations": [vars(deviation) for deviation in one.deviations],
+        "alike": list(one.alike),
+        "unknown": list(one.unknown),
+        "notes": list(one.notes),
+    }
