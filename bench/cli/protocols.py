@@ -47,6 +47,7 @@ def protocols(*, as_json: AsJson = False) -> int:
             for p in listed
         ]
         print_table("\nProtocols", ["protocol", "version", "title", "track", "data set", "headline", "sha256"], rows)
+        print("densebench protocols show ID: purpose, cost, published values and what differs from them, every setting")
     for problem in problems:
         Console(stderr=True, soft_wrap=True).print(f"problem: {problem}", markup=False, highlight=False)
     return int(bool(problems))

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from bench.errors import BenchError
+from bench.openmmlab import runner
 from bench.openmmlab.precise_bn import recompute_statistics
-from bench.openmmlab.runner import WEIGHTS, run_transfer
 from bench.protocols import Protocol, TrainingPlan, all_protocols, load_protocol
 
 
@@ -127,18 +127,20 @@ def test_a_protocol_asks_for_it_in_its_plan() -> None:
     assert all(getattr(one.plan, "precise_bn_images", 0) == 0 for one in segmentation)
 
 
-def test_a_run_stores_the_new_statistics_and_the_same_weights(tiny_data: Path, tmp_path: Path) -> None:
-    protocol, states = short("mini_voc_seg_fcn", iterations=1), []
-    backbone = checkpoint(tmp_path)
-    for images in (0, 4):
-        one, folder = with_precise_bn(protocol, images), tmp_path / str(images)
-        result = run_transfer(one, backbone, tiny_data, reference(one), 0, folder)
-        assert result.status == "finished"
-        assert ("precise_bn" in result.seconds) == bool(images)
-        states.append(safetensors.torch.load_file(folder / WEIGHTS))
-    plain, precise = states
-    statistics = [name for name in plain if name.endswith(("running_mean", "running_var"))]
+def test_a_run_stores_the_new_statistics(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol, before = with_precise_bn(short("mini_voc_seg_fcn", iterations=1), 4), {}
+
+    def looked_at(model: nn.Module, batches: Any, count: int) -> None:
+        assert count == 2  # batches of two
+        before.update({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        recompute_statistics(model, batches, count)
+
+    monkeypatch.setattr(runner, "recompute_statistics", looked_at)
+    result = runner.run_transfer(protocol, checkpoint(tmp_path), tiny_data, reference(protocol), 0, tmp_path / "run")
+    assert result.status == "finished" and result.seconds["precise_bn"] > 0
+    after = safetensors.torch.load_file(tmp_path / "run" / runner.WEIGHTS)
+    statistics = [name for name in after if name.endswith(("running_mean", "running_var"))]
     assert len(statistics) > 40
-    assert not [name for name in statistics if torch.equal(plain[name], precise[name])]
-    others = plain.keys() - statistics - {name for name in plain if name.endswith("num_batches_tracked")}
-    assert all(torch.equal(plain[name], precise[name]) for name in others)
+    assert not [name for name in statistics if torch.equal(before[name], after[name])]
+    weights = [name for name in after if after[name].dtype == torch.float16]
+    assert weights and all(torch.equal(before[name].half(), after[name]) for name in weights)
