@@ -145,6 +145,7 @@ def rehearse(
         if not isinstance(protocol.plan, ProbePlan)
     ]
     outcomes = run_all(runs, processes=processes, finished=lambda outcome: None, execute=_rehearse)
+    outcomes.sort(key=lambda outcome: runs.index(outcome.run))
     return Rehearsal(
         rehearsed=[_read(outcome.run) for outcome in outcomes if outcome.failure is None],
         problems={outcome.run.protocol: outcome.failure for outcome in outcomes if outcome.failure is not None},

@@ -166,10 +166,8 @@ def submit(
     plan = plan_submission(
         checkpoint, name=name, data=data, work=work, track=track, protocols=protocols or (), seeds=seeds, **card_fields
     )
-    options = {"checkpoint_seconds": 60 * checkpoint_minutes, "tensorboard": tensorboard}
-    submission = execute(
-        plan, processes=processes, finished=RunReporter(plan), execute=functools.partial(evaluate, **options)
-    )
+    one = functools.partial(evaluate, checkpoint_seconds=60 * checkpoint_minutes, tensorboard=tensorboard)
+    submission = execute(plan, processes=processes, finished=RunReporter(plan), execute=one)
     print_submission(submission, work)
     return 1 if submission.failures or submission.unusable else 0
 
@@ -251,6 +249,8 @@ def check_data(
 
     * voc2012aug_seg: as voc2012_seg, with `SegmentationClassAug/*.png` (SBD's masks, as mmsegmentation's `voc_aug.py`
       writes them) and `ImageSets/Segmentation/{train,trainaug,val}.txt`
+
+    * cityscapes_inst: as cityscapes, with `gtFine/{train,val}/CITY/*_gtFine_instanceIds.png`
 
     Example: densebench data check data/ --dataset voc2012_seg
 

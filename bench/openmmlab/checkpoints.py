@@ -96,11 +96,11 @@ def run_identity(
 
 
 def random_states() -> dict[str, Any]:
-    """The states of all generators that this process draws from: PyTorch's (also on a GPU), numpy's and Python's."""
+    """The states of all generators that this process draws from: PyTorch's (also of its GPU), numpy's and Python's."""
     name, keys, *rest = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
         "numpy": (name, keys.tolist(), *rest),  # type: ignore[union-attr]
         "python": random.getstate(),
     }
@@ -109,8 +109,8 @@ def random_states() -> dict[str, Any]:
 def restore_random_states(states: Mapping[str, Any]) -> None:
     """Set all generators to what :func:`random_states` found."""
     torch.set_rng_state(states["torch"])
-    if states["cuda"]:
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if states["cuda"] is not None:
+        torch.cuda.set_rng_state(states["cuda"])
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, np.array(keys, np.uint32), *rest))
     random.setstate(states["python"])

@@ -72,10 +72,10 @@ class _Batches(Sampler[list[Any]]):
             position += len(batch)
 
     def _endless(self) -> Iterator[list[int]]:
-        sampler = getattr(self.batches, "sampler", None)
+        set_epoch = getattr(getattr(self.batches, "sampler", None), "set_epoch", None)
         for epoch in itertools.count():
-            if hasattr(sampler, "set_epoch"):
-                sampler.set_epoch(epoch)
+            if set_epoch is not None:
+                set_epoch(epoch)
             empty = True
             for batch in self.batches:
                 empty = False

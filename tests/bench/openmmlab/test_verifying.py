@@ -13,6 +13,7 @@ from short_protocols import changed, short
 from bench.cli import run as command
 from bench.errors import BenchError
 from bench.jobs import TransferRun, evaluate
+from bench.openmmlab.checkpoints import CHECKPOINT
 from bench.submit import plan_submission
 from bench.verifying import verify
 from leaderboard.records import read_result_json
@@ -39,7 +40,11 @@ def executed(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     plan = plan_submission(
         "random:resnet18", name="x", data=tiny_data, work=folder / "work", protocols=[str(file)], seeds=1
     )
+    checkpoint = plan.todo[0].folder / CHECKPOINT
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"of a run that was killed")
     evaluate(plan.todo[0], torch.get_num_threads())
+    assert not checkpoint.exists()  # the result is stored
     return file, plan.todo[0]
 
 
