@@ -46,7 +46,7 @@ def analyse(
     kinds: dict[ProtocolReference, str] = {}
     found: dict[tuple[str, str, str, int | None], list[Result]] = defaultdict(list)
     for result in ordered:
-        kind = kinds.setdefault(result.protocol, _kind(result.protocol))
+        kind = kinds.get(result.protocol) or kinds.setdefault(result.protocol, _kind(result.protocol))
         plan = None if kind in tables.of_kind or not result.training else result.training.planned_iterations
         architecture = entries[result.card.name, result.card.sha256].card.architecture
         found[kind, result.dataset.fingerprint, architecture, plan].append(result)

@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator
-from csv import DictWriter
+from csv import writer as csv_writer
 from functools import lru_cache
 from typing import TYPE_CHECKING, TextIO
 
@@ -92,6 +92,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "peak_memory_mib": (REAL, "highest of the finished runs"),
 }
 """The columns of the CSV: their type and what they mean. A list is separated by `;`; what is not known is empty."""
+_JSON = json.JSONEncoder(ensure_ascii=False)
 _WORDS = frozenset(name for name, (kind, _) in COLUMNS.items() if kind in {TEXT, LIST})
 
 
@@ -111,9 +112,9 @@ def read_csv(file: str | os.PathLike[str] | TextIO) -> pd.DataFrame:
 def csv(board: Board) -> str:
     """All rows with fixed decimals and `\\n` line ends; groups by track and protocol, in each the best row first."""
     text_file = io.StringIO()
-    writer = DictWriter(text_file, list(COLUMNS), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_rows(board))
+    writer = csv_writer(text_file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(map(row.get, COLUMNS) for row in _rows(board))
     return text_file.getvalue()
 
 
@@ -205,10 +206,10 @@ def _figures(cell: Cell) -> dict[str, str]:
         "leads": "yes" if cell.leads else "no",
         "score": _fixed(None if score is None else score.mean),
         **_interval("score", score),
-        "metrics": json.dumps(means, ensure_ascii=False),
+        "metrics": _JSON.encode(means),
         "seeds": ";".join(str(run.seed) for run in cell.finished),
         "values": ";".join(_fixed(value) for value in cell.values),
-        "metric_values": json.dumps(values, ensure_ascii=False),
+        "metric_values": _JSON.encode(values),
         "failed_seeds": ";".join(str(run.seed) for run in cell.runs if run.status == "failed"),
     }
 

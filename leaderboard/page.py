@@ -51,8 +51,8 @@ class Mark:
     """A dot with whiskers on a scale: positions in pixels of an inline SVG."""
 
     dot: str
-    low: str | None
-    high: str | None
+    whisker: str | None
+    """Path data."""
     anchor: str | None
     """Random initialisation: the line to compare with."""
 
@@ -66,9 +66,11 @@ class Scale:
 
     def mark(self, figure: Estimate, anchor: float | None) -> Mark:
         """Place a figure, its interval and its anchor."""
-        low, high = figure.interval or (None, None)
-        ends = [None if end is None else self._x(end) for end in (low, high, anchor)]
-        return Mark(self._x(figure.mean), *ends)
+        whisker = None
+        if figure.interval is not None:
+            low, high = map(self._x, figure.interval)
+            whisker = f"M{low} 9H{high}M{low} 5.5v7M{high} 5.5v7"
+        return Mark(self._x(figure.mean), whisker, None if anchor is None else self._x(anchor))
 
     def _x(self, value: float) -> str:
         share = (value - self.low) / (self.high - self.low)
@@ -165,15 +167,15 @@ def _cell_row(cell: Cell, anchor: Estimate | None, scale: Scale, metrics: Sequen
 
 def _entry_row(entry: Entry) -> dict[str, Any]:
     card = entry.card
-    seen = card.pretraining
+    method, data = text.one_line(card.method), text.one_line(card.pretraining.data or "")
     return {
         "sid": _sid(entry.id),
         "name": entry.label,
-        "method": text.one_line(card.method),
+        "method": method,
         "checkpoints": len(entry.cards),
-        "architecture": card.architecture,
-        "data": text.one_line(seen.data or ""),
-        "epochs": text.plain(seen.epochs),
+        "data": data,
+        "words": f"{entry.label} {method} {card.architecture} {data}",
+        "epochs": text.plain(card.pretraining.epochs),
         "is_random": entry.is_random,
     }
 

@@ -130,13 +130,17 @@ def read_bounded(path: Path | str, most: int) -> bytes:
         OSError: it is missing or cannot be opened.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe is opened without a writer, too
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise FileError(f"{path}: is no regular file")
-    with os.fdopen(descriptor, "rb") as file:
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileError(f"{path}: is no regular file")
         # as much memory as asked for is set aside; files that the system makes up say that they have no bytes
-        data = file.read(min(most, max(status.st_size, 2**16)) + 1)
+        wanted = min(most, max(status.st_size, 2**16)) + 1
+        data = os.read(descriptor, wanted)
+        while len(data) < wanted and (more := os.read(descriptor, wanted - len(data))):
+            data += more
+    finally:
+        os.close(descriptor)
     if len(data) > most:
         raise FileError(f"{path}: is longer than {most:,} bytes")
     return data

@@ -7,6 +7,15 @@ import os
 import threading
 
 
+def loader_context() -> str | None:
+    """How loader processes start: forked where the system can, whatever started the process that loads.
+
+    In a process that a fork server started, the default would be that server, and every epoch would begin with the
+    import of PyTorch in each loader process: seconds, which is more than an epoch of a few hundred small images takes.
+    """
+    return "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+
+
 def end_with_parent() -> None:
     """Leave at once when the process that started this one is gone, however it went.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
@@ -109,7 +109,12 @@ class Result(Record):
     peak_memory_mib: Amount | None
 
     @model_validator(mode="after")
-    def _consistent(self) -> Result:
+    def _consistent(self) -> Self:
+        self.check()
+        return self
+
+    def check(self) -> None:
+        """Raise ValueError where the fields contradict each other."""
         expected = result_key(self.card.sha256, self.protocol.sha256, self.dataset.fingerprint, self.seed)
         if self.key != expected:
             raise ValueError(f"key is {self.key}, but its inputs give {expected}: the file was edited")
@@ -119,7 +124,6 @@ class Result(Record):
             self._require_complete()
         elif not self.failure:
             raise ValueError("a failed result needs its failure text")
-        return self
 
     def _require_complete(self) -> None:
         """Raise ValueError unless what was executed is what was planned."""

@@ -108,7 +108,8 @@
   const valueOf = (row, column, kind) => {
     const cell = row.cells[column];
     if (kind === "text") return (cell.querySelector(".open") || cell).textContent.trim().toLowerCase() || null;
-    return cell.dataset.value === "" ? null : Number(cell.dataset.value);
+    const figure = parseFloat(cell.dataset.value ?? cell.textContent);
+    return Number.isNaN(figure) ? null : figure;
   };
   const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b, "en") : a - b);
   for (const button of all(".sort")) {

@@ -12,7 +12,7 @@ from fabricate import make_result
 from leaderboard.base.errors import RecordError
 from leaderboard.base.printable import printable_name
 from leaderboard.build import build
-from leaderboard.records import read_result_json
+from leaderboard.records import Result, read_result_json, reading
 from leaderboard.store import ResultStore
 from tests.mutations import mutations
 
@@ -139,6 +139,32 @@ def test_it_is_read_right_or_refused_with_the_field(part):
         if field:
             words = (printable_name(AMERICAN.get(field, field))[:20], *ABOUT_ALL)
             assert any(word in problem for word in words), (number, field, problem)
+
+
+def test_reading_in_parts_is_reading_the_whole():
+    """Also where a part's text stands elsewhere than the part, or twice."""
+    accepted = 0
+    for number in range(mutations(200)):
+        draw = random.Random(number)
+        values = json.loads(make_result().to_json())
+        text = json.dumps(values, indent=2).encode()
+        card = text[text.index(b'\n  "card"') : text.index(b'\n  "protocol"')]
+        at = draw.choice([place for place in range(len(text)) if text[place - 1 : place] in (b"{", b",", b"}", b"\n")])
+        kind = draw.randrange(4)
+        if kind == 0:
+            data = json.dumps(json.loads(mutate_value(draw, values)[0]), indent=2).encode()
+        elif kind == 1:
+            data = mutate_bytes(draw, text)[0]
+        elif kind == 2:
+            data = text[:at] + card + text[at:]
+        else:
+            data = text.replace(card, b"")[:at] + card + text.replace(card, b"")[at:]
+        found = reading._assembled(data)
+        if found is not None:
+            accepted += 1
+            assert found == reading._read(Result, data), number
+            assert type(found) is Result and found.to_json() == reading._read(Result, data).to_json()
+    assert accepted > 5
 
 
 def test_the_tables_are_made_of_the_rest(tmp_path):
