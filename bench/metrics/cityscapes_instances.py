@@ -144,7 +144,7 @@ def evaluate_instances(images: Sequence[Overlaps]) -> CityscapesScores:
         of_class = [image.of_class(label) for image in images]
         objects = np.array([np.count_nonzero(_to_find(image)) for image in of_class])
         if objects.any():
-            curves = [_Curve.of(of_class, objects, threshold) for threshold in IOU_THRESHOLDS]
+            curves = [_Curve.of(of_class, objects, threshold) for threshold in IOU_THRESHOLDS.tolist()]
             per_class[label] = [100 * curve.area() for curve in curves]
             shares.append([100 * curve.shares() for curve in curves])
     if not shares:

@@ -142,7 +142,7 @@ class DenseBenchCityscapesInstances(_NotEmpty, BaseDetDataset):
     def filter_data(self) -> list[dict[str, Any]]:
         """Without images without objects in training."""
         if not self.test_mode:
-            self.data_list = [
+            self.data_list: list[dict[str, Any]] = [
                 record for record in self.data_list if not all(item["ignore_flag"] for item in record["instances"])
             ]
         return super().filter_data()

@@ -139,8 +139,8 @@ def test_equal_to_the_script_of_cityscapes(tmp_path: Path, monkeypatch: pytest.M
 
 def test_shares_are_derivatives_by_the_weight_of_an_image() -> None:
     """An image that is there n times where all others are there N times has the weight n / N."""
-    images = [overlaps_of(*image) for image in scenes(11, 4)]
-    scores, copies = evaluate_instances(images), 30
+    images = [overlaps_of(*image) for image in scenes(11, 3)]
+    scores, copies = evaluate_instances(images), 15
     for index in range(len(images)):
         less, more = (
             evaluate_instances([image for i, image in enumerate(images) for _ in range(copies + step * (i == index))])
@@ -148,7 +148,7 @@ def test_shares_are_derivatives_by_the_weight_of_an_image() -> None:
         )
         for metric, shares in scores.shares.items():
             slope = (more.metrics[metric] - less.metrics[metric]) * copies / 2
-            assert shares[index] == pytest.approx(slope, abs=0.02)
+            assert shares[index] == pytest.approx(slope, abs=0.05)
             assert shares.sum() == pytest.approx(0, abs=1e-9)
 
 
