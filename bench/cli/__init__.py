@@ -15,6 +15,7 @@ from types import FrameType
 from cyclopts import CycloptsError
 
 from bench.cli import (  # noqa: F401 - they register verbs
+    auditing,
     comparing,
     evaluation,
     listings,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from leaderboard.base.processes import end_with_parent
+from leaderboard.base.processes import end_with_parent, loader_context
 from pretrain.data import tensorflow_crops
 from pretrain.data.crops import cut, draw_box, draw_overlapping_box, epoch_order, view_generator
 from pretrain.data.decode import DamagedImageError
@@ -218,6 +218,7 @@ class CropBatches(Iterator[list[Crop]]):
             batch_size=None,
             sampler=range(first_step, len(dataset)),
             num_workers=dataset.loading.workers,
+            multiprocessing_context=loader_context() if dataset.loading.workers else None,
             collate_fn=_as_is,
             worker_init_fn=_end_with_training,
             pin_memory=dataset.loading.pin,
@@ -247,7 +248,7 @@ class CropBatches(Iterator[list[Crop]]):
 
 
 def _end_with_training(worker: int) -> None:
-    """PyTorch's loader processes look for their parent, which is not the training where a fork server starts them."""
+    """PyTorch's loader processes look for their parent; where nothing can be forked, that is a server."""
     end_with_parent()
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset
 
+from leaderboard.base.processes import loader_context
 from leaderboard.base.provenance import available_cores
 from pretrain.data.batches import ImageSource
 from pretrain.data.decode import DamagedImageError
@@ -221,6 +222,7 @@ def _write(path: Path, segmented: _Segmented) -> None:
             batch_size=None,
             sampler=range(done, images),
             num_workers=workers,
+            multiprocessing_context=loader_context() if workers else None,
             collate_fn=_as_is,
             generator=torch.Generator(),  # not the global one: resuming must not move it
         )

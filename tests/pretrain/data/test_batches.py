@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import logging
+import multiprocessing
 import os
 import shutil
 from dataclasses import replace
@@ -350,3 +351,15 @@ def test_real_photographs(shared_data: Path) -> None:
     assert len(source) > 1000
     crops = next(crop_batches(source, PLAN, Loading(64, workers=0)))
     assert crops[0].pixels.float().std() > 30
+
+
+def test_loader_processes_are_forked_where_a_server_started_the_training(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job's process inherits the start method of its parent: each epoch would import PyTorch anew."""
+    server = multiprocessing.get_context("forkserver")
+    monkeypatch.setattr(torch.multiprocessing, "Process", server.Process)
+    run = batches(open_images(folder), workers=1)
+    (worker,) = run._loader._workers  # type: ignore[attr-defined]
+    assert isinstance(worker, multiprocessing.context.ForkProcess)
+    assert len(list(run)) == COUNT // 4
