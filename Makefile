@@ -24,11 +24,14 @@ $(VENV)/installed: requirements.lock pyproject.toml
 demo: install
 	$(BIN)/densebench demo
 
+# A process a core, each test file in one of them; each computes on one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --durations=25
+
 test: install
-	$(BIN)/python -m pytest --durations=25
+	$(PYTEST)
 
 test-all: install
-	$(BIN)/python -m pytest -m "" --durations=25
+	$(PYTEST) -m ""
 
 lint: install
 	$(BIN)/ruff check .
