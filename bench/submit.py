@@ -110,10 +110,12 @@ def plan_runs(
     name: str,
     work: Path,
     inspection: Inspection | None = None,
+    stored: tuple[list[Result], list[Unusable]] | None = None,
     **card_fields: Any,
 ) -> SubmissionPlan:
     """Import a checkpoint, and list its runs under what was chosen and checked.
 
+    `stored` is what the store of `work` holds, of who has read it already.
     Random initialisation without a seed of its own is several networks, another one with each seed where there are
     several seeds: a single network may lie points above or below the next.
 
@@ -125,7 +127,7 @@ def plan_runs(
         require_writable(work / part)
     folders = _import(checkpoint, evaluation, name, work, **card_fields)
     cards = {folder: read_card(folder) for _, folder in folders}
-    usable, unusable = ResultStore(work / "results").load()
+    usable, unusable = stored or ResultStore(work / "results").load()
     finished = {result.key for result in usable if result.status == "finished"}
     blocked = {file.key for file in unusable}
     runs = [

@@ -55,13 +55,14 @@ class Comparison:
         """Of all seeds."""
         return [cell for seed in self.seeds for cell in self.cells(seed)]
 
-    def stored(self) -> list[Result]:
-        """All usable results of the work folder, of this comparison and others."""
-        return ResultStore(self.work / "results").load()[0]
+    @property
+    def store(self) -> ResultStore:
+        """Of the work folder: with the results of this comparison and others."""
+        return ResultStore(self.work / "results")
 
     def results(self) -> list[Result]:
         """The results of this comparison, each once."""
-        stored = self.stored()
+        stored, _ = self.store.load()
         protocols = {protocol.sha256 for protocol in self.evaluation.protocols}
         found = {
             result.key: result
@@ -120,8 +121,8 @@ def execute(
     """
     failures: list[str] = []
     for seed in comparison.seeds:
-        stored = comparison.stored()
-        missing = [cell for cell in comparison.cells(seed) if not is_complete(cell, stored, comparison.evaluation)]
+        stored = comparison.store.load()
+        missing = [cell for cell in comparison.cells(seed) if not is_complete(cell, stored[0], comparison.evaluation)]
         reporter.begins(comparison, seed, missing)
         failed = _pretrain(comparison, missing, reporter, processes, pretrain)
         failures += failed.values()
@@ -134,11 +135,12 @@ def execute(
                 comparison.evaluation,
                 name=_known_name(comparison, cell) or cell.name,
                 work=comparison.work,
+                stored=stored,
             ).todo
         ]
         outcomes = run_all(runs, processes=processes, finished=reporter.evaluated, execute=transfer)
         failures += [_failure(outcome) for outcome in outcomes if outcome.failure]
-    return failures + [str(file) for file in ResultStore(comparison.work / "results").load()[1]]
+    return failures + [str(file) for file in comparison.store.load()[1]]
 
 
 def _pretrain(

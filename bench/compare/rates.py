@@ -73,7 +73,7 @@ def choose_rates(
 def _held_out(trial: Comparison, recipe: Recipe, method_file: Path | None) -> float | None:
     """The mean over the probes of the score on held-out training images; None where one is missing."""
     (cell,) = replace(trial, recipes=((recipe, method_file),)).cells(SEED)
-    reports = [result.probe for result in results_of(cell, trial.stored()) if result.probe is not None]
+    reports = [result.probe for result in results_of(cell, trial.store.load()[0]) if result.probe is not None]
     complete = len(reports) == len(trial.evaluation.protocols) * len(trial.evaluation.seeds)
     return fmean(max(report.candidates.values()) for report in reports) if complete else None
 

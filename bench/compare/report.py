@@ -139,8 +139,7 @@ def cost_table(rows: Sequence[CostRow]) -> tuple[list[str], list[list[str]]]:
 def print_comparison(comparison: Comparison, failures: Sequence[str]) -> None:
     """The table with what can be told apart, what it cost, and what failed."""
     console = Console(soft_wrap=True, highlight=False)
-    store = ResultStore(comparison.work / "results")
-    board = analyse(comparison.results(), shares=store.shares)
+    board = analyse(comparison.results(), shares=comparison.store.shares)
     for track in board.tracks:
         console.print(TerminalTable(track))
     columns, rows = cost_table(costs(comparison))
@@ -150,7 +149,7 @@ def print_comparison(comparison: Comparison, failures: Sequence[str]) -> None:
     console.print(table)
     for failure in failures:
         console.print(f"failed: {failure}", markup=False)
-    console.print(f"results: {store.folder}", markup=False)
+    console.print(f"results: {comparison.store.folder}", markup=False)
 
 
 def rate_lines(tried: Sequence[Tried]) -> list[str]:
