@@ -8,7 +8,7 @@ from typing import Final
 from bench.datasets import cityscapes, cityscapes_instances
 from bench.datasets.cityscapes import Frame, list_frames, list_labels
 from bench.datasets.cityscapes_instances import find_instances, read_ids
-from bench.datasets.files import ImageFiles, by, report_ids
+from bench.datasets.files import ImageFiles, by, report_ids, report_lengths
 from bench.datasets.masks import CONVERT, check_masks
 from bench.datasets.names import CITYSCAPES_CLASSES, CITYSCAPES_THINGS, VOID
 from bench.datasets.report import Findings, Split
@@ -49,12 +49,7 @@ def check_cityscapes_instances(root: Path, findings: Findings) -> tuple[dict[str
             _instances(frame, split, images)
         if frames[name] and findings.errors == before and not split.counts["objects"]:
             findings.error("splits without objects", f"no image of {name} has an object of {', '.join(names)}")
-        if frames[name] and len(frames[name]) != _PUBLISHED[name]:
-            findings.warning(
-                "splits of another length",
-                f"{name} has {len(frames[name]):,} images, published results {_PUBLISHED[name]:,}: no value of yours "
-                "stands beside theirs",
-            )
+    report_lengths(splits, _PUBLISHED, findings)
     return splits, images
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from bench.datasets.files import ImageFiles, by, report_ids
+from bench.datasets.files import ImageFiles, by, report_ids, report_lengths
 from bench.datasets.masks import check_masks
 from bench.datasets.names import VOC_CLASSES, VOID
 from bench.datasets.report import Findings, Split
@@ -56,7 +56,7 @@ def check_voc0712_detection(root: Path, findings: Findings) -> tuple[dict[str, S
             entries[name] += read_entries(path, photos, annotations, ".xml", findings)
     splits, images = _splits(root, entries, lists, findings)
     _check_objects(entries, splits, images, findings)
-    _report_lengths(entries, _PUBLISHED_0712, findings)
+    report_lengths(splits, _PUBLISHED_0712, findings)
     return splits, images
 
 
@@ -77,7 +77,7 @@ def check_voc_augmented(root: Path, findings: Findings) -> tuple[dict[str, Split
     }
     splits, images = _splits(root, entries, {"train": [lists["trainaug"]], "val": [lists["val"]]}, findings)
     _check_masks(entries, splits, images)
-    _report_lengths(entries, _PUBLISHED, findings)
+    report_lengths(splits, _PUBLISHED, findings)
     return splits, images
 
 
@@ -123,16 +123,6 @@ def _check_objects(
             _annotation(entry, split, images, findings)
         if entries[name] and findings.errors == before:  # else objects may be missing for these reasons
             _report_nothing(name, split, findings)
-
-
-def _report_lengths(entries: dict[str, list[Entry]], published: dict[str, int], findings: Findings) -> None:
-    for name, images in published.items():
-        if entries[name] and len(entries[name]) != images:
-            findings.warning(
-                "lists of another length",
-                f"{name} has {len(entries[name]):,} images, published results {images:,}: no value of yours "
-                "stands beside theirs",
-            )
 
 
 def _annotation(entry: Entry, split: Split, images: ImageFiles, findings: Findings) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.datasets.pixels import LARGEST_FILE, SLIMMEST, decode_pixels, first_line, quiet
-from bench.datasets.report import Findings
+from bench.datasets.report import Findings, Split
 from bench.errors import BenchError
 from leaderboard.base.errors import DenseBenchError
 from leaderboard.base.files import read_bounded
@@ -217,3 +217,14 @@ def report_ids(train: list[str], val: list[str], where: str, findings: Findings)
                 findings.error("duplicated ids", f"{where}: {name} is in {split} {times} times")
     for name in sorted(set(train) & set(val)):
         findings.error("images in both splits", f"{where}: {name} is in train and in val")
+
+
+def report_lengths(splits: Mapping[str, Split], published: Mapping[str, int], findings: Findings) -> None:
+    """Report splits that do not have as many images as those of published results."""
+    for name, count in published.items():
+        found = len(splits[name].images)
+        if found not in (0, count):
+            findings.warning(
+                "splits of another length",
+                f"{name} has {found:,} images, published results {count:,}: no value of yours stands beside theirs",
+            )

@@ -1,6 +1,5 @@
 """The data sets in their usual folders below the data root, and the metrics that need their files."""
 
-from copy import deepcopy
 from typing import Any
 
 Pipeline = list[dict[str, Any]]
@@ -23,12 +22,13 @@ def voc_detection(split: str, pipeline: Pipeline, *, folder: str = _VOC, **more:
 
 def voc0712_detection_training(pipeline: Pipeline) -> dict[str, Any]:
     """VOC 2007 trainval and VOC 2012 trainval with boxes, one after the other."""
-    folders = (_VOC_2007, _VOC)
-    filtered = [
-        voc_detection("trainval", one, folder=folder, filter_cfg=dict(filter_empty_gt=True))
-        for folder, one in zip(folders, (pipeline, deepcopy(pipeline)), strict=True)
+    years = [
+        voc_detection(
+            "trainval", [dict(step) for step in pipeline], folder=folder, filter_cfg=dict(filter_empty_gt=True)
+        )
+        for folder in (_VOC_2007, _VOC)
     ]
-    return dict(type="ConcatDataset", datasets=filtered)
+    return dict(type="ConcatDataset", datasets=years)
 
 
 def voc07_detection_testing(pipeline: Pipeline) -> dict[str, Any]:

@@ -8,7 +8,6 @@ Kaiming's).
 """
 
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
 
 from transfer_configs.parts import backbones, datasets, detectors, loading, schedules
@@ -58,7 +57,10 @@ def mask_rcnn_fpn(*, classes: int, norm_in_heads: bool) -> dict[str, Any]:
             normalized in the heads. Family A: two fully connected layers, no norm in the heads.
     """
     strides = [4, 8, 16, 32]
-    norm = dict(norm_cfg=backbones.batch_norm()) if norm_in_heads else dict()
+
+    def norm() -> dict[str, Any]:
+        return dict(norm_cfg=backbones.batch_norm()) if norm_in_heads else dict()
+
     return dict(
         type="MaskRCNN",
         data_preprocessor=detectors.preprocessor(divisor=32, masks=True),
@@ -74,10 +76,10 @@ def mask_rcnn_fpn(*, classes: int, norm_in_heads: bool) -> dict[str, Any]:
                 fc_out_channels=1024,
                 size=7,
                 classes=classes,
-                **norm,
+                **norm(),
             ),
             mask_roi_extractor=detectors.roi_align(14, channels=_CHANNELS, strides=[*strides], sampling=0),
-            mask_head=detectors.mask_head(convolutions=4, channels=_CHANNELS, classes=classes, **deepcopy(norm)),
+            mask_head=detectors.mask_head(convolutions=4, channels=_CHANNELS, classes=classes, **norm()),
         ),
         train_cfg=training(proposals=(2_000, 1_000), mask_size=28),
         test_cfg=testing(proposals=(1_000, 1_000), masks=True),
