@@ -1,7 +1,7 @@
 """Precise batch normalization: running statistics computed anew with the final weights, as detectron2 does it.
 
 Running statistics are an average over past iterations, of weights that have changed since. Where detectron2's
-`PreciseBN` is on, as in all published protocols of self-supervised detectors, they are replaced before the evaluation.
+`PreciseBN` is on, as in MoCo's protocols and most that followed, they are replaced before the evaluation.
 What is computed here is what fvcore's `update_bn_stats` computes: over some batches of training images, which pass the
 training pipeline and the whole model in training mode (losses included, gradients not), the plain mean of the batches'
 means, and the plain mean of the batches' unbiased variances. How far the means of batches lie apart is no part of that
