@@ -94,7 +94,7 @@ def _facts(
             image_views=images_seen * len(record.views),
             resolution=max(view["size"] for view in record.views),
             seed=record.seed,
-            labels="none",
+            labels=record.labels,
             init=init,
             stages=tuple(Stage(**stage) for stage in stages),
             cost=None if unfinished else read_cost(checkpoint.parent, record),

@@ -49,6 +49,8 @@ class Method(nn.Module):
     info: ClassVar[MethodInfo]
     plan: ViewPlan
     backbone: nn.Module
+    labels: str = "none"
+    """What it is told of the images, for the card."""
     embeddings: Tensor | None = None
     """Of the last forward pass, those (N, C) whose effective rank the loop logs now and then; set where `std` is."""
     products: Mapping[str, Path] = MappingProxyType({})

@@ -55,7 +55,7 @@ class SyntheticImages(ImageSource):
     """Coloured clouds, each a function of its id; no file lies behind them."""
 
     def __init__(self, count: int, side: int) -> None:
-        super().__init__(Path("synthetic"), [f"{k:06d}" for k in range(count)])
+        super().__init__(Path("synthetic"), [f"class{k % 2}/{k:06d}" for k in range(count)])
         self.side = side
 
     def decode(self, index: int) -> Tensor:

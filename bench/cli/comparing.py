@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from leaderboard.base.errors import Interrupted
 
 if TYPE_CHECKING:
     from bench.submit import Evaluation
+    from pretrain.data.batches import ImageSource
     from pretrain.recipes import Recipe
 
 
@@ -40,8 +42,9 @@ def compare(
     """Pretrain several methods under one budget, evaluate them alike, and say what can be told apart.
 
     Every method sees the same images, as many crops of each, with the same backbone, resolution and batch. Random
-    initialisation stands beside, another network with each seed. Repeating the command continues interrupted work; what
-    has a result is not done again, even when its weights are gone.
+    initialisation stands beside, another network with each seed, and a classifier trained with labels if its recipe
+    (supervised-mini) is named and the images of each class lie in a folder of their own. Repeating the command
+    continues interrupted work; what has a result is not done again, even when its weights are gone.
 
     Example: densebench compare moco-v2-mini densecl-mini simsiam-mini --images images/ --data data/ --batch 64
 
@@ -96,11 +99,13 @@ def compare(
         [recipe for recipe, _ in found], views=views, backbone=backbone, resolution=resolution, batch_size=batch
     )
     require_writable(work / "results")
+    source = open_images(images)
+    _check_labels([recipe for recipe, _ in found], source)
     comparison = Comparison(
         recipes=tuple((under(recipe, budget), file) for recipe, file in found),
         seeds=tuple(range(seeds)),
         images=images,
-        data_fingerprint=open_images(images).fingerprint(),
+        data_fingerprint=source.fingerprint(),
         init=None if init is None else read_exported(exported_folder(init, submission_name(init), work)),
         evaluation=_evaluation(data, track, protocols or [], evaluation_seeds),
         work=work,
@@ -117,6 +122,17 @@ def compare(
         raise Interrupted.after(stop, text) from stop
     print_comparison(comparison, failures)
     return 1 if failures else 0
+
+
+def _check_labels(recipes: Sequence[Recipe], source: ImageSource) -> None:
+    """Say that no classifier trained with labels stands beside, or check that the images have some."""
+    from pretrain.data.labels import folder_labels
+    from pretrain.methods.supervised import SupervisedConfig
+
+    if any(isinstance(recipe.method, SupervisedConfig) for recipe in recipes):
+        folder_labels(source)
+    else:
+        print("no supervised anchor: name the recipe supervised-mini, too, if the images have a folder for each class")
 
 
 def _recipe(name: str, settings: list[str]) -> tuple[Recipe, Path | None]:

@@ -65,6 +65,8 @@ class RunRecord:
     """`name` and `sha256` of the backbone that it started from; None for random initialisation."""
     method_file: dict[str, str] | None = None
     """`name` and `sha256` of the file of a method from outside, which `recipe_sha256` covers, too."""
+    labels: str = "none"
+    """What the method was told of the images."""
     format: int = FORMAT
 
     def differences(self, other: RunRecord) -> list[str]:

@@ -288,6 +288,7 @@ def _record(
         code_commit=code_commit(),
         method_file=None if outside is None else {"name": outside.name, "sha256": outside.sha256},
         init=None if start is None else {"name": start.card.name, "sha256": start.card.sha256},
+        labels=method.labels,
     )
 
 

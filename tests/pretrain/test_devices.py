@@ -44,7 +44,7 @@ AT_ONCE = {"mochi": ["method.warmup=0"], "moco-multicrop": ["method.neighbour_wa
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_images(tmp_path_factory.mktemp("data") / "pictures", 18)
+    return write_images(tmp_path_factory.mktemp("data") / "pictures", 18, classes=2)
 
 
 @pytest.fixture(autouse=True)

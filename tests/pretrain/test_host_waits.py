@@ -29,7 +29,7 @@ WAITS = {
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> ImageSource:
-    return open_images(write_images(tmp_path_factory.mktemp("data") / "pictures", 64))
+    return open_images(write_images(tmp_path_factory.mktemp("data") / "pictures", 64, classes=2))
 
 
 @pytest.fixture

@@ -93,11 +93,15 @@ def toy_recipe(**changes: object) -> Recipe:
     return Recipe(**(settings | changes))  # type: ignore[arg-type]
 
 
-def write_images(folder: Path, count: int = 18) -> Path:
-    """`count` small noise images; every second one grey."""
+def write_images(folder: Path, count: int = 18, *, classes: int = 0) -> Path:
+    """`count` small noise images; every second one grey. With `classes`, each lies in the folder of its class."""
     folder.mkdir(parents=True)
+    for number in range(classes):
+        (folder / f"class{number}").mkdir()
     rng = np.random.default_rng(0)
     for index in range(count):
         shape = (24, 32, 3) if index % 2 else (32, 24)
-        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(folder / f"{index:03}.png")
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(
+            folder / (f"class{index % classes}" if classes else "") / f"{index:03}.png"
+        )
     return folder

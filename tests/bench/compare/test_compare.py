@@ -9,6 +9,7 @@ import pytest
 from fake_fine_tuning import instant
 
 from bench.checkpoints.importing import random_backbone
+from bench.cli.comparing import _check_labels
 from bench.compare.budget import Budget, common_budget, crops_of, under
 from bench.compare.comparison import Comparison, execute
 from bench.compare.grid import GivenCell, PretrainedCell, RandomCell
@@ -19,6 +20,7 @@ from bench.submit import Evaluation, check_data_sets, choose_protocols
 from leaderboard.records import RANDOM_METHOD, Cost, Pretraining
 from leaderboard.store import ResultStore
 from pretrain.data.batches import open_images
+from pretrain.errors import PretrainError
 from pretrain.exported import read_exported, write_exported
 from pretrain.methods import all_recipes
 from pretrain.outside import find_written
@@ -186,3 +188,16 @@ def test_what_differs_must_be_chosen() -> None:
         under(all_recipes()["dino-mini"], Budget("resnet18", 64, 64, 4))
     with pytest.raises(BenchError, match="--views is 0"):
         Budget("resnet18", 64, 64, 0)
+
+
+def test_a_supervised_anchor_needs_a_folder_for_each_class(tiny_data: Path, tmp_path: Path, capsys) -> None:
+    images = tiny_data / "pretrain" / "images"
+    mini = all_recipes()["supervised-mini"]
+    _check_labels([all_recipes()["moco-v2-mini"]], open_images(images))
+    assert "no supervised anchor: name the recipe supervised-mini, too" in capsys.readouterr().out
+    with pytest.raises(PretrainError, match="lies in no folder; training with labels"):
+        _check_labels([mini], open_images(images))
+    for name in ("cat", "dog"):
+        shutil.copytree(images, tmp_path / name)
+    _check_labels([mini], open_images(tmp_path))
+    assert capsys.readouterr().out == ""

@@ -55,7 +55,7 @@ def test_every_file_is_found_and_methods_are_listed_as_they_were_published() -> 
     found = sorted(module.__name__.rpartition(".")[2] for module in methods._MODULES)
     assert found == sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
     first = [module.METHODS[0].info.paper for module in methods._MODULES]
-    assert first == sorted(first) and first[0].startswith("arXiv 1911.")
+    assert first == sorted(first) and first[0].startswith("arXiv 1512.")
     infos = [replace(MoCo.info, paper=paper) for paper in ("CVPR 2031", "arXiv 2010.00001", "JMLR; arXiv 0912.1234")]
     assert [info.paper for info in sorted(infos, key=methods._published)][1:] == ["arXiv 2010.00001", "CVPR 2031"]
 
@@ -161,7 +161,7 @@ def views_of(method: Method, step: int) -> list[View]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With pictures, and what methods prepare of them."""
     folder = tmp_path_factory.mktemp("data")
-    write_images(folder / "pictures", N)
+    write_images(folder / "pictures", N, classes=2)
     return folder
 
 
@@ -256,7 +256,7 @@ def test_two_gloo_processes_train_as_one(name: str, two_processes: Path) -> None
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_images(tmp_path_factory.mktemp("data") / "pictures", 16)
+    return write_images(tmp_path_factory.mktemp("data") / "pictures", 16, classes=2)
 
 
 @pytest.mark.slow
