@@ -10,8 +10,7 @@ from leaderboard import text
 from leaderboard.board import Standing, Track
 from leaderboard.diagrams.axes import Axis, round_ends
 from leaderboard.diagrams.rows import MOST, comparable, left_out
-from leaderboard.diagrams.svg import LINE, Diagram, cut, element, label, width
-from leaderboard.diagrams.svg import words as safe
+from leaderboard.diagrams.svg import LINE, Diagram, cut, element, label, safe, width
 from leaderboard.records import Card
 from leaderboard.stats import Estimate
 

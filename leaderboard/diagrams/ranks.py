@@ -13,8 +13,7 @@ from leaderboard import text
 from leaderboard.board import Standing, Track
 from leaderboard.diagrams.axes import Axis
 from leaderboard.diagrams.rows import MOST, comparable, left_out
-from leaderboard.diagrams.svg import LINE, Diagram, cut, element, label, width
-from leaderboard.diagrams.svg import words as safe
+from leaderboard.diagrams.svg import LINE, Diagram, cut, element, label, safe, width
 
 ROW, TOP = 24, 2.6 * LINE
 PLOT = 420

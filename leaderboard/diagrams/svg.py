@@ -33,14 +33,14 @@ def element(name: str, content: str = "", **attributes: str | float | None) -> s
     return f"<{name}{written}>{content}</{name}>" if content else f"<{name}{written}/>"
 
 
-def words(string: str) -> str:
+def safe(string: str) -> str:
     """A stranger's words as markup that shows them, in XML and in HTML."""
     return escape(_NO_XML.sub("\N{REPLACEMENT CHARACTER}", visible(text.one_line(string))))
 
 
 def label(string: str, x: float, y: float, *, kind: str | None = None, anchor: str | None = None) -> str:
     """Words whose middle is at height `y`."""
-    return element("text", words(string), x=x, y=y, dy=".35em", kind=kind, text_anchor=anchor)
+    return element("text", safe(string), x=x, y=y, dy=".35em", kind=kind, text_anchor=anchor)
 
 
 def cut(name: str) -> str:
@@ -83,7 +83,7 @@ class Diagram:
 
     def _framed(self, id_: str, before: str = "", **attributes: str) -> str:
         title, summary = f"{id_}.title", f"{id_}.summary"
-        head = element("title", words(self.title), id=title) + element("desc", words(self.summary), id=summary)
+        head = element("title", safe(self.title), id=title) + element("desc", safe(self.summary), id=summary)
         w, h = self.size
         return element(
             "svg", f"{head}{before}{self.body}", **attributes, kind="diagram", width=w, height=h,
