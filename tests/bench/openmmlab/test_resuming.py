@@ -14,7 +14,7 @@ from bench.openmmlab.runner import WEIGHTS, run_transfer
 from bench.protocols import Protocol
 from leaderboard.records import Result
 
-ITERATIONS = 4
+ITERATIONS = 3
 TIMES = ("finished_at", "wall_seconds", "seconds", "peak_memory_mib")
 
 
@@ -69,9 +69,8 @@ def same(one: Result, other: Result) -> bool:
     return one.model_dump(exclude={*TIMES}) == other.model_dump(exclude={*TIMES})
 
 
-@pytest.mark.parametrize(("protocol_id", "workers"), [("mini_voc_det_frcnn_fpn", 0), ("mini_voc_seg_fcn", 2)])
+@pytest.mark.parametrize("workers", [0, 1])
 def test_a_killed_run_ends_with_the_same_bits(
-    protocol_id: str,
     workers: int,
     data: Path,
     backbone: Path,
@@ -82,7 +81,7 @@ def test_a_killed_run_ends_with_the_same_bits(
     prepare_openmmlab()
     from mmengine.runner import Runner
 
-    protocol = scheduled(protocol_id, workers)
+    protocol = scheduled("mini_voc_seg_fcn", workers)
 
     def run(folder: str, **more: Any) -> Result:
         return run_transfer(protocol, backbone, data, reference(protocol), 0, tmp_path / folder, **more)
@@ -93,13 +92,13 @@ def test_a_killed_run_ends_with_the_same_bits(
         kill_at(context, 3)
         run("killed", checkpoint_seconds=0.0)
     assert "continued" not in capsys.readouterr().out
-    if workers:  # the more costly way to be killed once more: as it is evaluated
+    if not workers:  # once more, as it is evaluated
         with monkeypatch.context() as context, pytest.raises(Killed):
             context.setattr(Runner, "test", kill)
             run("killed")
         assert "was written after iteration 2" in capsys.readouterr().out
     continued = run("killed")
-    done = ITERATIONS if workers else 2
+    done = 2 if workers else ITERATIONS
     assert f"was written after iteration {done}" in capsys.readouterr().out
     for name in (WEIGHTS, "losses.csv", "shares.npz"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
