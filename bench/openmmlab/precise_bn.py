@@ -43,7 +43,8 @@ def recompute_statistics(model: Any, batches: Iterable[Any], count: int) -> None
         for name, module in model.named_modules()
         if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
     }
-    before = {name: (norm.momentum, *(buffer.clone() for buffer in norm.buffers())) for name, norm in norms.items()}
+    momenta = {name: norm.momentum for name, norm in norms.items()}
+    before = {name: [buffer.clone() for buffer in norm.buffers()] for name, norm in norms.items()}
     for norm in norms.values():
         norm.reset_running_stats()
         norm.momentum = None  # PyTorch then averages over all batches since the reset
@@ -54,9 +55,9 @@ def recompute_statistics(model: Any, batches: Iterable[Any], count: int) -> None
     if seen < count:
         raise BenchError(f"batch-norm statistics are planned over {count} batches, the loader gave {seen}")
     for name, norm in norms.items():
-        norm.momentum, *old = before[name]
+        norm.momentum = momenta[name]
         if not norm.num_batches_tracked:
-            for buffer, value in zip(norm.buffers(), old, strict=True):
+            for buffer, value in zip(norm.buffers(), before[name], strict=True):
                 buffer.copy_(value)
         if not all(buffer.isfinite().all() for buffer in norm.buffers()):
             raise BenchError(f"the batch-norm statistics of {name} are not finite")
