@@ -89,7 +89,7 @@ class Rehearsal:
 
     rehearsed: list[Rehearsed]
     problems: dict[str, str]
-    """By protocol: data that are missing, or why its rehearsal failed."""
+    """Why a rehearsal failed, by protocol, and what is wrong with stored results that cannot be used, by file."""
     probes: list[str]
     """Protocols that are not rehearsed: probes take minutes."""
     seeds: int
@@ -138,18 +138,20 @@ def rehearse(
     """
     ready = tuple(protocol for protocol in protocols if protocol.dataset in datasets)
     plan = plan_runs(checkpoint, Evaluation(ready, (seeds[0],), data, datasets), name=name, work=work, **card_fields)
-    by_protocol = {run.protocol: run for run in (*plan.done, *plan.todo)}
+    probes = [protocol.id for protocol in ready if isinstance(protocol.plan, ProbePlan)]
     runs = [
-        replace(by_protocol[protocol.id], folder=work / "rehearsals" / protocol.id)
-        for protocol in ready
-        if not isinstance(protocol.plan, ProbePlan)
+        replace(run, folder=work / "rehearsals" / run.protocol)
+        for run in (*plan.done, *plan.todo)
+        if run.protocol not in probes
     ]
+    blocked = {str(file.path): file.reason for file in plan.unusable}
     outcomes = run_all(runs, processes=processes, finished=lambda outcome: None, execute=_rehearse)
-    outcomes.sort(key=lambda outcome: runs.index(outcome.run))
+    order = [protocol.id for protocol in ready]
+    outcomes.sort(key=lambda outcome: order.index(outcome.run.protocol))
     return Rehearsal(
         rehearsed=[_read(outcome.run) for outcome in outcomes if outcome.failure is None],
-        problems={outcome.run.protocol: outcome.failure for outcome in outcomes if outcome.failure is not None},
-        probes=[protocol.id for protocol in ready if isinstance(protocol.plan, ProbePlan)],
+        problems=blocked | {one.run.protocol: one.failure for one in outcomes if one.failure is not None},
+        probes=probes,
         seeds=len(seeds),
         free_bytes=shutil.disk_usage(work).free,
     )
