@@ -21,6 +21,7 @@ from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.errors import PretrainError
 from pretrain.method import Method, MethodInfo
 from pretrain.nets.architectures import backbone_for, width_of
+from pretrain.nets.batchnorm import synchronised
 from pretrain.parts.losses import embedding_std, full_precision, unit
 from pretrain.parts.upload import upload
 from pretrain.recipes import Recipe, SGDConfig, StepSchedule, small_recipe
@@ -51,7 +52,7 @@ class Supervised(Method):
         L = -log( exp(y_c) / sum over k of exp(y_k) ),
 
     averaged over images. The first folder of an image's path is its class. Batch norm takes its statistics from the
-    images of one process.
+    whole batch.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -66,6 +67,7 @@ class Supervised(Method):
         fidelity="paper",
         uncertain=(
             "colors are left as they are, where the first paper alters them a little",
+            "batch norm takes the statistics of the batch of all processes, where the papers' has those of one GPU",
             "the classifier starts as PyTorch's, where the second paper draws it with a standard deviation of .01",
         ),
     )
@@ -75,7 +77,9 @@ class Supervised(Method):
         super().__init__()
         self.config = config
         self.plan = ViewPlan((ViewSpec("crop", config.view_size, config.crop_scale),))
-        self.backbone = backbone_for(config.backbone, backbone, zero_init_residual=config.zero_init_residual)
+        self.backbone = synchronised(
+            backbone_for(config.backbone, backbone, zero_init_residual=config.zero_init_residual)
+        )
         self.known: Labels | None = None
 
     @override
