@@ -150,7 +150,7 @@ def stop(running: Sequence[subprocess.Popen[str]]) -> None:
 
 def _start(line: list[str], *, piped: bool) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "bench", *line],
+        [sys.executable, "-m", "densebench", *line],
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE if piped else None,
         stderr=subprocess.STDOUT if piped else None,

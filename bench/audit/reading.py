@@ -107,19 +107,9 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _executed(file: Path) -> Mapping[str, Any]:
-    from mmengine.config import Config
-    from mmengine.config.utils import MODULE2PACKAGE
+    from bench.openmmlab.config_files import execute_config
 
-    MODULE2PACKAGE["mmseg"] = "mmseg"  # `_base_ = "mmseg::..."` is found whatever its distribution is called
-    try:
-        executed: Mapping[str, Any] = Config.fromfile(file, import_custom_modules=False).to_dict()
-    except Exception as error:  # it is a stranger's code
-        reason = str(error).strip().splitlines()
-        raise BenchError(
-            f"{file} cannot be executed ({type(error).__name__}: {reason[0] if reason else ''}): give the config that "
-            "training wrote to its work folder, or its log"
-        ) from error
-    return executed
+    return execute_config(file)
 
 
 def _parsed(parse: Any, text: str, file: Path) -> Any:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from bench.cli.common import DEFAULT_WORK, Work, app
-from bench.cli.pretraining import exported_folder, submission_name
 from bench.errors import BenchError
 from leaderboard.base.errors import Interrupted
 
@@ -81,6 +80,7 @@ def compare(
     processes
         How many trainings or runs at a time (default: one a GPU; on a CPU one a core, four at most).
     """
+    from bench.checkpoints.given import exported_folder, submission_name
     from bench.compare.budget import common_budget, under
     from bench.compare.comparison import Comparison, execute
     from bench.compare.rates import choose_rates

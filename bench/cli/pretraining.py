@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,8 +15,6 @@ from leaderboard.base.errors import Interrupted
 if TYPE_CHECKING:
     from pretrain.recipes import Recipe
     from pretrain.run.probing import Probing
-
-CHECKPOINT_ENDINGS = re.compile(r"(\.(pth|pt|tar|ckpt|safetensors|bin|pkl))+$")
 
 
 @app.command
@@ -105,6 +102,7 @@ def pretrain(
     """
     import torch
 
+    from bench.checkpoints.given import exported_folder, submission_name
     from pretrain.data.batches import open_images
     from pretrain.recipes import override
     from pretrain.run.acceleration import Acceleration
@@ -168,21 +166,3 @@ def _recipe(name: str | None, config: Path | None) -> Recipe:
     if name is not None and not name.endswith(".py"):
         raise BenchError(f"{name} and --config {config} both name a recipe: leave one out")
     return find_written(config, None if name is None else Path(name))
-
-
-def submission_name(checkpoint: str) -> str:
-    """A name for an imported checkpoint: its own without the ending, in the characters that names may have."""
-    path = Path(checkpoint)
-    own = CHECKPOINT_ENDINGS.sub("", path.name)
-    if own in ("export", "backbone"):  # what `densebench export` calls every folder and file
-        own = path.resolve().parent.name
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", own).lstrip("._+-")[:60] or "checkpoint"
-
-
-def exported_folder(checkpoint: str, name: str, work: Path) -> Path:
-    """The exported folder `checkpoint`, or the one into which the importer converts it."""
-    from bench.checkpoints import import_checkpoint
-    from pretrain.exported import is_exported
-
-    folder = Path(checkpoint)
-    return folder if is_exported(folder) else import_checkpoint(checkpoint, name=name, work=work)

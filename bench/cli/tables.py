@@ -60,13 +60,11 @@ def make_leaderboard(
     check
         Write nothing; exit with 1 if a named file differs from what the results give.
     """
-    from bench.protocols import TrainingPlan, all_protocols, load_protocol
-    from bench.tracks import TRACKS
+    from bench.known import known_to_leaderboard
     from leaderboard import published as literature
     from leaderboard.build import build
     from leaderboard.correlations import correlate, table
     from leaderboard.frame import COLUMNS
-    from leaderboard.records import TrackDescription
 
     if columns:
         print_table("Columns of the CSV", ["column", "type", ""], [[name, *about] for name, about in COLUMNS.items()])
@@ -84,13 +82,7 @@ def make_leaderboard(
         correlations=correlations_csv,
         check=check,
         each=each_checkpoint,
-        tracks={t.id: TrackDescription(id=t.id, purpose=t.purpose, rules=t.rules) for t in TRACKS},
-        protocols={
-            table: [load_protocol(id_).reference() for id_ in ids]
-            for t in TRACKS
-            for table, ids in ((t.id, t.protocols), (f"{t.id}-further", t.further))
-        },
-        plans={p.sha256: p.plan.iterations for p in all_protocols() if isinstance(p.plan, TrainingPlan)},
+        **known_to_leaderboard(),
     )
     Console().print(report.render())
     if correlations:

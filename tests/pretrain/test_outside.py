@@ -48,7 +48,7 @@ def changed(tmp_path: Path, *changes: tuple[str, str]) -> Path:
 
 
 def test_the_command_pretrains_a_file(source: ImageSource, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bench", "pretrain", f"{FILE}:mine-mini", "--data", str(source.root)]
+    command = [sys.executable, "-m", "densebench", "pretrain", f"{FILE}:mine-mini", "--data", str(source.root)]
     done = subprocess.run(
         [*command, "--work", "work", "--set", "batch_size=2"], cwd=tmp_path, capture_output=True, text=True
     )

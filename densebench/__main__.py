@@ -1,0 +1,25 @@
+"""`python -m densebench` is the command `densebench`, whatever the current folder holds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HOME = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    """Entry point of the command `densebench`."""
+    # `python -m` puts the current folder first: a user's own `pretrain.py` or `bench/` there would hide ours.
+    if sys.path and Path(sys.path[0] or ".").resolve() == Path.cwd() != HOME:
+        del sys.path[0]
+    from densebench import require_own_packages
+
+    require_own_packages()
+    from bench.cli import main as command
+
+    command()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""What a notebook needs: each function is one step of what the command `densebench` does."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.submit import Submission
+    from leaderboard.records import Card
+    from pretrain.data.views import View
+    from pretrain.method import Method
+    from pretrain.recipes import Recipe
+
+WORK = Path("densebench-work")
+"""The folder in which all work lives, as for the command."""
+
+
+class Backbone(nn.Module):
+    """A pretrained network with its card: images in, maps of all stages out, normalized as the card says."""
+
+    def __init__(self, network: nn.Module, card: Card) -> None:
+        super().__init__()
+        self.network = network
+        self.card = card
+        """Architecture, input, pretraining data and source (`leaderboard.records.Card`)."""
+        for name, values in (("mean", card.mean), ("std", card.std)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """The maps (N, C_i, H_i, W_i) of the network's stages, the finest first; of a ViT its only one.
+
+        `images` are RGB (N, 3, H, W): uint8 in [0, 255], or floating point in [0, 1].
+        """
+        pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+        if self.card.color_order == "BGR":
+            pixels = pixels.flip(1)
+        pixels = (pixels - self.get_buffer("mean")) / self.get_buffer("std")
+        stages = getattr(self.network, "features", None)
+        return [self.network(pixels)] if stages is None else list(stages(pixels))
+
+
+def load_backbone(checkpoint: str | Path, *, work: Path = WORK, **card_fields: Any) -> Backbone:
+    """The backbone of an exported folder or of any checkpoint that `densebench inspect` can read, in evaluation mode.
+
+    A checkpoint that is not exported is imported into `work` first, with proof that every tensor is filled and none is
+    left over; `card_fields` (such as `color_order`, `mean`, `std`, `prefix`) go to
+    `bench.checkpoints.import_checkpoint`. `random:resnet50` is random initialisation.
+
+    Raises:
+        DenseBenchError: it cannot be read, or does not fill a network that is known.
+    """
+    from bench.checkpoints import import_checkpoint
+    from bench.checkpoints.given import submission_name
+    from pretrain.exported import is_exported, read_exported
+
+    folder = Path(checkpoint)
+    if card_fields or not is_exported(folder):
+        name = card_fields.pop("name", None) or submission_name(str(checkpoint))
+        folder = import_checkpoint(checkpoint, name=name, work=work, **card_fields)
+    exported = read_exported(folder)
+    return Backbone(exported.build(), exported.card).eval()
+
+
+def build_method(recipe: str, **settings: Any) -> Method:
+    """The freshly initialised method of a recipe (`densebench recipes`; or FILE.py, FILE.py:NAME), a torch module.
+
+    `settings` change the method's: `build_method("densecl-mini", dim=64, queue=128)`. Called with views it returns a
+    dictionary of tensors whose `loss` is to be minimized.
+
+    Raises:
+        PretrainError: there is no such recipe or setting.
+    """
+    return _recipe(recipe, {f"method.{name}": value for name, value in settings.items()}).method.build().train()
+
+
+def make_views(method: Method, images: str | Path | Sequence[str | Path], *, seed: int = 0) -> list[View]:
+    """Augmented views of images for one call of `method`: for each of its views one batch, normalized.
+
+    `images` is a folder, a list file or tar shards, or a sequence of image files. `seed` decides every random draw; the
+    images come in an order that it decides (`View.image_id` is their position by name).
+
+    Raises:
+        PretrainError: an image cannot be read.
+    """
+    from pretrain.data.augment import finish_views
+    from pretrain.data.batches import Loading, crop_batches, open_images
+    from pretrain.data.sources import ImageSource
+
+    if isinstance(images, (str, Path)):
+        source = open_images(Path(images))
+    else:
+        source = ImageSource(Path(), [str(Path(image).absolute()) for image in images])
+    with tempfile.TemporaryDirectory() as folder:
+        method.prepare(source, Path(folder))
+        crops = next(crop_batches(source, method.plan, Loading(len(source), seed=seed, workers=0)))
+        return [finish_views(crop, spec, method.plan) for crop, spec in zip(crops, method.plan.specs, strict=True)]
+
+
+def pretrain(
+    recipe: str, images: str | Path, *, out: Path | None = None, work: Path = WORK, seed: int = 0, **settings: Any
+) -> Path:
+    """Pretrain with a recipe on a folder, list or tar shards of images; returns the run's folder.
+
+    `settings` change the recipe's, with double underscores for dots: `epochs=20, optimizer__lr=0.03`. A run that was
+    interrupted continues.
+
+    Raises:
+        PretrainError: the recipe, a setting or the images are not usable (`pretrain.run.train.train` says more).
+    """
+    from pretrain.data.batches import open_images
+    from pretrain.run.train import train
+
+    chosen = _recipe(recipe, {name.replace("__", "."): value for name, value in settings.items()})
+    folder = out or work / "pretraining" / f"{chosen.name}-seed{seed}"
+    return train(chosen, open_images(Path(images)), folder, seed=seed, resume=folder.exists())
+
+
+def export(run: Path, *, out: Path | None = None) -> Path:
+    """The trained backbone of a finished run as `backbone.safetensors` and `card.json`; returns their folder.
+
+    Raises:
+        PretrainError: the run is not finished, or damaged.
+    """
+    from pretrain.export import export as write
+
+    return write(run, out)
+
+
+def submit(
+    checkpoint: str | Path,
+    *,
+    name: str,
+    data: str | Path,
+    track: str = "frozen",
+    protocols: Sequence[str] = (),
+    seeds: int | None = None,
+    work: Path = WORK,
+    processes: int | None = None,
+    **card_fields: Any,
+) -> Submission:
+    """Evaluate a checkpoint under the protocols of a track (or under `protocols` alone), as `densebench submit` does.
+
+    What has a result is not done again. The returned object has `results` (old and new) and `failures`.
+
+    Raises:
+        DenseBenchError: the checkpoint, a protocol or the data are not usable.
+    """
+    from bench.submit import plan_submission
+    from bench.submit import submit as execute
+
+    plan = plan_submission(
+        checkpoint,
+        name=name,
+        data=Path(data),
+        work=work,
+        track=track,
+        protocols=protocols,
+        seeds=seeds,
+        **card_fields,
+    )
+    return execute(plan, processes=processes)
+
+
+def leaderboard(results: str | Path = WORK / "results", *, each_checkpoint: bool = False) -> pd.DataFrame:
+    """The leaderboard of a folder of result files: the rows of the CSV, each column with its type.
+
+    `densebench leaderboard --columns` says what the columns mean. With `each_checkpoint`, each has a row of its own,
+    also where several are pretraining runs of one method.
+
+    Raises:
+        LeaderboardError: there is no such folder.
+    """
+    from bench.known import known_to_leaderboard
+    from leaderboard.build import build
+    from leaderboard.frame import frame
+
+    return frame(build(Path(results), each=each_checkpoint, **known_to_leaderboard()).board)
+
+
+def _recipe(name: str, settings: dict[str, Any]) -> Recipe:
+    from pretrain.outside import find_anywhere
+    from pretrain.recipes import override
+    from pretrain.settings import as_text
+
+    return override(find_anywhere(name), [f"{key}={as_text(value)}" for key, value in settings.items()])
