@@ -13,7 +13,7 @@ from pretrain.run.memory import device_name
 
 # A library is listed under the name by which it is installed; forks of the OpenMMLab libraries keep the import names.
 PACKAGES = (
-    "densebench", "torch", "torchvision", "numpy", "pycocotools", "opencv-python-headless",
+    "densebench", "torch", "torchvision", "numpy", "pycocotools", "hotcoco", "opencv-python-headless",
     "onedl-mmengine", "onedl-mmcv", "onedl-mmdetection", "onedl-mmsegmentation",
     "mmengine", "mmcv", "mmdet", "mmsegmentation",
 )  # fmt: skip

@@ -1,4 +1,6 @@
-"""Imports between the packages: cli -> bench -> {pretrain, leaderboard}; pretrain -> leaderboard.{records, base}."""
+"""Imports between the packages: {densebench, cli} -> bench -> {pretrain, leaderboard}; pretrain -> leaderboard.{records,
+base}.
+"""
 
 import ast
 import re
@@ -104,6 +106,17 @@ def test_openmmlab_has_one_door(file: Path) -> None:
     )
     if "openmmlab" not in file.parts:
         assert not names & OPENMMLAB
+
+
+@pytest.mark.parametrize("file", files("densebench"), ids=str)
+def test_the_python_interface_is_on_top(file: Path) -> None:
+    assert not {top(name) for name in imports(file)} & OPENMMLAB
+    assert file.name == "__main__.py" or not any(name.startswith("bench.cli") for name in imports(file))
+
+
+@pytest.mark.parametrize("file", [*files("leaderboard"), *files("pretrain"), *files("bench")], ids=str)
+def test_nothing_is_built_on_the_python_interface(file: Path) -> None:
+    assert "densebench" not in {top(name) for name in imports(file)}
 
 
 @pytest.mark.parametrize("file", files("transfer_configs"), ids=str)

@@ -5,7 +5,13 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ("pretrain.parts.geometry", "pretrain.parts.losses", "pretrain.parts.momentum", "pretrain.parts.turns")
+MODULES = (
+    "densebench",
+    "pretrain.parts.geometry",
+    "pretrain.parts.losses",
+    "pretrain.parts.momentum",
+    "pretrain.parts.turns",
+)
 
 
 @pytest.mark.parametrize("name", MODULES)

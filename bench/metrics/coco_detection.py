@@ -1,18 +1,18 @@
-"""COCO's average precision for boxes and masks through pycocotools, without its printing."""
+"""COCO's average precision for boxes and masks by hotcoco: what pycocotools computes, several times faster."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from bench.datasets.coco import load_coco
 from bench.errors import BenchError
@@ -24,6 +24,8 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 """The first six figures of pycocotools' summary. AP: mean over IoU .50:.05:.95, at most 100 detections an image."""
 
 _AREAS = {"APs": "small", "APm": "medium", "APl": "large"}
+_AT = {"AP50": [0], "AP75": [5]}
+"""Thresholds by their position, where not all count."""
 
 
 def load_ground_truth(annotation_file: Path) -> COCO:
@@ -114,6 +116,8 @@ def score_coco(
     unknown = sorted({str(d["image_id"]) for d in detections if d["image_id"] not in known})
     if unknown:
         raise BenchError(f"detections name image id {unknown[0]}, which the ground truth does not have")
+    if not all(math.isfinite(d["score"]) for d in detections):
+        raise BenchError("a detection has a score that is not finite: such scores have no order")
     if iou_type == "segm" and not all(map(_has_mask, ground_truth.dataset["annotations"])):
         raise BenchError("masks cannot be evaluated: the ground truth has objects without one")
     ground_truth = _numbered(ground_truth)
@@ -130,28 +134,42 @@ def score_coco(
     scores = {name: 100 * float(value) for name, value in zip(METRICS, evaluation.stats, strict=False) if value >= 0}
     if "AP" not in scores:
         raise BenchError("the ground truth has no object of any category: nothing can be evaluated")
-    return CocoScores(scores, list(evaluation.params.imgIds), {name: _shares(evaluation, name) for name in scores})
+    return CocoScores(scores, list(evaluation.params.imgIds), _shares(evaluation, list(scores)))
 
 
-def _shares(evaluation: Any, metric: str) -> Floats:
-    """Each image's share in the metric, from pycocotools' matches of detections with objects."""
-    parameters = evaluation.params
-    images, levels = len(parameters.imgIds), len(parameters.recThrs)
-    area = parameters.areaRngLbl.index(_AREAS.get(metric, "all"))
-    thresholds = {"AP50": [0], "AP75": [5]}.get(metric, list(range(len(parameters.iouThrs))))
-    found = []
-    for category in range(len(parameters.catIds)):
-        first = (category * len(parameters.areaRng) + area) * images
-        matches = _Matches.of(evaluation.evalImgs[first : first + images], parameters)
-        if matches.objects.any():
-            found.append(np.mean([ap_shares(matches.ranking(threshold), levels) for threshold in thresholds], 0))
-    shares: Floats = 100 * np.mean(found, 0)
-    return shares
+Found = Mapping[str, Any]
+"""What the evaluator says of one image, category and area range."""
+
+
+def _by_category(evaluation: Any) -> dict[tuple[Any, float, float], dict[Any, Found]]:
+    """By category and area range, then by image, what was matched; nothing of images without objects and detections."""
+    matched: dict[tuple[Any, float, float], dict[Any, Found]] = {}
+    for one in evaluation.evalImgs:
+        if one is not None:
+            matched.setdefault((one["category_id"], *map(float, one["aRng"])), {})[one["image_id"]] = one
+    return matched
+
+
+def _shares(evaluation: Any, metrics: Sequence[str]) -> dict[str, Floats]:
+    """Each image's share in each metric, from the evaluator's matches of detections with objects."""
+    parameters, matched = evaluation.params, _by_category(evaluation)
+    levels, thresholds = len(parameters.recThrs), list(range(len(parameters.iouThrs)))
+    found: dict[str, list[Floats]] = {name: [] for name in metrics}
+    for area, (low, high) in zip(parameters.areaRngLbl, parameters.areaRng, strict=True):
+        names = [name for name in metrics if _AREAS.get(name, "all") == area]
+        for category in parameters.catIds:
+            images = matched.get((category, float(low), float(high)), {})
+            matches = _Matches.of([images.get(image) for image in parameters.imgIds], parameters)
+            if names and matches.objects.any():
+                each = [ap_shares(matches.ranking(threshold), levels) for threshold in thresholds]
+                for name in names:
+                    found[name].append(np.mean([each[t] for t in _AT.get(name, thresholds)], 0))
+    return {name: 100 * np.mean(shares, 0) for name, shares in found.items()}
 
 
 @dataclass(frozen=True)
 class _Matches:
-    """The detections of one category and area range in all images, by falling score as pycocotools orders them."""
+    """The detections of one category and area range in all images, by falling score as the evaluator orders them."""
 
     image: NDArray[np.int64]
     """Of each detection (N,)."""
@@ -164,7 +182,7 @@ class _Matches:
 
     @classmethod
     def of(cls, found: Sequence[Mapping[str, Any] | None], parameters: Any) -> _Matches:
-        """From pycocotools' answers for the images; None where an image has neither objects nor detections."""
+        """From the evaluator's answers for the images; None where an image has neither objects nor detections."""
         most = parameters.maxDets[-1]
         objects = np.array([0 if one is None else np.count_nonzero(~_bool(one["gtIgnore"])) for one in found])
         there = [(index, one) for index, one in enumerate(found) if one is not None]
@@ -175,7 +193,7 @@ class _Matches:
             return cls(image, nothing, nothing, objects)
         order = np.argsort(-np.concatenate([one["dtScores"][:most] for _, one in there]), kind="mergesort")
         matched, ignored = (
-            np.concatenate([_bool(one[name][:, :most]) for _, one in there], 1)[:, order]
+            np.concatenate([_bool(one[name])[:, :most] for _, one in there], 1)[:, order]
             for name in ("dtMatches", "dtIgnore")
         )
         return cls(image[order], matched & ~ignored, ignored, objects)
@@ -197,8 +215,8 @@ def _has_mask(annotation: Mapping[str, Any]) -> bool:
 def _numbered(ground_truth: COCO) -> COCO:
     """A copy to evaluate, its annotations numbered from 1.
 
-    pycocotools keeps the id of the object that a detection has found, and 0 where there is none: an object of id 0 is
-    never found. It also writes into the annotations.
+    An evaluator keeps the id of the object that a detection has found, and 0 where there is none: an object of id 0
+    would never be found.
     """
     annotations = [
         {**annotation, "id": number} for number, annotation in enumerate(ground_truth.dataset["annotations"], start=1)

@@ -1,15 +1,20 @@
-"""The wrapper of pycocotools: figures, missing area ranges, silence, errors."""
+"""COCO's AP: equal to pycocotools', missing area ranges, silence, errors."""
 
+import contextlib
+import copy
+import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from pycocotools import mask as run_length
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from bench.errors import BenchError
-from bench.metrics.coco_detection import evaluate_coco, ground_truth_from_objects, load_ground_truth
+from bench.metrics.coco_detection import METRICS, evaluate_coco, ground_truth_from_objects, load_ground_truth
 from bench.metrics.voc_detection import Objects
 
 
@@ -172,3 +177,110 @@ def test_masks_need_masks(tmp_path: Path) -> None:
     assert evaluate_coco(truth, [], "bbox")["AP"] == 0
     with pytest.raises(BenchError, match="objects without one"):
         evaluate_coco(truth, [], "segm")
+
+
+def rectangle(box: list[float], size: int) -> dict[str, Any]:
+    """The run-length code of a filled box, as a file has it."""
+    mask = np.zeros((size, size), np.uint8, order="F")
+    x, y, w, h = (round(value) for value in box)
+    mask[y : y + h, x : x + w] = 1
+    code = run_length.encode(mask)
+    return {"size": code["size"], "counts": code["counts"].decode()}
+
+
+def random_set(seed: int, *, images: int, size: int, step: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A ground truth with crowds, and detections near objects and anywhere, some of equal score."""
+    rng = np.random.default_rng(seed)
+    annotations: list[dict[str, Any]] = []
+    detections: list[dict[str, Any]] = []
+
+    def box() -> list[float]:
+        sides = np.exp(rng.uniform(1, np.log(size / 2), 2))
+        return [*rng.uniform(0, size - sides), *sides]
+
+    def detect(image: int, category: int, box: list[float]) -> None:
+        score = round(float(rng.random()) / step) * step
+        mask = rectangle(box, size)
+        detections.append(
+            {"image_id": image, "category_id": category, "bbox": box, "score": score, "segmentation": mask}
+        )
+
+    for image in range(1, images + 1):
+        for _ in range(rng.integers(0, 8)):
+            one, category = box(), int(rng.integers(1, 4))
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image,
+                    "category_id": category,
+                    "bbox": one,
+                    "area": one[2] * one[3],
+                    "iscrowd": int(rng.random() < 0.1),
+                    "segmentation": rectangle(one, size),
+                }
+            )
+            for _ in range(rng.integers(0, 4)):
+                moved = np.array(one) + rng.normal(0, 0.12, 4) * [one[2], one[3], one[2], one[3]]
+                left, top = np.clip(moved[:2], 0, size - 4)
+                sides = [max(2.0, min(moved[2 + i], size - start - 1)) for i, start in enumerate((left, top))]
+                detect(image, category, [float(left), float(top), *map(float, sides)])
+        for _ in range(rng.integers(0, 4)):
+            detect(image, int(rng.integers(1, 4)), box())
+    sets = {
+        "images": [
+            {"id": image, "file_name": f"{image}.jpg", "width": size, "height": size} for image in range(1, images + 1)
+        ],
+        "categories": [
+            {"id": category, "name": name} for category, name in enumerate(("person", "bicycle", "car"), start=1)
+        ],
+        "annotations": annotations,
+    }
+    return sets, detections
+
+
+def oracle(dataset: dict[str, Any], detections: list[dict[str, Any]], kind: str) -> dict[str, float]:
+    """pycocotools itself."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = copy.deepcopy(dataset)
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(copy.deepcopy(detections)), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return {name: 100 * value for name, value in zip(METRICS, evaluation.stats, strict=False) if value >= 0}
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+@pytest.mark.parametrize(("seed", "step"), [(0, 1e-9), (1, 0.1)])
+def test_equals_pycocotools(tmp_path: Path, kind: Literal["bbox", "segm"], seed: int, step: float) -> None:
+    dataset, detections = random_set(seed, images=40, size=160, step=step)
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps(dataset))
+    keep = ("image_id", "category_id", "score", "bbox" if kind == "bbox" else "segmentation")
+    given = [{name: one[name] for name in keep} for one in detections]
+    expected = oracle(dataset, given, kind)
+    assert evaluate_coco(load_ground_truth(file), given, kind) == pytest.approx(expected, abs=1e-12)
+    assert 5 < expected["AP"] < 95
+
+
+@pytest.mark.slow
+def test_equals_pycocotools_on_a_hundred_thousand_detections() -> None:
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 300, (2000, 6, 2))
+    boxes = corners[..., [0, 1, 0, 1]] + [0, 0, 60, 40]
+    truth = ground_truth_from_objects([objects(image.tolist()) for image in boxes], 1)
+    detections = [
+        found(image, [*corner, *(corner + rng.uniform(20, 80, 2))], float(rng.random()))
+        for image in range(2000)
+        for corner in rng.uniform(0, 300, (50, 2))
+    ]
+    expected = oracle(truth.dataset, detections, "bbox")
+    assert evaluate_coco(truth, detections, "bbox") == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_without_order_is_refused(score: float) -> None:
+    truth = ground_truth_from_objects([objects([LARGE])], 1)
+    with pytest.raises(BenchError, match="not finite"):
+        evaluate_coco(truth, [found(0, LARGE, score)], "bbox")
