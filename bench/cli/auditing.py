@@ -56,8 +56,7 @@ def audit(config: Path, *, protocol: str | None = None, gpus: int | None = None,
     print(f"\nAlike: {', '.join(nearest.alike) or 'nothing'}.")
     if nearest.unknown:
         print(f"The config says nothing of: {', '.join(nearest.unknown)}.")
-    key = nearest.protocol.partition("_")[2].lower()
-    count = sum(value.protocol.lower() == key for value in values())
+    count = sum(value.protocol == nearest.protocol for value in values())
     published = f", and beside the {count} published values of it that `densebench leaderboard` knows" if count else ""
     if nearest.comparable:
         print(f"Results may stand beside those of {nearest.protocol}{published}.")

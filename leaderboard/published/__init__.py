@@ -1,9 +1,9 @@
 """What papers and repositories report, to stand beside measured rows and never to be ranked with them.
 
 Each value is of a source that was read. One identifier is one truly equal protocol: the two families of heads on COCO,
-which give the same backbone different figures, have two. None of them is a protocol that DenseBench runs. A published
-value is one number without its runs, often copied from paper to paper, and says nothing of its noise: where the source
-tells of how many runs it is the mean, that is stated.
+which give the same backbone different values, have two. Those that begin with `paper_` are the protocols of track
+paper, whose files say in what they still differ. A published value is one number without its runs, often copied from
+paper to paper, and says nothing of its noise: where the source tells of how many runs it is the mean, that is stated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cache
 from leaderboard.base.html import asset
 from leaderboard.text import plain
 
-TITLE = "Published values: reported by others under their own protocols, and not comparable with measured ones"
+TITLE = "Published values: reported by others, to stand beside measured ones and never to be ranked with them"
 HEADINGS = ["protocol", "metric", "method", "backbone", "pretrained on", "epochs", "value", "runs", "source"]
 
 
