@@ -1,5 +1,5 @@
-"""Imports between the packages: {densebench, cli} -> bench -> {pretrain, leaderboard}; pretrain -> leaderboard.{records,
-base}.
+"""Imports between the packages: densebench and cli -> bench -> pretrain and leaderboard; pretrain -> leaderboard.records
+and leaderboard.base.
 """
 
 import ast
