@@ -1,5 +1,6 @@
-"""Imports between the packages: densebench and cli -> bench -> pretrain and leaderboard; pretrain -> leaderboard.records
-and leaderboard.base.
+"""Imports between the packages: {densebench, cli} -> bench -> {pretrain, leaderboard}.
+
+pretrain -> leaderboard.{records, base}.
 """
 
 import ast
