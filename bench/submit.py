@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.checkpoints import Inspection, import_checkpoint, inspect_checkpoint
+from bench.checkpoints.importing import RANDOM
 from bench.datasets import check
 from bench.errors import BenchError
 from bench.jobs import Outcome, TransferRun, evaluate, run_all
@@ -96,8 +96,7 @@ def plan_submission(
         FileError: the work folder cannot be written.
     """
     chosen, seed_list = choose_protocols(track, protocols, seeds)
-    random = str(checkpoint).startswith("random:")
-    inspection = None if random else _importable(Path(checkpoint), card_fields.get("prefix"))
+    inspection = None if RANDOM.fullmatch(str(checkpoint)) else _importable(Path(checkpoint), card_fields.get("prefix"))
     networks = find_track(track).networks
     evaluation = Evaluation(tuple(chosen), seed_list, data, check_data_sets(data, chosen), networks)
     return plan_runs(checkpoint, evaluation, name=name, work=work, inspection=inspection, **card_fields)
@@ -145,7 +144,8 @@ def _import(
 ) -> list[tuple[int, Path]]:
     """Each seed, with the exported folder that is evaluated with it."""
     seeds = evaluation.seeds
-    if not re.fullmatch(r"random:[^:]*", str(checkpoint)):
+    random = RANDOM.fullmatch(str(checkpoint))
+    if random is None or random[2] is not None:
         folder = import_checkpoint(checkpoint, name=name, work=work, **card_fields)
         return [(seed, folder) for seed in seeds]
     names = {network: f"{name}-seed{network}" if network else name for network in evaluation.networks or seeds}

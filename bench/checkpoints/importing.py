@@ -31,7 +31,8 @@ from pretrain.exported import CARD, WEIGHTS, make_card, read_card, read_exported
 from pretrain.nets.architectures import ResNetArchitecture, build_backbone, find_architecture
 
 Triple = tuple[float, float, float]
-_RANDOM = re.compile(r"random:([^:]*)(?::(\d+))?")
+RANDOM = re.compile(r"random:([^:]*)(?::(\d+))?")
+"""How random initialisation is named: its architecture, and the seed of one network."""
 _FRESH = ".importing-"
 """How the name of a folder begins that an import is filling."""
 _DEFAULTS: dict[str, Any] = {
@@ -86,7 +87,7 @@ def import_checkpoint(
         "code_commit": code_commit,
     }
     said = {key: value for key, value in fields.items() if value is not None}
-    random = _RANDOM.fullmatch(str(path))
+    random = RANDOM.fullmatch(str(path))
     if random:
         if said or prefix is not None:
             raise BenchError(f"{path}: random weights have no {', '.join(said) or 'prefix'} to declare; leave it out")
