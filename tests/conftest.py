@@ -20,8 +20,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Tests are for the CPU unless marked `cuda`: no code under test, in no process, finds a GPU by itself.
 
-    Nothing has used CUDA yet, and not before its first use does it read the variable.
+    Nothing has used CUDA yet, and not before its first use does it read the variable. Nor do tests depend on the width
+    of a terminal.
     """
+    os.environ.pop("COLUMNS", None)
     if not config.getoption("--cuda"):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 

@@ -161,6 +161,7 @@ def test_the_last_handler_says_it_in_a_few_lines(
 
 def test_a_signal_is_raised_once(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background, it is ignored
     try:
         stop_once()
         with pytest.raises(Interrupted) as stopped:

@@ -10,6 +10,7 @@ from bench.openmmlab import prepare_openmmlab
 prepare_openmmlab()
 
 from mmdet.models.task_modules.assigners import MaxIoUAssigner  # noqa: E402
+from mmengine.registry import DefaultScope  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
 from bench.openmmlab.matching import Detectron2Assigner  # noqa: E402
@@ -72,6 +73,7 @@ def test_without_objects_all_is_background() -> None:
 )
 def test_the_differences_from_mmdet(overlaps: list[list[float]], ours: list[int], mmdet: list[int]) -> None:
     values, labels = torch.tensor(overlaps), torch.arange(len(overlaps))
-    theirs = MaxIoUAssigner(pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3)
+    with DefaultScope.overwrite_default_scope("mmdet"):  # whatever was built before in this process
+        theirs = MaxIoUAssigner(pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3)
     assert Detectron2Assigner(**RPN).match(values, labels).gt_inds.tolist() == ours
     assert theirs.assign_wrt_overlaps(values, labels).gt_inds.tolist() == mmdet
