@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.checkpoints.inspection import Inspection
+from pretrain.nets.architectures import find_architecture, forward_operations
 
 
 def render(inspection: Inspection, *, verbose: bool = False) -> Group:
@@ -47,7 +48,9 @@ def _facts(inspection: Inspection) -> Table:
         rows.append(("prefix", f"`{inspection.prefix}`" if inspection.prefix else "none"))
     rows.append(("architecture", architecture))
     if inspection.parameters and not inspection.problems:
+        side, operations = find_architecture(architecture).input_size, forward_operations(architecture) / 1e9
         rows.append(("parameters", f"{inspection.parameters:,} (backbone)"))
+        rows.append(("operations", f"{operations:.1f} GFLOP, forward, for an image of {side} x {side}"))
     for label, value in rows:
         table.add_row(Text(label, style="bold"), Text(value))
     return table

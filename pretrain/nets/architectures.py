@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from pretrain.errors import PretrainError
 from pretrain.nets.batchnorm import SplitBatchNorm2d, split_norms
@@ -300,3 +301,17 @@ def parameter_count(name: str) -> int:
     """Number of learnable parameters of an architecture."""
     with torch.device("meta"):
         return sum(p.numel() for p in build_backbone(name).parameters())
+
+
+def forward_operations(name: str) -> int:
+    """Floating-point operations of an architecture for one image of its `input_size`, forward.
+
+    Counted by PyTorch on the built network: convolutions, matrix products and attention, a multiplication and an
+    addition as two (papers often count them as one).
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        network = build_backbone(name).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            side = find_architecture(name).input_size
+            network(torch.empty(1, 3, side, side))
+    return int(counter.get_total_flops())

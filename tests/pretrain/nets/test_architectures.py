@@ -13,6 +13,7 @@ from pretrain.nets.architectures import (
     backbone_for,
     build_backbone,
     find_architecture,
+    forward_operations,
     parameter_count,
     tensor_shapes,
     width_of,
@@ -187,3 +188,28 @@ def test_a_backbone_that_does_not_say_its_width_is_refused(width: object) -> Non
         given.width = width  # type: ignore[assignment]
     with pytest.raises(PretrainError, match=r"Conv2d must map images .* and have an attribute `width`"):
         backbone_for("resnet18", given)
+
+
+@pytest.mark.parametrize(("name", "published"), [("resnet18", 1.81e9), ("resnet50", 4.09e9), ("resnet101", 7.80e9)])
+def test_operations_are_those_of_the_convolutions(name: str, published: float) -> None:
+    """A plain count over the built network's convolutions, and torchvision's number of multiply-adds."""
+    counted = 0
+
+    def count(layer: torch.nn.Module, _inputs: object, maps: torch.Tensor) -> None:
+        weight = layer.get_parameter("weight")
+        nonlocal counted
+        counted += 2 * weight.numel() * maps.shape[2] * maps.shape[3]
+
+    with torch.device("meta"):
+        network = build_backbone(name).eval()
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                layer.register_forward_hook(count)
+        network(torch.empty(1, 3, 224, 224))
+    assert forward_operations(name) == counted
+    assert counted / 2 == pytest.approx(published, rel=0.01)
+
+
+def test_operations_of_a_transformer() -> None:
+    """Attention counts, too: 4.6 G multiply-adds of a ViT-S/16, as its authors say."""
+    assert forward_operations("vit_small_patch16") / 2 == pytest.approx(4.6e9, rel=0.01)
