@@ -1,7 +1,7 @@
 """The main job from end to end on generated data: what a newcomer watches first.
 
-Every step is a verb that the user can type; the demo prints it before it runs. A demo that was interrupted
-continues where it stopped: its verbs are told to stop, and each of them saves what it has done.
+Every step is a command that the user can type; the demo prints it before it runs. A demo that was interrupted
+continues where it stopped: its commands are told to stop, and each of them saves what it has done.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def run_demo(work: Path, processes: int | None) -> int:
     """Pretrain two methods, submit them beside random initialisation, and rank them. Returns the exit code.
 
     Raises:
-        BenchError: a verb failed; its own message has been printed.
+        BenchError: a command failed; its own message has been printed.
         Interrupted: it was stopped.
     """
     again = shlex.join(["densebench", "demo", "--work", str(work)])
@@ -106,7 +106,7 @@ def _step(console: Console, title: str) -> None:
 
 
 def _together(commands: Sequence[Sequence[object]], prefixes: Sequence[str] = ()) -> None:
-    """Run verbs at the same time, each in a process of its own, their lines marked with `prefixes`.
+    """Run commands at the same time, each in a process of its own, their lines marked with `prefixes`.
 
     Raises:
         BenchError: one of them failed; its own message has been printed.
@@ -133,7 +133,7 @@ def _together(commands: Sequence[Sequence[object]], prefixes: Sequence[str] = ()
 
 
 def stop(running: Sequence[subprocess.Popen[str]]) -> None:
-    """Tell the verbs that still run to stop, and wait for them: they save what they have done.
+    """Tell the commands that still run to stop, and wait for them: they save what they have done.
 
     A terminal's Ctrl-C has told them already; the SIGTERM beside it changes nothing. A second Ctrl-C kills them.
     """

@@ -29,7 +29,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; `missing` means that some verb cannot work."""
+    """One line of the report; `missing` means that some command cannot work."""
 
     what: str
     state: Literal["ok", "note", "missing"]

@@ -7,7 +7,7 @@ What depends on the checkpoint or on the run stands in it as a slot such as `"ca
 (`bench.openmmlab.build` fills them); the hash is therefore the protocol's own. It covers every value and no comment,
 name order, layout or title.
 
-Security: a protocol file is code, and reading it executes it. Read a stranger's file before you use it.
+Security: a protocol file is code, and reading it executes it. Read an untrusted file before you use it.
 """
 
 from __future__ import annotations

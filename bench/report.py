@@ -1,4 +1,4 @@
-"""What `submit` prints: a line a finished run, the submission's figures at the end, or what a rehearsal has found."""
+"""What `submit` prints: a line a finished run, the submission's values at the end, or what a rehearsal has found."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REHEARSAL_COLUMNS = ["protocol", "batch", "s/iteration", "iterations", *_COST, "
 
 
 class RunReporter:
-    """Prints a line for each run that ends: how many are done, the headline figure, the time."""
+    """Prints a line for each run that ends: how many are done, the headline value, the time."""
 
     def __init__(self, plan: SubmissionPlan) -> None:
         self.console = Console(soft_wrap=True, highlight=False)

@@ -1,6 +1,6 @@
-"""What the tables and the page show: groups that may be compared, figures with errors, ranks, tiers, standings.
+"""What the tables and the page show: groups that may be compared, values with errors, ranks, tiers, standings.
 
-A group is one exact protocol, one exact data set and one architecture; figures of different groups are never compared.
+A group is one exact protocol, one exact data set and one architecture; values of different groups are never compared.
 The current groups (`Group.current`) enter the standings of their track.
 """
 
@@ -48,7 +48,7 @@ class Entry:
 
 
 class ImageShares(NamedTuple):
-    """What each validation image contributes to a figure, to first order."""
+    """What each validation image contributes to a value, to first order."""
 
     names: tuple[str, ...]
     values: Floats
@@ -76,10 +76,10 @@ class Cell:
     summary: Summary | None
     """Of the headline metric over the finished runs; `None` if all failed."""
     shares: ImageShares | None = field(default=None, compare=False, repr=False)
-    """Of a figure whose error is that of its images, where they are kept."""
+    """Of a value whose error is that of its images, where they are kept."""
     score: Estimate | None = None
     """The share of the errors of random initialisation that is gone, in per cent: 0 as it, 100 without an error. `None`
-    where random initialisation has no figure."""
+    where random initialisation has no value."""
     ranking: Ranking | None = None
     """Among the rows that take part in tests; of one that does not, among all."""
     tier: int | None = None
@@ -167,19 +167,19 @@ class Standing:
     cells: tuple[Cell | None, ...]
     """One a current group; `None` where there is no result."""
     protocols: int
-    """Number of protocols with a figure."""
+    """Number of protocols with a value."""
     mean_rank: float | None = None
-    """Mean of its ranks in the groups where it has a figure."""
+    """Mean of its ranks in the groups where it has a value."""
     mean_rank_interval: tuple[float, float] | None = None
-    """Mean of the best and mean of the worst ranks; `None` where a figure takes part in no test."""
+    """Mean of the best and mean of the worst ranks; `None` where a value takes part in no test."""
     score: Estimate | None = None
     """Mean of its scores over the groups with random initialisation; `None` if there is none."""
     tier: int | None = None
-    """By score, among the entries with figures in the same groups; `None` where a figure takes part in no test."""
+    """By score, among the entries with values in the same groups; `None` where a value takes part in no test."""
 
     @property
     def columns(self) -> tuple[int, ...]:
-        """The current groups where it has a figure."""
+        """The current groups where it has a value."""
         return tuple(i for i, cell in enumerate(self.cells) if cell is not None and cell.summary is not None)
 
 
@@ -193,7 +193,7 @@ class Track:
     protocols: int
     """Number of protocols that make a row complete: those declared, else all there are."""
     standings: tuple[Standing, ...]
-    """Entries with figures in the same groups stand together, best first; the complete ones come before the others."""
+    """Entries with values in the same groups stand together, best first; the complete ones come before the others."""
 
     @property
     def current(self) -> tuple[Group, ...]:

@@ -1,4 +1,4 @@
-"""The verb `leaderboard`: from a folder of result files to tables and page, or a check that they are current."""
+"""The command `leaderboard`: from a folder of result files to tables and page, or a check that they are current."""
 
 from __future__ import annotations
 

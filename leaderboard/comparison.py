@@ -1,11 +1,11 @@
-"""Which differences between rows are more than noise: the tests behind bold figures, ranks and tiers.
+"""Which differences between rows are more than noise: the tests behind bold values, ranks and tiers.
 
 All of them are Welch's t-test of two rows; they differ in what is claimed. That a row is better than *every* other is
 an intersection-union claim: it needs each of its tests at 5 % and no correction (Berger 1982). A rank interval makes
 many claims about one row, and is corrected over that row's tests (Holm 1979). A tier says of each row that it is, or
 is not, worse than the tier's best; the 5 % are per pair of equal rows.
 
-A row's tests use its own figure and the other's, so that what a third row does changes none of them.
+A row's tests use its own value and the other's, so that what a third row does changes none of them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NORMAL = float(ndtri(1 - LEVEL / 2))
 
 @dataclass(frozen=True)
 class Measured:
-    """One protocol's figures of `k` rows, with errors that are independent but where rows share their images."""
+    """One protocol's values of `k` rows, with errors that are independent but where rows share their images."""
 
     mean: Floats
     """(k,)"""
@@ -44,12 +44,12 @@ class Measured:
     images: Places
     """(k,): rows with equal numbers of at least 0 were measured once on the same images; -1: with no known ones."""
     shares: Sequence[Floats | None]
-    """Of the rows with a number: each image's share of the figure (V,), which sum to 0."""
+    """Of the rows with a number: each image's share of the value (V,), which sum to 0."""
     weight: float = 1.0
 
     @classmethod
     def of(cls, figures: Sequence[Estimate], weight: float = 1.0) -> Measured:
-        """Figures that all have an error, of rows that share nothing."""
+        """Values that all have an error, of rows that share nothing."""
         k = len(figures)
         error = np.array([figure.error for figure in figures], np.float64)
         mean, df = (np.array([getattr(f, name) for f in figures], np.float64) for name in ("mean", "df"))
@@ -82,7 +82,7 @@ def _paired(a: Floats, b: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Contest:
-    """Rows and what they are compared by: the weighted sum of one or several protocols' figures.
+    """Rows and what they are compared by: the weighted sum of one or several protocols' values.
 
     All rows take part in tests. `parts` hold them in the same order, and have different images.
     """
@@ -122,7 +122,7 @@ class Contest:
         return reach
 
     def p_values(self, rows: Places, others: Places) -> Floats:
-        """Welch's two-sided p-values (r, o). Without any variance, equal figures have p = 1 and others p = 0."""
+        """Welch's two-sided p-values (r, o). Without any variance, equal values have p = 1 and others p = 0."""
         return _p_values(*self.difference(rows, others))
 
     def different(self, row: int, others: Places) -> Flags:

@@ -1,6 +1,6 @@
 """Whether two protocols order checkpoints alike: Spearman's rank correlation, with an interval.
 
-The figure of a checkpoint is its mean over seeds; checkpoints that have one under both protocols count. Backbones of
+The value of a checkpoint is its mean over seeds; checkpoints that have one under both protocols count. Backbones of
 different architectures differ in more than their pretraining, so that each architecture is told by itself.
 """
 

@@ -1,6 +1,6 @@
 """The board as one HTML file: tables in HTML, provenance as data beside them, style and script inlined.
 
-Names and texts come from strangers. They enter the page through Jinja's autoescape or as JSON that the script puts
+Names and texts are untrusted. They enter the page through Jinja's autoescape or as JSON that the script puts
 into text nodes, and a content security policy admits this style and this script and nothing else: no network.
 """
 
@@ -65,7 +65,7 @@ class Scale:
     high: float
 
     def mark(self, figure: Estimate, anchor: float | None) -> Mark:
-        """Place a figure, its interval and its anchor."""
+        """Place a value, its interval and its anchor."""
         whisker = None
         if figure.interval is not None:
             low, high = map(self._x, figure.interval)
@@ -130,7 +130,7 @@ def _group(group: Group) -> dict[str, Any]:
     headline = group.protocol.headline
     first = next((cell for cell in group.cells if cell.finished), None)
     metrics = [name for name in first.metric_means if name != headline] if first else []
-    # The same figure of another output first (segm_AP beside bbox_AP), then as the results list them.
+    # The same value of another output first (segm_AP beside bbox_AP), then as the results list them.
     metrics = sorted(metrics, key=lambda name: name.split("_")[-1] != headline.split("_")[-1])[:MORE_METRICS]
     return {
         "id": group.id,
@@ -181,7 +181,7 @@ def _entry_row(entry: Entry) -> dict[str, Any]:
 
 
 def _figure(cell: Cell, usual: str | None) -> dict[str, Any]:
-    """A figure with what its interval is over, unless that is the `usual`."""
+    """A value with what its interval is over, unless that is the `usual`."""
     summary = cell.summary
     source = None if summary is None else text.source(summary)
     return {

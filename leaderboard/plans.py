@@ -15,7 +15,7 @@ from leaderboard.records import Result
 def split_by_plan(results: Iterable[Result], plans: Mapping[str, int]) -> tuple[list[Result], list[tuple[Result, str]]]:
     """Results that may have executed their protocol's plan, in the order given, and the others, each with the reason.
 
-    `plans` gives the iterations of known protocols by their hash. Failed runs are no figures and stay.
+    `plans` gives the iterations of known protocols by their hash. Failed runs are no values and stay.
     """
     fit: list[Result] = []
     others: list[tuple[Result, str]] = []

@@ -18,9 +18,9 @@ Figures = Sequence[tuple[Cell, Summary]]
 
 
 def compare(cells: Sequence[Cell]) -> tuple[tuple[Cell, ...], Summary | None]:
-    """The cells of a group with scores, ranks and tiers, best first; and the figure of random initialisation.
+    """The cells of a group with scores, ranks and tiers, best first; and the value of random initialisation.
 
-    A figure that is not tested has a position only, and no part in the ranks of others.
+    A value that is not tested has a position only, and no part in the ranks of others.
     """
     anchor, of_images = _anchor([cell for cell in cells if cell.entry.is_random])
     scored = [(cell, cell.summary) for cell in cells if cell.summary is not None]
@@ -78,7 +78,7 @@ def _score(cell: Cell, summary: Summary, anchor: Summary | None, of_images: Imag
 
 
 def measured(figures: Figures, weight: float = 1.0) -> Measured:
-    """What tests need of figures that are all tested."""
+    """What tests need of values that are all tested."""
     plain = Measured.of([summary for _, summary in figures], weight)
     numbers: dict[tuple[str, ...], int] = {}
     for i, (cell, _) in enumerate(figures):
@@ -90,7 +90,7 @@ def measured(figures: Figures, weight: float = 1.0) -> Measured:
 def standings(groups: Sequence[Group], declared: int) -> tuple[int, tuple[Standing, ...]]:
     """Number of protocols that make a row complete (`declared`, if there are any), and the standings.
 
-    Entries with figures in the same current groups are compared with each other: first the complete ones, then those
+    Entries with values in the same current groups are compared with each other: first the complete ones, then those
     with most company.
     """
     current = [group for group in groups if group.current]
@@ -106,7 +106,7 @@ def standings(groups: Sequence[Group], declared: int) -> tuple[int, tuple[Standi
 
 
 def _division(found: Sequence[Standing], groups: Sequence[Group]) -> list[Standing]:
-    """Entries with figures in the same groups: mean ranks, overall scores and tiers; best first."""
+    """Entries with values in the same groups: mean ranks, overall scores and tiers; best first."""
     columns = found[0].columns
     if not columns:
         return list(found)

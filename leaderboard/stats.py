@@ -1,4 +1,4 @@
-"""Figures with their uncertainty: means over runs, and weighted sums of them.
+"""Values with their uncertainty: means over runs, and weighted sums of them.
 
 Plain functions of numbers; nothing here knows of files or records. The quantiles come from `scipy.special` (the
 functions behind `scipy.stats`, which takes a second to import).
@@ -25,7 +25,7 @@ Over = Literal["pretraining runs", "seeds", "images"]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure and how far it may be off."""
+    """A value and how far it may be off."""
 
     mean: float
     error: float | None
@@ -47,7 +47,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Summary(Estimate):
-    """A figure over the runs of a row.
+    """A value over the runs of a row.
 
     Its error is that of the highest level that varies: over pretraining runs where there are several, which is what
     may be said of a method; else over the fine-tuning seeds of the one checkpoint, given that checkpoint; else over the
@@ -63,14 +63,14 @@ class Summary(Estimate):
     over: Over | None
     """What varies; `None` where nothing is known of the error."""
     tested: bool
-    """Whether the figure takes part in tests. A single run that trained does not: its images tell nothing of what
+    """Whether the value takes part in tests. A single run that trained does not: its images tell nothing of what
     another seed would give."""
     of_images: Estimate | None
     """The same mean with its error for the draw of the validation images, where the results say that."""
 
 
 class ImageError(NamedTuple):
-    """How far one run's figure may be off because its validation images were drawn and not others."""
+    """How far one run's value may be off because its validation images were drawn and not others."""
 
     error: float
     """A standard error."""
@@ -81,7 +81,7 @@ class ImageError(NamedTuple):
 def summarise(
     units: Sequence[Sequence[float]], of_images: ImageError | None = None, *, trained: bool = True
 ) -> Summary:
-    """Mean and error of runs: `units` holds for each checkpoint the figures of its seeds, at least one.
+    """Mean and error of runs: `units` holds for each checkpoint the values of its seeds, at least one.
 
     Each checkpoint counts equally, however many seeds it has. `of_images` is the mean's error for the draw of the
     images; `trained` says that the seed of a run decides something. Seeds that change nothing at all are one run.
@@ -110,9 +110,9 @@ def standard_deviation(values: Sequence[float]) -> float:
 
 
 def weighted_sum(parts: Iterable[tuple[float, Estimate]]) -> Estimate:
-    """The sum of independent figures, each times its weight, with the degrees of freedom of Satterthwaite (1946).
+    """The sum of independent values, each times its weight, with the degrees of freedom of Satterthwaite (1946).
 
-    There is no error where one of the figures has none.
+    There is no error where one of the values has none.
     """
     listed = list(parts)
     mean = math.fsum(weight * part.mean for weight, part in listed)

@@ -23,7 +23,7 @@ MIN_NAME_WIDTH = 10
 MOST_SHOWN = 50
 """Rows that a terminal's table shows."""
 _WORDS = 2
-"""The first columns hold words, the others figures."""
+"""The first columns hold words, the others values."""
 
 
 def markdown(board: Board) -> str:
@@ -78,7 +78,7 @@ def _terminal_table(track: Track, room: int) -> Table:
     table.padding = (0, 1, 0, 0)
     table.pad_edge = False
     more = len(track.standings) - len(shown)
-    rest = f" And {more} more rows, in the files that the verb writes." if more else ""
+    rest = f" And {more} more rows, in the files that the command writes." if more else ""
     table.caption, table.caption_justify = Text(caption(track, brackets=False) + rest), "left"
     table.caption_style = "dim"
     table.add_column("Submission", vertical="bottom", overflow="fold", min_width=width)
@@ -97,7 +97,7 @@ def title(track: Track) -> str:
 
 
 def caption(track: Track, *, brackets: bool = True) -> str:
-    """What the figures of a track's table mean, and what is not known; `brackets`: ranks have their intervals."""
+    """What the values of a track's table mean, and what is not known; `brackets`: ranks have their intervals."""
     if not track.current:
         return "There are no results under the protocols that this track declares."
     cells = [cell for standing in track.standings for cell in standing.cells if cell is not None]
@@ -127,7 +127,7 @@ def caption(track: Track, *, brackets: bool = True) -> str:
     elif few:
         parts.append(f"All rows have {few[0].protocols} of the track's {track.protocols} protocols.")
     if any(cell.failed for cell in cells):
-        parts.append(f"{FAILED_MARK}: some runs failed; they count in no figure.")
+        parts.append(f"{FAILED_MARK}: some runs failed; they count in no value.")
     return " ".join(parts)
 
 
@@ -138,7 +138,7 @@ def is_marked(standing: Standing, track: Track) -> bool:
 
 
 def _intervals(summaries: Sequence[Summary], usual: str) -> str:
-    """What intervals are over: of most figures, and what the marks of the others mean."""
+    """What intervals are over: of most values, and what the marks of the others mean."""
     words = {
         "p": "over so many pretraining runs of the method",
         "s": "over so many seeds of one checkpoint",
@@ -165,14 +165,14 @@ def _anchors(track: Track) -> str:
 
 
 def usual_source(track: Track) -> str:
-    """What most intervals of a track are over; a figure whose interval is over something else says so."""
+    """What most intervals of a track are over; a value whose interval is over something else says so."""
     cells = (cell for standing in track.standings for cell in standing.cells if cell is not None)
     counts = Counter(text.source(cell.summary) for cell in cells if cell.summary is not None)
     return max(counts, key=lambda source: (counts[source], source), default="1 run")
 
 
 def _grid(track: Track, words: Callable[[str], str], strong: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows; `words` escapes, `strong` marks a figure that is better than all others."""
+    """Header and rows; `words` escapes, `strong` marks a value that is better than all others."""
     header = ["Submission", "Method"]
     header += [words(f"{group.label} {group.protocol.headline}") for group in track.current]
     header += ["Rank", "Score", "Tier"]

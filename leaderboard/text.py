@@ -1,4 +1,4 @@
-"""Figures and strangers' words as text: fixed decimals, one line, escaped for the place where they go."""
+"""Values and untrusted text for tables: fixed decimals, one line, escaped for the place where they go."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def one_line(text: str) -> str:
 
 
 def figure(estimate: Estimate, decimals: int = 1) -> str:
-    """`57.0 ± 0.3`: a figure and half of its 95 % interval; the figure alone where nothing is known of its error."""
+    """`57.0 ± 0.3`: a value and half of its 95 % interval; the value alone where nothing is known of its error."""
     mean = number(estimate.mean, decimals)
     return mean if estimate.half is None else f"{mean} ± {number(estimate.half, decimals)}"
 
 
 def source(summary: Summary) -> str:
-    """What the interval of a figure is over: `3 seeds`, `2 pretraining runs`, `images`, `1 run` (no interval)."""
+    """What the interval of a value is over: `3 seeds`, `2 pretraining runs`, `images`, `1 run` (no interval)."""
     if summary.over == "images":
         return "images"
     if summary.over is None:

@@ -36,7 +36,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Ratio:
-    """One contestant's figure over another's: the median over rounds, and the lowest and highest of a round."""
+    """One contestant's value over another's: the median over rounds, and the lowest and highest of a round."""
 
     median: float
     low: float
@@ -75,7 +75,7 @@ def compare(seconds: Sequence[float], base: Sequence[float]) -> Ratio:
 
 
 def machine(device: torch.device, precision: Any) -> dict[str, Any]:
-    """What figures depend on besides the code."""
+    """What values depend on besides the code."""
     environment = describe_environment(device, precision)
     named = ("torch", "torchvision", "numpy")
     return {

@@ -1,4 +1,4 @@
-"""Any stranger's checkpoint in, `backbone.safetensors` and `card.json` out: recognise, convert, prove."""
+"""Any checkpoint in, `backbone.safetensors` and `card.json` out: recognise, convert, prove."""
 
 from bench.checkpoints.importing import import_checkpoint, random_backbone
 from bench.checkpoints.inspection import Inspection, inspect_checkpoint

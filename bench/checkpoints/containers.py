@@ -1,4 +1,4 @@
-"""Read the tensors of a stranger's file without running any of its code.
+"""Read the tensors of an untrusted file without running any of its code.
 
 Read are safetensors, the two kinds of files of `torch.save`, plain pickles of numpy arrays, numpy's `.npy` and `.npz`,
 and checkpoints of several files (see `folders` and `distributed`). No pickle is ever unpickled (see `pickles`).

@@ -1,6 +1,6 @@
-"""Turn a checkpoint into the hand-off (`backbone.safetensors` and `card.json`) and prove that nothing changed.
+"""Turn a checkpoint into an exported backbone (`backbone.safetensors`, `card.json`) and prove that nothing changed.
 
-The hand-off lives in `work/checkpoints/<first 12 digits of the SHA-256 of backbone.safetensors>/`, so equal weights
+It lives in `work/checkpoints/<first 12 digits of the SHA-256 of backbone.safetensors>/`, so equal weights
 have one folder. One folder has one card: importing the same weights with the same card again returns the folder, and
 with another card (name, mean, license, ...) is an error that names the difference, because results are keyed by the
 weights and would otherwise be found under the old card. For the same reason a name stands for one set of weights in a
@@ -64,7 +64,7 @@ def import_checkpoint(
     the architecture: mean .485 .456 .406, std .229 .224 .225, or what timm's own weights of a network of timm expect.
 
     Args:
-        path: a safetensors or torch file of a stranger; a folder that `densebench export` wrote, or its
+        path: a safetensors or torch file, trusted or not; a folder that `densebench export` wrote, or its
             `backbone.safetensors` (its card is taken over, with the new name and the fields given here); or
             `random:ARCHITECTURE` or `random:ARCHITECTURE:SEED` for random weights (seed 0 if not given).
         name: the submission's name: letters, digits and `. _ + -`, at most 80.
@@ -118,7 +118,7 @@ def random_backbone(architecture_name: str, *, seed: int, name: str, work: Path)
 
     ResNets start as torchvision's: convolutions normal with variance 2 / fan-out (He et al. 2015), BatchNorm scale 1
     and shift 0, statistics mean 0 and variance 1; others as `build_backbone` makes them. (Another kind of CPU may round
-    the normal figures differently.)
+    the normal values differently.)
 
     Raises:
         BenchError: unknown architecture, or the conditions of `import_checkpoint` on names and cards.
@@ -177,7 +177,7 @@ def _converted(inspection: Inspection, source: Mapping[str, Tensor]) -> dict[str
 
 
 def _source(inspection: Inspection) -> Source:
-    """Names of a stranger may have any length and characters; the card repeats what can be printed."""
+    """Names in an untrusted file may have any length and characters; the card repeats what can be printed."""
     where = f", under {printable_name(inspection.location)}" if inspection.location else ""
     by = f"{inspection.written_by}: " if inspection.written_by else ""
     return Source(
@@ -197,7 +197,7 @@ def _own_card(inspection: Inspection) -> Card | None:
     foreign = [row.name for row in inspection.rows if row.dtype not in ("float32", "int64", None)]
     if inspection.prefix or foreign:
         raise BenchError(
-            f"{inspection.path}: has a card but is no hand-off file (prefix {inspection.prefix!r}, "
+            f"{inspection.path}: has a card but is no exported file (prefix {inspection.prefix!r}, "
             f"{len(foreign)} tensors that are not float32); remove {CARD} to import it as a foreign file"
         )
     card = read_exported(folder).card

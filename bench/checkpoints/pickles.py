@@ -5,7 +5,7 @@ of its own. What would be an object in Python is here a `Dictionary`, a `Stored`
 something that a training checkpoint carries beside its weights (a path, a date, a random state, a log), of which no
 content is kept. A pickle that names anything else is refused with that name.
 
-Instructions, nesting and sizes are bounded, since a file of a stranger may be made to keep a reader busy.
+Instructions, nesting and sizes are bounded, since an untrusted file may be made to keep a reader busy.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ _CONVNEXTS: Mapping[str, Signature] = {
     "large": (3, 3, 27, 3, 1536, 2),
 }
 _LARGEST = 2**16
-"""Figures of a layer scale: no network has as many channels."""
+"""Values of a layer scale: no network has as many channels."""
 
 
 class TimmNetworks(Family):
@@ -65,7 +65,7 @@ class TimmNetworks(Family):
 
     @abstractmethod
     def signature(self, tensors: Mapping[str, Tensor]) -> Signature:
-        """Of a network with these tensors; as many figures as those of the members."""
+        """Of a network with these tensors; as many values as those of the members."""
 
     @override
     def nearest(self, tensors: Mapping[str, Tensor]) -> Architecture:
@@ -181,7 +181,7 @@ class ConvNeXts(TimmNetworks):
 
     @override
     def assemble(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """torchvision's layer scales have two more dimensions, of one figure each."""
+        """torchvision's layer scales have two more dimensions, of one value each."""
         return {
             name: tensor.flatten() if name.endswith(".gamma") and tensor.ndim == 3 and _is_plain(tensor) else tensor
             for name, tensor in found.items()

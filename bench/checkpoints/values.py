@@ -1,4 +1,4 @@
-"""Look at the figures in the tensors: can they be trained weights, and how do they become float32?"""
+"""Look at the values in the tensors: can they be trained weights, and how do they become float32?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOWN = 3
 
 
 def convert(name: str, tensor: Tensor) -> Tensor:
-    """A contiguous copy of one backbone tensor in the hand-off's type: float32, and int64 for BN's counters.
+    """A contiguous copy of one backbone tensor in the exported type: float32, and int64 for BN's counters.
 
     float16 and bfloat16 widen exactly; float64 is rounded to the nearest float32.
     """
@@ -24,12 +24,12 @@ def convert(name: str, tensor: Tensor) -> Tensor:
 
 
 def check_values(tensors: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
-    """Notes and problems about the figures of the backbone tensors (torchvision names, expected shapes)."""
+    """Notes and problems about the values of the backbone tensors (torchvision names, expected shapes)."""
     notes: list[str] = []
     types = {tensor.dtype for name, tensor in tensors.items() if not name.endswith(".num_batches_tracked")}
     wrong = [problem for name, tensor in tensors.items() if (problem := _problem(name, tensor))]
     if len(wrong) > _SHOWN:
-        wrong = [*wrong[:_SHOWN], f"and {len(wrong) - _SHOWN} more tensors with such figures"]
+        wrong = [*wrong[:_SHOWN], f"and {len(wrong) - _SHOWN} more tensors with such values"]
     if not wrong and types != {torch.float32}:
         names = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in types))
         how = "rounded to float32" if torch.float64 in types else "widened to float32 without loss"
@@ -68,9 +68,9 @@ def _problem(name: str, tensor: Tensor) -> str | None:
     low, high = torch.aminmax(values)
     if not (torch.isfinite(low) and torch.isfinite(high)):
         count = int((~torch.isfinite(values)).sum())
-        return f"`{name}` has {count} of {values.numel()} figures that are not finite (NaN or infinite in float32)"
+        return f"`{name}` has {count} of {values.numel()} values that are not finite (NaN or infinite in float32)"
     if tensor.ndim == 4 and low == high:
-        return f"`{name}` is constant (every figure is {float(low):g}): the layer was not saved or was wiped"
+        return f"`{name}` is constant (every value is {float(low):g}): the layer was not saved or was wiped"
     if name.endswith(".running_var") and low < 0:
         return f"`{name}` has negative variances (lowest {float(low):g}): not BatchNorm statistics, or damaged"
     return None

@@ -1,4 +1,4 @@
-"""The command line: every verb, nothing else. Each verb calls one function and prints what it returns.
+"""The command line: every command, nothing else. Each command calls one function and prints what it returns.
 
 Exit codes: 0 done, 1 the work failed (the message says what to do), 2 the command itself was wrong, 130 stopped by
 Ctrl-C, 143 by SIGTERM. `--debug` or DENSEBENCH_DEBUG=1 shows where in the code an error arose.
@@ -14,7 +14,7 @@ from types import FrameType
 
 from cyclopts import CycloptsError
 
-from bench.cli import (  # noqa: F401 - they register verbs
+from bench.cli import (  # noqa: F401 - they register commands
     auditing,
     comparing,
     evaluation,
@@ -69,7 +69,7 @@ def _report(error: Exception | KeyboardInterrupt) -> int:
         return stop.exit_code
     if isinstance(error, CycloptsError):
         _say("usage: ", error)
-        _say("", "`densebench --help` lists the verbs, `densebench VERB --help` shows an example.")
+        _say("", "`densebench --help` lists the commands, `densebench COMMAND --help` shows an example.")
         return 2
     if isinstance(error, DenseBenchError):
         _say("error: ", error)

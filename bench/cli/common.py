@@ -1,4 +1,4 @@
-"""What all verbs share: the application, options that several have, and how they print."""
+"""What all commands share: the application, options that several have, and how they print."""
 
 from __future__ import annotations
 

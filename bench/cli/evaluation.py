@@ -1,4 +1,4 @@
-"""Verbs of evaluation: the demo, checkpoints, data, and what is missing to run them."""
+"""Commands of evaluation: the demo, checkpoints, data, and what is missing to run them."""
 
 from __future__ import annotations
 

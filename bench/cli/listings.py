@@ -1,4 +1,4 @@
-"""Verbs that list what can be pretrained (methods, recipes) and which checkpoints are known (formats)."""
+"""Commands that list what can be pretrained (methods, recipes) and which checkpoints are known (formats)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def methods(*, as_json: AsJson = False, markdown: bool = False) -> None:
 
 @app.command
 def recipes(*, as_json: AsJson = False) -> None:
-    """List the recipes: a method with data, backbone, schedule and the paper's figure.
+    """List the recipes: a method with data, backbone, schedule and the paper's value.
 
     Example: densebench recipes
     """

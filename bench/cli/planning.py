@@ -1,4 +1,4 @@
-"""The verb that says how much must be run to decide a difference."""
+"""The command that says how much must be run to decide a difference."""
 
 from __future__ import annotations
 

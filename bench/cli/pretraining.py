@@ -1,4 +1,4 @@
-"""The verb that pretrains a backbone."""
+"""The command that pretrains a backbone."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def pretrain(
         )
     except KeyboardInterrupt as stop:
         raise Interrupted.after(stop, "stopped: --resume continues from the last checkpoint, if there is one") from stop
-    if os.environ.get("RANK", "0") == "0":  # torchrun starts this verb once a process
+    if os.environ.get("RANK", "0") == "0":  # torchrun starts this command once a process
         print(f"finished: {folder}\nnext: densebench export {folder}")
 
 

@@ -1,4 +1,4 @@
-"""Verbs of protocols: what there is, and what one of them says in full."""
+"""Commands of protocols: what there is, and what one of them says in full."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def show(protocol: str, *, as_json: AsJson = False) -> None:
     Parameters
     ----------
     protocol
-        An id from `densebench protocols`, or the path of a protocol file (it is executed: read a stranger's first).
+        An id from `densebench protocols`, or the path of a protocol file (it is executed: read it first).
     """
     from bench.protocol_text import as_python
     from bench.protocols import load_protocol

@@ -1,4 +1,4 @@
-"""Verbs of pretraining runs that are there: watch, export, rescale."""
+"""Commands of pretraining runs that are there: watch, export, rescale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb that makes tables and page from result files."""
+"""The command that makes tables and page from result files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb that reproduces a result."""
+"""The command that reproduces a result."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def _report_nothing(name: str, split: Split, findings: Findings) -> None:
         findings.error("splits without objects", f"no image of {name} has an object")
     elif name == "val" and split.counts["objects"] == split.counts["difficult"]:
         findings.error(
-            "splits without objects", "every object of val is marked difficult, so no figure can be computed from it"
+            "splits without objects", "every object of val is marked difficult, so no value can be computed from it"
         )
 
 

@@ -21,7 +21,7 @@ from bench.metrics.uncertainty import Floats
 from bench.metrics.voc_detection import Objects
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-"""The first six figures of pycocotools' summary. AP: mean over IoU .50:.05:.95, at most 100 detections an image."""
+"""The first six values of pycocotools' summary. AP: mean over IoU .50:.05:.95, at most 100 detections an image."""
 
 _AREAS = {"APs": "small", "APm": "medium", "APl": "large"}
 _AT = {"AP50": [0], "AP75": [5]}
@@ -90,7 +90,7 @@ def evaluate_coco(
 
     `detections` is a list in COCO's results format: `image_id`, `category_id`, `score` and `bbox` (x, y, width, height)
     or `segmentation` (run-length encoding). Evaluated are all images and categories of `ground_truth`, which stays
-    as it is. A figure without any object (no small object in the set, say) is absent from the answer. Raises
+    as it is. A value without any object (no small object in the set, say) is absent from the answer. Raises
     :class:`BenchError` for an unknown image id, no object, or objects without a mask where masks are compared.
     """
     return score_coco(ground_truth, detections, iou_type).metrics

@@ -1,7 +1,7 @@
 """Semantic segmentation metrics from one confusion matrix over the whole validation set.
 
 mIoU is the mean over the classes that occur in labels or predictions (union > 0), as mmseg and the VOC and Cityscapes
-servers compute it. It is not the mean of per-image figures, and classes that nowhere occur do not count as 0. Nothing
+servers compute it. It is not the mean of per-image values, and classes that nowhere occur do not count as 0. Nothing
 is rounded.
 """
 

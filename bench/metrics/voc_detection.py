@@ -4,7 +4,7 @@ For each class and each IoU threshold .50:.05:.95 an average precision by the VO
 interpolated precision at the eleven recalls 0, .1, ..., 1. `AP` is the mean over classes and thresholds, `AP50` and
 `AP75` the means over classes at one.
 
-Conventions, each of which changes the figure:
+Conventions, each of which changes the value:
 
 * Coordinates are pixel indices and boxes include their last pixel: width = x2 - x1 + 1.
 * A detection matches if its IoU is strictly greater than the threshold. It is compared with one object only, the one

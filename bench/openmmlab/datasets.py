@@ -39,7 +39,7 @@ class _NotEmpty:
 
 @MMDET_DATASETS.register_module()
 class DenseBenchVOCDetection(_NotEmpty, VOCDataset):
-    """VOC boxes as detectron2 reads them, which the published figures come from.
+    """VOC boxes as detectron2 reads them, which the published values come from.
 
     Unlike mmdet's class: objects marked difficult are ground truth like any other in training (each instance carries
     `difficult` for the metric); only xmin and ymin are reduced by 1, so that x2 - x1 is the number of pixels; no object

@@ -1,7 +1,7 @@
 """The metrics of `bench.metrics` as mmengine metrics, registered for mmdet and mmseg. Import after `prepare_openmmlab`.
 
-All figures are in per cent, unrounded, and without a prefix. With `dump`, a folder, what was found in each image is
-written there (`bench.metrics.outputs`), so that figures and errors can be computed again without the model.
+All values are in per cent, unrounded, and without a prefix. With `dump`, a folder, what was found in each image is
+written there (`bench.metrics.outputs`), so that values and errors can be computed again without the model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ IouType = Literal["bbox", "segm"]
 
 
 class _Metric(BaseMetric):
-    """mmengine's metric with the names of our figures as they are."""
+    """mmengine's metric with the names of our values as they are."""
 
     default_prefix = ""
 
@@ -62,7 +62,7 @@ class VOCDetectionMetric(_Metric):
             )
 
     def compute_metrics(self, results: list[tuple[str, Objects, Detections]]) -> dict[str, float]:
-        """The figures of the whole set, in per cent."""
+        """The values of the whole set, in per cent."""
         names = [name for name, _, _ in results]
         if len(set(names)) != len(names):
             raise BenchError("an image was evaluated twice: its id occurs more than once in the validation list")
@@ -81,7 +81,7 @@ class VOCDetectionMetric(_Metric):
 
 @MMDET_METRICS.register_module()
 class CocoDetectionMetric(_Metric):
-    """pycocotools' box and mask figures against `ann_file`: bbox_AP, bbox_AP50, ..., segm_AP, ...
+    """pycocotools' box and mask values against `ann_file`: bbox_AP, bbox_AP50, ..., segm_AP, ...
 
     `iou_types` chooses among `bbox` and `segm`.
     """
@@ -105,7 +105,7 @@ class CocoDetectionMetric(_Metric):
             self.results.append((sample["img_id"], _detections(found), masks))
 
     def compute_metrics(self, results: list[tuple[int, Detections, list[dict[str, Any]] | None]]) -> dict[str, float]:
-        """The figures of the whole set, in per cent; an area range without objects is left out."""
+        """The values of the whole set, in per cent; an area range without objects is left out."""
         ids = [image_id for image_id, _, _ in results]
         if set(ids) != set(self.ground_truth.getImgIds()) or len(set(ids)) != len(ids):
             raise BenchError(
@@ -158,7 +158,7 @@ class CityscapesInstanceMetric(_Metric):
     def compute_metrics(
         self, results: list[tuple[str, Overlaps, Objects, Detections, list[dict[str, Any]]]]
     ) -> dict[str, float]:
-        """The figures of the whole set, in per cent."""
+        """The values of the whole set, in per cent."""
         names, overlaps, objects, found, masks = (list(column) for column in zip(*results, strict=True))
         scores, labels = evaluate_instances(overlaps), range(self.num_classes)
         boxes = score_coco(
@@ -196,7 +196,7 @@ class SegmentationMetric(_Metric):
             self.results.append((Path(path).name, cells, counts[cells]))
 
     def compute_metrics(self, results: list[tuple[str, NDArray[np.int64], NDArray[np.int64]]]) -> dict[str, float]:
-        """The figures of the whole set, in per cent."""
+        """The values of the whole set, in per cent."""
         flat = np.zeros((len(results), self.num_classes**2), np.int64)
         for row, (_, cells, counts) in zip(flat, results, strict=True):
             row[cells] = counts

@@ -25,7 +25,7 @@ class FileError(DenseBenchError):
 class RecordError(DenseBenchError):
     """A record (card, result) is not valid. The text names the field, not the file: who read the file adds its name.
 
-    Fields may be named by a stranger: the text is one printable line.
+    Fields may have untrusted names: the text is one printable line.
     """
 
     def __init__(self, text: str) -> None:

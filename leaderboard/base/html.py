@@ -1,4 +1,4 @@
-"""What pages need to carry strangers' words safely in one file that asks the network for nothing."""
+"""What pages need to carry untrusted text safely in one file that asks the network for nothing."""
 
 from __future__ import annotations
 

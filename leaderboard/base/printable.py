@@ -1,4 +1,4 @@
-"""Strangers' words where people read them: no character that steers a terminal or hides what stands there.
+"""Untrusted text where people read it: no character that steers a terminal or hides what stands there.
 
 Names, ids, headlines and messages come out of files that anybody can write. Printed as they are, an escape sequence in
 one could clear the screen, set the window's title or fill the clipboard; a line break could forge a line of ours.

@@ -1,6 +1,6 @@
 """The one way to the terminal: a console that shows what steers a terminal as text, wherever it comes from.
 
-All packages print through it, so no table, message or progress bar has to remember that its words are a stranger's.
+All packages print through it, so no table, message or progress bar has to remember that its words are untrusted.
 """
 
 from __future__ import annotations

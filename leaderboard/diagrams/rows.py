@@ -11,7 +11,7 @@ MOST = 40
 
 
 def comparable(track: Track) -> list[Standing]:
-    """The first rows, with figures in the same protocols: ranks and scores of others are not on their scale."""
+    """The first rows, with values in the same protocols: ranks and scores of others are not on their scale."""
     columns = track.standings[0].columns if track.standings else ()
     return list(takewhile(lambda row: row.columns and row.columns == columns, track.standings))
 

@@ -1,4 +1,4 @@
-"""SVG as text: elements with attributes, strangers' words made safe, and the frame around a diagram.
+"""SVG as text: elements with attributes, untrusted text made safe, and the frame around a diagram.
 
 Colors come from style sheets alone (`theme.css`, `diagrams.css`), so that a diagram follows the theme of its page; no
 element has a style of its own, which the page's content security policy would refuse.
@@ -34,7 +34,7 @@ def element(name: str, content: str = "", **attributes: str | float | None) -> s
 
 
 def safe(string: str) -> str:
-    """A stranger's words as markup that shows them, in XML and in HTML."""
+    """Untrusted text as markup that shows it, in XML and in HTML."""
     return escape(_NO_XML.sub("\N{REPLACEMENT CHARACTER}", visible(text.one_line(string))))
 
 

@@ -249,7 +249,7 @@
       const failed = cell.runs.filter((run) => run.failure).length;
       body.append(make("tr", "", link, make("td", "num", number(cell.mean)), make("td", "num", number(cell.half)), make("td", "", cell.over ?? "–"), make("td", "num", String(failed))));
     }
-    return make("section", "", make("h3", "", "Figures"), scrolling("Figures", make("table", "", make("thead", "", head), body)));
+    return make("section", "", make("h3", "", "Values"), scrolling("Values", make("table", "", make("thead", "", head), body)));
   };
 
   const sheet = (sid, gid) => {

@@ -143,7 +143,7 @@ RECIPES: tuple[Recipe, ...] = (
         schedule=PAPER_COSINE,
         data="ImageNet-1k train, 1.28 M images",
         paper="arXiv 2010.01028",
-        expected="no figure verified; from memory: ImageNet linear 68.0, VOC07+12 Faster R-CNN C4 AP 56.7 (MoCo v2 of "
+        expected="no value verified; from memory: ImageNet linear 68.0, VOC07+12 Faster R-CNN C4 AP 56.7 (MoCo v2 of "
         "the same authors 67.9 and 56.8)",
         cost="as moco-v2-imagenet-200ep",
     ),
@@ -156,7 +156,7 @@ RECIPES: tuple[Recipe, ...] = (
         schedule=PAPER_COSINE,
         data="ImageNet-1k train, 1.28 M images",
         paper="arXiv 2010.01028",
-        expected="no figure verified; from memory: ImageNet linear 66.9, VOC07+12 Faster R-CNN C4 AP 57.5",
+        expected="no value verified; from memory: ImageNet linear 66.9, VOC07+12 Faster R-CNN C4 AP 57.5",
         cost="as moco-v2-imagenet-200ep",
     ),
     Recipe(
@@ -168,7 +168,7 @@ RECIPES: tuple[Recipe, ...] = (
         schedule=PAPER_COSINE,
         data="ImageNet-100 train, 127 k images",
         paper="arXiv 2010.01028",
-        expected="no figure verified; from memory: ImageNet-100 linear 79.0 (MoCo v2 78.0)",
+        expected="no value verified; from memory: ImageNet-100 linear 79.0 (MoCo v2 78.0)",
         cost="about 5 % of moco-v2-imagenet-200ep",
     ),
     small_recipe(

@@ -23,7 +23,7 @@ def peak_memory_mib(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")
     if status.is_file():
-        # The kernel's own figure. That of getrusage survives exec, so that a process may report its parent's memory.
+        # The kernel's own value. That of getrusage survives exec, so that a process may report its parent's memory.
         peak_kib = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
         if peak_kib:
             return int(peak_kib[1]) / 2**10

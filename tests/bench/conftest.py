@@ -1,4 +1,4 @@
-"""Generated data for the tests of whole verbs. Being here puts this folder on the import path."""
+"""Generated data for the tests of whole commands. Being here puts this folder on the import path."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The command: help with an example for every verb, exit codes, one-line errors, JSON where a program would read it."""
+"""The command line: help with examples, exit codes, one-line errors, JSON where a program would read it."""
 
 import errno
 import json
@@ -19,7 +19,7 @@ from bench.tracks import TRACKS
 from leaderboard.base.errors import Interrupted
 from pretrain.run.folder import read_checkpoint, read_record
 
-VERBS = [
+COMMANDS = [
     "demo",
     "methods",
     "recipes",
@@ -42,13 +42,15 @@ VERBS = [
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     printed = capsys.readouterr().out
-    assert all(re.search(rf"\b{verb}\b", printed) for verb in VERBS)
+    assert all(re.search(rf"\b{command}\b", printed) for command in COMMANDS)
 
 
-@pytest.mark.parametrize("verb", [*(v for v in VERBS if v != "data"), "protocols show", "data generate", "data check"])
-def test_every_verb_shows_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([*verb.split(), "--help"]) == 0
-    assert f"Example: densebench {verb}" in " ".join(capsys.readouterr().out.split())
+@pytest.mark.parametrize(
+    "command", [*(v for v in COMMANDS if v != "data"), "protocols show", "data generate", "data check"]
+)
+def test_every_verb_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*command.split(), "--help"]) == 0
+    assert f"Example: densebench {command}" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
@@ -124,10 +126,10 @@ def test_doctor_finds_this_environment_complete(capsys: pytest.CaptureFixture[st
 
 
 def raising(error: BaseException):
-    def verb(*arguments: object, **options: object) -> None:
+    def command(*arguments: object, **options: object) -> None:
         raise error
 
-    return verb
+    return command
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A demo that is stopped tells its verbs, waits for them, and says how to go on."""
+"""A demo that is stopped tells its commands, waits for them, and says how to go on."""
 
 import subprocess
 import sys

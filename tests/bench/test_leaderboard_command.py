@@ -1,4 +1,4 @@
-"""What the verb `leaderboard` prints besides the tables."""
+"""What the command `leaderboard` prints besides the tables."""
 
 from pathlib import Path
 

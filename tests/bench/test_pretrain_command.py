@@ -1,4 +1,4 @@
-"""`densebench pretrain` as a user types it: starting from a stranger's checkpoint."""
+"""`densebench pretrain` as a user types it: starting from an untrusted checkpoint."""
 
 from __future__ import annotations
 

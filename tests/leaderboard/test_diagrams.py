@@ -1,4 +1,4 @@
-"""Diagrams: every mark lies where its figure belongs, words are safe, and nothing is left out silently."""
+"""Diagrams: every mark lies where its value belongs, words are safe, and nothing is left out silently."""
 
 import math
 from itertools import pairwise

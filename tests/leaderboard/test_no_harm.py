@@ -1,4 +1,4 @@
-"""No result can take anything from the rows of others: their figures, scores, tests and tiers stay."""
+"""No result can take anything from the rows of others: their values, scores, tests and tiers stay."""
 
 import numpy as np
 from fabricate import make_card, make_probe, make_protocol, make_result, make_results
@@ -117,7 +117,7 @@ def test_a_new_version_takes_no_rank_until_it_is_declared():
 
 
 def test_a_single_hostile_run_leaves_bold_and_ranks():
-    """It has the best figure, once; the tables showed no bold figure then."""
+    """It has the best value, once; the tables showed no bold value then."""
     (before,) = analyse(BASIC, DECLARED).tracks
     hostile = make_result(make_card("foreign", sha256="f" * 64), SEG, 0, 99.9)
     (after,) = analyse([*BASIC, hostile], DECLARED).tracks

@@ -1,4 +1,4 @@
-"""The page: well-formed, complete, deterministic, and safe against the words of strangers."""
+"""The page: well-formed, complete, deterministic, and safe against untrusted text."""
 
 import base64
 import hashlib

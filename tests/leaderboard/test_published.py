@@ -24,7 +24,7 @@ def test_every_value_has_a_source_and_a_described_protocol():
 
 
 def test_the_two_families_of_coco_heads_stay_apart():
-    """Their figures differ by most of a point for the same backbone."""
+    """Their values differ by most of a point for the same backbone."""
     families = {value.protocol for value in published.values() if "mrcnn_fpn_1x" in value.protocol}
     assert families == {"paper_coco_mrcnn_fpn_1x_a", "paper_coco_mrcnn_fpn_1x_b"}
 

@@ -1,4 +1,4 @@
-"""Figures with their errors against scipy.stats, plain loops and examples computed by hand."""
+"""Values with their errors against scipy.stats, plain loops and examples computed by hand."""
 
 import math
 import statistics
@@ -63,7 +63,7 @@ def test_the_error_of_the_images_stands_beside_that_of_the_seeds():
 
 
 def test_seeds_that_change_nothing_are_one_run():
-    """A deterministic probe gives the same figure for each seed; that says nothing of its error."""
+    """A deterministic probe gives the same value for each seed; that says nothing of its error."""
     assert summarise([[5.0, 5.0, 5.0]]).interval is None
     assert summarise([[5.1] * 3], ImageError(0.5, 200), trained=False).over == "images"
     assert summarise([[5.1], [5.1]]).tested is False

@@ -48,7 +48,7 @@ def test_markdown_by_hand():
 
 
 def figures_of(text):
-    """What a table says of ties: the figures, scores and tiers of each row."""
+    """What a table says of ties: the values, scores and tiers of each row."""
     rows = [re.sub(r"\\pm|[$|&*\\{}]|textbf", " ", line.replace("\\pm", "±")).split() for line in text.splitlines()]
     return {row[0]: row[-5:] for row in rows if row and row[0] in BASIC}
 
@@ -112,7 +112,7 @@ def test_a_terminal_shows_the_best_and_counts_the_rest():
     assert "s56" in text
     assert "s07" in text
     assert "s06" not in text
-    assert " ".join(text.split()).endswith("And 7 more rows, in the files that the verb writes.")
+    assert " ".join(text.split()).endswith("And 7 more rows, in the files that the command writes.")
     assert "| s00 |" in tables.markdown(board)
     assert "more rows" not in terminal(board_of(BASIC), 120)
 

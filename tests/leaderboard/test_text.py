@@ -1,4 +1,4 @@
-"""Words of strangers in Markdown, LaTeX and CSV."""
+"""Untrusted text in Markdown, LaTeX and CSV."""
 
 import re
 

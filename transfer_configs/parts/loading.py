@@ -1,7 +1,7 @@
 """From files to batches: pipelines of one image, and the loaders that run them.
 
 Pictures are used as they are stored: no EXIF orientation turns them under their boxes and masks. (Up to version 1 of
-the protocols fine-tuning turned them; pictures without an orientation give the same figures.)
+the protocols fine-tuning turned them; pictures without an orientation give the same values.)
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What figures depend on: the card, the machine, the versions, and what is missing."""
+"""What values depend on: the card, the machine, the versions, and what is missing."""
 
 from __future__ import annotations
 

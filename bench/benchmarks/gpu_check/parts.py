@@ -28,7 +28,7 @@ class Part:
 
 
 PARTS = (
-    Part("machine", "what the figures depend on", 20, f"{PACKAGE}.about:machine_part"),
+    Part("machine", "what the values depend on", 20, f"{PACKAGE}.about:machine_part"),
     Part("tests", "the CUDA tests", 70, f"{PACKAGE}.device_tests:tests"),
     Part("throughput", "MoCo v2, ResNet-50: images/s, alone and end to end", 90, f"{PACKAGE}.throughput:throughput"),
     Part("methods", "step time and memory of the methods over MoCo v2", 80, f"{PACKAGE}.methods:methods"),

@@ -1,7 +1,7 @@
 """Unsupervised segmentation: clusters of cells, named by the labels of the validation images.
 
 k-means of the standardized training cells' principal components, without labels; each validation pixel belongs to the
-cluster of its cell. The names are the best that the validation labels allow, as in all published figures of this kind,
+cluster of its cell. The names are the best that the validation labels allow, as in all published values of this kind,
 so values are upper bounds. Standard errors hold clusters and names fixed.
 """
 

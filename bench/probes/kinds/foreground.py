@@ -7,7 +7,7 @@ whatever has a class other than 0. Three rules say which clusters are taken for 
     center   the one that most cells of the middle third (of rows and of columns) belong to
     oracle   the one whose IoU with the foreground is the highest, as the mask tells: a bound for rules that take one
 
-R2O (arXiv 2208.11821) reports such a figure on CUB-200-2011 with five clusters; how it finds the foreground is not
+R2O (arXiv 2208.11821) reports such a value on CUB-200-2011 with five clusters; how it finds the foreground is not
 published, so that each rule is named.
 """
 

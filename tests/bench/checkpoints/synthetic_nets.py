@@ -9,7 +9,7 @@ StateDict = dict[str, Tensor]
 
 
 def trained_like(build: Callable[[], torch.nn.Module], seed: int = 0) -> StateDict:
-    """A state dict with positive random figures, one an output channel: it takes little memory and few bytes."""
+    """A state dict with positive random values, one an output channel: it takes little memory and few bytes."""
     generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):
         state = build().state_dict()

@@ -42,7 +42,7 @@ def files(root: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def trained() -> StateDict:
-    """A ResNet-18 after two training steps: every figure its own, signs and zeros included."""
+    """A ResNet-18 after two training steps: every value its own, signs and zeros included."""
     torch.manual_seed(0)
     net = torchvision.models.resnet18()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
@@ -304,12 +304,12 @@ def test_same_bits_tells_minus_zero_from_zero() -> None:
     assert not importing_module.same_bits(torch.zeros(2), torch.zeros(2, dtype=torch.float64))
 
 
-# --- hand-offs that have a card -----------------------------------------------------------------------------------
+# --- exported backbones that have a card ------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def exported(pristine_export: Path, tmp_path: Path) -> Path:
-    """A hand-off folder as a stranger or `densebench export` would write it."""
+    """An exported folder as a stranger or `densebench export` would write it."""
     return Path(shutil.copytree(pristine_export, tmp_path / "exported"))
 
 
@@ -360,7 +360,7 @@ def test_a_card_beside_a_foreign_layout_is_refused(exported: Path, resnet18_stat
     save_file({n: t.contiguous() for n, t in with_prefix(resnet18_state, "module.").items()}, file)
     card = json.loads((exported / "card.json").read_text()) | {"sha256": digest(file)}
     (exported / "card.json").write_text(json.dumps(card))
-    with pytest.raises(BenchError, match=r"is no hand-off file \(prefix 'module\.'"):
+    with pytest.raises(BenchError, match=r"is no exported file \(prefix 'module\.'"):
         import_checkpoint(exported, name="mine", work=work)
 
 

@@ -288,20 +288,20 @@ def test_figures_that_are_not_finite(save: Save, resnet18_state: StateDict, valu
     damaged = resnet18_state["layer2.0.conv1.weight"].clone()
     damaged[0, 0, 0, 0] = value
     message = problems(save(resnet18_state | {"layer2.0.conv1.weight": damaged}))
-    assert "`layer2.0.conv1.weight` has 1 of 73728 figures that are not finite" in message
+    assert "`layer2.0.conv1.weight` has 1 of 73728 values that are not finite" in message
 
 
 def test_float64_beyond_the_range_of_float32(save: Save, resnet18_state: StateDict) -> None:
     huge = resnet18_state["bn1.weight"].double()
     huge[3] = 1e300
-    assert "`bn1.weight` has 1 of 64 figures" in problems(save(resnet18_state | {"bn1.weight": huge}))
+    assert "`bn1.weight` has 1 of 64 values" in problems(save(resnet18_state | {"bn1.weight": huge}))
 
 
 @pytest.mark.parametrize("value", [0.0, 0.25])
 def test_constant_weights(save: Save, resnet18_state: StateDict, value: float) -> None:
     wiped = torch.full_like(resnet18_state["layer4.1.conv2.weight"], value)
     message = problems(save(resnet18_state | {"layer4.1.conv2.weight": wiped}))
-    assert f"`layer4.1.conv2.weight` is constant (every figure is {value:g})" in message
+    assert f"`layer4.1.conv2.weight` is constant (every value is {value:g})" in message
 
 
 def test_negative_variance(save: Save, resnet18_state: StateDict) -> None:

@@ -95,7 +95,7 @@ def test_inspect_shows_the_verdict(
 
     monkeypatch.setattr(sanity, "texture_score", score)
     monkeypatch.setattr(sanity, "textures", lambda: (None, None))
-    torch.save(resnet18_state, tmp_path / "a.pth")  # its figures are positive
+    torch.save(resnet18_state, tmp_path / "a.pth")  # its values are positive
     assert run(["inspect", str(tmp_path / "a.pth"), "--probe"]) == 0
     printed = capsys.readouterr().out
     assert "probe: behaves like a trained network: textures 0.50, random initialization 0.10" in printed

@@ -1,4 +1,4 @@
-"""What people have and what strangers may send: other packings, data beside the weights, damage, bombs."""
+"""What people have and what may be sent to them: other packings, data beside the weights, damage, bombs."""
 
 import argparse
 import datetime

@@ -24,7 +24,7 @@ Save = Callable[..., Path]
 
 
 def trained(module: torch.nn.Module) -> StateDict:
-    """Its state dict with other figures in each tensor: batch norm's among them."""
+    """Its state dict with other values in each tensor: batch norm's among them."""
     generator = torch.Generator().manual_seed(0)
     return {
         name: torch.rand(t.shape, generator=generator) if t.is_floating_point() else torch.tensor(7)

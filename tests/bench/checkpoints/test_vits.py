@@ -22,7 +22,7 @@ Save = Callable[..., Path]
 
 
 def small_state(name: str, seed: int = 0) -> StateDict:
-    """Random figures, one an output channel, of a ViT: little memory, few bytes."""
+    """Random values, one an output channel, of a ViT: little memory, few bytes."""
     generator = torch.Generator().manual_seed(seed)
     return {
         key: torch.rand((*shape[:-1], 1) if len(shape) > 1 else shape, generator=generator).expand(shape)

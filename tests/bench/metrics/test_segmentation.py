@@ -1,4 +1,4 @@
-"""Segmentation metrics against a plain loop and against figures worked out by hand."""
+"""Segmentation metrics against a plain loop and against values worked out by hand."""
 
 import numpy as np
 import pytest

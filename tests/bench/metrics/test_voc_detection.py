@@ -1,4 +1,4 @@
-"""The VOC metric against a plain loop written from the devkit's rules, and against figures worked out by hand."""
+"""The VOC metric against a plain loop written from the devkit's rules, and against values worked out by hand."""
 
 import numpy as np
 import pytest

@@ -49,7 +49,7 @@ def assert_readable(root: Path, split: str) -> None:
 
 
 def perfect_scores(file: Path) -> tuple[dict[str, float], bool]:
-    """The figures of the annotations as detections, and whether each can be found at all."""
+    """The values of the annotations as detections, and whether each can be found at all."""
     truth = load_ground_truth(file)
     objects = [a for a in truth.dataset["annotations"] if not a["iscrowd"]]
     shared = [{"image_id": a["image_id"], "category_id": a["category_id"], "score": 1.0} for a in objects]

@@ -1,4 +1,4 @@
-"""Strangers' words on a terminal and in pages."""
+"""Untrusted text on a terminal and in pages."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Learning-rate schedules against closed forms and figures from published logs."""
+"""Learning-rate schedules against closed forms and values from published logs."""
 
 from __future__ import annotations
 

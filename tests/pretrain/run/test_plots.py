@@ -1,4 +1,4 @@
-"""The page: every scalar, gaps where values are missing, nothing from outside, and strangers' texts stay text."""
+"""The page: every scalar, gaps where values are missing, nothing from outside, and untrusted texts stay text."""
 
 from __future__ import annotations
 
