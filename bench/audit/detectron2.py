@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.audit.aspects import Facts
-from bench.audit.openmmlab import AS_CARD, IMAGENET, box_head, count
+from bench.audit.openmmlab import box_head, count, normalization, size_range
 
 DATA = {
     "voc_2007_trainval": "VOC2007 trainval",
@@ -132,9 +132,7 @@ def _model(value: _Values) -> dict[str, str]:
         facts["frozen stages"] = "none" if frozen < 1 else "stem" if frozen == 1 else f"stem and {frozen - 1}"
     mean, std, order = value("MODEL.PIXEL_MEAN"), value("MODEL.PIXEL_STD"), value("INPUT.FORMAT")
     if mean and std and order:
-        same = all(abs(a - b) < 0.5 for a, b in zip([*mean, *std], IMAGENET["mean"] + IMAGENET["std"], strict=True))
-        numbers = ["/".join(f"{x:g}" for x in values) for values in (mean, std)]
-        facts["input"] = AS_CARD if order == "RGB" and same else f"{order}, mean {numbers[0]}, std {numbers[1]}"
+        facts["input"] = normalization({"mean": mean, "std": std, "bgr_to_rgb": order == "RGB"})
     weights = str(value("MODEL.WEIGHTS") or "")
     if weights:
         trained = "model_final" in weights or "COCO-" in weights
@@ -184,8 +182,7 @@ def _data(value: _Values) -> dict[str, str]:
     sides = value("INPUT.MIN_SIZE_TRAIN")
     if sides and value("INPUT.MAX_SIZE_TRAIN"):
         sides = sorted(sides) if isinstance(sides, (list, tuple)) else [sides]
-        text = " or ".join(map(str, sides)) if len(sides) < 3 else f"{sides[0]} to {sides[-1]}"
-        facts["training size"] = f"{text} up to {value('INPUT.MAX_SIZE_TRAIN')}"
+        facts["training size"] = f"{size_range(sides)} up to {value('INPUT.MAX_SIZE_TRAIN')}"
     if value("INPUT.MIN_SIZE_TEST") and value("INPUT.MAX_SIZE_TEST"):
         facts["test size"] = f"{value('INPUT.MIN_SIZE_TEST')} up to {value('INPUT.MAX_SIZE_TEST')}"
     test = " ".join(str(name) for name in value("DATASETS.TEST") or ())

@@ -59,7 +59,7 @@ def _ineffective(config: Config) -> list[str]:
     if own and outer and any(own.get(key) != outer[key] for key in ("mean", "std", "bgr_to_rgb") if key in outer):
         notes.append(
             "the top-level data_preprocessor has no effect: `model` has its own, "
-            f"{_normalization(own)}, and mmengine keeps that one"
+            f"{normalization(own)}, and mmengine keeps that one"
         )
     for scheduler in _list(config.get("param_scheduler")):
         loop = config.get("train_cfg") or {}
@@ -111,10 +111,11 @@ def _input(model: Config, config: Config) -> dict[str, str]:
     if not own:
         return {}
     divisor = own.get("pad_size_divisor")
-    return {"input": _normalization(own)} | ({"padding": f"to multiples of {divisor}"} if divisor else {})
+    return {"input": normalization(own)} | ({"padding": f"to multiples of {divisor}"} if divisor else {})
 
 
-def _normalization(own: Config) -> str:
+def normalization(own: Config) -> str:
+    """The words for a data preprocessor's `mean`, `std` and `bgr_to_rgb`."""
     mean, std, order = own.get("mean"), own.get("std"), own.get("bgr_to_rgb")
     if order == "card:bgr_to_rgb":
         return AS_CARD
@@ -287,7 +288,7 @@ def _fit(step: Config) -> str:
         pairs = [sorted(scale) for scale in scales]
         short = sorted({pair[0] for pair in pairs})
         longest = {pair[1] for pair in pairs}
-        return f"{_range(short)} up to {_range(sorted(longest))}"
+        return f"{size_range(short)} up to {size_range(sorted(longest))}"
     scale = step.get("scale")
     text = (
         _number(scale) if isinstance(scale, (int, float)) else "{} up to {}".format(*map(_number, sorted(scale or ())))
@@ -297,7 +298,8 @@ def _fit(step: Config) -> str:
     return text
 
 
-def _range(values: Sequence[float]) -> str:
+def size_range(values: Sequence[float]) -> str:
+    """The words for sizes in ascending order."""
     if len(values) < 3:
         return " or ".join(map(_number, values))
     return f"{_number(values[0])} to {_number(values[-1])}"
