@@ -54,7 +54,8 @@ class Method(nn.Module):
     embeddings: Tensor | None = None
     """Of the last forward pass, those (N, C) whose effective rank the loop logs now and then; set where `std` is."""
     products: Mapping[str, Path] = MappingProxyType({})
-    """What the stages before have computed, a file by the name of its stage; set before `prepare` is called."""
+    """What the stages before have computed, a file by the name of its stage; set before `prepare` is called, and before
+    a stage computes with the method."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -63,7 +63,9 @@ class ComputeStage(Protocol):
     def compute(self, method: Method, source: ImageSource, product: Path) -> None:
         """Write the file `product`, best one that can be mapped into memory, from the trained `method`.
 
-        The method is on its device, in evaluation mode, and no gradients are kept. PyTorch's generators are seeded.
+        The method is on its device, in evaluation mode, and knows the `products` of the stages before. No gradients
+        are kept, and PyTorch's generators are seeded. What an interrupted stage left of `product` is there, so that it
+        may be continued (`pretrain.data.tables`).
         """
         ...
 

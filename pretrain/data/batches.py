@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -114,18 +114,19 @@ def steps_per_epoch(source_len: int, global_batch: int) -> int:
 
 
 class _Sample(NamedTuple):
+    image_id: int
     pixels: Tensor
     box: tuple[float, float, float, float]
     flip: bool
     colour: list[float]
 
 
-def _batch(samples: list[_Sample], image_ids: list[int]) -> Crop:
+def _batch(samples: list[_Sample]) -> Crop:
     return Crop(
         pixels=torch.stack([sample.pixels for sample in samples]).contiguous(),
         box=torch.tensor([sample.box for sample in samples], dtype=torch.float32),
         flip=torch.tensor([sample.flip for sample in samples]),
-        image_id=torch.tensor(image_ids),
+        image_id=torch.tensor([sample.image_id for sample in samples]),
         colour=torch.tensor([sample.colour for sample in samples], dtype=torch.float32),
     )
 
@@ -157,27 +158,46 @@ class CropDataset(Dataset[list[Crop] | PretrainError]):
     def __getitem__(self, step: int) -> list[Crop] | PretrainError:
         if not 0 <= step < self.steps:
             raise IndexError(f"step {step} of {self.steps}")
-        used: list[int] = []
         drawn: list[list[_Sample]] = [[] for _ in self.plan.specs]
         for image_id in self.ids(step).tolist():
             try:
                 found, image = self._decode(image_id)
+                places = self._places(found, image, image_id)
+                boxes: dict[str, tuple[int, int, int, int]] = {}
+                for view, samples in enumerate(drawn):
+                    shown, box = places.get(self.plan.specs[view].name, (found, None))
+                    shows = image if shown == found else self.source.decode(shown)
+                    samples.append(self._draw(shows, shown, image_id, view, boxes, box))
             except PretrainError as error:
                 return error
-            used.append(found)
-            boxes: dict[str, tuple[int, int, int, int]] = {}
-            for view, samples in enumerate(drawn):
-                samples.append(self._draw(image, image_id, view, boxes))
-        return [_batch(samples, used) for samples in drawn]
+        return [_batch(samples) for samples in drawn]
 
-    def _draw(self, image: Tensor, image_id: int, view: int, boxes: dict[str, tuple[int, int, int, int]]) -> _Sample:
-        """One view. `boxes` holds those of the image's earlier views by name, and gets this one's."""
+    def _places(self, found: int, image: Tensor, image_id: int) -> Mapping[str, tuple[int, tuple[int, int, int, int]]]:
+        """What the plan's `places` say of the image `found`, which may stand in for `image_id`."""
+        if self.plan.places is None:
+            return {}
+        rng = view_generator(self.loading.seed, self.epoch, image_id, len(self.plan.specs))
+        return self.plan.places.draw(rng, found, image.shape[2], image.shape[1])
+
+    def _draw(
+        self,
+        image: Tensor,
+        shown: int,
+        image_id: int,
+        view: int,
+        boxes: dict[str, tuple[int, int, int, int]],
+        box: tuple[int, int, int, int] | None,
+    ) -> _Sample:
+        """One view, of the image `shown`, at `box` if there is one. `boxes` holds those of the image's earlier views by
+        name, and gets this one's."""
         # Keyed by the id that the order asked for: an image standing in for a damaged one, which comes again under its
         # own id, is not cropped and coloured the same way twice in an epoch.
         rng = view_generator(self.loading.seed, self.epoch, image_id, view)
         spec = self.plan.specs[view]
         height, width = image.shape[1:]
-        if spec.rules != "torchvision":
+        if box is not None:
+            pass
+        elif spec.rules != "torchvision":
             box = tensorflow_crops.draw_box(spec.rules, rng, width, height, spec.scale, spec.ratio)
         elif spec.overlap is None:
             box = draw_box(rng, width, height, spec.scale, spec.ratio)
@@ -187,6 +207,7 @@ class CropDataset(Dataset[list[Crop] | PretrainError]):
         left, top, w, h = boxes[spec.name] = box
         flip = rng.random() < spec.flip
         return _Sample(
+            image_id=shown,
             pixels=cut(image, box, spec, flip),
             box=(left / width, top / height, (left + w) / width, (top + h) / height),
             flip=flip,

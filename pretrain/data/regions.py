@@ -7,9 +7,8 @@ flip, so that one region can be found again in every view that shows it.
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
-import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,12 +18,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from leaderboard.base.processes import loader_context
-from leaderboard.base.provenance import available_cores
 from pretrain.data.batches import ImageSource
 from pretrain.data.decode import DamagedImageError
+from pretrain.data.tables import IMAGES_PER_WORKER, by_processes, continue_table
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
 from pretrain.parts.geometry import warp_labels
@@ -35,8 +33,6 @@ log = logging.getLogger(__name__)
 LABELS = 256
 """Label maps hold labels from 0 to LABELS - 1."""
 _FORMAT = 1
-_IMAGES_PER_WORKER = 32
-"""Fewer images than that are not worth a process."""
 
 
 class Segmenter(Protocol):
@@ -160,7 +156,8 @@ def prepare_masks(source: ImageSource, folder: Path, segmenter: Segmenter, *, si
     if not path.exists():
         partial = path.with_name(path.name + ".partial")
         try:
-            _write(partial, _Segmented(source, segmenter, side))
+            segmented = _Segmented(source, segmenter, side)
+            continue_table(partial, (len(source), side, side), np.uint8, segmented.rest)
             partial.replace(path)
         except OSError as error:
             raise PretrainError(
@@ -199,38 +196,8 @@ class _Segmented(Dataset[npt.NDArray[np.uint8]]):
         rows, columns = (((np.arange(self.side) + 0.5) * n / self.side).astype(np.int64) for n in labels.shape)
         return labels[rows[:, None], columns].astype(np.uint8)
 
-
-def _write(path: Path, segmented: _Segmented) -> None:
-    """Write an .npy file of all maps, continuing one that was begun."""
-    side, images = segmented.side, len(segmented)
-    header = io.BytesIO()
-    layout = {"descr": "|u1", "fortran_order": False, "shape": (images, side, side)}
-    np.lib.format.write_array_header_1_0(header, layout)  # type: ignore[no-untyped-call]
-    start = len(header.getvalue())
-    with path.open("ab") as file:
-        done = max(0, file.tell() - start) // side**2
-        if file.tell() < start:
-            file.truncate(0)
-            file.write(header.getvalue())
-            file.flush()
-        file.truncate(start + done * side**2)
-        if images - done > _IMAGES_PER_WORKER:
-            log.info("finding regions in %d images", images - done)
-        workers = min(available_cores(), (images - done) // _IMAGES_PER_WORKER)
-        maps = DataLoader(
-            segmented,
-            batch_size=None,
-            sampler=range(done, images),
-            num_workers=workers,
-            multiprocessing_context=loader_context() if workers else None,
-            collate_fn=_as_is,
-            generator=torch.Generator(),  # not the global one: resuming must not move it
-        )
-        for labels in maps:
-            file.write(labels.tobytes())
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _as_is(labels: Any) -> Any:
-    return labels
+    def rest(self, done: int) -> Iterable[npt.NDArray[np.uint8]]:
+        """The label maps from image `done` on."""
+        if len(self) - done > IMAGES_PER_WORKER:
+            log.info("finding regions in %d images", len(self) - done)
+        return by_processes(self, done, len(self))

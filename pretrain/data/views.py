@@ -6,6 +6,7 @@ its `box` in original-image coordinates and its `flip`, which is all that dense,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -87,6 +88,18 @@ class ViewSpec:
                 raise PretrainError(f"view {self.name!r}: {message}.")
 
 
+class Places(Protocol):
+    """Says where some views are cut from, for methods that know more of an image than its size."""
+
+    def draw(
+        self, rng: np.random.Generator, image_id: int, width: int, height: int
+    ) -> Mapping[str, tuple[int, tuple[int, int, int, int]]]:
+        """For the image `image_id` of `width` x `height` pixels, by the name of a view: the id of the image that the
+        view shows, and its crop's left, top, width and height in that image's pixels. Other views follow their spec.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class ViewPlan:
     """The views that a method wants of every image, in order, and how pixels are normalised."""
@@ -94,6 +107,8 @@ class ViewPlan:
     specs: tuple[ViewSpec, ...]
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    places: Places | None = None
+    """Where views are cut whose places the method itself knows; sent to the loading processes."""
 
     def __post_init__(self) -> None:
         if not self.specs:

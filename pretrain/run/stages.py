@@ -103,7 +103,7 @@ def complete_stages(
             results.append(StageResult(stage.name, sha256, round(state["seconds"], 3)))
         else:
             made = partial(_loaded, *last) if last else first_method
-            results.append(process.on_main(partial(_computed, stage, at, key, source, process, made)))
+            results.append(process.on_main(partial(_computed, stage, at, key, source, process, made, dict(products))))
             products[stage.name] = at / PRODUCT
     text = json.dumps([asdict(result) for result in results], indent=2) + "\n"
     process.on_main(lambda: write_atomic(run / STAGES, text))
@@ -128,9 +128,15 @@ def _loaded(recipe: Recipe, folder: Path) -> Method:
 
 
 def _computed(
-    stage: ComputeStage, folder: Path, key: str, source: ImageSource, process: Process, method: Callable[[], Method]
+    stage: ComputeStage,
+    folder: Path,
+    key: str,
+    source: ImageSource,
+    process: Process,
+    method: Callable[[], Method],
+    products: Mapping[str, Path],
 ) -> StageResult:
-    """Compute the product of `stage` in `folder`, or find it there."""
+    """Compute the product of `stage` in `folder` from the method and the `products` before, or find it there."""
     product, done = folder / PRODUCT, folder / DONE
     if done.exists():
         result = StageResult(**json.loads(done.read_text(encoding="utf-8")))
@@ -142,7 +148,9 @@ def _computed(
     unfinished = folder / f"{PRODUCT}.unfinished"
     with torch.random.fork_rng([process.device] if process.device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(int(key[:15], 16))
-        stage.compute(method().eval().to(process.device), source, unfinished)
+        trained = method().eval().to(process.device)
+        trained.products = products
+        stage.compute(trained, source, unfinished)
     if not unfinished.is_file():
         raise PretrainError(f"stage {stage.name} wrote no file {unfinished}: this is a fault of its method")
     unfinished.replace(product)

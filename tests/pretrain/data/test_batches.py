@@ -8,7 +8,7 @@ import logging
 import multiprocessing
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import interpolate
 
 from pretrain.data.augment import MOCO_V2_COLOUR
 from pretrain.data.batches import CropBatches, ImageSource, Loading, crop_batches, open_images, steps_per_epoch
@@ -279,6 +280,42 @@ def test_a_view_bound_to_another_moves_towards_it_and_leaves_the_others_as_they_
     assert 0 < enough.sum() < COUNT
     assert torch.equal(free[2].box[enough], bound[2].box[enough])
     assert (shares(bound) >= 0.4).float().mean() > max(0.8, (shares(free) >= 0.4).float().mean())
+
+
+@dataclass(frozen=True)
+class Neighbor:
+    """The view `key` shows the left half of the next image."""
+
+    sizes: tuple[tuple[int, int], ...]
+
+    def draw(
+        self, rng: np.random.Generator, image_id: int, width: int, height: int
+    ) -> dict[str, tuple[int, tuple[int, int, int, int]]]:
+        assert self.sizes[image_id] == (width, height)
+        other = (image_id + 1) % COUNT
+        return {"key": (other, (0, int(rng.integers(2)), self.sizes[other][0] // 2, self.sizes[other][1] - 1))}
+
+
+def test_a_view_may_show_a_place_in_another_image(folder: Path) -> None:
+    source = open_images(folder)
+    sizes = tuple((image.shape[2], image.shape[1]) for image in map(source.decode, range(COUNT)))
+    plan, loading = replace(PLAN, places=Neighbor(sizes)), Loading(batch_size=4, seed=7, workers=0)
+    plain, placed = list(batches(source)), list(crop_batches(source, plan, loading))
+    tops = set()
+    for (query, _), (same_query, key) in zip(plain, placed, strict=True):
+        assert same([query], [same_query])
+        assert torch.equal(key.image_id, (query.image_id + 1) % COUNT)
+        for row, other in enumerate(key.image_id.tolist()):
+            width, height = sizes[other]
+            x_1, top, x_2, bottom = key.box[row].tolist()
+            assert (x_1, x_2) == (0, pytest.approx(width // 2 / width))
+            assert bottom - top == pytest.approx((height - 1) / height)
+            tops.add(round(top * height))
+            crop = source.decode(other)[:, round(top * height) : round(bottom * height), : width // 2]
+            assert torch.equal(key.pixels[row], interpolate(crop[None], (12, 12), mode="bicubic", antialias=True)[0])
+    assert tops == {0, 1}
+    workers = list(crop_batches(source, plan, replace(loading, workers=2)))
+    assert all_same(placed, workers)
 
 
 def test_too_few_images_for_a_batch(folder: Path) -> None:

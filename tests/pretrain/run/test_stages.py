@@ -36,9 +36,12 @@ class Labels:
 
     name: str = "labels"
     scale: float = 1.0
+    after: tuple[str, ...] = ()
+    """Products that it is to find."""
 
     def compute(self, method: Method, source: ImageSource, product: Path) -> None:
         assert not method.training and not torch.is_grad_enabled()
+        assert tuple(method.products) == self.after and all(path.is_file() for path in method.products.values())
         table = np.lib.format.open_memmap(product, mode="w+", dtype=np.float32, shape=(len(source), 3))
         for index in range(len(source)):
             picture = torch.full((1, 3, 16, 16), index / len(source))
@@ -258,7 +261,8 @@ def test_a_stage_may_continue_the_one_before(images: Path, tmp_path: Path) -> No
     first = toy_recipe(name="first", method=real, epochs=1, batch_size=6, optimizer=SGDConfig(lr=1e-3))
     second = toy_recipe(name="second", method=LabelledConfig(real=True), from_stage=True, **still)
     both = LabelledConfig(real=True, labels=("labels", "more"))
-    recipe = staged(first, Labels(), second, Labels(name="more"), method=both, from_stage=True, **still)
+    more = Labels(name="more", after=("labels",))
+    recipe = staged(first, Labels(), second, more, method=both, from_stage=True, **still)
     run = train(recipe, open_images(images), tmp_path / "run", **SETTINGS)
     weights = [
         torch.load(file, weights_only=True)["method"]["backbone.conv1.weight"]
