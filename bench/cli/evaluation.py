@@ -202,7 +202,7 @@ def _rehearse(
 
 
 @data_app.command
-def generate(root: Path, *, seed: int = 0) -> None:
+def generate(root: Path, *, seed: int = 0, paper: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Generate VOC-, COCO- and Cityscapes-format data and unlabelled images, the same bytes for the same seed.
 
     Example: densebench data generate demo-data
@@ -211,12 +211,15 @@ def generate(root: Path, *, seed: int = 0) -> None:
     ----------
     root
         The data root to create.
+    paper
+        Also what track paper needs: VOC 2007, masks like SBD's, Cityscapes' instance ids.
     """
     from bench.datasets import generate as generate_data
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("images")
-        generate_data(root, seed=seed, progress=lambda done, total: bar.update(task, completed=done, total=total))
+        show = functools.partial(bar.update, task)
+        generate_data(root, seed=seed, paper=paper, progress=lambda done, total: show(completed=done, total=total))
     print(f"generated: {root}\nnext: densebench data check {root}")
 
 

@@ -1,4 +1,4 @@
-"""Writes small data sets in the formats of VOC 2012, COCO 2017 and Cityscapes, and images to pretrain on.
+"""Writes small data sets in the formats of VOC, COCO 2017 and Cityscapes, and images to pretrain on.
 
 All are drawn from one world (`scene`, `street` in this package). Every image follows from (seed, data set, split,
 number) alone, so the same call gives the same bytes on the same machine and versions of numpy, OpenCV and Pillow.
@@ -19,7 +19,7 @@ from PIL import Image as PillowImage
 from bench.datasets.synthetic.scene import scene
 from bench.datasets.synthetic.silhouettes import KINDS
 from bench.datasets.synthetic.stage import Image
-from bench.datasets.synthetic.street import Street, street
+from bench.datasets.synthetic.street import Street, instance_ids, street
 from bench.datasets.synthetic.write_coco import CocoWriter
 from bench.datasets.synthetic.write_voc import VocWriter
 from bench.errors import BenchError
@@ -38,7 +38,7 @@ _SIZES: Final = ((160, 128), (176, 128), (160, 120), (128, 160), (192, 144), (14
 _PRETRAIN_SIZES: Final = ((112, 96), (128, 96), (128, 112), (96, 112), (96, 128), (112, 112))
 _STREET_SIZE: Final = (224, 128)
 _JPEG_QUALITY: Final = 92
-_STREAMS: Final = {"voc": 1, "coco": 2, "cityscapes": 3, "pretrain": 4}
+_STREAMS: Final = {"voc": 1, "coco": 2, "cityscapes": 3, "pretrain": 4, "voc2007": 5, "sbd": 6}
 _CITIES: Final = {"train": ("arden", "brookvale"), "val": ("calder",)}
 
 
@@ -49,13 +49,16 @@ def generate(
     train: int = 200,
     val: int = 80,
     pretrain: int = 1500,
+    paper: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write a data root: `VOCdevkit/VOC2012`, `coco`, `cityscapes` and `pretrain/images`.
 
-    VOC and COCO get `train` and `val` images, Cityscapes half of each, and `pretrain` unlabelled images. `progress`
-    is told (images done, images in all). The root appears only when it is complete; if it already holds the data of
-    the same call, nothing is done.
+    VOC and COCO get `train` and `val` images, Cityscapes half of each, and `pretrain` unlabelled images. With `paper`
+    there is also what track paper needs, which changes none of these files: VOC 2007 (`train` images of trainval and
+    `val` of test), `train` more images of VOC 2012 with masks like SBD's, and Cityscapes' instance ids. `progress` is
+    told (images done, images in all). The root appears only when it is complete; if it already holds the data of the
+    same call, nothing is done.
 
     Raises `BenchError` for counts that are too small, for a root that holds anything else, and where the root cannot
     be written.
@@ -65,10 +68,12 @@ def generate(
     if seed < 0:
         raise BenchError(f"seed is {seed}: it must be 0 or more")
     record = {"generator": GENERATOR_VERSION, "seed": seed, "train": train, "val": val, "pretrain": pretrain}
+    record |= {"paper": True} if paper else {}
     root = root.absolute()
     if _is_done(root, record):
         return
     done, total = 0, 2 * (train + val) + (train + 1) // 2 + (val + 1) // 2 + pretrain
+    total += (2 * train + val) * paper
 
     def tick() -> None:
         nonlocal done
@@ -85,7 +90,10 @@ def generate(
         for split, count in (("train", train), ("val", val)):
             _voc(folder, seed, split, count, tick)
             _coco(folder, seed, split, count, tick)
-            _cityscapes(folder, seed, split, (count + 1) // 2, tick)
+            _cityscapes(folder, seed, split, (count + 1) // 2, tick, instances=paper)
+        if paper:
+            _voc2007(folder, seed, train, val, tick)
+            _augmented(folder, seed, train, tick)
         _pretrain(folder, seed, pretrain, tick)
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         folder.chmod(0o755)  # a temporary folder is its owner's alone
@@ -136,6 +144,32 @@ def _voc(root: Path, seed: int, split: str, count: int, tick: Callable[[], None]
     writer.finish(split)
 
 
+def _voc2007(root: Path, seed: int, train: int, val: int, tick: Callable[[], None]) -> None:
+    writer, first = VocWriter(root / "VOCdevkit" / "VOC2007"), 1
+    for split, part, count in (("train", "trainval", train), ("val", "test", val)):
+        for index in range(count):
+            rng = _rng(seed, "voc2007", split, index)
+            picture = scene(rng, _SIZES[int(rng.integers(len(_SIZES)))], VOC_KINDS)
+            name = f"{first + index:06d}"
+            save_jpeg(picture.image, writer.image_path(name))
+            writer.add(name, picture)
+            tick()
+        writer.finish(part, together=None)
+        first += count
+
+
+def _augmented(root: Path, seed: int, count: int, tick: Callable[[], None]) -> None:
+    writer = VocWriter(root / "VOCdevkit" / "VOC2012")
+    for index in range(count):
+        rng = _rng(seed, "sbd", "train", index)
+        picture = scene(rng, _SIZES[int(rng.integers(len(_SIZES)))], VOC_KINDS)
+        name = f"{2008 + index % 4}_{800_000 + index:06d}"
+        save_jpeg(picture.image, writer.image_path(name))
+        writer.add_augmented(name, picture)
+        tick()
+    writer.finish_augmented()
+
+
 def _coco(root: Path, seed: int, split: str, count: int, tick: Callable[[], None]) -> None:
     writer = CocoWriter(root / "coco", split, COCO_KINDS)
     for index in range(count):
@@ -149,7 +183,7 @@ def _coco(root: Path, seed: int, split: str, count: int, tick: Callable[[], None
     writer.finish()
 
 
-def _cityscapes(root: Path, seed: int, split: str, count: int, tick: Callable[[], None]) -> None:
+def _cityscapes(root: Path, seed: int, split: str, count: int, tick: Callable[[], None], *, instances: bool) -> None:
     cities = _CITIES[split]
     for index in range(count):
         city = cities[index % len(cities)]
@@ -160,6 +194,8 @@ def _cityscapes(root: Path, seed: int, split: str, count: int, tick: Callable[[]
         stem = f"{city}_{index:06d}_000019"
         PillowImage.fromarray(picture.image).save(images / f"{stem}_leftImg8bit.png")
         PillowImage.fromarray(picture.labels).save(labels / f"{stem}_gtFine_labelTrainIds.png")
+        if instances:
+            PillowImage.fromarray(instance_ids(picture)).save(labels / f"{stem}_gtFine_instanceIds.png")
         tick()
 
 

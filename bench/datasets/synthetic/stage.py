@@ -72,6 +72,9 @@ class Stage:
         self.canvas = canvas
         """Colour planes (3, H, W), nominally in [0, 1]."""
         self.labels = np.zeros(canvas.shape[1:], np.uint8)
+        self.objects = np.zeros(canvas.shape[1:], np.uint16)
+        """The number of the thing that is seen at each pixel (H, W), in the order of painting; 0: none."""
+        self._placed = 0
         self.light = light
         """Direction the light comes from, in radians."""
 
@@ -135,7 +138,8 @@ class Stage:
         behind = self.canvas[:, y0:y1, x0:x1]
         behind *= (1 - np.float32(0.4 / 255) * shadow) * (1 - a)
         behind += paint * a
-        self.labels[outer][covered] = label
+        self._placed += 1
+        self.labels[outer][covered], self.objects[outer][covered] = label, self._placed
         whole = float(hard.sum())
         return whole, bool(covered.sum() < 0.98 * whole)
 

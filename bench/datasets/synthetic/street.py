@@ -1,4 +1,4 @@
-"""Street scenes in the manner of Cityscapes, labelled with trainIds."""
+"""Street scenes in the manner of Cityscapes, labelled with trainIds and with instance ids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bench.datasets.names import CITYSCAPES_CLASSES, VOID
+from bench.datasets.names import CITYSCAPES_CLASSES, CITYSCAPES_THINGS, VOID
 from bench.datasets.synthetic.silhouettes import KINDS, Polygon, bar, corners, ellipse
 from bench.datasets.synthetic.stage import Image, Mask, Stage, colours, crop_noise, grid, mix, photograph
 from bench.datasets.synthetic.textures import Coordinates, sample
@@ -19,14 +19,25 @@ STREET_CLASSES: Final = (
     "road", "sidewalk", "building", "fence", "pole", "traffic sign", "vegetation", "sky", "person", "car",
 )  # fmt: skip
 """The classes that generated streets contain."""
+_LABEL_IDS: Final = {
+    _ID[name]: number for name, number in zip(STREET_CLASSES, (7, 8, 11, 13, 17, 20, 21, 23, 24, 26), strict=True)
+}
+"""trainId -> labelId."""
+EGO_VEHICLE: Final = 1
+"""The labelId of the camera car's bonnet."""
+GROUP_BELOW: Final = 60
+"""Pixels below which an object belongs to a group."""
 
 
 @dataclass(frozen=True)
 class Street:
-    """An image and its trainIds (H, W), 255 where the camera car's bonnet is."""
+    """An image and what is seen at each of its pixels."""
 
     image: Image
     labels: npt.NDArray[np.uint8]
+    """trainIds (H, W), 255 where the camera car's bonnet is."""
+    objects: npt.NDArray[np.uint16]
+    """Numbers (H, W) that tell upright things apart; 0 on flat surfaces."""
 
 
 def _car(rng: np.random.Generator) -> list[Polygon]:
@@ -71,7 +82,7 @@ class _Painter:
         pair = colours(self.rng, contrast, muted=0.6)
         chosen = self.inside(polygon) if polygon is not None else np.ones(self.stage.labels.shape, np.bool_)
         np.copyto(self.stage.canvas, mix(sample(texture, u, v), pair) * np.float32(gain), where=chosen)
-        self.stage.labels[chosen] = _ID[name]
+        self.stage.labels[chosen], self.stage.objects[chosen] = _ID[name], 0
 
     def thing(
         self, name: str, outline: list[Polygon], centre: tuple[float, float], half: float, texture: str, period: float
@@ -109,7 +120,24 @@ def street(rng: np.random.Generator, size: tuple[int, int]) -> Street:
         p.surface(bonnet, "car", "clouds", p.x / 20, p.y / 20, 0.1)
         p.stage.labels[p.inside(bonnet)] = VOID
     p.stage.canvas += 0.03 * crop_noise(rng, height, width, 1.0)
-    return Street(photograph(rng, p.stage.canvas), p.stage.labels)
+    return Street(photograph(rng, p.stage.canvas), p.stage.labels, p.stage.objects)
+
+
+def instance_ids(picture: Street) -> npt.NDArray[np.uint16]:
+    """Cityscapes' instance ids (H, W): of a person or car 1000 times its labelId and its number, else the labelId.
+
+    The objects of a class of which hardly anything is seen are its group, which has the labelId alone.
+    """
+    by_label = np.array([_LABEL_IDS.get(label, EGO_VEHICLE) for label in range(256)], np.uint16)
+    ids: npt.NDArray[np.uint16] = by_label[picture.labels]
+    counts = dict.fromkeys(CITYSCAPES_THINGS, 0)
+    for number in np.unique(picture.objects[np.isin(ids, list(CITYSCAPES_THINGS))]).tolist():
+        seen = picture.objects == number
+        label = int(ids[seen][0])
+        if seen.sum() >= GROUP_BELOW:
+            ids[seen] = 1000 * label + counts[label]
+            counts[label] += 1
+    return ids
 
 
 def _lane_marks(p: _Painter, vanish: float, horizon: float, height: int, left: float, right: float) -> None:

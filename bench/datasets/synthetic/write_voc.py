@@ -1,4 +1,4 @@
-"""Writes scenes in the layout of PASCAL VOC 2012."""
+"""Writes scenes in the layout of PASCAL VOC, and masks as those of the Semantic Boundaries Dataset (SBD)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def is_difficult(instance: Instance) -> bool:
 
 
 class VocWriter:
-    """Writes annotations and masks of one split after the other; `folder` is `VOCdevkit/VOC2012`."""
+    """Writes annotations and masks of one split after the other; `folder` is `VOCdevkit/VOC2012` or another year's."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,7 +50,7 @@ class VocWriter:
         height, width = scene.image.shape[:2]
         lines = [
             "<annotation>",
-            "\t<folder>VOC2012</folder>",
+            f"\t<folder>{self.folder.name}</folder>",
             f"\t<filename>{escape(name)}.jpg</filename>",
             "\t<source><database>DenseBench generated data</database></source>",
             f"\t<size><width>{width}</width><height>{height}</height><depth>3</depth></size>",
@@ -66,13 +66,31 @@ class VocWriter:
             picture.save(self.folder / kind / f"{name}.png")
         self.names.append(name)
 
-    def finish(self, split: str) -> None:
-        """Write the lists of the split that was added since the last call, and `trainval` of all so far."""
+    def finish(self, split: str, together: str | None = "trainval") -> None:
+        """Write the lists of the split that was added since the last call, and `together`, if any, of all so far."""
         for task in ("Main", "Segmentation"):
             folder = self.folder / "ImageSets" / task
             (folder / f"{split}.txt").write_text("".join(f"{name}\n" for name in self.names))
-            with (folder / "trainval.txt").open("a") as file:
-                file.writelines(f"{name}\n" for name in self.names)
+            if together is not None:
+                with (folder / f"{together}.txt").open("a") as file:
+                    file.writelines(f"{name}\n" for name in self.names)
+        self.names = []
+
+    def add_augmented(self, name: str, scene: Scene) -> None:
+        """Write the mask of one more image of `trainaug`: like SBD's it has no void pixel."""
+        classes = np.zeros(scene.image.shape[:2], np.uint8)
+        for instance in scene.instances:
+            classes[instance.mask] = VOC_CLASSES.index(instance.kind) + 1
+        folder = self.folder / "SegmentationClassAug"
+        folder.mkdir(exist_ok=True)
+        PillowImage.fromarray(classes).save(folder / f"{name}.png")
+        self.names.append(name)
+
+    def finish_augmented(self) -> None:
+        """Write the list `trainaug`: the images of `train`, and those that were added since the last call."""
+        lists = self.folder / "ImageSets" / "Segmentation"
+        more = "".join(f"{name}\n" for name in self.names)
+        (lists / "trainaug.txt").write_text((lists / "train.txt").read_text() + more)
         self.names = []
 
 
