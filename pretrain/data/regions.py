@@ -1,4 +1,4 @@
-"""Regions of whole images without labels: how they are found, kept on disk, cut for a view, and pooled over.
+"""Regions of whole images without labels: how they are found, kept on disk and cut for a view.
 
 A segmentation is made once for every image and kept as one small label map. A view's labels follow from its box and
 flip, so that one region can be found again in every view that shows it.
@@ -26,12 +26,11 @@ from pretrain.data.tables import IMAGES_PER_WORKER, by_processes, continue_table
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
 from pretrain.parts.geometry import warp_labels
+from pretrain.parts.masks import LABELS, most_frequent
 from pretrain.parts.upload import upload
 
 log = logging.getLogger(__name__)
 
-LABELS = 256
-"""Label maps hold labels from 0 to LABELS - 1."""
 _FORMAT = 1
 
 
@@ -130,15 +129,9 @@ class Masks:
     def cells(self, view: View, size: int, samples: int = 8) -> Tensor:
         """The most frequent label in each cell of a `size` x `size` map of `view`: int64 (N, size, size).
 
-        Of `samples` x `samples` points a cell; of labels that are equally frequent, the smallest. (DetCon's average
-        pooling of one-hot maps, and argmax.)
+        Of `samples` x `samples` points a cell; of labels that are equally frequent, the smallest.
         """
-        points = self.crop(view, size * samples).long()
-        n = len(points)
-        points = points.view(n, size, samples, size, samples).transpose(2, 3).reshape(n, size, size, -1)
-        counts = points.new_zeros(n, size, size, LABELS).scatter_add_(3, points, torch.ones_like(points))
-        first = torch.arange(LABELS, 0, -1, device=points.device)
-        return (counts * (LABELS + 1) + first).argmax(3)
+        return most_frequent(self.crop(view, size * samples), size)
 
 
 def prepare_masks(source: ImageSource, folder: Path, segmenter: Segmenter, *, side: int = 64) -> Masks:
@@ -164,17 +157,6 @@ def prepare_masks(source: ImageSource, folder: Path, segmenter: Segmenter, *, si
                 f"cannot write {path}: {error.strerror}; free space or choose another folder"
             ) from error
     return Masks(path)
-
-
-def pool(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Means of `features` (N, C, H, W) over each of `masks` (N, R, H, W), in [0, 1]: (N, R, C), and areas (N, R).
-
-    The area is the sum of the mask, in cells. Where it is 0, so is the mean.
-    """
-    weights = masks.to(features.dtype).flatten(2)
-    area = weights.sum(2)
-    summed = weights @ features.flatten(2).transpose(1, 2)
-    return summed / area.masked_fill(area == 0, 1)[:, :, None], area
 
 
 class _Segmented(Dataset[npt.NDArray[np.uint8]]):

@@ -5,7 +5,7 @@ Hénaff et al., Efficient Visual Pretraining with Contrastive Detection, ICCV 20
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,24 +16,31 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pretrain.data.batches import ImageSource
-from pretrain.data.regions import LABELS, Felzenszwalb, Masks, pool, prepare_masks
+from pretrain.data.regions import Felzenszwalb, Masks, prepare_masks
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
 from pretrain.method import MethodInfo
 from pretrain.methods.byol import BYOL, BYOLConfig
-from pretrain.parts.distributed import gather, rank, world_size
+from pretrain.parts.distributed import gather, rank
 from pretrain.parts.losses import embedding_std, unit
+from pretrain.parts.masks import draw_regions, pool
 from pretrain.parts.turns import in_turns, rows_at_once
 from pretrain.recipes import CosineSchedule, LARSConfig, Recipe, small_recipe
 
 
 @dataclass(frozen=True)
-class DetConConfig(BYOLConfig):
-    """DetCon-B as published; views, networks and momentum as BYOL's."""
+class RegionContrastConfig(BYOLConfig):
+    """What methods that contrast regions as DetCon does share; views, networks and momentum are BYOL's."""
 
     temperature: float = 0.1
     regions: int = 16
     """Number R of regions drawn from each view, with replacement."""
+
+
+@dataclass(frozen=True)
+class DetConConfig(RegionContrastConfig):
+    """DetCon-B as published."""
+
     mask_scale: float = 1000.0
     """Scale of the segmentation (Felzenszwalb and Huttenlocher)."""
     mask_min_size: int = 1000
@@ -46,10 +53,10 @@ class DetConConfig(BYOLConfig):
         return DetCon(self, backbone)
 
 
-class DetCon(BYOL):
-    """DetCon-B: a region's embedding must find those of the same region in the other view.
+class RegionContrast(BYOL):
+    """A region's embedding must find those of the same region in the other view.
 
-    A region is a label m of the image's segmentation, seen on the cells of the backbone's last map. From each view R
+    A region is a label m of a segmentation of the image, seen on the cells of the backbone's last map. From each view R
     regions are drawn among those that it shows; h_m is the mean of the map over region m, p = predictor(projector(h_m))
     the trained network's and t = projector(h_m) the momentum network's embedding of it, both of length 1. For a
     region m of view 1 of image a,
@@ -60,6 +67,43 @@ class DetCon(BYOL):
     but region m itself in view 1. L is the mean over regions drawn, each weighted by one over how often it was drawn
     and 0 where view 2 does not show it, plus the same with the views exchanged.
     """
+
+    config: RegionContrastConfig
+
+    def contrast(self, views: Sequence[View], cells_of: Callable[[View, int], Tensor]) -> dict[str, Tensor]:
+        """Of two views, with the label of each cell by `cells_of`(view, size), int64 (N, size, size): `loss`.
+
+        For the log `positive` and `negative`, mean similarities of predictions with their region's and with all
+        targets; `accuracy`, the share of regions in both views whose nearest target is their own; `shared`, the share
+        of drawn regions that are in both views; `shown`, the mean number of regions in a view; `std`.
+        """
+        predictions, targets, ids, shown = [], [], [], []
+        for view in views:
+            features = self.backbone(view.pixels)
+            cells = cells_of(view, features.shape[-1])
+            drawn, count = draw_regions(cells, self.config.regions)
+            masks = cells[:, None] == drawn[:, :, None, None]
+            predictions.append(unit(self.predictor(self.projector(pool(features, masks)[0].flatten(0, 1)))))
+            with torch.no_grad():
+                h = pool(self.momentum.backbone(view.pixels), masks)[0]
+                targets.append(gather(unit(self.momentum.projector(h.flatten(0, 1))).view(*drawn.shape, -1)))
+            ids.append(drawn)
+            shown.append(count)
+        p_1, p_2 = (p.view(*ids[0].shape, -1) for p in predictions)
+        tau = self.config.temperature
+        first = region_loss(p_1, targets[1], targets[0], ids[0], ids[1], tau)
+        second = region_loss(p_2, targets[0], targets[1], ids[1], ids[0], tau)
+        self.embeddings = p_1.detach().flatten(0, 1)
+        return {
+            "loss": first["loss"] + second["loss"],
+            **{key: (first[key] + second[key]) / 2 for key in first if key != "loss"},
+            "shown": torch.stack(shown).to(p_1.dtype).mean(),
+            "std": embedding_std(self.embeddings),
+        }
+
+
+class DetCon(RegionContrast):
+    """DetCon-B: the regions are those of Felzenszwalb and Huttenlocher's segmentation, made once for every image."""
 
     info: ClassVar[MethodInfo] = MethodInfo(
         id="detcon",
@@ -92,51 +136,10 @@ class DetCon(BYOL):
 
     @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
-        """`loss`; for the log `positive` and `negative`, mean similarities of predictions with their region's and with
-        all targets; `accuracy`, the share of regions in both views whose nearest target is their own; `shared`, the
-        share of drawn regions that are in both views; `shown`, the mean number of regions in a view; `std`.
-        """
+        """`loss`, and what the log tells of it: see `RegionContrast.contrast`."""
         if self.masks is None:
             raise PretrainError("DetCon needs the images' segmentations: call prepare(source, folder) before training")
-        predictions, targets, ids, shown = [], [], [], []
-        for view in views:
-            features = self.backbone(view.pixels)
-            cells = self.masks.cells(view, features.shape[-1])
-            drawn, count = draw_regions(cells, self.config.regions)
-            masks = cells[:, None] == drawn[:, :, None, None]
-            predictions.append(unit(self.predictor(self.projector(pool(features, masks)[0].flatten(0, 1)))))
-            with torch.no_grad():
-                h = pool(self.momentum.backbone(view.pixels), masks)[0]
-                targets.append(gather(unit(self.momentum.projector(h.flatten(0, 1))).view(*drawn.shape, -1)))
-            ids.append(drawn)
-            shown.append(count)
-        p_1, p_2 = (p.view(*ids[0].shape, -1) for p in predictions)
-        tau = self.config.temperature
-        first = region_loss(p_1, targets[1], targets[0], ids[0], ids[1], tau)
-        second = region_loss(p_2, targets[0], targets[1], ids[1], ids[0], tau)
-        self.embeddings = p_1.detach().flatten(0, 1)
-        return {
-            "loss": first["loss"] + second["loss"],
-            **{key: (first[key] + second[key]) / 2 for key in first if key != "loss"},
-            "shown": torch.stack(shown).to(p_1.dtype).mean(),
-            "std": embedding_std(self.embeddings),
-        }
-
-
-@torch.no_grad()
-def draw_regions(cells: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """`number` labels of each map in `cells` (N, S, S), uniform over those it holds, with replacement.
-
-    Returns them, int64 (N, number), and how many different labels each map holds (N,). The draws are those of the
-    global batch from PyTorch's generator of the CPU, of which each process takes its part.
-    """
-    n = len(cells)
-    present = torch.zeros(n, LABELS, dtype=torch.bool, device=cells.device).scatter_(1, cells.flatten(1), True)
-    count = present.sum(1)
-    listed = (~present).to(torch.uint8).argsort(dim=1, stable=True)
-    u = torch.rand(n * world_size(), number).chunk(world_size())[rank()].to(cells.device, non_blocking=True)
-    place = (u * count[:, None]).long()
-    return listed.gather(1, torch.minimum(place, count[:, None] - 1)), count
+        return self.contrast(views, self.masks.cells)
 
 
 def region_loss(

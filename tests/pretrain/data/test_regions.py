@@ -9,7 +9,7 @@ from torch import Tensor
 from toy import write_images
 
 from pretrain.data.batches import open_images
-from pretrain.data.regions import Felzenszwalb, Grid, Masks, Saliency, pool, prepare_masks
+from pretrain.data.regions import Felzenszwalb, Grid, Masks, Saliency, prepare_masks
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
 
@@ -93,23 +93,6 @@ def test_cells_are_average_pooled_one_hot_maps(tmp_path: Path) -> None:
     pooled = torch.nn.functional.avg_pool2d(points, 8)
     expected = (pooled - 1e-6 * torch.arange(4).view(4, 1, 1)).argmax(1)
     assert torch.equal(masks.cells(where, 3, samples=8), expected)
-
-
-def test_pool_is_the_mean_over_the_mask() -> None:
-    torch.manual_seed(0)
-    features, masks = torch.randn(2, 5, 3, 3).double(), torch.rand(2, 4, 3, 3).double()
-    masks[0, 1] = 0
-    vectors, area = pool(features, masks)
-    for n in range(2):
-        for r in range(4):
-            assert area[n, r] == pytest.approx(masks[n, r].sum().item())
-            weighted = (features[n] * masks[n, r]).sum((1, 2)) / (masks[n, r].sum() if area[n, r] else 1)
-            torch.testing.assert_close(vectors[n, r], weighted)
-    assert not vectors[0, 1].any()
-    # Masks that divide the map: the means weighted by area are the whole map's.
-    hard = torch.nn.functional.one_hot(torch.randint(0, 4, (2, 3, 3)), 4).permute(0, 3, 1, 2)
-    vectors, area = pool(features, hard > 0)
-    torch.testing.assert_close((vectors * area[:, :, None]).sum(1) / 9, features.mean((2, 3)))
 
 
 class Counting(Grid):

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
 from pretrain.methods import all_recipes
-from pretrain.methods.detcon import DetCon, DetConConfig, draw_regions, region_loss
+from pretrain.methods.detcon import DetCon, DetConConfig, region_loss
 from pretrain.parts import turns
 from pretrain.recipes import CosineSchedule, LARSConfig
 
@@ -175,16 +175,6 @@ def test_regions_that_share_nothing_cost_nothing() -> None:
     loss = region_loss(p, unit_rows(2, 3, C, seed=1), unit_rows(2, 3, C, seed=2), ids, other_ids, 0.1)["loss"]
     assert loss == 0
     assert not torch.autograd.grad(loss, p)[0].any()
-
-
-def test_regions_are_drawn_uniformly_among_those_present() -> None:
-    torch.manual_seed(0)
-    cells = torch.tensor([[[3, 3], [3, 9]], [[5, 5], [5, 5]]])
-    drawn, count = draw_regions(cells, 4000)
-    assert count.tolist() == [2, 1]
-    assert set(drawn[0].tolist()) == {3, 9}
-    assert (drawn[0] == 3).double().mean().item() == pytest.approx(0.5, abs=0.03)
-    assert (drawn[1] == 5).all()
 
 
 def test_gradients_reach_the_trained_network_alone() -> None:
