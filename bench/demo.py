@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.fine_tuning import require_fine_tuning
 from leaderboard.base.errors import Interrupted
 from leaderboard.base.provenance import available_cores
 from leaderboard.base.terminal import Console
@@ -34,9 +35,10 @@ def run_demo(work: Path, processes: int | None) -> int:
     """Pretrain two methods, submit them beside random initialisation, and rank them. Returns the exit code.
 
     Raises:
-        BenchError: a command failed; its own message has been printed.
+        BenchError: a command failed; its own message has been printed. Or what fine-tuning needs is not installed.
         Interrupted: it was stopped.
     """
+    require_fine_tuning("the demo, which fine-tunes,")
     again = shlex.join(["densebench", "demo", "--work", str(work)])
     try:
         return _run_demo(work, processes)

@@ -10,21 +10,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from bench import fine_tuning
 from bench.datasets import check, expected_in
 from bench.errors import BenchError
-from leaderboard.base.provenance import available_cores
+from leaderboard.base.provenance import available_cores, package_versions
 
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "onedl-mmengine",
-    "onedl-mmcv",
-    "onedl-mmdetection",
-    "onedl-mmsegmentation",
-    "pycocotools",
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-image", "pycocotools", "simplejpeg")
+OPENCV = (
     "opencv-python-headless",
-    "simplejpeg",
+    "opencv-python",
+    "opencv-contrib-python-headless",
+    "opencv-contrib-python",
 )
+"""Distributions that install the same module `cv2`, the one that DenseBench asks for first."""
+OWN = ("bench", "densebench", "leaderboard", "pretrain", "transfer_configs")
+"""The packages that DenseBench installs."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,20 @@ class Finding:
     what: str
     state: Literal["ok", "note", "missing"]
     finding: str
+    command: str | None = None
+    """What to type to mend or add it."""
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, str | None]:
         """For `--json`."""
         return asdict(self)
 
 
 def diagnose(work: Path, data: Path | None) -> list[Finding]:
     """Examine packages, operators, device, memory, disk and, if given, the data root."""
-    findings = [_python(), *(_package(name) for name in PACKAGES)]
+    findings = [_python(), *(_package(name) for name in PACKAGES), _opencv(), *_foreign(), _fine_tuning()]
     if not any(finding.state == "missing" for finding in findings):
-        findings += [_operators(), _device()]
+        findings += [] if fine_tuning.missing() else [_operators()]
+        findings += [_device()]
     findings += [_memory(), _disk(work)]
     if data is not None:
         findings += [_dataset(data, dataset) for dataset in expected_in(data)]
@@ -61,7 +64,42 @@ def _package(name: str) -> Finding:
     try:
         return Finding(name, "ok", metadata.version(name))
     except metadata.PackageNotFoundError:
-        return Finding(name, "missing", f"not installed: pip install {name}")
+        return Finding(name, "missing", "not installed", f"pip install {name}")
+
+
+def _opencv() -> Finding:
+    found = package_versions(OPENCV)
+    versions = ", ".join(f"{name} {version}" for name, version in found.items())
+    if len(found) > 1:
+        mend = f"pip uninstall {' '.join(found)} && pip install {next(iter(found))}"
+        return Finding("opencv", "note", f"{versions}: they overwrite each other's files; keep one", mend)
+    if not found:
+        return Finding("opencv", "missing", "not installed", f"pip install {OPENCV[0]}")
+    return Finding("opencv", "ok", versions)
+
+
+def _foreign() -> list[Finding]:
+    """Distributions beside DenseBench that install a package of the name of one of its own."""
+    owners = metadata.packages_distributions()
+    findings = []
+    for package in OWN:
+        for other in sorted({name for name in owners.get(package, ()) if name != "densebench"}):
+            text = (
+                f"{other} also installs a package {package}, and each overwrites or hides files of the other: "
+                "uninstall it, then install densebench again with --force-reinstall --no-deps"
+            )
+            findings.append(Finding(f"package {package}", "missing", text, f"pip uninstall {other}"))
+    return findings
+
+
+def _fine_tuning() -> Finding:
+    if absent := fine_tuning.missing():
+        text = f"not installed ({', '.join(absent)}); everything else works without"
+        return Finding("fine-tuning", "note", text, fine_tuning.installation())
+    found = package_versions(fine_tuning.DISTRIBUTIONS.values())
+    return Finding(
+        "fine-tuning", "ok", ", ".join(f"{name} {version}" for name, version in found.items()) or "installed"
+    )
 
 
 def _operators() -> Finding:

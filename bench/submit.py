@@ -12,8 +12,9 @@ from bench.checkpoints import Inspection, import_checkpoint, inspect_checkpoint
 from bench.checkpoints.importing import RANDOM
 from bench.datasets import check
 from bench.errors import BenchError
+from bench.fine_tuning import require_fine_tuning
 from bench.jobs import Outcome, TransferRun, evaluate, run_all
-from bench.protocols import Protocol, builtin_ids, is_outside, load_protocol
+from bench.protocols import Protocol, TrainingPlan, builtin_ids, is_outside, load_protocol
 from bench.tracks import Track, find_track
 from leaderboard.base.errors import Interrupted
 from leaderboard.base.files import require_writable
@@ -209,12 +210,14 @@ def choose_protocols(track_id: str, names: Sequence[str], seeds: int | None) -> 
     """Protocols by `names` (none: all of the track), each once, and the first `seeds` (None: all) of the track's seeds.
 
     Raises:
-        BenchError: there is no such track, protocol or number of seeds.
+        BenchError: there is no such track, protocol or number of seeds, or what fine-tuning needs is not installed.
     """
     track = find_track(track_id)
     if seeds is not None and not 1 <= seeds <= len(track.seeds):
         raise BenchError(f"track {track.id} has {len(track.seeds)} seeds: --seeds takes 1 to {len(track.seeds)}")
     chosen = [_load(name, track) for name in names or track.protocols]
+    if any(isinstance(protocol.plan, TrainingPlan) for protocol in chosen):
+        require_fine_tuning()
     return list({protocol.sha256: protocol for protocol in chosen}.values()), track.seeds[:seeds]
 
 

@@ -12,6 +12,7 @@ import torch
 from bench.datasets import check
 from bench.environment import describe_environment
 from bench.errors import BenchError
+from bench.fine_tuning import require_fine_tuning
 from bench.metrics.outputs import describe_outputs
 from bench.probes.plan import ProbePlan
 from bench.protocols import Protocol, load_protocol
@@ -49,10 +50,13 @@ def verify(file: Path, *, data: Path, work: Path | None = None, protocol: str | 
     is written but a temporary folder.
 
     Raises:
-        BenchError: the file is no finished result; its protocol, data, checkpoint or weights are not those of the run.
+        BenchError: the file is no finished result; its protocol, data, checkpoint or weights are not those of the run;
+            or what fine-tuning needs is not installed.
     """
     result = _read(file)
     used = _protocol(result, protocol)
+    if not isinstance(used.plan, ProbePlan):
+        require_fine_tuning("verifying a fine-tuning")
     work = work or file.absolute().parent.parent
     run = run_folder(work, result.card.sha256, used.id, result.seed, result.key)
     checkpoint = work / "checkpoints" / result.card.sha256[:12]

@@ -15,7 +15,11 @@ def main() -> None:
         del sys.path[0]
     from densebench import require_own_packages
 
-    require_own_packages()
+    try:
+        require_own_packages()
+    except ImportError as error:
+        hidden = str(error).splitlines()[0]
+        sys.exit(f"error: {hidden}\nRename that, uninstall what put it there, or take its folder out of PYTHONPATH.")
     from bench.cli import main as command
 
     command()

@@ -295,4 +295,7 @@ def doctor(*, data: Path | None = None, work: Work = DEFAULT_WORK, as_json: AsJs
     else:
         marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "missing": "[red]missing[/]"}
         print_table("", ["", "what", "finding"], [[marks[f.state], f.what, f.finding] for f in findings])
+        for finding in findings:
+            if finding.command:
+                print(f"\n{finding.what}:\n{finding.command}")
     return int(any(finding.state == "missing" for finding in findings))

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
+from bench.fine_tuning import require_fine_tuning
 
 
 def execute_config(file: Path) -> Mapping[str, Any]:
     """The values of a Python config with all that it inherits. What it asks to import is not imported.
 
     Raises:
-        BenchError: its code cannot be executed.
+        BenchError: its code cannot be executed, or mmengine is not installed.
     """
+    require_fine_tuning(f"{file.name} is code: executing it")
     from mmengine.config import Config
     from mmengine.config.utils import MODULE2PACKAGE
 

@@ -8,7 +8,6 @@ other operator raises when it is called.
 
 import importlib
 import importlib.machinery
-import importlib.util
 import sys
 import warnings
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import torchvision  # registers torch.ops.torchvision
 from torch import Tensor
 
 from bench.errors import BenchError
+from bench.fine_tuning import require_fine_tuning
 
 EXTENSION = "mmcv._ext"
 POOL_MAX, POOL_AVERAGE = 0, 1  # mmcv's numbering of pool_mode
@@ -157,10 +157,7 @@ def install_ops() -> ModuleType:
     """
     if EXTENSION in sys.modules:
         return sys.modules[EXTENSION]
-    if importlib.util.find_spec("mmcv") is None:
-        raise BenchError(
-            "mmcv is not installed: run `pip install onedl-mmcv`, or install densebench with its dependencies."
-        )
+    require_fine_tuning()
     try:
         return importlib.import_module(EXTENSION)
     except ModuleNotFoundError:

@@ -1,8 +1,12 @@
 """Imported once by the server from which runs are forked, so that no run pays for these imports again."""
 
-from bench.openmmlab.prepare import prepare_openmmlab
+import bench.probes.runner
+from bench.fine_tuning import missing
 
-prepare_openmmlab()
+if not missing():  # else there are probes to run, and no fine-tuning
+    from bench.openmmlab.prepare import prepare_openmmlab
 
-import bench.openmmlab.hooks  # noqa: E402
-import bench.openmmlab.runner  # noqa: E402, F401
+    prepare_openmmlab()
+
+    import bench.openmmlab.hooks
+    import bench.openmmlab.runner  # noqa: F401

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from bench.errors import BenchError
+from bench.fine_tuning import require_fine_tuning
 
 # mmdet imports this module unconditionally; it needs imgaug (skimage, imageio, ...) and serves line detection only.
 LINE_MODULE = "mmdet.datasets.transforms.generate_line"
@@ -24,18 +25,11 @@ def prepare_openmmlab() -> None:
     global _prepared
     if _prepared:
         return
+    require_fine_tuning()
     from bench.openmmlab.ops import install_ops
     from bench.openmmlab.pickles import close_pickles
     from bench.openmmlab.quiet import ignore_known_warnings, without_known_prints
 
-    for package, distribution in (
-        ("mmengine", "onedl-mmengine"),
-        ("mmcv", "onedl-mmcv"),
-        ("mmdet", "onedl-mmdetection"),
-        ("mmseg", "onedl-mmsegmentation"),
-    ):
-        if importlib.util.find_spec(package) is None:
-            raise BenchError(f"{package} is not installed: run `pip install {distribution}`.")
     ignore_known_warnings()
     with without_known_prints():
         install_ops()
