@@ -18,7 +18,7 @@ PRETRAIN = (
     ("parts", "optim"),
     ("nets", "data"),
     ("exported", "method"),
-    ("recipes", "norm_rescale"),
+    ("recipes", "norm_rescale", "discovery"),
     ("methods", "recipe_files"),
     ("outside",),
     ("run",),

@@ -73,4 +73,5 @@ def init_openselfsup(backbone: nn.Module | None, head: nn.Module) -> None:
     for module in head.modules():
         if isinstance(module, nn.Linear):
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from toy import write_images
 
 from pretrain import methods
-from pretrain.data.batches import open_images
+from pretrain.data.batches import ImageSource, open_images
 from pretrain.data.views import View
 from pretrain.export import export
 from pretrain.method import Method
@@ -112,8 +112,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "relicv2-mini": {"background_removal": 0.5},
     "mochi-mini": {"warmup": 0.3},
     "moco-multicrop-mini": {"neighbour_warmup": 0.3},
+    "r2o-mini": {"images_together": 4},
 }
-"""So that what begins later begins within the few steps here."""
+"""So that what begins later begins within the few steps here, and images are clustered with those of their process."""
 N, STEPS = 8, 6
 every_case = pytest.mark.parametrize("name", CASES)
 
@@ -134,10 +135,31 @@ class Foreign(nn.Module):
 
 def build(name: str, folder: Path, seed: int = 0, pictures: Path | None = None) -> Any:
     """The method on a network from outside, in float64, prepared for the `pictures`."""
+    source = open_images(pictures or folder / "pictures")
+    products = computed(all_recipes()[name], source, folder)
     torch.manual_seed(seed)
     method = replace(CASES[name], **CHANGES.get(name, {})).build(Foreign()).double()
-    method.prepare(open_images(pictures or folder / "pictures"), folder)
+    method.products = products
+    method.prepare(source, folder)
     return method
+
+
+@torch.no_grad()
+def computed(recipe: Recipe, source: ImageSource, folder: Path) -> dict[str, Path]:
+    """What the stages of a recipe compute, with networks that are not trained, in `folder` unless it is there."""
+    products: dict[str, Path] = {}
+    method = recipe.method.build(Foreign()).eval()
+    for stage in recipe.stages:
+        if isinstance(stage, Recipe):
+            torch.manual_seed(0)
+            method = stage.method.build(Foreign()).eval()
+            continue
+        path = folder / f"{recipe.name}-{stage.name}.npy"
+        if not path.exists():
+            method.products = dict(products)
+            stage.compute(method, source, path)
+        products[stage.name] = path
+    return products
 
 
 def views_of(method: Method, step: int) -> list[View]:
@@ -264,7 +286,10 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_small_recipe_trains_logs_and_exports(method: type[Method], pictures: Path, tmp_path: Path) -> None:
     """Two steps of the real loop on 16 pictures of noise."""
     name = f"{method.info.id}-mini"
-    recipe = override(all_recipes()[name], ["epochs=1", "batch_size=8", "schedule.warmup_epochs=0"])
+    recipe = all_recipes()[name]
+    trainings = ["", *(f"stages.{stage.name}." for stage in recipe.stages if isinstance(stage, Recipe))]
+    shorter = ("epochs=1", "batch_size=8", "schedule.warmup_epochs=0")
+    recipe = override(recipe, [training + setting for training in trainings for setting in shorter])
     run = pretrain(recipe, open_images(pictures), tmp_path / name, workers=0, log_every=1)
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert len(lines) == 2
