@@ -244,28 +244,35 @@ class RehearsedError(Exception):
 
 
 class RehearsalHook(Hook):
-    """Ends a run after one iteration and a few whose time counts, or after some seconds and one whose time counts."""
+    """Ends a run after `passed` iterations and a few whose time counts, or after some seconds and one that counts.
+
+    `record` is that of a `RecordHook`, which comes before.
+    """
 
     priority = "LOWEST"
 
-    def __init__(self, iterations: int, most_seconds: float) -> None:
-        self.iterations, self.most_seconds = iterations, most_seconds
-        self.seconds = 0.0
-        """Mean of the iterations that count."""
+    def __init__(self, record: Executed, iterations: int, most_seconds: float, *, passed: int = 1) -> None:
+        self.record, self.iterations, self.most_seconds, self.passed = record, iterations, most_seconds, passed
+        self.seconds = self.data_seconds = 0.0
+        """Means of the iterations that count: of the whole, and of the wait for data in it."""
         self._ends: list[float] = []
+        self._waits: list[float] = []
 
     def before_train(self, runner: Runner) -> None:
         """The clock starts."""
-        self._ends = [time.perf_counter()]
+        self._ends, self._waits = [time.perf_counter()], [0.0]
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
     ) -> None:
         """Look at the clock; raise `RehearsedError` when it is enough."""
         self._ends.append(time.perf_counter())
-        timed = len(self._ends) - 2
+        self._waits.append(self.record.data_seconds)
+        timed = len(self._ends) - 1 - self.passed
         enough = timed >= self.iterations or (timed >= 1 and self._ends[-1] - self._ends[0] > self.most_seconds)
         if enough or runner.iter + 1 == runner.max_iters:
-            first = min(1, timed)  # of a run of one iteration the only one
-            self.seconds = (self._ends[-1] - self._ends[first]) / max(1, timed)
+            first = self.passed if timed >= 1 else 0  # of a run that is too short, all
+            count = len(self._ends) - 1 - first
+            self.seconds = (self._ends[-1] - self._ends[first]) / count
+            self.data_seconds = (self._waits[-1] - self._waits[first]) / count
             raise RehearsedError

@@ -22,7 +22,7 @@ from pretrain.exported import read_exported
 from pretrain.run.memory import peak_memory_mib
 
 ITERATIONS, IMAGES = 3, 8
-"""How many are timed, after one more iteration or batch whose time is not counted."""
+"""How many are timed, unless said otherwise, after one more iteration or batch whose time is not counted."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Measured:
     batch: int
     iteration_seconds: float
     """Mean of an iteration with its data, the first left out."""
+    data_seconds: float
+    """Of it, what was waited for data."""
     image_seconds: float
     """Mean of evaluating an image with its data, without what the metric computes at the end."""
     before_mib: float
@@ -48,13 +50,22 @@ class Measured:
 
 
 def measure(
-    protocol: Protocol, checkpoint: Path, data_root: Path, folder: Path, *, batch: int, most_seconds: float
+    protocol: Protocol,
+    checkpoint: Path,
+    data_root: Path,
+    folder: Path,
+    *,
+    batch: int,
+    most_seconds: float,
+    iterations: int = ITERATIONS,
+    passed: int = 1,
 ) -> Measured:
     """Build `protocol` as a run does, under its guards, and train and evaluate for a moment with `batch` images.
 
-    Training and evaluation end after `most_seconds` each, whatever was timed until then, but not before one iteration
-    and one batch were. Nothing is stored but the config. Where loading processes prepare batches ahead, the first ones
-    are there already, and a training that waits for data is slower than it seems.
+    `iterations` are timed, after `passed` more. Training and evaluation end after `most_seconds` each, whatever was
+    timed until then, but not before one iteration and one batch were. Nothing is stored but the config. Where loading
+    processes prepare batches ahead, the first ones are there already, and a training that waits for data is slower than
+    it seems.
 
     Raises:
         BenchError: as `run_transfer`.
@@ -73,7 +84,8 @@ def measure(
     runner = make_runner(config, model, 0, folder, training=True)
     device = next(model.parameters()).device
     use_bf16(model, config["bf16_modules"], device)
-    record, rehearsal = Executed(), RehearsalHook(ITERATIONS, most_seconds)
+    record = Executed()
+    rehearsal = RehearsalHook(record, iterations, most_seconds, passed=passed)
     runner.register_hook(GuardHook(replace(plan, batch_size=batch), card, tensors, record))
     runner.register_hook(RecordHook(record))
     runner.register_hook(rehearsal)
@@ -88,6 +100,7 @@ def measure(
     return Measured(
         batch=batch,
         iteration_seconds=rehearsal.seconds,
+        data_seconds=rehearsal.data_seconds,
         image_seconds=image_seconds,
         before_mib=before,
         peak_mib=trained,

@@ -74,13 +74,15 @@ def main(
     out
         Folder for gpu_check.json and gpu_check.log.
     part
-        Run this part alone; may be repeated. Estimates read the parts before from the report in the folder.
+        Run this part alone; may be repeated. Estimates read the parts before from the report in the folder. The part
+        `protocols` (two protocols of track paper at full size, three minutes) runs only where it is named.
     device
         cuda or cpu (default: cuda where there is one).
     workers
         Loading processes (default: as many as training starts).
     transfer_data
-        Data root with VOCdevkit/, coco/ and cityscapes/ for the transfer protocols (default: generated data).
+        Data root with VOCdevkit/, coco/ and cityscapes/ for the transfer protocols, with VOC2007 for those of track
+        paper (default: generated data).
     tiny
         Only show that every part runs, in seconds, also on a CPU.
     """
@@ -99,7 +101,8 @@ def main(
         transfer_data=None if transfer_data is None else transfer_data.resolve(),
         report=out.resolve() / REPORT,
     )
-    good = check(tuple(known[name] for name in known if not part or name in part), options, out.resolve() / LOG)
+    chosen = tuple(one for one in PARTS if (one.name in part if part else not one.asked))
+    good = check(chosen, options, out.resolve() / LOG)
     sys.exit(0 if good else 1)
 
 

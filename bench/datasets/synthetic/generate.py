@@ -50,13 +50,15 @@ def generate(
     val: int = 80,
     pretrain: int = 1500,
     paper: bool = False,
+    zoom: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write a data root: `VOCdevkit/VOC2012`, `coco`, `cityscapes` and `pretrain/images`.
 
     VOC and COCO get `train` and `val` images, Cityscapes half of each, and `pretrain` unlabelled images. With `paper`
     there is also what track paper needs, which changes none of these files: VOC 2007 (`train` images of trainval and
-    `val` of test), `train` more images of VOC 2012 with masks like SBD's, and Cityscapes' instance ids. `progress` is
+    `val` of test), `train` more images of VOC 2012 with masks like SBD's, and Cityscapes' instance ids. Images that
+    are not for pretraining are `zoom` times as wide and as high, up to the size of the published ones. `progress` is
     told (images done, images in all). The root appears only when it is complete; if it already holds the data of the
     same call, nothing is done.
 
@@ -65,10 +67,12 @@ def generate(
     """
     if train < 2 or val < 2 or pretrain < 0:
         raise BenchError("generated data needs at least 2 train and 2 val images, and no negative count")
+    if zoom < 1:
+        raise BenchError(f"zoom is {zoom}: it must be 1 or more")
     if seed < 0:
         raise BenchError(f"seed is {seed}: it must be 0 or more")
     record = {"generator": GENERATOR_VERSION, "seed": seed, "train": train, "val": val, "pretrain": pretrain}
-    record |= {"paper": True} if paper else {}
+    record |= ({"paper": True} if paper else {}) | ({"zoom": zoom} if zoom > 1 else {})
     root = root.absolute()
     if _is_done(root, record):
         return
@@ -88,12 +92,12 @@ def generate(
         raise BenchError(f"cannot write to {root.parent}: {error.strerror}; choose another folder") from error
     try:
         for split, count in (("train", train), ("val", val)):
-            _voc(folder, seed, split, count, tick)
-            _coco(folder, seed, split, count, tick)
-            _cityscapes(folder, seed, split, (count + 1) // 2, tick, instances=paper)
+            _voc(folder, seed, split, count, zoom, tick)
+            _coco(folder, seed, split, count, zoom, tick)
+            _cityscapes(folder, seed, split, (count + 1) // 2, zoom, tick, instances=paper)
         if paper:
-            _voc2007(folder, seed, train, val, tick)
-            _augmented(folder, seed, train, tick)
+            _voc2007(folder, seed, train, val, zoom, tick)
+            _augmented(folder, seed, train, zoom, tick)
         _pretrain(folder, seed, pretrain, tick)
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         folder.chmod(0o755)  # a temporary folder is its owner's alone
@@ -127,16 +131,24 @@ def _rng(seed: int, stream: str, split: str, index: int) -> np.random.Generator:
     return np.random.default_rng((seed, _STREAMS[stream], {"train": 0, "val": 1}[split], index))
 
 
+def _drawn_size(rng: np.random.Generator, zoom: int) -> tuple[int, int]:
+    return _times(_SIZES[int(rng.integers(len(_SIZES)))], zoom)
+
+
+def _times(size: tuple[int, int], zoom: int) -> tuple[int, int]:
+    return size[0] * zoom, size[1] * zoom
+
+
 def save_jpeg(image: Image, path: Path) -> None:
     """Write RGB (H, W, 3) as a JPEG of fixed quality."""
     PillowImage.fromarray(image).save(path, quality=_JPEG_QUALITY)
 
 
-def _voc(root: Path, seed: int, split: str, count: int, tick: Callable[[], None]) -> None:
+def _voc(root: Path, seed: int, split: str, count: int, zoom: int, tick: Callable[[], None]) -> None:
     writer = VocWriter(root / "VOCdevkit" / "VOC2012")
     for index in range(count):
         rng = _rng(seed, "voc", split, index)
-        picture = scene(rng, _SIZES[int(rng.integers(len(_SIZES)))], VOC_KINDS)
+        picture = scene(rng, _drawn_size(rng, zoom), VOC_KINDS)
         name = f"{2007 + index % 6}_{index + (0 if split == 'train' else 500_000):06d}"
         save_jpeg(picture.image, writer.image_path(name))
         writer.add(name, picture)
@@ -144,12 +156,12 @@ def _voc(root: Path, seed: int, split: str, count: int, tick: Callable[[], None]
     writer.finish(split)
 
 
-def _voc2007(root: Path, seed: int, train: int, val: int, tick: Callable[[], None]) -> None:
+def _voc2007(root: Path, seed: int, train: int, val: int, zoom: int, tick: Callable[[], None]) -> None:
     writer, first = VocWriter(root / "VOCdevkit" / "VOC2007"), 1
     for split, part, count in (("train", "trainval", train), ("val", "test", val)):
         for index in range(count):
             rng = _rng(seed, "voc2007", split, index)
-            picture = scene(rng, _SIZES[int(rng.integers(len(_SIZES)))], VOC_KINDS)
+            picture = scene(rng, _drawn_size(rng, zoom), VOC_KINDS)
             name = f"{first + index:06d}"
             save_jpeg(picture.image, writer.image_path(name))
             writer.add(name, picture)
@@ -158,11 +170,11 @@ def _voc2007(root: Path, seed: int, train: int, val: int, tick: Callable[[], Non
         first += count
 
 
-def _augmented(root: Path, seed: int, count: int, tick: Callable[[], None]) -> None:
+def _augmented(root: Path, seed: int, count: int, zoom: int, tick: Callable[[], None]) -> None:
     writer = VocWriter(root / "VOCdevkit" / "VOC2012")
     for index in range(count):
         rng = _rng(seed, "sbd", "train", index)
-        picture = scene(rng, _SIZES[int(rng.integers(len(_SIZES)))], VOC_KINDS)
+        picture = scene(rng, _drawn_size(rng, zoom), VOC_KINDS)
         name = f"{2008 + index % 4}_{800_000 + index:06d}"
         save_jpeg(picture.image, writer.image_path(name))
         writer.add_augmented(name, picture)
@@ -170,12 +182,12 @@ def _augmented(root: Path, seed: int, count: int, tick: Callable[[], None]) -> N
     writer.finish_augmented()
 
 
-def _coco(root: Path, seed: int, split: str, count: int, tick: Callable[[], None]) -> None:
+def _coco(root: Path, seed: int, split: str, count: int, zoom: int, tick: Callable[[], None]) -> None:
     writer = CocoWriter(root / "coco", split, COCO_KINDS)
     for index in range(count):
         rng = _rng(seed, "coco", split, index)
         crowd = bool(index == 0 or rng.random() < 0.08)
-        picture = scene(rng, _SIZES[int(rng.integers(len(_SIZES)))], tuple(COCO_KINDS), crowd=crowd)
+        picture = scene(rng, _drawn_size(rng, zoom), tuple(COCO_KINDS), crowd=crowd)
         image_id = index + 1 + (0 if split == "train" else 500_000)
         save_jpeg(picture.image, writer.image_path(image_id))
         writer.add(image_id, picture)
@@ -183,11 +195,13 @@ def _coco(root: Path, seed: int, split: str, count: int, tick: Callable[[], None
     writer.finish()
 
 
-def _cityscapes(root: Path, seed: int, split: str, count: int, tick: Callable[[], None], *, instances: bool) -> None:
+def _cityscapes(
+    root: Path, seed: int, split: str, count: int, zoom: int, tick: Callable[[], None], *, instances: bool
+) -> None:
     cities = _CITIES[split]
     for index in range(count):
         city = cities[index % len(cities)]
-        picture = street(_rng(seed, "cityscapes", split, index), _STREET_SIZE)
+        picture = street(_rng(seed, "cityscapes", split, index), _times(_STREET_SIZE, zoom))
         images, labels = (root / "cityscapes" / kind / split / city for kind in ("leftImg8bit", "gtFine"))
         images.mkdir(parents=True, exist_ok=True)
         labels.mkdir(parents=True, exist_ok=True)

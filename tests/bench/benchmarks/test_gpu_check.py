@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -14,12 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.benchmarks.gpu_check import device_tests, estimates
+from bench.benchmarks.gpu_check import device_tests, estimates, protocols
 from bench.benchmarks.gpu_check.__main__ import check
 from bench.benchmarks.gpu_check.images import enlarged, repeated
 from bench.benchmarks.gpu_check.methods import _recipes
 from bench.benchmarks.gpu_check.parts import PARTS, TOTAL, Part
 from bench.benchmarks.gpu_check.task import Options, SkippedError, Task
+from bench.openmmlab.measuring import Measured
+from bench.protocols import load_protocol
+from bench.rehearsal import scaled
 from pretrain.data.batches import open_images
 from pretrain.methods import METHODS, all_recipes
 
@@ -53,7 +57,7 @@ def test_the_whole_command_on_a_cpu(pictures: Path, tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"gpu_check.json", "gpu_check.log"}
     report = json.loads((tmp_path / "out" / "gpu_check.json").read_text())
-    assert report["finished"] and list(report["parts"]) == [part.name for part in PARTS]
+    assert report["finished"] and list(report["parts"]) == [part.name for part in PARTS if not part.asked]
     states = {name: found["state"] for name, found in report["parts"].items()}
     assert states.pop("tests") in ("passed", "skipped") and set(states.values()) == {"passed"}
     for found in report["parts"].values():
@@ -115,7 +119,8 @@ def test_the_last_part_may_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_budgets_fit_into_one_call() -> None:
-    assert TOTAL <= 470 and [part.takes_rest for part in PARTS] == [False] * (len(PARTS) - 1) + [True]
+    usual = [part for part in PARTS if not part.asked]
+    assert TOTAL <= 470 and [part.takes_rest for part in usual] == [False] * (len(usual) - 1) + [True]
 
 
 def test_every_method_is_compared(tmp_path: Path) -> None:
@@ -163,6 +168,35 @@ def test_hours_follow_from_the_measurements(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "gpu_check.json").unlink()
     with pytest.raises(SkippedError, match="`throughput` and `methods`"):
         estimates.estimates(task(tmp_path))
+
+
+@pytest.mark.slow
+def test_two_protocols_of_track_paper_are_measured(tmp_path: Path) -> None:
+    protocols.protocols(task(tmp_path, tiny=True))
+    found = json.loads((tmp_path / "found.json").read_text())
+    rows = found["result"]["rows"]
+    assert [row["protocol"] for row in rows] == list(protocols.MEASURED) and len(found["lines"]) == 2
+    for row in rows:
+        assert row["extrapolated"] and (row["measured_batch"], row["batch"]) == (2, 16)
+        assert row["images_per_second"] > 0 and 0 <= row["data_wait"] < 1 and row["memory_mib"] > 100
+
+
+def test_hours_of_a_protocol_follow_from_its_iterations() -> None:
+    measured = Measured(
+        batch=16, iteration_seconds=0.5, data_seconds=0.05, image_seconds=0.1, before_mib=100.0, peak_mib=2048.0,
+        fixed_mib=50.0, evaluation_mib=1024.0, weights_bytes=1, checkpoint_bytes=1,
+    )  # fmt: skip
+    found = scaled(measured, load_protocol("paper_voc0712_det_c4_24k"), 4_952, 80_000.0)
+    row = protocols._figures(measured, found)
+    assert row["images_per_second"] == 32.0 and row["data_wait"] == 0.1
+    assert row["gpu_hours"] == pytest.approx((24_000 * 0.5 + 4_952 * 0.1) / 3600)
+    assert protocols._in_words(row) == (
+        "paper_voc0712_det_c4_24k: 32 images/s (batch 16), 10% of the time waiting for data, 2.0 GiB; "
+        "the whole run: 3.5 GPU-hours (0.14 of them evaluation)"
+    )
+    small = dataclasses.replace(measured, batch=2)
+    shown = protocols._in_words(protocols._figures(small, scaled(small, load_protocol(row["protocol"]), 1, 80_000.0)))
+    assert "~4 images/s (batch 2 of 16)" in shown and "~26.7 GPU-hours" in shown
 
 
 def test_images_are_enlarged_and_repeated(pictures: Path, tmp_path: Path) -> None:

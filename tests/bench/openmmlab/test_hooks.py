@@ -90,20 +90,39 @@ def test_a_continued_run_is_timed_from_where_it_continued(
     ]  # fmt: skip
 
 
+class Waiting(Executed):
+    """A record that has waited a quarter of a second more each time it is asked."""
+
+    waited = 0.0
+
+    @property
+    def data_seconds(self) -> float:  # type: ignore[override]
+        self.waited += 0.25
+        return self.waited
+
+    @data_seconds.setter
+    def data_seconds(self, value: float) -> None:
+        """Executed sets it."""
+
+
 def test_a_rehearsal_times_what_follows_the_first_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
-    def rehearse(iterations: int, ends: list[float], planned: int = 100) -> float:
+    def rehearse(iterations: int, ends: list[float], planned: int = 100, passed: int = 1) -> float:
         clock = iter(ends)
         monkeypatch.setattr("bench.openmmlab.hooks.time.perf_counter", lambda: next(clock))
-        hook = RehearsalHook(iterations, most_seconds=50)
+        record = Waiting()
+        hook = RehearsalHook(record, iterations, most_seconds=50, passed=passed)
         with pytest.raises(RehearsedError):
             train([hook], runner(planned), [1.0] * 10)
         assert not list(clock)
+        assert hook.data_seconds == pytest.approx(0.25)
         return hook.seconds
 
     assert rehearse(3, [0.0, 10.0, 11.0, 13.0, 16.0]) == 2.0
     assert rehearse(3, [0.0, 60.0, 80.0]) == 20.0
     assert rehearse(3, [0.0, 10.0, 14.0], planned=2) == 4.0
     assert rehearse(3, [0.0, 10.0], planned=1) == 10.0
+    assert rehearse(2, [0.0, 10.0, 20.0, 21.0, 23.0], passed=2) == 1.5
+    assert rehearse(2, [0.0, 10.0, 20.0], planned=2, passed=2) == 10.0
 
 
 def test_a_run_that_ends_early_is_no_result() -> None:

@@ -21,6 +21,7 @@ PROTOCOL = load_protocol("mini_voc_seg_fcn")  # 480 iterations of 4 images
 MEASURED = Measured(
     batch=2,
     iteration_seconds=0.5,
+    data_seconds=0.1,
     image_seconds=0.25,
     before_mib=1000.0,
     peak_mib=1500.0,

@@ -73,3 +73,10 @@ def test_an_object_of_which_hardly_anything_is_seen_belongs_to_a_group() -> None
     assert 20 < GROUP_BELOW <= 80
     assert np.unique(ids).tolist() == [EGO_VEHICLE, 7, 17, 26, 26000, 26001]
     assert [(ids == value).sum() for value in (26, 26000, 26001)] == [20, 80, 100]
+
+
+def test_larger_images_have_larger_objects(tmp_path: Path) -> None:
+    generate(tmp_path / "data", train=2, val=2, pretrain=0, zoom=3)
+    sizes = {Image.open(path).size for path in (tmp_path / "data").rglob("*.jpg")}
+    assert all(360 <= min(size) <= max(size) <= 576 for size in sizes)
+    assert [check(tmp_path / "data", name).problems for name in DATASETS] == [()] * len(DATASETS)
