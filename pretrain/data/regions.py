@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from pretrain.data.batches import ImageSource
 from pretrain.data.decode import DamagedImageError
 from pretrain.data.tables import IMAGES_PER_WORKER, by_processes, continue_table
-from pretrain.data.views import View
+from pretrain.data.views import IMAGENET_MEAN, IMAGENET_STD, View
 from pretrain.errors import PretrainError
 from pretrain.parts.geometry import warp_labels
 from pretrain.parts.masks import LABELS, most_frequent
@@ -62,6 +62,28 @@ class Felzenszwalb:
         labels = felzenszwalb(pixels, scale=self.scale, sigma=self.sigma, min_size=self.min_size, channel_axis=-1)
         rank = np.argsort(np.argsort(-np.bincount(labels.ravel()), kind="stable"), kind="stable")
         return np.minimum(rank, LABELS - 1)[labels]
+
+
+@dataclass(frozen=True)
+class Superpixels:
+    """SLIC superpixels (Achanta et al., PAMI 2012), by scikit-image.
+
+    The image is resized to `side` x `side`, bicubic, and its channels are normalised by ImageNet's statistics before
+    they are taken for RGB, as in R2O's code. About `segments` labels; `compactness` weighs distance against color.
+    """
+
+    segments: int
+    side: int = 224
+    compactness: float = 10.0
+
+    def __call__(self, image: Tensor) -> npt.NDArray[np.integer[Any]]:
+        """Labels (`side`, `side`) below `segments`."""
+        from skimage.segmentation import slic  # slow to import, and listing methods needs none of it
+
+        resized = interpolate(image[None], size=(self.side, self.side), mode="bicubic", antialias=True)[0]
+        pixels = (resized.permute(1, 2, 0).numpy() / 255 - IMAGENET_MEAN) / IMAGENET_STD
+        labels = slic(pixels, n_segments=self.segments, compactness=self.compactness, start_label=0)
+        return np.minimum(labels, self.segments - 1)
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,19 @@ class Places(Protocol):
 
 
 @dataclass(frozen=True)
+class WholeImage:
+    """The view called `name` shows the whole image, whatever its shape."""
+
+    name: str
+
+    def draw(
+        self, rng: np.random.Generator, image_id: int, width: int, height: int
+    ) -> dict[str, tuple[int, tuple[int, int, int, int]]]:
+        """See `Places`."""
+        return {self.name: (image_id, (0, 0, width, height))}
+
+
+@dataclass(frozen=True)
 class ViewPlan:
     """The views that a method wants of every image, in order, and how pixels are normalised."""
 

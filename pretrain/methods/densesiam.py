@@ -8,7 +8,7 @@ our reading of the paper: the code's dense losses and heads on SimSiam's views, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -20,7 +20,7 @@ from typing_extensions import override
 from pretrain.data.augment import ColorJitter, ColourOp, GaussianBlur, Grayscale, moco_v2_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
 from pretrain.method import Method, MethodInfo
-from pretrain.nets.architectures import backbone_for, width_of
+from pretrain.nets.architectures import backbone_for, stage_widths, stages_of, width_of
 from pretrain.nets.batchnorm import synchronised
 from pretrain.nets.heads import norm_head
 from pretrain.parts.distributed import gather, mean_where
@@ -291,21 +291,6 @@ class TopDown(nn.Module):
         for lateral in reversed(finer):
             x = F.interpolate(x, size=lateral.shape[2:], mode="bilinear", align_corners=False) + lateral
         return x
-
-
-def stages_of(backbone: nn.Module, pixels: Tensor) -> list[Tensor]:
-    """The maps of all stages of a backbone, or its only one."""
-    features: Callable[[Tensor], list[Tensor]] | None = getattr(backbone, "features", None)
-    return [backbone(pixels)] if features is None else features(pixels)
-
-
-def stage_widths(backbone: nn.Module) -> list[int]:
-    """Channels of these maps."""
-    training = backbone.training
-    with torch.no_grad():
-        widths = [maps.shape[1] for maps in stages_of(backbone.eval(), torch.zeros(1, 3, 64, 64))]
-    backbone.train(training)
-    return widths
 
 
 def cosine_distance(p: Tensor, z: Tensor) -> Tensor:

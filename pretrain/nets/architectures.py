@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache, partial
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pretrain.errors import PretrainError
@@ -287,6 +287,21 @@ def width_of(backbone: nn.Module) -> int:
             f"attribute `width`, a positive whole number; it is {width!r}"
         )
     return width
+
+
+def stages_of(backbone: nn.Module, pixels: Tensor) -> list[Tensor]:
+    """The maps of all stages of a backbone, the finest first, or its only one."""
+    features: Callable[[Tensor], list[Tensor]] | None = getattr(backbone, "features", None)
+    return [backbone(pixels)] if features is None else features(pixels)
+
+
+def stage_widths(backbone: nn.Module) -> list[int]:
+    """Channels of these maps."""
+    training = backbone.training
+    with torch.no_grad():
+        widths = [maps.shape[1] for maps in stages_of(backbone.eval(), torch.zeros(1, 3, 64, 64))]
+    backbone.train(training)
+    return widths
 
 
 @cache

@@ -7,6 +7,8 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Literal
 
+from typing_extensions import override
+
 from pretrain.settings import ADDED
 
 
@@ -34,6 +36,31 @@ class CosineSchedule:
         moved = step // steps_per_epoch * steps_per_epoch if self.per == "epoch" else step
         progress = max(0, moved - warmup) / max(1, steps_per_epoch * epochs - warmup)
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def curriculum(progress: float, start: int, end: int) -> int:
+    """R2O's number of clusters after the share `progress` of all steps: a quarter cosine from `start` to `end`.
+
+    >>> [curriculum(epoch / 300, 128, 4) for epoch in (1, 50, 100, 150, 200, 250, 275, 290, 300)]
+    [127, 123, 111, 91, 66, 36, 20, 10, 4]
+    """
+    return int(math.cos(math.pi / 2 * progress) * (start - end) + end)
+
+
+@dataclass(frozen=True)
+class CurriculumSchedule(CosineSchedule):
+    """A cosine schedule times K / `clusters_of_lr`, with K the number of clusters of R2O's curriculum."""
+
+    clusters: tuple[int, int] = (128, 4)
+    """K at the start and at the end."""
+    clusters_of_lr: float = 16.0
+    """The number of clusters for which the base rate is meant."""
+
+    @override
+    def factor(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+        """Share of the base rate that step `step` (counted from 0) uses."""
+        clusters = curriculum(step / (steps_per_epoch * epochs), *self.clusters)
+        return super().factor(step, steps_per_epoch, epochs) * clusters / self.clusters_of_lr
 
 
 @dataclass(frozen=True)

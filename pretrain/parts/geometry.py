@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from pretrain.parts.upload import constant
+
 
 class Placed(Protocol):
     """Where the views of a batch came from: `box` (N, 4) in original coordinates, `flip` bool (N,) after the crop."""
@@ -177,7 +179,7 @@ def warp_soft(maps: Tensor, view: Placed, size: int) -> Tensor:
 
     height, width = maps.shape[-2:]
     row = torch.arange(len(maps), device=maps.device, dtype=maps.dtype)
-    regions = view.box.to(maps.dtype) * maps.new_tensor([width, height, width, height])
+    regions = view.box.to(maps.dtype) * constant([width, height, width, height], maps)
     warped: Tensor = roi_align(maps, torch.cat((row[:, None], regions), dim=1), (size, size), aligned=True)
     return torch.where(view.flip.view(-1, 1, 1, 1), warped.flip(-1), warped)
 
