@@ -4,13 +4,14 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test test-all lint format clean
+.PHONY: help install demo test test-all lint format docs clean
 
 help:
 	@echo "make demo   pretrain, submit, fine-tune and rank on generated data (15 to 45 minutes on 2 CPU cores)"
 	@echo "make test   the test suite; make test-all adds its slow tests"
 	@echo "make lint   ruff and mypy"
 	@echo "make format ruff format"
+	@echo "make docs   the documentation, into build/docs"
 
 install: $(VENV)/installed
 
@@ -41,6 +42,9 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: install
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -30,9 +30,12 @@ def all_recipes() -> dict[str, Recipe]:
     return {recipe.name: recipe for module in _MODULES for recipe in module.RECIPES}
 
 
+def method_of(recipe: Recipe) -> type[Method]:
+    """The method that a recipe trains: what its config says that it builds."""
+    method: type[Method] = get_type_hints(type(recipe.method).build)["return"]
+    return method
+
+
 def gpu_memory(recipe: Recipe) -> str:
     """`MethodInfo.gpu_memory` of the method that a recipe with a ResNet-50 trains; nothing for other backbones."""
-    if recipe.backbone != "resnet50":
-        return ""
-    method: type[Method] = get_type_hints(type(recipe.method).build)["return"]
-    return method.info.gpu_memory
+    return method_of(recipe).info.gpu_memory if recipe.backbone == "resnet50" else ""

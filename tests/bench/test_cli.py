@@ -188,7 +188,7 @@ def test_a_table_in_a_file_has_whole_names(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.slow
 def test_a_real_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
     """Pretraining saves its step and exits with 130; --resume goes on from there."""
-    method = Path(__file__).parents[1] / "pretrain" / "my_method.py"
+    method = Path(__file__).parents[2] / "docs/examples/my_method.py"
     images = tmp_path / "images"
     images.mkdir()
     for index in range(8):

@@ -21,7 +21,7 @@ from pretrain.exported import read_card, read_exported
 from pretrain.run.folder import read_record
 from pretrain.run.probing import read_probes
 
-METHOD = Path(__file__).parents[1] / "pretrain" / "my_method.py"
+METHOD = Path(__file__).parents[2] / "docs/examples/my_method.py"
 
 
 @pytest.fixture

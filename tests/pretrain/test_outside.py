@@ -22,7 +22,7 @@ from pretrain.outside import every_method, every_recipe, find_anywhere, identity
 from pretrain.run.folder import read_record
 from pretrain.run.train import train
 
-FILE = Path(__file__).with_name("my_method.py")
+FILE = Path(__file__).parents[2] / "docs/examples/my_method.py"
 
 
 @pytest.fixture(scope="module")
