@@ -1,7 +1,11 @@
 """Without the OpenMMLab packages everything but fine-tuning works; the lock in the package adds what it needs."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+import textwrap
 import tomllib
 from collections.abc import Iterable
 from importlib.metadata import distribution
@@ -14,6 +18,8 @@ from PIL import Image
 from bench import fine_tuning
 from bench.cli import run
 from bench.fine_tuning import DISTRIBUTIONS, LOCK
+from bench.protocol_text import as_python
+from bench.protocols import load_protocol
 
 ROOT = Path(__file__).parents[2]
 REPLACED = {"imaug", "opencv-python"}
@@ -122,3 +128,63 @@ def test_doctor_names_packages_of_others_and_two_opencvs(
         found["package bench"]["state"] == "missing" and found["package bench"]["command"] == "pip uninstall bench-it"
     )
     assert found["opencv"]["state"] == "note" and "opencv-python 1.0" in found["opencv"]["finding"]
+
+
+WITHOUT = f"""
+import sys
+from importlib.machinery import PathFinder
+
+class Finder(PathFinder):
+    @classmethod
+    def find_spec(cls, fullname, path=None, target=None):
+        hidden = fullname.partition(".")[0] in {set(DISTRIBUTIONS)}
+        return None if hidden else super().find_spec(fullname, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Finder
+"""
+"""`sitecustomize.py`, which Python imports as it starts: in a command and in all its child processes."""
+
+PROBE = "--data data --protocol frozen_voc_seg_linear --seeds 1"
+COMMANDS = f"""
+--help
+methods
+recipes
+formats
+protocols
+protocols show mini_coco_mrcnn_fpn
+doctor
+data check data
+pretrain moco-v2-mini --data data/pretrain/images --set epochs=1 --set batch_size=8 --set method.queue=32
+export densebench-work/pretraining/moco-v2-mini-seed0
+inspect densebench-work/pretraining/moco-v2-mini-seed0/export
+submit densebench-work/pretraining/moco-v2-mini-seed0/export --name a --track frozen {PROBE}
+compare moco-v2-mini --images data/pretrain/images --views 2 --batch 8 --set method.queue=32 {PROBE}
+leaderboard --csv a.csv --markdown a.md --site page
+pictures --data data --out pictures.html
+plan --difference 1
+audit trained.py --protocol mini_voc_seg_fcn
+"""
+
+
+@pytest.mark.slow
+def test_all_but_fine_tuning_works_without_openmmlab(tiny_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(WITHOUT)
+    (tmp_path / "data").symlink_to(tiny_data)
+    (tmp_path / "trained.py").write_text(as_python(load_protocol("mini_voc_seg_fcn")))
+    script = "\n".join(
+        [
+            "import sys",
+            "from bench.cli import run",
+            f"failed = [line for line in {COMMANDS.strip().splitlines()!r} if run(line.split())]",
+            f"loaded = sorted({set(DISTRIBUTIONS)} & sys.modules.keys())",
+            "sys.exit(f'failed: {failed}, loaded: {loaded}' if failed or loaded else 0)",
+        ]
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(ROOT)])}
+    (tmp_path / "commands.py").write_text(f"if __name__ == '__main__':\n{textwrap.indent(script, '    ')}\n")
+    done = subprocess.run(
+        [sys.executable, "commands.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert f"pip install --no-deps -r {LOCK}" in done.stdout
