@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
-from bench.protocols import TrainingPlan, all_protocols, load_protocol
+from bench.protocols import TrainingPlan, load_protocol, with_batch
+from bench.smaller_batch import possible_batches
 from bench.tracks import TRACKS
 from leaderboard.records import TrackDescription
 
 
 def known_to_leaderboard() -> dict[str, Any]:
-    """The arguments `tracks`, `protocols` and `plans` of `leaderboard.build.build`."""
+    """The arguments `tracks`, `protocols` and `plans` of `leaderboard.build.build`.
+
+    Protocols with smaller batches (`bench.smaller_batch`) have tables of their own, one a track and batch: their
+    results never stand with those of the protocols themselves.
+    """
+    tables = {
+        table: [load_protocol(id_) for id_ in ids]
+        for track in TRACKS
+        for table, ids in ((track.id, track.protocols), (f"{track.id}-further", track.further))
+    }
+    smaller = defaultdict(list)
+    for protocol in (protocol for protocols in tables.values() for protocol in protocols):
+        if isinstance(protocol.plan, TrainingPlan):
+            for batch in possible_batches(protocol.plan.batch_size):
+                smaller[f"{protocol.track}-batch{batch}"].append(with_batch(protocol, batch))
+    tables |= smaller
+    every = [protocol for protocols in tables.values() for protocol in protocols]
     return {
         "tracks": {t.id: TrackDescription(id=t.id, purpose=t.purpose, rules=t.rules) for t in TRACKS},
-        "protocols": {
-            table: [load_protocol(id_).reference() for id_ in ids]
-            for t in TRACKS
-            for table, ids in ((t.id, t.protocols), (f"{t.id}-further", t.further))
-        },
-        "plans": {p.sha256: p.plan.iterations for p in all_protocols() if isinstance(p.plan, TrainingPlan)},
+        "protocols": {table: [protocol.reference() for protocol in protocols] for table, protocols in tables.items()},
+        "plans": {p.sha256: p.plan.iterations for p in every if isinstance(p.plan, TrainingPlan)},
     }

@@ -25,6 +25,7 @@ from typing import Any
 import transfer_configs
 from bench.errors import BenchError
 from bench.probes.plan import ProbePlan, read_probe_plan
+from bench.smaller_batch import describe, split_id, with_smaller_batch
 from bench.tracks import FROZEN, TRACKS
 from leaderboard.records import ProtocolReference
 
@@ -113,14 +114,17 @@ class Protocol:
 def load_protocol(name: str) -> Protocol:
     """The protocol `name`: a built-in id, the path of a file, or the id of an installed package's protocol.
 
-    The built-in protocol `<track>_<name>` is `transfer_configs/<track>/<name>.py`. A name that ends in `.py`, or by
-    which a file exists, is a path; that file is executed (see the module's docstring).
+    The built-in protocol `<track>_<name>` is `transfer_configs/<track>/<name>.py`; `_batch<N>` behind it gives it
+    smaller batches (`with_batch`). A name that ends in `.py`, or by which a file exists, is a path; that file is
+    executed (see the module's docstring).
 
     Raises:
         BenchError: there is none, its file is not a valid protocol, or it takes an id or track of DenseBench's own.
     """
-    if name in builtin_ids():
-        return _load_builtin(name)
+    base, batch = split_id(name)
+    if base in builtin_ids():
+        protocol = _load_builtin(base)
+        return protocol if batch is None else _cut(protocol, batch)
     path = Path(name).expanduser()
     if path.suffix == ".py" or path.is_file():
         return _load_outside(path.absolute())
@@ -132,6 +136,21 @@ def load_protocol(name: str) -> Protocol:
         return protocol
     known = ", ".join([*builtin_ids(), *installed_ids()])
     raise BenchError(f"there is no protocol {name!r}: choose one of {known}, or give the path of a .py file")
+
+
+def with_batch(protocol: Protocol, most: int) -> Protocol:
+    """`protocol` with at most `most` images an iteration: itself, or by `bench.smaller_batch` one of another hash.
+
+    Raises:
+        BenchError: it is a probe or from outside, or its batch cannot be cut into such batches.
+    """
+    if not isinstance(protocol.plan, TrainingPlan):
+        raise BenchError(f"{protocol.id} is a probe: it has no batch")
+    if is_outside(protocol):
+        raise BenchError(
+            f"{protocol.id} is a protocol of your own: write its batch and schedule into {protocol.config_file}"
+        )
+    return protocol if protocol.plan.batch_size <= most else _cut(protocol, most)
 
 
 def all_protocols() -> list[Protocol]:
@@ -182,16 +201,7 @@ def read_protocol(file: Path) -> Protocol:
         wrong += [f"has {key!r}, which has no meaning" for key in header if key not in wanted]
         raise BenchError(f"{file}: its `protocol` {', '.join(wrong)}")
     try:
-        config = copy_data(config, "config")
-        protocol = Protocol(
-            **{key: header[key] for key in (*HEADER, *PROSE)},
-            docstring=(namespace.get("__doc__") or "").strip(),
-            plan=_read_plan(header["plan"]),
-            sha256=hash_config(config),
-            config_file=file,
-            config=MappingProxyType(config),
-        )
-        protocol.reference()
+        protocol = _made(copy_data(config, "config"), (namespace.get("__doc__") or "").strip(), file)
     except BenchError as error:
         raise BenchError(f"{file}: its `protocol` is not valid: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
@@ -231,6 +241,28 @@ def copy_data(value: Any, where: str) -> Any:
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     raise ValueError(f"{where} is a {type(value).__name__}, which is not data")
+
+
+def _made(config: dict[str, Any], docstring: str, file: Path) -> Protocol:
+    header = config["protocol"]
+    protocol = Protocol(
+        **{key: header[key] for key in (*HEADER, *PROSE)},
+        docstring=docstring,
+        plan=_read_plan(header["plan"]),
+        sha256=hash_config(config),
+        config_file=file,
+        config=MappingProxyType(config),
+    )
+    protocol.reference()
+    return protocol
+
+
+def _cut(protocol: Protocol, batch: int) -> Protocol:
+    plan = protocol.plan
+    if not isinstance(plan, TrainingPlan):
+        raise BenchError(f"{protocol.id} is a probe: it has no batch")
+    config = copy_data(with_smaller_batch(protocol.config, batch), "config")
+    return _made(config, f"{protocol.docstring}\n{describe(batch, plan.batch_size)}", protocol.config_file)
 
 
 def _read_plan(plan: Mapping[str, Any]) -> TrainingPlan | ProbePlan:

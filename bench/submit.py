@@ -14,7 +14,8 @@ from bench.datasets import check
 from bench.errors import BenchError
 from bench.fine_tuning import require_fine_tuning
 from bench.jobs import Outcome, TransferRun, evaluate, run_all
-from bench.protocols import Protocol, TrainingPlan, builtin_ids, is_outside, load_protocol
+from bench.protocols import Protocol, TrainingPlan, builtin_ids, is_outside, load_protocol, with_batch
+from bench.smaller_batch import split_id
 from bench.tracks import Track, find_track
 from leaderboard.base.errors import Interrupted
 from leaderboard.base.files import require_writable
@@ -84,19 +85,21 @@ def plan_submission(
     track: str = "mini",
     protocols: Sequence[str] = (),
     seeds: int | None = None,
+    batch: int | None = None,
     **card_fields: Any,
 ) -> SubmissionPlan:
     """Check checkpoint and data sets, import the one, and list the runs of `track` (or of `protocols` alone).
 
     `protocols` are ids of the track, or protocols from outside: files (their code is executed) and those of installed
-    packages, which run with the track's seeds. `seeds` runs the first seeds only; `card_fields` go to
-    `import_checkpoint`. Every input is checked before anything is written, and all before the first run starts.
+    packages, which run with the track's seeds. `seeds` runs the first seeds only, `batch`
+    with at most so many images an iteration (`bench.smaller_batch`); `card_fields` go to `import_checkpoint`. Every
+    input is checked before anything is written, and all before the first run starts.
 
     Raises:
         BenchError: the checkpoint, a protocol's name or a data set is not usable.
         FileError: the work folder cannot be written.
     """
-    chosen, seed_list = choose_protocols(track, protocols, seeds)
+    chosen, seed_list = choose_protocols(track, protocols, seeds, batch)
     inspection = None if RANDOM.fullmatch(str(checkpoint)) else _importable(Path(checkpoint), card_fields.get("prefix"))
     networks = find_track(track).networks
     evaluation = Evaluation(tuple(chosen), seed_list, data, check_data_sets(data, chosen), networks)
@@ -206,16 +209,23 @@ def check_data_sets(data: Path, protocols: Sequence[Protocol]) -> dict[str, Data
         raise BenchError(f"{error}\nTo run the protocols whose data can be used, add {options}") from error
 
 
-def choose_protocols(track_id: str, names: Sequence[str], seeds: int | None) -> tuple[list[Protocol], tuple[int, ...]]:
+def choose_protocols(
+    track_id: str, names: Sequence[str], seeds: int | None, batch: int | None = None
+) -> tuple[list[Protocol], tuple[int, ...]]:
     """Protocols by `names` (none: all of the track), each once, and the first `seeds` (None: all) of the track's seeds.
 
+    With `batch`, protocols of more images an iteration are replaced by those of so many.
+
     Raises:
-        BenchError: there is no such track, protocol or number of seeds, or what fine-tuning needs is not installed.
+        BenchError: there is no such track, protocol or number of seeds, the batch is not possible, or what fine-tuning
+            needs is not installed.
     """
     track = find_track(track_id)
     if seeds is not None and not 1 <= seeds <= len(track.seeds):
         raise BenchError(f"track {track.id} has {len(track.seeds)} seeds: --seeds takes 1 to {len(track.seeds)}")
     chosen = [_load(name, track) for name in names or track.protocols]
+    if batch is not None:
+        chosen = [with_batch(protocol, batch) for protocol in chosen]
     if any(isinstance(protocol.plan, TrainingPlan) for protocol in chosen):
         require_fine_tuning()
     return list({protocol.sha256: protocol for protocol in chosen}.values()), track.seeds[:seeds]
@@ -227,8 +237,8 @@ def run_folder(work: Path, checkpoint_sha256: str, protocol: str, seed: int, key
 
 
 def _load(name: str, track: Track) -> Protocol:
-    known = (*track.protocols, *track.further)
-    if name in builtin_ids() and name not in known:
+    known, own = (*track.protocols, *track.further), split_id(name)[0]
+    if own in builtin_ids() and own not in known:
         raise BenchError(f"track {track.id} has no protocol {name!r}: it has {', '.join(known)}")
     return load_protocol(name)
 

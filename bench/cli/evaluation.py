@@ -86,6 +86,7 @@ def submit(
     track: str = "mini",
     protocols: Annotated[list[str] | None, Parameter(name="--protocol", negative="")] = None,
     seeds: int | None = None,
+    batch: int | None = None,
     work: Work = DEFAULT_WORK,
     processes: int | None = None,
     method: str | None = None,
@@ -121,6 +122,10 @@ def submit(
         executed, its id and track are not ours.
     seeds
         Run only the track's first seeds.
+    batch
+        Fine-tune with at most so many images an iteration, for a GPU that is too small: the learning rate falls with
+        it, the schedule becomes longer (the linear rule). Results are marked with their batch and stand in a table of
+        their own.
     processes
         How many runs at a time (default: one a GPU; on a CPU one a core, four at most).
     method
@@ -158,13 +163,21 @@ def submit(
         "prefix": prefix,
     }
     if rehearse:
-        return _rehearse(checkpoint, track, protocols or (), seeds, name, data, work, processes, card_fields)
+        return _rehearse(checkpoint, track, protocols or (), seeds, batch, name, data, work, processes, card_fields)
     if not 0 < checkpoint_minutes < math.inf:
         raise BenchError(f"--checkpoint-minutes is {checkpoint_minutes:g}: give a number above 0")
     if tensorboard:
         require_tensorboard()
     plan = plan_submission(
-        checkpoint, name=name, data=data, work=work, track=track, protocols=protocols or (), seeds=seeds, **card_fields
+        checkpoint,
+        name=name,
+        data=data,
+        work=work,
+        track=track,
+        protocols=protocols or (),
+        seeds=seeds,
+        batch=batch,
+        **card_fields,
     )
     one = functools.partial(evaluate, checkpoint_seconds=60 * checkpoint_minutes, tensorboard=tensorboard)
     submission = execute(plan, processes=processes, finished=RunReporter(plan), execute=one)
@@ -177,6 +190,7 @@ def _rehearse(
     track: str,
     names: Sequence[str],
     seeds: int | None,
+    batch: int | None,
     name: str,
     data: Path,
     work: Path,
@@ -187,7 +201,7 @@ def _rehearse(
     from bench.report import REHEARSAL_COLUMNS, print_missing_data, rehearsal_lines, rehearsal_rows
     from bench.submit import choose_protocols
 
-    chosen, seed_list = choose_protocols(track, names, seeds)
+    chosen, seed_list = choose_protocols(track, names, seeds, batch)
     usable, missing = missing_data(data, chosen)
     print_missing_data(missing, chosen)
     if not usable:
