@@ -90,6 +90,9 @@ class Recipe:
     """What is trained or computed before, in order; the recipe's own training is the last stage."""
     from_stage: bool = field(default=False, metadata=ADDED)
     """Whether the backbone starts from that of the training stage before, not from scratch or the run's weights."""
+    first_epoch: int = field(default=0, metadata=ADDED)
+    """Epochs of the same training that the stages before have done. Above 0, all that the stage before has learnt goes
+    on, heads, momentum networks and the optimizer's state too, and crops are drawn as those of the epochs to come."""
     needs_init: bool = field(default=False, metadata=ADDED)
     """Whether it tunes a trained backbone, which every run must name (`--init`)."""
     data: str = field(default="", metadata=PROSE)
@@ -112,15 +115,22 @@ class Recipe:
         self._check_stages()
 
     def _check_stages(self) -> None:
+        if self.first_epoch < 0 or (self.first_epoch and not self.from_stage):
+            raise PretrainError(f"recipe {self.name}: first_epoch is at least 0, and above 0 only with from_stage")
         names = [stage.name for stage in self.stages]
-        trained = False
+        trained: Recipe | None = None
         for stage in (*self.stages, self):
             if isinstance(stage, Recipe):
-                if stage.from_stage and self.stages and not trained:
+                if stage.from_stage and self.stages and trained is None:
                     raise PretrainError(f"recipe {self.name}: no stage before {stage.name} trains a backbone")
+                if stage.first_epoch and trained is not None and trained.optimizer != stage.optimizer:
+                    raise PretrainError(
+                        f"recipe {self.name}: {stage.name} goes on with the training of {trained.name}: "
+                        "give both the same optimizer"
+                    )
                 if stage is not self and stage.stages:
                     raise PretrainError(f"recipe {self.name}: stage {stage.name} has stages of its own; list them here")
-                trained = True
+                trained = stage
             if names.count(stage.name) > 1 or not re.fullmatch(NAME, stage.name):
                 raise PretrainError(f"recipe {self.name}: {stage.name!r} cannot be the name of one stage")
 

@@ -26,12 +26,13 @@ def feed(
     *,
     epochs: int,
     first_step: int,
+    first_epoch: int = 0,
     prefetch: bool = False,
 ) -> Generator[tuple[list[View], float], None, None]:
     """This process's views of every step from `first_step` to the end of the last epoch, each with the seconds waited.
 
-    Views lie on `device`, channels last. The seconds are those for which the loop
-    stood still because no batch was ready; on a GPU, work queued before may have filled part of them.
+    Epochs are drawn as those from `first_epoch` on. Views lie on `device`, channels last. The seconds are those for
+    which the loop stood still because no batch was ready; on a GPU, work queued before may have filled part of them.
     With `prefetch` a GPU makes the views on a stream of its own, beside the step before; they are the same views.
     """
     side = _SideStream(device) if prefetch and device.type == "cuda" else None
@@ -43,7 +44,7 @@ def feed(
         return make() if side is None else side.run(make)
 
     def open_epoch(epoch: int, first: int) -> CropBatches:
-        return crop_batches(source, plan, loading, epoch=epoch, first_step=first)
+        return crop_batches(source, plan, loading, epoch=first_epoch + epoch, first_step=first)
 
     epoch, first = divmod(first_step, steps_per_epoch(len(source), loading.batch_size * loading.world))
     batches = open_epoch(epoch, first) if epoch < epochs else None

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,6 +54,8 @@ class Handed:
     """The files of computing stages, by the stage's name."""
     backbone: Mapping[str, Tensor] | None = None
     """Weights of the last training stage, where the training starts from them."""
+    state: Mapping[str, Any] | None = None
+    """All that this stage left, where the training goes on with it (`Recipe.first_epoch`)."""
 
 
 NOTHING = Handed()
@@ -83,9 +86,10 @@ def complete_stages(
     results: list[StageResult] = []
     last: tuple[Recipe, Path] | None = None
     backbone: dict[str, Tensor] | None = None
+    state: dict[str, Any] | None = None
 
     def handed(to: Recipe) -> Handed:
-        return Handed(dict(products), backbone if to.from_stage else None)
+        return Handed(dict(products), backbone if to.from_stage else None, state if to.first_epoch else None)
 
     for (number, stage), key in zip(enumerate(recipe.stages, 1), _keys(recipe, record), strict=True):
         at = folder / f"{number}-{stage.name}-{key[:12]}"

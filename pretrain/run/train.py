@@ -11,11 +11,11 @@ import copy
 import hashlib
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -137,6 +137,8 @@ def train(
         if not process.main:
             method.prepare(source, out)
         optimizer = recipe.optimizer.build((n, p) for n, p in method.named_parameters() if p.requires_grad)
+        if completed.state is not None:
+            _go_on(recipe, method, optimizer, completed.state)
         progress = run.load(method, optimizer)
         step, total = progress.step, record.planned_steps
         if acceleration.recompute:
@@ -162,6 +164,7 @@ def train(
             process.device,
             epochs=recipe.epochs,
             first_step=step,
+            first_epoch=recipe.first_epoch,
             prefetch=acceleration.prefetch,
         )
         probes = ProbeLog(probing, out, record, process)
@@ -230,7 +233,7 @@ def take_step(
     `model` is `method`, or wraps it for several processes.
     """
     total = steps_per_epoch * recipe.epochs
-    torch.manual_seed(_step_seed(seed, step))
+    torch.manual_seed(_step_seed(seed, step + recipe.first_epoch * steps_per_epoch))
     factor = recipe.schedule.factor(step, steps_per_epoch, recipe.epochs)
     rate = recipe.optimizer.set_step(optimizer, factor, step / total)
     with torch.autocast(views[0].pixels.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
@@ -244,6 +247,18 @@ def take_step(
     optimizer.step()
     method.after_step(step + 1, total)
     return {**scalars, "grad_norm": norm}, rate
+
+
+def _go_on(recipe: Recipe, method: Method, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Fill `method` and `optimizer` with all that the stage before left."""
+    try:
+        method.load_state_dict(state["method"])
+        optimizer.load_state_dict(state["optimizer"])
+    except (RuntimeError, ValueError) as error:
+        raise PretrainError(
+            f"recipe {recipe.name} goes on with the networks of the stage before it, which are others: "
+            "give both methods the same settings"
+        ) from error
 
 
 def _record(

@@ -14,7 +14,7 @@ import gloo
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from toy import Toy, ToyConfig, processes_context, toy_recipe, write_images
 
 from pretrain.data.batches import ImageSource, open_images
@@ -24,7 +24,7 @@ from pretrain.export import export
 from pretrain.exported import read_card
 from pretrain.method import Method
 from pretrain.recipe_files import config_types, recipe_from
-from pretrain.recipes import ComputeStage, Recipe, SGDConfig, override
+from pretrain.recipes import ComputeStage, CosineSchedule, Recipe, SGDConfig, override
 from pretrain.run import folder as runs
 from pretrain.run.folder import read_record
 from pretrain.run.train import train
@@ -274,10 +274,46 @@ def test_a_stage_may_continue_the_one_before(images: Path, tmp_path: Path) -> No
     assert card.init is None
 
 
+@dataclass(frozen=True)
+class WideConfig(ToyConfig):
+    """With another head."""
+
+    def build(self) -> Toy:
+        method = Toy(self)
+        method.head = nn.Linear(4, 5)
+        method.memory = torch.zeros(5)
+        return method
+
+
+def test_stages_may_be_one_training(images: Path, tmp_path: Path) -> None:
+    """Three epochs in stages of one and two leave what three at once do: weights, heads, buffers, optimizer's state."""
+    source, steady = open_images(images), CosineSchedule(final=1.0)
+    once = toy_recipe(name="once", epochs=3, batch_size=6, schedule=steady)
+    first, last = replace(once, name="first", epochs=1), replace(once, name="last", epochs=2, from_stage=True)
+    runs = [
+        train(recipe, source, tmp_path / recipe.name, **SETTINGS)
+        for recipe in (once, replace(last, stages=(first,), first_epoch=1))
+    ]
+    whole, parts = (torch.load(run / "checkpoint.pt", weights_only=True) for run in runs)
+    for name, value in whole["method"].items():
+        assert torch.equal(value, parts["method"][name]) or name == "steps", name
+    buffers = [state["optimizer"]["state"][0]["momentum_buffer"] for state in (whole, parts)]
+    assert torch.equal(*buffers)
+    other = replace(first, method=WideConfig())
+    with pytest.raises(PretrainError, match="last goes on with the networks of the stage before it, which are others"):
+        train(replace(last, stages=(other,), first_epoch=1), source, tmp_path / "other", **SETTINGS)
+
+
 def test_what_cannot_be_a_list_of_stages() -> None:
     for stages, changes, message in (
         ((Labels(),), {"from_stage": True}, "no stage before staged trains a backbone"),
         ((replace(FIRST, from_stage=True),), {}, "no stage before first trains"),
+        (
+            (replace(FIRST, optimizer=SGDConfig(lr=1.0)),),
+            {"first_epoch": 1, "from_stage": True},
+            "staged goes on with the training of first: give both the same optimizer",
+        ),
+        ((FIRST,), {"first_epoch": 1}, "first_epoch is at least 0, and above 0 only with from_stage"),
         ((Labels(), Labels()), {}, "'labels' cannot be the name of one stage"),
         ((Labels(name="a/b"),), {}, "'a/b' cannot be the name"),
         ((replace(FIRST, stages=(Labels(),)),), {}, "has stages of its own"),
