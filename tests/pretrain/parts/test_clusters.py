@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from plain_kmeans import plain_kmeans
 from sklearn.cluster import KMeans
 from torch import Tensor
 
@@ -11,33 +12,12 @@ def points(*shape: int, seed: int = 0) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
 
 
-def plain(x: Tensor, draws: Tensor) -> tuple[list[int], Tensor]:
-    """k-means++ and Lloyd's algorithm, point by point."""
-    m = len(x)
-    chosen = [int(draws[0] * m)]
-    for draw in draws[1:]:
-        distance = [min(float((x[i] - x[c]).square().sum()) for c in chosen) for i in range(m)]
-        below = np.cumsum(distance)
-        chosen.append(next(i for i in range(m) if below[i] > float(draw) * below[-1]))
-    centers = x[chosen].clone()
-    labels: list[int] = []
-    while True:
-        nearest = [int(np.argmin([float((p - c).square().sum()) for c in centers])) for p in x]
-        if nearest == labels:
-            return labels, centers
-        labels = nearest
-        for k in range(len(centers)):
-            own = [x[i] for i in range(m) if labels[i] == k]
-            if own:
-                centers[k] = torch.stack(own).mean(0)
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_each_set_is_clustered_as_by_the_plain_loop_and_by_scikit_learn(seed: int) -> None:
     x, draws = points(3, 40, 5, seed=seed), torch.from_numpy(np.random.default_rng(seed + 50).random((3, 6)))
     found = kmeans(x, draws)
     for g in range(3):
-        labels, centers = plain(x[g], draws[g])
+        labels, centers = plain_kmeans(list(x[g]), draws[g].tolist())
         assert found.labels[g].tolist() == labels
         torch.testing.assert_close(found.centers[g], centers)
     starts = kmeans(x, draws, iterations=0).centers
