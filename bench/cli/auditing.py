@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.cli.common import AsJson, app, print_json, print_table
+from bench.cli.common import EVALUATE, AsJson, app, print_json, print_table
 
 
-@app.command
+@app.command(group=EVALUATE)
 def audit(config: Path, *, protocol: str | None = None, gpus: int | None = None, as_json: AsJson = False) -> int:
     """Hold your own mmdet, mmsegmentation or detectron2 config against a protocol: what departs from it, and why it
     matters.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
 from rich.table import Table
 
 from leaderboard.base.printable import printable_json
@@ -17,12 +17,19 @@ app = App(
     help_epilogue="`--debug` (or DENSEBENCH_DEBUG=1) shows where in the code an error arose.",
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,  # or cyclopts would end the process in silence
+    default_parameter=Parameter(negative=()),  # every flag is off, every list empty, unless they are given
 )
-data_app = App(name="data", help="Generate or check a data root (VOC, COCO, Cityscapes folders).")
+PRETRAIN = Group.create_ordered("Pretrain")
+EVALUATE = Group.create_ordered("Evaluate")
+COMPARE = Group.create_ordered("Compare and report")
+TOOLS = Group.create_ordered("Data and tools")
+"""The groups of the commands in `--help`, in its order."""
+app["--help"].group = app["--version"].group = Group.create_ordered("Options")
+data_app = App(name="data", group=TOOLS, help="Generate or check a data root (VOC, COCO, Cityscapes folders).")
 app.command(data_app)
 
 Work = Annotated[Path, Parameter(name="--work", help="Folder in which all work lives.")]
-AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+AsJson = Annotated[bool, Parameter(name="--json", help="Print JSON.")]
 DEFAULT_WORK = Path("densebench-work")
 
 

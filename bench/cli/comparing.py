@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from bench.cli.common import DEFAULT_WORK, Work, app
+from bench.cli.common import COMPARE, DEFAULT_WORK, Work, app
 from bench.errors import BenchError
 from leaderboard.base.errors import Interrupted
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from pretrain.recipes import Recipe
 
 
-@app.command
+@app.command(group=COMPARE)
 def compare(
-    recipes: Annotated[list[str], Parameter(name="RECIPE", negative="")],
+    recipes: Annotated[list[str], Parameter(name="RECIPE")],
     *,
     images: Path,
     data: Path,
@@ -29,11 +29,11 @@ def compare(
     backbone: str | None = None,
     resolution: int | None = None,
     batch: int | None = None,
-    settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
-    rates: Annotated[list[float] | None, Parameter(name="--rate", negative="")] = None,
+    settings: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    rates: Annotated[list[float] | None, Parameter(name="--rate")] = None,
     init: str | None = None,
     track: str = "frozen",
-    protocols: Annotated[list[str] | None, Parameter(name="--protocol", negative="")] = None,
+    protocols: Annotated[list[str] | None, Parameter(name="--protocol")] = None,
     evaluation_seeds: int | None = None,
     work: Work = DEFAULT_WORK,
     processes: int | None = None,

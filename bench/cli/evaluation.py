@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.progress import Progress
 
-from bench.cli.common import DEFAULT_WORK, AsJson, Work, app, data_app, print_json, print_table
+from bench.cli.common import DEFAULT_WORK, EVALUATE, TOOLS, AsJson, Work, app, data_app, print_json, print_table
 from bench.errors import BenchError
 from leaderboard.base.terminal import Console
 
 
-@app.command
+@app.command(group=TOOLS)
 def demo(*, work: Work = Path("demo-work"), processes: int | None = None) -> int:
     """Run the whole job on generated data: pretrain two methods, submit, fine-tune, rank. On a CPU, in minutes.
 
@@ -33,7 +33,7 @@ def demo(*, work: Work = Path("demo-work"), processes: int | None = None) -> int
     return run_demo(work, processes)
 
 
-@app.command
+@app.command(group=EVALUATE)
 def inspect(
     checkpoint: Path,
     *,
@@ -77,14 +77,14 @@ def inspect(
     return 1 if inspection.problems else 0
 
 
-@app.command
+@app.command(group=EVALUATE)
 def submit(
     checkpoint: str,
     *,
     name: str,
     data: Path,
     track: str = "mini",
-    protocols: Annotated[list[str] | None, Parameter(name="--protocol", negative="")] = None,
+    protocols: Annotated[list[str] | None, Parameter(name="--protocol")] = None,
     seeds: int | None = None,
     batch: int | None = None,
     work: Work = DEFAULT_WORK,
@@ -95,9 +95,9 @@ def submit(
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
     prefix: str | None = None,
-    rehearse: Annotated[bool, Parameter(negative="")] = False,
+    rehearse: bool = False,
     checkpoint_minutes: float = 10.0,
-    tensorboard: Annotated[bool, Parameter(negative="")] = False,
+    tensorboard: bool = False,
 ) -> int:
     """Import a checkpoint with proof, run the protocols of a track, and write one result file a run.
 
@@ -216,7 +216,7 @@ def _rehearse(
 
 
 @data_app.command
-def generate(root: Path, *, seed: int = 0, paper: Annotated[bool, Parameter(negative="")] = False) -> None:
+def generate(root: Path, *, seed: int = 0, paper: bool = False) -> None:
     """Generate VOC-, COCO- and Cityscapes-format data and unlabelled images, the same bytes for the same seed.
 
     Example: densebench data generate demo-data
@@ -241,7 +241,7 @@ def generate(root: Path, *, seed: int = 0, paper: Annotated[bool, Parameter(nega
 def check_data(
     root: Path,
     *,
-    datasets: Annotated[list[str] | None, Parameter(name="--dataset", negative="")] = None,
+    datasets: Annotated[list[str] | None, Parameter(name="--dataset")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Check a data root: counts, label ids, sizes, boxes, missing files; prints each data set's fingerprint.
@@ -290,7 +290,7 @@ def check_data(
     return int(any(report.errors for report in reports))
 
 
-@app.command
+@app.command(group=TOOLS)
 def doctor(*, data: Path | None = None, work: Work = DEFAULT_WORK, as_json: AsJson = False) -> int:
     """Say what this machine can run and what is missing: packages, operators, device, memory, disk, data.
 

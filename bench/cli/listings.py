@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bench.cli.common import AsJson, app, print_json, print_table
+from bench.cli.common import EVALUATE, PRETRAIN, AsJson, app, print_json, print_table
 
 
-@app.command
+@app.command(group=PRETRAIN)
 def methods(*, as_json: AsJson = False, markdown: bool = False) -> None:
     """List the methods that can be pretrained.
 
@@ -30,7 +30,7 @@ def methods(*, as_json: AsJson = False, markdown: bool = False) -> None:
     print_table("Methods", columns, rows)
 
 
-@app.command
+@app.command(group=PRETRAIN)
 def recipes(*, as_json: AsJson = False) -> None:
     """List the recipes: a method with data, backbone, schedule and the paper's value.
 
@@ -54,7 +54,7 @@ def recipes(*, as_json: AsJson = False) -> None:
     )
 
 
-@app.command
+@app.command(group=EVALUATE)
 def formats(*, as_json: AsJson = False, markdown: bool = False) -> None:
     """List whose checkpoints are known by name, and where the names of their tensors were read.
 

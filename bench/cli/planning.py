@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli.common import DEFAULT_WORK, AsJson, Work, app, print_json, print_table
+from bench.cli.common import COMPARE, DEFAULT_WORK, AsJson, Work, app, print_json, print_table
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.planning import Option
 
 
-@app.command
+@app.command(group=COMPARE)
 def plan(
     *,
     difference: float,

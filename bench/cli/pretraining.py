@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from bench.cli.common import DEFAULT_WORK, Work, app
+from bench.cli.common import DEFAULT_WORK, PRETRAIN, Work, app
 from bench.errors import BenchError
 from leaderboard.base.errors import Interrupted
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pretrain.run.probing import Probing
 
 
-@app.command
+@app.command(group=PRETRAIN)
 def pretrain(
     recipe: str | None = None,
     *,
@@ -32,7 +32,7 @@ def pretrain(
     probe: Path | None = None,
     every: int | None = None,
     resume: bool = False,
-    settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    settings: Annotated[list[str] | None, Parameter(name="--set")] = None,
     workers: int | Literal["auto"] = "auto",
     threads: int | None = None,
     on_damaged: Literal["error", "skip"] = "error",

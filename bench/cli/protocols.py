@@ -6,10 +6,10 @@ from dataclasses import asdict
 
 from cyclopts import App
 
-from bench.cli.common import AsJson, app, print_json, print_table
+from bench.cli.common import EVALUATE, AsJson, app, print_json, print_table
 from leaderboard.base.terminal import Console
 
-protocols_app = App(name="protocols")
+protocols_app = App(name="protocols", group=EVALUATE)
 app.command(protocols_app)
 
 

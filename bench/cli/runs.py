@@ -7,12 +7,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from bench.cli.common import app
+from bench.cli.common import PRETRAIN, app
 
 
-@app.command
+@app.command(group=PRETRAIN)
 def watch(
-    runs: Annotated[list[Path], Parameter(name="RUN", negative="")],
+    runs: Annotated[list[Path], Parameter(name="RUN")],
     *,
     page: Path | None = None,
     once: bool = False,
@@ -40,7 +40,7 @@ def watch(
     return 0 if once or finished else 1
 
 
-@app.command
+@app.command(group=PRETRAIN)
 def export(
     run_folder: Annotated[Path, Parameter(name="RUN")],
     *,
@@ -69,7 +69,7 @@ def export(
     print(f"exported: {folder}\nnext: densebench submit {folder} --name NAME --data DATA_ROOT")
 
 
-@app.command
+@app.command(group=PRETRAIN)
 def norm_rescale(
     checkpoint: Path,
     reference: Path,

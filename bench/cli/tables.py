@@ -7,12 +7,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from bench.cli.common import DEFAULT_WORK, Work, app, print_table
+from bench.cli.common import COMPARE, DEFAULT_WORK, Work, app, print_table
 from bench.errors import BenchError
 from leaderboard.base.terminal import Console
 
 
-@app.command(name="leaderboard")
+@app.command(name="leaderboard", group=COMPARE)
 def make_leaderboard(
     *,
     results: Path | None = None,
@@ -21,11 +21,11 @@ def make_leaderboard(
     latex: Path | None = None,
     site: Path | None = None,
     diagrams: Path | None = None,
-    correlations: Annotated[bool, Parameter(negative="")] = False,
+    correlations: bool = False,
     correlations_csv: Path | None = None,
-    each_checkpoint: Annotated[bool, Parameter(negative="")] = False,
-    published: Annotated[bool, Parameter(negative="")] = False,
-    columns: Annotated[bool, Parameter(negative="")] = False,
+    each_checkpoint: bool = False,
+    published: bool = False,
+    columns: bool = False,
     check: bool = False,
     work: Work = DEFAULT_WORK,
 ) -> int:
@@ -90,12 +90,12 @@ def make_leaderboard(
     return int(bool(report.problems))
 
 
-@app.command
+@app.command(group=COMPARE)
 def pictures(
     *,
     data: Path,
     out: Path,
-    names: Annotated[list[str] | None, Parameter(name="--name", negative="")] = None,
+    names: Annotated[list[str] | None, Parameter(name="--name")] = None,
     images: int = 4,
     work: Work = DEFAULT_WORK,
 ) -> None:

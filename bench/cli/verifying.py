@@ -7,11 +7,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from bench.cli.common import AsJson, app, print_json
+from bench.cli.common import EVALUATE, AsJson, app, print_json
 from leaderboard.base.terminal import Console
 
 
-@app.command
+@app.command(group=EVALUATE)
 def verify(
     result: Path,
     *,

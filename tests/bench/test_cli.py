@@ -14,43 +14,32 @@ import pytest
 from PIL import Image
 
 from bench.cli import run, stop_once
-from bench.cli.common import print_table
+from bench.cli.common import app, print_table
 from bench.tracks import TRACKS
 from leaderboard.base.errors import Interrupted
 from pretrain.run.folder import read_checkpoint, read_record
 
-COMMANDS = [
-    "demo",
-    "methods",
-    "recipes",
-    "pretrain",
-    "watch",
-    "export",
-    "norm-rescale",
-    "formats",
-    "inspect",
-    "submit",
-    "plan",
-    "verify",
-    "protocols",
-    "data",
-    "doctor",
-    "leaderboard",
-]
+COMMANDS = [name for name in app if not name.startswith("-")]
 
 
-def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_every_command_in_a_group(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     printed = capsys.readouterr().out
-    assert all(re.search(rf"\b{command}\b", printed) for command in COMMANDS)
+    titles = re.findall(r"╭─ (.*?) ─", printed)
+    assert titles == ["Pretrain", "Evaluate", "Compare and report", "Data and tools", "Options"]
+    assert len(COMMANDS) >= 19 and all(re.search(rf"│ {command} ", printed) for command in COMMANDS)
 
 
 @pytest.mark.parametrize(
     "command", [*(v for v in COMMANDS if v != "data"), "protocols show", "data generate", "data check"]
 )
-def test_every_verb_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_shows_an_example_and_no_option_without_meaning(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run([*command.split(), "--help"]) == 0
-    assert f"Example: densebench {command}" in " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"Example: densebench {command}" in printed
+    assert not re.findall(r"--(?:no|empty)-[a-z-]+", printed)
 
 
 @pytest.mark.parametrize(
