@@ -108,11 +108,13 @@ def plain_curve(start: R2O) -> list[float]:
         draws = torch.rand(N // 2, clusters)
         regions = plain_regions(net.momentum.backbone(whole.pixels), draws)
         x = torch.cat([view.pixels for view in crops])
-        masks, means = {}, ([], [])
+        masks = {
+            (v, n, k): plain_mask((regions[n] == k).double(), crops[v].box[n].tolist(), bool(crops[v].flip[n]))
+            for v, n, k in np.ndindex(2, N, clusters)
+        }
+        means: tuple[list[Tensor], list[Tensor]] = ([], [])
         for maps, pooled in zip((net.backbone(x), net.momentum.backbone(x)), means, strict=True):
-            for v, n, k in np.ndindex(2, N, clusters):
-                mask = plain_mask((regions[n] == k).double(), crops[v].box[n].tolist(), bool(crops[v].flip[n]))
-                masks[v, n, k] = mask
+            for (v, n, _), mask in masks.items():
                 pooled.append((maps[v * N + n] * mask).sum((1, 2)) / max(1.0, mask.sum().item()))
         p = net.predictor(net.projector(torch.stack(means[0]))).view(2, N, clusters, -1)
         t = net.momentum.projector(torch.stack(means[1])).view(2, N, clusters, -1).detach()
