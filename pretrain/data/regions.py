@@ -148,12 +148,12 @@ class Masks:
         """Labels uint8 (N, size, size) at the centres of the cells of a `size` x `size` map of `view`."""
         return warp_labels(self.of(view.image_id, view.box.device), view, size)
 
-    def cells(self, view: View, size: int, samples: int = 8) -> Tensor:
-        """The most frequent label in each cell of a `size` x `size` map of `view`: int64 (N, size, size).
+    def cells(self, view: View, size: int, samples: int = 8, count: int = LABELS) -> Tensor:
+        """The most frequent label below `count` in each cell of a `size` x `size` map of `view`: int64 (N, size, size).
 
         Of `samples` x `samples` points a cell; of labels that are equally frequent, the smallest.
         """
-        return most_frequent(self.crop(view, size * samples), size)
+        return most_frequent(self.crop(view, size * samples), size, count)
 
 
 def prepare_masks(source: ImageSource, folder: Path, segmenter: Segmenter, *, side: int = 64) -> Masks:
@@ -171,14 +171,19 @@ def prepare_masks(source: ImageSource, folder: Path, segmenter: Segmenter, *, si
     if not path.exists():
         partial = path.with_name(path.name + ".partial")
         try:
-            segmented = _Segmented(source, segmenter, side)
-            continue_table(partial, (len(source), side, side), np.uint8, segmented.rest)
+            write_masks(partial, source, segmenter, side=side)
             partial.replace(path)
         except OSError as error:
             raise PretrainError(
                 f"cannot write {path}: {error.strerror}; free space or choose another folder"
             ) from error
     return Masks(path)
+
+
+def write_masks(path: Path, source: ImageSource, segmenter: Segmenter, *, side: int) -> None:
+    """Write the file of `Masks` with the label maps of every image, `side` x `side`, or what is missing of it."""
+    segmented = _Segmented(source, segmenter, side)
+    continue_table(path, (len(source), side, side), np.uint8, segmented.rest)
 
 
 class _Segmented(Dataset[npt.NDArray[np.uint8]]):

@@ -143,21 +143,29 @@ class DetCon(RegionContrast):
 
 
 def region_loss(
-    p: Tensor, other: Tensor, same: Tensor, ids: Tensor, other_ids: Tensor, tau: float
+    p: Tensor,
+    other: Tensor,
+    same: Tensor,
+    ids: Tensor,
+    other_ids: Tensor,
+    tau: float,
+    same_ids: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """One direction of the loss, and its scalars for the log (see `DetCon`).
 
     `p` (n, R, C) are this process's predictions of one view, `ids` and `other_ids` (n, R) the labels of its regions
     and of the other view's; `other` and `same` (B, R, C) the targets of the other and of the same view, of all
-    processes. The n R x 2 B R logits are held for a part of the images at a time.
+    processes; `same_ids` (n, R) the labels of the latter of these images, if they are not `ids`. The n R x 2 B R logits
+    are held for a part of the images at a time.
     """
     n, regions = ids.shape
     start = rank() * n
     with torch.autocast(p.device.type, enabled=False):
         match = ids[:, :, None] == other_ids[:, None]
+        itself = ids[:, :, None] == (ids if same_ids is None else same_ids)[:, None]
         own = torch.arange(start, start + n, device=p.device)
         images = rows_at_once(regions * 2 * other.shape[0] * regions)
-        parts = in_turns(partial(_log_sums, other, same, tau), images, p, ids, match, own)
+        parts = in_turns(partial(_log_sums, other, same, tau), images, p, itself, match, own)
         sums, largest = zip(*parts, strict=True)
         similarity = p @ other[start : start + n].transpose(1, 2)
         positive = (similarity * match).sum(2) / match.sum(2).clamp(min=1)
@@ -177,18 +185,17 @@ def region_loss(
 
 
 def _log_sums(
-    other: Tensor, same: Tensor, tau: float, p: Tensor, ids: Tensor, match: Tensor, own: Tensor
+    other: Tensor, same: Tensor, tau: float, p: Tensor, itself: Tensor, match: Tensor, own: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Of the images at places `own` (n,) in the batch: log sum exp of each prediction's logits (n, R), and the largest
-    logit (n, R) of another region than its own; `match` (n, R, R) are its own among those of its image in the other
-    view.
+    logit (n, R) of another region than its own; `itself` and `match` (n, R, R) are its own among those of its image in
+    the same and in the other view.
     """
     n, regions, _ = p.shape
     rows = p.flatten(0, 1) / tau
     others = (rows @ other.flatten(0, 1).T).view(n, regions, -1)
     sames = (rows @ same.flatten(0, 1).T).view(n, regions, -1, regions)
     i = torch.arange(n, device=p.device)
-    itself = ids[:, :, None] == ids[:, None]
     sames[i, :, own] = sames[i, :, own].masked_fill(itself, -torch.inf)
     logits = torch.cat([others, sames.flatten(2)], dim=2)
     rivals = others.detach().view(n, regions, -1, regions).clone()

@@ -32,12 +32,15 @@ def pool(features: Tensor, masks: Tensor, *, least_area: float = 0.0) -> tuple[T
 def most_frequent(labels: Tensor, size: int, count: int = LABELS) -> Tensor:
     """The most frequent label, below `count`, in each cell of a `size` x `size` grid: int64 (N, size, size).
 
-    `labels` (N, size * s, size * s) are those of s x s points a cell; of equally frequent ones the smallest is taken.
+    `labels` (N, size * s, size * s) are those of s x s points a cell; of equally frequent ones the smallest is taken,
+    so that a cell which has only labels of `count` and more gets 0.
     (DetCon's average pooling of one-hot maps, and argmax.)
     """
     n, samples = len(labels), labels.shape[-1] // size
-    points = labels.long().view(n, size, samples, size, samples).transpose(2, 3).reshape(n, size, size, -1)
-    counts = points.new_zeros(n, size, size, count).scatter_add_(3, points, torch.ones_like(points))
+    points = (
+        labels.long().clamp(max=count).view(n, size, samples, size, samples).transpose(2, 3).reshape(n, size, size, -1)
+    )
+    counts = points.new_zeros(n, size, size, count + 1).scatter_add_(3, points, torch.ones_like(points))[..., :count]
     first = torch.arange(count, 0, -1, device=points.device)
     return (counts * (count + 1) + first).argmax(3)
 
