@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bench.cli.common import EVALUATE, PRETRAIN, AsJson, app, print_json, print_table
+
+if TYPE_CHECKING:
+    from pretrain.recipes import Recipe
 
 
 @app.command(group=PRETRAIN)
@@ -31,15 +36,24 @@ def methods(*, as_json: AsJson = False, markdown: bool = False) -> None:
 
 
 @app.command(group=PRETRAIN)
-def recipes(*, as_json: AsJson = False) -> None:
-    """List the recipes: a method with data, backbone, schedule and the paper's value.
+def recipes(name: str | None = None, *, as_json: AsJson = False) -> None:
+    """List the recipes: a method with data, backbone, schedule and the paper's value; or show one whole.
 
-    Example: densebench recipes
+    Example: densebench recipes densecl-mini
+
+    Parameters
+    ----------
+    name
+        Show this recipe with every setting, or the recipes of this method (a recipe of FILE.py, or FILE.py:NAME).
     """
-    from pretrain.methods import gpu_memory
-    from pretrain.outside import every_recipe
+    from pretrain.methods import gpu_memory, method_of
+    from pretrain.outside import every_recipe, find_anywhere
 
-    listed = every_recipe().values()
+    listed = list(every_recipe().values())
+    if name is not None:
+        listed = [recipe for recipe in listed if method_of(recipe).info.id == name] or [find_anywhere(name)]
+        if len(listed) == 1:
+            return print_json(listed[0].to_dict()) if as_json else _show(listed[0])
     if as_json:
         return print_json([recipe.to_dict() for recipe in listed])
     columns = ["recipe", "backbone", "epochs", "batch", "precision", "data", "expected", "cost", "GiB"]
@@ -52,6 +66,24 @@ def recipes(*, as_json: AsJson = False) -> None:
         "GiB: memory on a GPU in bf16 / fp32 with 256 images, computed, not measured. The papers' recipes are fp32; "
         "on a GPU bf16 is recommended: --set precision=bf16"
     )
+    print("densebench recipes NAME: one recipe with every setting")
+
+
+def _show(recipe: Recipe) -> None:
+    """Print what a recipe says for people, then each setting as `--set` takes it."""
+    from dataclasses import fields
+
+    from pretrain.methods import method_of
+    from pretrain.recipes import settings_of
+    from pretrain.settings import PROSE, as_text
+
+    prose = [item.name for item in fields(recipe) if item.metadata == PROSE]
+    about = {"method": method_of(recipe).info.id} | {key: getattr(recipe, key) for key in prose}
+    print(recipe.name, *(f"  {key}: {text}" for key, text in about.items() if text), sep="\n")
+    print(f"\nevery setting; change one with `densebench pretrain {recipe.name} --set KEY=VALUE`:")
+    for key, value in settings_of(recipe).items():
+        if key not in ("name", "stages", *prose):
+            print(f"  {key}={as_text(value)}")
 
 
 @app.command(group=EVALUATE)

@@ -17,6 +17,8 @@ from bench.cli import run, stop_once
 from bench.cli.common import app, print_table
 from bench.tracks import TRACKS
 from leaderboard.base.errors import Interrupted
+from pretrain.methods import all_recipes
+from pretrain.recipes import Recipe, override
 from pretrain.run.folder import read_checkpoint, read_record
 
 COMMANDS = [name for name in app if not name.startswith("-")]
@@ -96,6 +98,29 @@ def test_methods_protocols_and_recipes_are_json(capsys: pytest.CaptureFixture[st
     shown = json.loads(capsys.readouterr().out)
     assert shown["config"]["model"]["backbone"]["depth"] == "card:depth"
     assert shown["reference"] in listed["protocols"]
+
+
+@pytest.mark.parametrize("recipe", all_recipes().values(), ids=lambda recipe: recipe.name)
+def test_a_recipe_is_shown_whole(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["recipes", recipe.name]) == 0
+    head, settings = capsys.readouterr().out.split("\n\n", 1)
+    assert head.splitlines()[0] == recipe.name
+    assert all(text in head for text in (recipe.data, recipe.paper, recipe.expected, recipe.cost))
+    shown = [line.strip() for line in settings.splitlines()[1:]]
+    assert override(recipe, shown) == recipe
+    assert run(["recipes", recipe.name, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(recipe.to_dict()))
+
+
+def test_the_recipes_of_a_method(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["recipes", "densecl", "--json"]) == 0
+    names = [recipe["name"] for recipe in json.loads(capsys.readouterr().out)]
+    assert len(names) >= 2 and all(name.startswith("densecl-") for name in names)
+    assert run(["recipes", "densecl"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in names) and "moco-v2-mini" not in printed
+    assert run(["recipes", "densecl-mni"]) == 1
+    assert "did you mean densecl-mini" in capsys.readouterr().err
 
 
 def test_protocols_come_with_the_rules_of_their_track(capsys: pytest.CaptureFixture[str]) -> None:
