@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from bench.cli.common import EVALUATE, AsJson, app, print_json, print_table
 from leaderboard.base.terminal import Console
@@ -14,14 +15,25 @@ app.command(protocols_app)
 
 
 @protocols_app.default
-def protocols(*, as_json: AsJson = False) -> int:
+def protocols(*, as_json: AsJson = False, markdown: Annotated[bool, Parameter(negative="")] = False) -> int:
     """List the tracks with their rules, and the protocols: how a backbone is evaluated.
 
     A track's further protocols run where `submit --protocol` names them and have a table of their own.
     Protocols of installed packages are listed after the built-in ones; their code is executed for it.
 
     Example: densebench protocols
+
+    Parameters
+    ----------
+    markdown
+        Print the protocols of track paper as Markdown tables instead: how each was tested, what differs from the
+        papers, GPU-hours, published values.
     """
+    if markdown:
+        from bench.protocol_table import paper_protocols_markdown
+
+        print(paper_protocols_markdown(), end="")
+        return 0
     from bench.errors import BenchError
     from bench.protocols import all_protocols, installed_ids, load_protocol
     from bench.tracks import TRACKS

@@ -11,6 +11,8 @@ Differs from the papers: `transfer_configs/parts/detectron2.py`; one batch of 16
 Published (box/mask AP, single runs): MoCo v2 of 200 epochs 39.8/36.1, which a run should meet within .7/.7, and of 800
 epochs 40.4/36.4; MoCo v1 39.4/35.6; supervised 39.7/35.9; PixPro of 100 epochs 40.8/36.8; random 32.8/29.9. (SoCo's and
 InstanceLoc's own rows begin with a pretrained pyramid and box head.)
+Tested: trained and evaluated at reduced size with a ResNet-18 on a CPU; matching against a plain computation, COCO's AP
+against pycocotools. No run of the whole schedule has been made with this file.
 Cost: 1,440,000 images seen. Computed, not measured: 2.3 EFLOP of convolutions and linear layers, forward and backward,
 with 128 masks an image, or 16 GPU-hours if a GPU sustains 40 TFLOP/s; 34 GiB for parameters, gradients, momentum, and
 what is kept for backward.

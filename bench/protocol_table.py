@@ -1,0 +1,83 @@
+"""The protocols of track paper as a page of Markdown: how each was tested, what differs from the papers, cost, values.
+
+Everything is read from the protocols' docstrings and from the published values that the leaderboard knows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from bench.protocols import Protocol, load_protocol
+from bench.tracks import find_track
+from leaderboard import published
+from leaderboard.text import markdown
+from transfer_configs.parts import detectron2
+
+SECTIONS: Final = (
+    "Purpose", "Metric", "Architecture", "Schedule", "Differs from the papers", "Published", "Tested", "Cost",
+)  # fmt: skip
+"""How the paragraphs of a docstring in track paper begin, each in a line of its own, with a colon behind."""
+_SHARED: Final = "`transfer_configs/parts/detectron2.py`"
+_HEADINGS: Final = ("Protocol", "Tested", "Differs from the papers", "GPU-hours", "GPU memory, GiB", "Published")
+
+
+def paper_protocols_markdown() -> str:
+    """A table with a row for each protocol of track paper, what several of them share, and all published values."""
+    track = find_track("paper")
+    protocols = [load_protocol(protocol_id) for protocol_id in (*track.protocols, *track.further)]
+    lines = [
+        *_table(_HEADINGS, [_row(protocol) for protocol in protocols]),
+        "",
+        "GPU-hours and memory are computed from the operations of a ResNet-50, not measured: hours on a GPU that "
+        "sustains 40 TFLOP/s, with the protocol's whole batch.",
+        "",
+        f"What all detectors differ in: {shared_differences()}",
+        "",
+        "Published values that may stand beside those of a protocol:",
+        "",
+        *_table(
+            published.HEADINGS,
+            [[markdown(cell) for cell in row] for row in published.rows() if row[0] in {p.id for p in protocols}],
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def sections(docstring: str) -> dict[str, str]:
+    """The paragraphs of a docstring of track paper by their first words, each in one line.
+
+    What stands in parentheses before a paragraph's colon stays in front of its text.
+    """
+    beginning = re.compile(rf"^({'|'.join(SECTIONS)})(?: (\([^)]*\)))?:", re.MULTILINE)
+    found = list(beginning.finditer(docstring))
+    ends = [following.start() for following in found[1:]] + [len(docstring)]
+    texts = {
+        match[1]: f"{match[2] or ''} {docstring[match.end() : end]}" for match, end in zip(found, ends, strict=True)
+    }
+    return {name: " ".join(text.split()) for name, text in texts.items()}
+
+
+def shared_differences() -> str:
+    """What differs from detectron2 in all detectors of the track."""
+    _, _, text = (detectron2.__doc__ or "").partition("What stays different, in all\nprotocols: ")
+    return " ".join(text.split())
+
+
+def cost(protocol: Protocol) -> tuple[str, str]:
+    """GPU-hours and GiB as the protocol's docstring states them."""
+    text = sections(protocol.docstring)["Cost"]
+    hours, memory = re.search(r"([\d.]+) GPU-hours", text), re.search(r"([\d.]+) GiB", text)
+    return (hours[1] if hours else "not known", memory[1] if memory else "not known")
+
+
+def _row(protocol: Protocol) -> list[str]:
+    said = sections(protocol.docstring)
+    differs = said["Differs from the papers"].replace(_SHARED, "what all detectors differ in (below)")
+    texts = (said["Tested"], differs, *cost(protocol), said["Published"])
+    return [f"`{protocol.id}`", *(text.replace("|", "\\|") for text in texts)]
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (headings, ["---"] * len(headings), *rows)]
