@@ -35,6 +35,7 @@ def pretrain(
     settings: Annotated[list[str] | None, Parameter(name="--set")] = None,
     workers: int | Literal["auto"] = "auto",
     threads: int | None = None,
+    device: str | None = None,
     on_damaged: Literal["error", "skip"] = "error",
     tensorboard: bool = False,
     compile_backbone: Annotated[bool, Parameter(name="--compile")] = False,
@@ -83,6 +84,8 @@ def pretrain(
         Data loading processes; `auto`: on a GPU its share of the cores, on a CPU one.
     threads
         CPU threads of the training process (default: all cores).
+    device
+        cuda, cuda:N or cpu (default: cuda where there is a GPU; under `torchrun` each process has a GPU of its own).
     on_damaged
         What a damaged image does: stop with its name, or be replaced by the next readable one and counted.
     tensorboard
@@ -110,6 +113,8 @@ def pretrain(
 
     if not checkpoint_seconds >= 0:
         raise BenchError(f"--checkpoint-seconds is {checkpoint_seconds}: give 0 or more")
+    if threads is not None and threads < 1:
+        raise BenchError(f"--threads is {threads}: give 1 or more")
     chosen = override(_recipe(recipe, config), settings or [])
     if threads is not None:
         torch.set_num_threads(threads)
@@ -126,6 +131,7 @@ def pretrain(
             stages=stages,
             init=None if init is None or start is None else lambda: exported_folder(init, start, work),
             resume=resume,
+            device=device,
             workers=workers,
             on_damaged=on_damaged,
             tensorboard=tensorboard,

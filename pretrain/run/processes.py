@@ -107,7 +107,10 @@ def process_group(device: str | torch.device | None = None) -> Iterator[Process]
         PretrainError: the device does not exist.
     """
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
+    try:
+        chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
+    except RuntimeError:
+        raise PretrainError(f"{device!r} is no device: use cuda, cuda:N or cpu") from None
     if chosen.type == "cuda":
         if chosen.index is None:
             chosen = torch.device("cuda", local_rank)

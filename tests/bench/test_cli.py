@@ -57,6 +57,9 @@ def test_a_wrong_command_is_exit_code_2(line: str, capsys: pytest.CaptureFixture
     [
         ("pretrain densecl-mni --data .", "did you mean densecl-mini"),
         ("pretrain densecl-mini --data missing-folder", "missing-folder"),
+        ("pretrain densecl-mini --data images --device cuda:1", "device cuda:1 does not exist"),
+        ("pretrain densecl-mini --data images --device gpu", "'gpu' is no device: use cuda, cuda:N or cpu"),
+        ("pretrain densecl-mini --data images --threads 0", "--threads is 0"),
         ("watch missing-run", "missing-run is not a pretraining run"),
         ("export missing-run", "missing-run"),
         ("norm-rescale missing-export other --literal", "missing-export"),
@@ -72,6 +75,8 @@ def test_work_that_fails_is_exit_code_1_and_a_short_message(
     line: str, words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("images").mkdir()
+    Image.new("RGB", (8, 8)).save("images/a.png")
     assert run(line.split()) == 1
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err + captured.out
