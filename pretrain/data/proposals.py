@@ -81,9 +81,9 @@ def require(search: Search) -> None:
 
 def _by_opencv(pixels: npt.NDArray[np.uint8], seed: int) -> Boxes:
     """Selective search in its fast mode. Its random ranks are drawn from the C library's generator."""
-    import cv2
+    from cv2 import ximgproc  # type: ignore[attr-defined, unused-ignore]  # of opencv-contrib-python
 
-    search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
+    search = ximgproc.segmentation.createSelectiveSearchSegmentation()
     search.setBaseImage(np.ascontiguousarray(pixels[:, :, ::-1]))
     search.switchToSelectiveSearchFast()
     ctypes.CDLL(None).srand(seed % 2**31)
@@ -157,8 +157,8 @@ def _merged_boxes(pixels: npt.NDArray[np.floating[Any]], scale: float) -> Boxes:
         merge_func=merge,
         weight_func=lambda _, source, target, neighbor: {"weight": unlike(target, neighbor)},
     )
-    corners = np.array(found, dtype=np.int64)
-    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    ends = np.array(found, dtype=np.int64)
+    return np.concatenate([ends[:, :2], ends[:, 2:] - ends[:, :2]], axis=1)
 
 
 def _extents(labels: npt.NDArray[np.int64], count: int) -> list[tuple[slice, slice]]:

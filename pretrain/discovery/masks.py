@@ -19,13 +19,14 @@ from torch.utils.data import Dataset
 
 from pretrain.data.batches import ImageSource
 from pretrain.data.decode import DamagedImageError
-from pretrain.data.regions import LABELS, Felzenszwalb, write_masks
+from pretrain.data.regions import Felzenszwalb, write_masks
 from pretrain.data.tables import by_processes, continue_table
 from pretrain.discovery.correspondence import normalized
 from pretrain.method import Method
 from pretrain.nets.architectures import stages_of
 from pretrain.parts.clusters import kmeans
 from pretrain.parts.losses import unit
+from pretrain.parts.masks import LABELS
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Clusters:
         found = kmeans(points[None], torch.from_numpy(rng.random((1, count))), iterations=self.iterations)
         labels = found.labels[0].clamp(max=LABELS - 1).to(torch.uint8).cpu()
         maps = []
-        for features, own in zip(group, labels.split([f[0].numel() for f in group]), strict=True):
+        for features, own in zip(group, torch.split(labels, [f[0].numel() for f in group]), strict=True):
             label = own.view(features.shape[1:]).numpy()
             rows, columns = (((np.arange(self.side) + 0.5) * n / self.side).astype(np.int64) for n in label.shape)
             maps.append(label[rows[:, None], columns])

@@ -164,31 +164,26 @@ def _bootstrapped(recipe: Recipe, rounds: int, first: Segments, clusters: Cluste
     """
     method, schedule = recipe.method, recipe.schedule
     assert isinstance(method, CYBORGSConfig) and isinstance(schedule, StepSchedule)
-    stages: list[Recipe | ComputeStage] = [first]
-    for number in range(rounds):
-        done = number * recipe.epochs
-        stages.append(
-            replace(
-                recipe,
-                name=f"round-{number + 1}",
-                method=replace(method, masks=f"masks-{number}"),
-                schedule=replace(
-                    schedule,
-                    milestones=tuple(m - done for m in schedule.milestones if m > done),
-                    warmup_epochs=0 if number else schedule.warmup_epochs,
-                ),
-                first_epoch=done,
-                from_stage=number > 0,
-                data="",
-                expected="",
-                cost="",
-            )
+
+    def round_after(done: int) -> Recipe:
+        start = done * recipe.epochs
+        return replace(
+            recipe,
+            method=replace(method, masks=f"masks-{done}"),
+            schedule=replace(
+                schedule,
+                milestones=tuple(m - start for m in schedule.milestones if m > start),
+                warmup_epochs=0 if done else schedule.warmup_epochs,
+            ),
+            first_epoch=start,
+            from_stage=done > 0,
         )
-        stages.append(replace(clusters, name=f"masks-{number + 1}"))
-    last, _ = stages[-2:]
-    assert isinstance(last, Recipe)
-    prose = {"data": recipe.data, "expected": recipe.expected, "cost": recipe.cost}
-    return replace(last, name=recipe.name, stages=tuple(stages[:-2]), **prose)
+
+    stages: list[Recipe | ComputeStage] = [first]
+    for number in range(1, rounds):
+        stages.append(replace(round_after(number - 1), name=f"round-{number}", data="", expected="", cost=""))
+        stages.append(replace(clusters, name=f"masks-{number}"))
+    return replace(round_after(rounds - 1), stages=tuple(stages))
 
 
 RECIPES: tuple[Recipe, ...] = (

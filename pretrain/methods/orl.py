@@ -124,7 +124,7 @@ class ORL(BYOL):
             raise PretrainError(
                 f"ORL trains with the boxes of its stages, and {error} is not there: run a recipe that lists the stages"
             ) from error
-        self.plan = replace(self.plan, places=ObjectPlaces(*files, config=self.config))
+        self.plan = replace(self.plan, places=ObjectPlaces(self.config, *files))
 
     @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
@@ -150,10 +150,10 @@ class ORL(BYOL):
 class ObjectPlaces:
     """Where ORL's views of boxes are cut: `pretrain.data.views.Places`."""
 
+    config: ORLConfig
     proposals: Path
     neighbors: Path
     pairs: Path
-    config: ORLConfig
 
     def draw(self, rng: np.random.Generator, image_id: int, width: int, height: int) -> Mapping[str, tuple[int, Box]]:
         """As published: a box, a neighbor and one of its pairs, each uniformly."""

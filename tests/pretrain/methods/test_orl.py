@@ -149,7 +149,7 @@ def places(tmp_path: Path) -> ObjectPlaces:
     files = [tmp_path / name for name in ("proposals.npy", "neighbors.npy", "pairs.npy")]
     for file, table in zip(files, (proposals, neighbors, pairs), strict=True):
         np.save(file, table)
-    return ObjectPlaces(*files, config=ORLConfig())
+    return ObjectPlaces(ORLConfig(), *files)
 
 
 def test_boxes_neighbors_and_pairs_are_drawn_evenly(places: ObjectPlaces) -> None:
