@@ -1,4 +1,4 @@
-"""From results to a board: group what may be compared, test within the groups, aggregate over them.
+"""Turns results into a board: group what may be compared, test within the groups, aggregate over them.
 
 No row can take anything from another. Which groups enter the standings of a track is declared, so that a result of
 another version, protocol or plan changes nothing; a track that nobody declared uses all its groups. Entries are ranked
@@ -24,7 +24,7 @@ from leaderboard.shares import Shares
 from leaderboard.stats import ImageError, Summary, summarise
 
 Loader = Callable[[Result], Shares | None]
-"""Gives the images' shares of a run's metrics, where they are kept."""
+"""A function that returns the images' shares of a run's metrics, or None where they were not kept."""
 
 
 def analyse(
@@ -36,9 +36,9 @@ def analyse(
 ) -> Board:
     """Build the board; the order of `results` does not matter.
 
-    `declared` gives the known tables by name, as a rule one a track, with the protocols that their standings use; in a
-    table named after their track, they make a row complete. `shares` lets single runs on the same images be compared
-    image by image. With `each`, every checkpoint has a row of its own.
+    `declared` gives the known tables by name, as a rule one per track, with the protocols that their standings use; in
+    a table named after its track, a row that has them all is complete. `shares` lets single runs on the same images be
+    compared image by image. With `each`, every checkpoint has a row of its own.
     """
     ordered = sorted(results, key=lambda result: result.file_name)
     entries, notes = find_entries(ordered, each=each)
@@ -65,7 +65,7 @@ def analyse(
 
 
 class _Tables:
-    """Where a protocol's results belong."""
+    """Finds the table that a protocol's results belong to."""
 
     def __init__(self, declared: Mapping[str, Collection[ProtocolReference]]) -> None:
         self.declared = declared
@@ -75,14 +75,14 @@ class _Tables:
         self.of_id = {protocol.id: table for table, protocol in pairs}
 
     def place(self, kind: str, protocol: ProtocolReference) -> tuple[str, bool]:
-        """The table, and whether its standings use the protocol: all of a table that nobody declared."""
+        """The table, and whether its standings use the protocol; a table that nobody declared uses all of them."""
         if kind in self.of_kind:
             return self.of_kind[kind], True
         table = self.of_id.get(protocol.id, protocol.track)
         return table, table not in self.declared
 
     def complete(self, table: str) -> int:
-        """Number of protocols that a complete row has; 0 where that is not said."""
+        """Number of protocols that a complete row has; 0 where nothing declares it."""
         return sum(protocol.track == table for protocol in self.declared.get(table, ()))
 
 
@@ -91,13 +91,13 @@ def _kind(protocol: ProtocolReference) -> str:
 
 
 def _usual(protocols: Sequence[ProtocolReference]) -> ProtocolReference:
-    """Of references that differ in their titles alone, the most frequent one."""
+    """The most frequent one of references that differ in their titles alone."""
     counts = Counter(protocols)
     return min(counts, key=lambda protocol: (-counts[protocol], protocol.title, protocol.short_title))
 
 
 def _cells(results: Sequence[Result], entries: Mapping[Checkpoint, Entry], shares: Loader) -> list[Cell]:
-    """A cell an entry."""
+    """One cell per entry."""
     runs: dict[tuple[str, str], list[Result]] = defaultdict(list)
     of: dict[tuple[str, str], Entry] = {}
     for result in results:
@@ -119,7 +119,7 @@ def _cell(entry: Entry, runs: list[Result], shares: Loader) -> Cell:
 
 
 def _summary(cell: Cell) -> Summary:
-    """Of the headline metric of the finished runs; each checkpoint counts equally."""
+    """Summary of the headline metric over the finished runs; each checkpoint counts equally."""
     units: dict[str, list[float]] = defaultdict(list)
     for run, value in zip(cell.finished, cell.values, strict=True):
         units[run.card.sha256].append(value)
@@ -128,7 +128,7 @@ def _summary(cell: Cell) -> Summary:
 
 
 def _image_error(runs: Sequence[Result]) -> ImageError | None:
-    """Of the mean over runs, which share their images: no more than the mean of the runs' errors, which is given."""
+    """Error of the mean over runs on the same images: at most the mean of the runs' errors, so that mean is used."""
     errors = [run.standard_errors.get(run.protocol.headline) for run in runs]
     known = [error for error in errors if error is not None]
     images = runs[0].dataset.val_images
@@ -146,7 +146,7 @@ def _shares(runs: Sequence[Result], shares: Loader) -> ImageShares | None:
 
 
 def _mark(groups: Sequence[Group]) -> tuple[Group, ...]:
-    """Groups by protocol id, the current ones first, each with what tells it from the others of its id."""
+    """Groups by protocol id, the current ones first, each with what distinguishes it from others with the same id."""
     by_id: dict[str, list[Group]] = defaultdict(list)
     for group in groups:
         by_id[group.protocol.id].append(group)
@@ -158,10 +158,10 @@ def _mark(groups: Sequence[Group]) -> tuple[Group, ...]:
 
 
 def _notes(tracks: Sequence[Track]) -> list[str]:
-    """Protocols with tables that are not comparable with each other."""
+    """Notes on protocols whose results are in several groups that are not comparable with each other."""
     by_id: dict[str, dict[str, bool]] = defaultdict(dict)
     for group in (group for track in tracks for group in track.groups):
-        # What differs between architectures alone is no other protocol.
+        # Groups that differ in the architecture alone have the same protocol.
         what = json.dumps([identity(group.protocol), group.dataset.fingerprint, group.iterations])
         by_id[group.protocol.id][what] = group.current
     notes = []

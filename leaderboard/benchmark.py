@@ -1,7 +1,7 @@
 """How long tables of many results take: `python -m leaderboard.benchmark 10000 [FOLDER]`.
 
-Writes made-up results into FOLDER (a temporary one that is removed, if none is given; results that are there are used)
-and prints the seconds and the peak memory of making the CSV, and of making CSV and page, each in a process of its own.
+Writes made-up results into FOLDER (results that are there already are used; without FOLDER, into a temporary one) and
+prints the seconds and the peak memory of making the CSV, and of making CSV and page, each in a process of its own.
 """
 
 from __future__ import annotations

@@ -18,18 +18,18 @@ from leaderboard.stats import Estimate, Floats, Summary
 
 
 def identity(protocol: ProtocolReference) -> dict[str, Any]:
-    """What makes a protocol another one: everything but its titles, which are words for readers."""
+    """What distinguishes one protocol from another: everything but its titles, which are words for readers."""
     return protocol.model_dump(mode="json", exclude={"title", "short_title"})
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a row stands for: a checkpoint, or those of pretraining runs that differ in nothing but their seed."""
+    """What a row stands for: one checkpoint, or several of pretraining runs that differ in nothing but their seed."""
 
     label: str
-    """Unique on the board: the checkpoint's name, or what the names of several have in common."""
+    """The checkpoint's name, or what the names of several have in common; unique on the board."""
     cards: tuple[Card, ...]
-    """One a checkpoint, by pretraining seed and name; the first stands for what all have in common."""
+    """One card per checkpoint, by pretraining seed and name; the first stands for what all have in common."""
 
     @property
     def id(self) -> tuple[str, str]:
@@ -43,7 +43,7 @@ class Entry:
 
     @property
     def is_random(self) -> bool:
-        """Random initialisation is the zero of the score."""
+        """Whether the row is random initialisation, which is the zero of the score."""
         return self.card.method == RANDOM_METHOD
 
 
@@ -52,7 +52,7 @@ class ImageShares(NamedTuple):
 
     names: tuple[str, ...]
     values: Floats
-    """(V,), in points of per cent; they sum to 0."""
+    """The images' contributions (V,), in points of per cent; they sum to 0."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Ranking:
     position: float
     """1 + number of rows with a higher mean; rows with equal means share the mean of their positions."""
     best: int | None
-    """Best rank that the row's tests leave open; `None` for a row that takes part in no test."""
+    """Best rank that the row's tests leave possible; `None` for a row that takes part in no test."""
     worst: int | None
 
 
@@ -72,29 +72,29 @@ class Cell:
 
     entry: Entry
     runs: tuple[Result, ...]
-    """By checkpoint and seed, failed ones among them."""
+    """All runs, failed ones included, by checkpoint and seed."""
     summary: Summary | None
-    """Of the headline metric over the finished runs; `None` if all failed."""
+    """Summary of the headline metric over the finished runs; `None` if all failed."""
     shares: ImageShares | None = field(default=None, compare=False, repr=False)
-    """Of a value whose error is that of its images, where they are kept."""
+    """The images' shares, where the value's error is that of its images and the shares were kept."""
     score: Estimate | None = None
-    """The share of the errors of random initialisation that is gone, in per cent: 0 as it, 100 without an error. `None`
-    where random initialisation has no value."""
+    """The share of the errors of random initialisation that is gone, in per cent: 0 is as good as random
+    initialisation, 100 is without errors. `None` where random initialisation has no value."""
     ranking: Ranking | None = None
-    """Among the rows that take part in tests; of one that does not, among all."""
+    """Rank among the rows that take part in tests; for a row that does not, the position among all rows."""
     tier: int | None = None
-    """A tier holds the rows that are not worse than its best; `None` for a row that takes part in no test."""
+    """Tier of the row: a tier holds the rows that are not worse than its best. `None` without a part in any test."""
     leads: bool = False
-    """Better than every other row that takes part in tests."""
+    """Whether the row is better than every other row that takes part in tests."""
 
     @cached_property
     def finished(self) -> tuple[Result, ...]:
-        """The runs that count."""
+        """The finished runs: only they count."""
         return tuple(run for run in self.runs if run.status == "finished")
 
     @property
     def failed(self) -> int:
-        """Number of failed runs: they stay visible."""
+        """Number of failed runs, which stay visible."""
         return len(self.runs) - len(self.finished)
 
     @cached_property
@@ -104,7 +104,7 @@ class Cell:
 
     @cached_property
     def metric_values(self) -> dict[str, tuple[float, ...]]:
-        """Each metric that all finished runs have, in the order of the first: its values over the runs."""
+        """Values over the runs of each metric that all finished runs have, in the order of the first run's metrics."""
         names = self.finished[0].metrics if self.finished else ()
         return {
             name: tuple(run.metrics[name] for run in self.finished)
@@ -126,25 +126,25 @@ class Group:
     dataset: DatasetReference
     architecture: str
     iterations: int | None
-    """What a protocol that nobody declared has planned; else `None`."""
+    """The iterations that the runs planned, for a protocol that nobody declared; else `None`."""
     cells: tuple[Cell, ...]
-    """Best mean first; those without a finished run at the end."""
+    """The rows' cells, best mean first; those without a finished run come last."""
     anchor: Summary | None
-    """Of random initialisation: the zero of the score."""
+    """Summary of random initialisation, the zero of the score; `None` where it has no value."""
     current: bool = True
     suffix: str = ""
-    """What tells it from the other groups of its protocol id and architecture; empty if there is none."""
+    """What distinguishes the group from others with its protocol id and architecture; empty if there are none."""
 
     @cached_property
     def digest(self) -> str:
-        """Hash of everything that makes the group: protocol but its titles, data, architecture, plan."""
+        """Hash of everything that defines the group: protocol (without titles), data, architecture, plan."""
         protocol = json.dumps(identity(self.protocol), indent=2, ensure_ascii=False)
         rest = f"{self.dataset.fingerprint}\n{self.architecture}\n{self.iterations}"
         return hashlib.sha256(f"{protocol}\n{rest}".encode()).hexdigest()
 
     @property
     def id(self) -> str:
-        """Unique on the board, and fit for an address."""
+        """Identifier that is unique on the board and can be part of a URL."""
         id_ = f"{self.protocol.id}.{self.architecture}"
         return f"{id_}.{self.digest[:8]}" if self.suffix else id_
 
@@ -165,21 +165,21 @@ class Standing:
 
     entry: Entry
     cells: tuple[Cell | None, ...]
-    """One a current group; `None` where there is no result."""
+    """One cell per current group; `None` where there is no result."""
     protocols: int
     """Number of protocols with a value."""
     mean_rank: float | None = None
-    """Mean of its ranks in the groups where it has a value."""
+    """Mean of the entry's ranks in the groups where it has a value."""
     mean_rank_interval: tuple[float, float] | None = None
-    """Mean of the best and mean of the worst ranks; `None` where a value takes part in no test."""
+    """Means of the best and of the worst ranks that the tests leave possible; `None` where a value is not tested."""
     score: Estimate | None = None
-    """Mean of its scores over the groups with random initialisation; `None` if there is none."""
+    """Mean of the entry's scores over the groups with random initialisation; `None` if there is no such group."""
     tier: int | None = None
-    """By score, among the entries with values in the same groups; `None` where a value takes part in no test."""
+    """Tier by score, among the entries with values in the same groups; `None` where a value takes part in no test."""
 
     @property
     def columns(self) -> tuple[int, ...]:
-        """The current groups where it has a value."""
+        """Indices of the current groups where the entry has a value."""
         return tuple(i for i, cell in enumerate(self.cells) if cell is not None and cell.summary is not None)
 
 
@@ -193,7 +193,7 @@ class Track:
     protocols: int
     """Number of protocols that make a row complete: those declared, else all there are."""
     standings: tuple[Standing, ...]
-    """Entries with values in the same groups stand together, best first; the complete ones come before the others."""
+    """The rows: entries with values in the same groups together, best first; complete rows come before the others."""
 
     @property
     def current(self) -> tuple[Group, ...]:

@@ -1,4 +1,4 @@
-"""The command `leaderboard`: from a folder of result files to tables and page, or a check that they are current."""
+"""The command `leaderboard`: makes tables and page from a folder of result files, or checks that they are current."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from leaderboard.shares import Shares
 from leaderboard.store import ResultStore, Unusable, collection_paused
 
 LONGEST_PAGE = 1_000_000_000
-"""Bytes of a file with a table that is read: a page of ten thousand results has 30 million."""
+"""Most bytes of a file with a table that is read: a page of ten thousand results has 30 million."""
 
 
 @dataclass
@@ -48,14 +48,14 @@ class Report:
         return sum(len(group.cells) for track in self.board.tracks for group in track.groups)
 
     def render(self) -> RenderableType:
-        """The tables, and in a line each what was written and what is wrong."""
+        """The tables, and one line for each file that was written and each problem."""
         board = self.board
         counted = f"{board.results} results of {board.checkpoints} checkpoints, {self.rows} rows"
         lines = [f"note: {note}" for note in board.notes]
         lines += [f"written: {path}" for path in self.written] + [f"current: {path}" for path in self.current]
         lines += [f"problem: {problem}" for problem in self.problems]
         if self.left_out:
-            lines.append(f"{self.left_out} result files are left out of all tables until they are mended or moved away")
+            lines.append(f"{self.left_out} result files are left out of all tables until they are fixed or moved away")
         return Group(*map(tables.TerminalTable, board.tracks), Text("\n".join([counted, *lines])))
 
 
@@ -74,15 +74,15 @@ def build(
     protocols: Mapping[str, Collection[ProtocolReference]] = MappingProxyType({}),
     each: bool = False,
 ) -> Report:
-    """Make what is named from the usable result files in `results`: the same bytes every time.
+    """Make the named files from the usable result files in `results`: the same bytes every time.
 
-    `site` is the page's folder, `diagrams` that of the diagrams (SVG, a file each) of tracks that have enough rows,
-    `correlations` a CSV of the protocols' rank correlations. `markdown` may be a page with
-    other text: only what stands between the two marks of `tables.BEGIN` and `tables.END` is renewed. With `check`
-    nothing is written, and a file that differs from what the results give is a problem, as is each result file that
-    cannot be used or is not comparable, because it executed another number of iterations than its protocol (`plans`
-    gives those of known protocols by their hash). `protocols` are those of the known tables (`declared` of
-    :func:`analyse`), and `tracks` (by id) what the page says of a track.
+    `site` is the page's folder, `diagrams` the folder for diagrams (one SVG file each) of tracks that have enough rows,
+    `correlations` a CSV of the protocols' rank correlations. `markdown` may be a page with other text: only what stands
+    between the two marks `tables.BEGIN` and `tables.END` is renewed. With `check` nothing is written. Then a file that
+    differs from what the results give is a problem, and so is each result file that cannot be used, or that is not
+    comparable because it executed another number of iterations than its protocol plans (`plans` gives the iterations of
+    known protocols by their hash). `protocols` are those of the known tables (`declared` of :func:`analyse`), and
+    `tracks` (by id) hold what the page says about a track.
     With `each`, every checkpoint has a row of its own, also where several are pretraining runs of one method.
 
     Raises:
@@ -112,7 +112,7 @@ def _analyse(
     protocols: Mapping[str, Collection[ProtocolReference]],
     each: bool,
 ) -> Report:
-    """The board, and what could not enter it."""
+    """The board, and the results that could not enter it."""
     if not store.folder.is_dir():
         raise LeaderboardError(f"{store.folder}: no such folder; results are made by `densebench submit`")
     usable, unusable = store.load()
@@ -141,7 +141,7 @@ def _render(
     correlations: Path | None,
     tracks: Mapping[str, TrackDescription],
 ) -> dict[Path, str]:
-    """What belongs into each named file."""
+    """The content of each named file."""
     targets: dict[Path, str] = {}
     if csv is not None:
         targets[csv] = frame.csv(board)

@@ -23,28 +23,29 @@ from leaderboard.stats import LEVEL, Estimate, Floats
 Places = NDArray[np.intp]
 Flags = NDArray[np.bool_]
 LARGE = 400
-"""In a table of more rows, Holm's thresholds use the smaller of two rows' degrees of freedom, which is cautious: the
-p-values of millions of pairs would take minutes."""
+"""With more rows than this, Holm's thresholds use the smaller of two rows' degrees of freedom, which is conservative:
+the p-values of millions of pairs would take minutes."""
 _BLOCK = 1_000_000
-"""Pairs at a time: 8 MB an array."""
+"""Number of pairs computed at a time: 8 MB per array."""
 _NORMAL = float(ndtri(1 - LEVEL / 2))
-"""No test at 5 % needs less than this many standard errors."""
+"""Standard errors that every test at 5 % needs at least."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One protocol's values of `k` rows, with errors that are independent but where rows share their images."""
+    """One protocol's values of `k` rows; their errors are independent, except between rows with the same images."""
 
     mean: Floats
-    """(k,)"""
+    """Values of the rows (k,)."""
     variance: Floats
-    """(k,): squared standard errors."""
+    """Squared standard errors (k,)."""
     df: Floats
-    """(k,)"""
+    """Degrees of freedom of the variances (k,)."""
     images: Places
-    """(k,): rows with equal numbers of at least 0 were measured once on the same images; -1: with no known ones."""
+    """Number of each row's set of images (k,): single runs on the same images have the same number of at least 0; it is
+    -1 where the images are not known."""
     shares: Sequence[Floats | None]
-    """Of the rows with a number: each image's share of the value (V,), which sum to 0."""
+    """For rows with a number of at least 0, each image's share of the value (V,), which sum to 0; else None."""
     weight: float = 1.0
 
     @classmethod
@@ -56,8 +57,8 @@ class Measured:
         return cls(mean, error**2, df, np.full(k, -1), [None] * k, weight)
 
     def difference(self, rows: Places, others: Places) -> tuple[Floats, Floats, Floats]:
-        """Of each of `rows` (r,) less each of `others` (o,): the difference, its variance, and the sum of its parts'
-        squared variances over their degrees of freedom; each (r, o) and times `weight`, squared and to the fourth."""
+        """Differences of each of `rows` (r,) minus each of `others` (o,), their variances, and the sums of the parts'
+        squared variances over their degrees of freedom; each (r, o), times `weight` to the power of 1, 2 and 4."""
         w = self.weight
         a, b = self.variance[rows, None], self.variance[others]
         variance, spread = a + b, a**2 / self.df[rows, None] + b**2 / self.df[others]
@@ -84,32 +85,33 @@ def _paired(a: Floats, b: Floats) -> Floats:
 class Contest:
     """Rows and what they are compared by: the weighted sum of one or several protocols' values.
 
-    All rows take part in tests. `parts` hold them in the same order, and have different images.
+    All rows take part in tests. All `parts` hold the rows in the same order; their images differ.
     """
 
     parts: Sequence[Measured]
 
     @cached_property
     def mean(self) -> Floats:
-        """(k,)"""
+        """Weighted sums of the rows' values (k,)."""
         return np.sum([part.weight * part.mean for part in self.parts], axis=0)
 
     @cached_property
     def least_df(self) -> Floats:
-        """(k,): a test has at least the smaller of its two rows' degrees of freedom."""
+        """Fewest degrees of freedom per row (k,): a test has at least the smaller of its two rows' numbers."""
         return np.min([part.df for part in self.parts], axis=0)
 
     @cached_property
     def _enough(self) -> Floats:
-        """(k,): standard errors that suffice at 5 % with the least degrees of freedom."""
+        """Standard errors (k,) that suffice at 5 % with the fewest degrees of freedom."""
         enough: Floats = stdtrit(self.least_df, 1 - LEVEL / 2)
         return enough
 
     def within_reach(self) -> Flags:
-        """(k,): whether a row may differ from another at the first of Holm's levels; a quick look that spares tests.
+        """Whether a row (k,) may differ from another at the first of Holm's levels: a quick check that saves tests.
 
-        Its largest difference is set against its own variance and the least of the others, its threshold to its own
-        degrees of freedom: no pair has a larger statistic or a lower threshold. Images in common may lower variances.
+        The row's largest difference is divided by its own variance plus the smallest of the others, and the threshold
+        uses its own degrees of freedom: no pair has a larger statistic or a lower threshold. Common images may lower
+        variances.
         """
         k = len(self.mean)
         if any((part.images >= 0).any() for part in self.parts):
@@ -137,7 +139,7 @@ class Contest:
         return verdict
 
     def difference(self, rows: Places, others: Places) -> tuple[Floats, Floats, Floats]:
-        """As `Measured.difference`, summed over the parts."""
+        """The three arrays (r, o) of `Measured.difference`, summed over the parts."""
         difference, variance, spread = self.parts[0].difference(rows, others)
         for part in self.parts[1:]:
             for total, more in zip((difference, variance, spread), part.difference(rows, others), strict=True):
@@ -159,7 +161,7 @@ def leader(contest: Contest) -> int | None:
 
 
 def tiers(contest: Contest) -> list[int]:
-    """Each row's tier, from 1: of the rows without a tier, the best and those that are not worse than it (5 %)."""
+    """Each row's tier, from 1: the best row without a tier and the rows not worse than it (5 %) form the next tier."""
     tier = np.zeros(len(contest.mean), np.intp)
     left = np.argsort(-contest.mean, kind="stable")
     number = 0
@@ -172,7 +174,7 @@ def tiers(contest: Contest) -> list[int]:
 
 
 def rank_intervals(contest: Contest) -> list[tuple[int, int]]:
-    """Best and worst rank that each row's tests leave open, with Holm's correction over the row's tests (5 %)."""
+    """Best and worst rank that each row's tests leave possible, with Holm's correction over the row's tests (5 %)."""
     mean = contest.mean
     k = len(mean)
     best, worst = np.ones(k, np.intp), np.full(k, k)
@@ -187,7 +189,7 @@ def rank_intervals(contest: Contest) -> list[tuple[int, int]]:
 
 
 def _holm(rejected: Callable[[Floats], Flags], rows: int, tests: int) -> Flags:
-    """What Holm's step-down procedure rejects in each row, of `tests` tests.
+    """Which pairs Holm's step-down procedure rejects in each row, out of `tests` tests.
 
     `rejected` gives the pairs (rows, k) that a level (rows, 1) rejects. With m rejections at a level, the next is that
     of the tests less m; it ends where none is added. That is Holm's procedure without its sorting.
@@ -202,7 +204,7 @@ def _holm(rejected: Callable[[Floats], Flags], rows: int, tests: int) -> Flags:
 
 
 def _rejection(contest: Contest, rows: Places) -> Callable[[Floats], Flags]:
-    """The pairs of `rows` and every row (r, k) that a level (r, 1) rejects; a row and itself are no pair."""
+    """Function that returns the pairs (r, k) of `rows` and all rows that a level (r, 1) rejects; no row with itself."""
     everyone = np.arange(len(contest.mean))
     difference, variance, spread = contest.difference(rows, everyone)
     if len(everyone) <= LARGE:

@@ -1,7 +1,7 @@
-"""Whether two protocols order checkpoints alike: Spearman's rank correlation, with an interval.
+"""Whether two protocols rank checkpoints alike: Spearman's rank correlation, with an interval.
 
 The value of a checkpoint is its mean over seeds; checkpoints that have one under both protocols count. Backbones of
-different architectures differ in more than their pretraining, so that each architecture is told by itself.
+different architectures differ in more than their pretraining, so that each architecture is reported separately.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from leaderboard.board import Board, Group
 from leaderboard.stats import CONFIDENCE, mid_ranks
 
 FEWEST = 4
-"""Of fewer checkpoints the interval is not defined."""
+"""Fewest checkpoints for which the interval is defined."""
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """Of two protocols, over the checkpoints of one architecture."""
+    """Rank correlation of two protocols over the checkpoints of one architecture."""
 
     architecture: str
     protocols: tuple[Group, Group]
@@ -42,7 +42,7 @@ class Correlation:
 
 
 def correlate(board: Board) -> list[Correlation]:
-    """All pairs of current protocols with at least `FEWEST` checkpoints in common that are not all equal."""
+    """Correlations of all pairs of current protocols with at least `FEWEST` checkpoints in common, not all equal."""
     groups: dict[str, list[tuple[Group, dict[str, float]]]] = {}
     for track in board.tracks:
         for group in track.current:
@@ -56,7 +56,7 @@ def correlate(board: Board) -> list[Correlation]:
 
 
 def _means(group: Group) -> dict[str, float]:
-    """Of each checkpoint, by its hash."""
+    """Mean value of each checkpoint, by its hash."""
     values: dict[str, list[float]] = {}
     for cell in group.cells:
         for run, value in zip(cell.finished, cell.values, strict=True):
@@ -85,7 +85,7 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
 def interval(rho: float, n: int) -> tuple[float, float]:
     """95 % interval by Fisher's transformation, with the standard error sqrt((1 + rho^2 / 2) / (n - 3)) of Bonett and
     Wright (Psychometrika 2000); `n` is at least 4."""
-    # At 1 the transformation has no value: the nearest that has is half a swap of neighbours away.
+    # At 1 the transformation is infinite: use the value half a swap of two neighboring ranks below 1.
     most = 1 - 6 / (n**3 - n)
     rho = min(max(rho, -most), most)
     half = float(ndtri((1 + CONFIDENCE) / 2)) * sqrt((1 + rho**2 / 2) / (n - 3))
@@ -93,7 +93,7 @@ def interval(rho: float, n: int) -> tuple[float, float]:
 
 
 def table(found: Sequence[Correlation]) -> Table | Text:
-    """For a terminal, the strongest first within an architecture."""
+    """Table for a terminal, the strongest correlation first within an architecture."""
     if not found:
         return Text(f"no two protocols have {FEWEST} checkpoints of one architecture in common")
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
@@ -110,7 +110,7 @@ def table(found: Sequence[Correlation]) -> Table | Text:
 
 
 def csv(found: Sequence[Correlation]) -> str:
-    """One row a pair, with the protocols' ids, hashes and data."""
+    """CSV with one row per pair, and the protocols' ids, hashes and data."""
     file = io.StringIO()
     rows = writer(file, lineterminator="\n")
     rows.writerow(["architecture", *_columns("a"), *_columns("b"), "checkpoints", "spearman", "ci95_low", "ci95_high"])

@@ -12,9 +12,9 @@ from leaderboard.records import RANDOM_METHOD, Card, Result
 from leaderboard.text import one_line
 
 Checkpoint = tuple[str, str]
-"""Name and hash."""
+"""A checkpoint's name and hash."""
 _REST = re.compile(r"(?:[-_.+]+|[-_.+]*seed[-_.+]*)\d*$")
-"""What names that end in their seeds have in common behind the method's name: `-`, `-seed1`."""
+"""The part after the method's name that names ending in seeds have in common: `-`, `-seed1`."""
 
 
 def find_entries(results: Iterable[Result], *, each: bool = False) -> tuple[dict[Checkpoint, Entry], list[str]]:
@@ -49,7 +49,7 @@ def _versions(cards: Sequence[Card]) -> list[Card]:
 
 
 def _row(card: Card) -> Hashable:
-    """Equal for checkpoints that form one row."""
+    """A key that is equal for checkpoints that form one row."""
     if card.method == RANDOM_METHOD:
         return RANDOM_METHOD, card.architecture
     seen = card.pretraining

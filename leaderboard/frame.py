@@ -1,4 +1,4 @@
-"""The board as a data frame and as CSV: one row an entry and group."""
+"""The board as a data frame and as CSV: one row per entry and group."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TEXT, WHOLE, REAL, LIST = "text", "whole number", "number", "list"
 _DTYPES = {TEXT: "string", WHOLE: "Int64", REAL: "Float64", LIST: "string"}
-"""Of pandas; each has a missing value, so that a column's type never depends on its content."""
+"""Pandas types that all have a missing value, so that a column's type never depends on its content."""
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "track": (TEXT, "track of the protocol, or the table of its own that its track gives it"),
@@ -133,7 +133,7 @@ def _rows(board: Board) -> Iterator[dict[str, str]]:
 
 
 def _escaped(row: dict[str, str]) -> dict[str, str]:
-    """With words that no spreadsheet takes for a formula; numbers are none."""
+    """The row with text that no spreadsheet takes for a formula; numbers stay as they are."""
     return {name: text.spreadsheet(value) if value and name in _WORDS else value for name, value in row.items()}
 
 

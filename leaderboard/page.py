@@ -1,4 +1,4 @@
-"""The board as one HTML file: tables in HTML, provenance as data beside them, style and script inlined.
+"""The board as one HTML file: tables in HTML, provenance as embedded data, style and script inlined.
 
 Names and texts are untrusted. They enter the page through Jinja's autoescape or as JSON that the script puts
 into text nodes, and a content security policy admits this style and this script and nothing else: no network.
@@ -23,7 +23,7 @@ from leaderboard.records import Result, TrackDescription
 from leaderboard.stats import Estimate
 
 MORE_METRICS = 3
-"""A protocol's table shows this many metrics beside the headline; the details of a row show all."""
+"""A protocol's table shows this many metrics in addition to the headline; the details of a row show all."""
 MARK_WIDTH, MARK_HEIGHT, MARK_MARGIN = 132, 18, 6
 
 _asset = partial(asset, "leaderboard", "site")
@@ -52,9 +52,9 @@ class Mark:
 
     dot: str
     whisker: str | None
-    """Path data."""
+    """SVG path data of the interval; None where there is no interval."""
     anchor: str | None
-    """Random initialisation: the line to compare with."""
+    """Position of random initialisation: the line to compare with."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Scale:
 
 
 def _scale(values: Sequence[float]) -> Scale:
-    """Spans the values; a little wider where they are all the same."""
+    """The scale that spans the values; a little wider where they are all the same."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     return Scale(low, high) if high - low > 1e-9 else Scale(low - 0.5, high + 0.5)
 
@@ -130,7 +130,7 @@ def _group(group: Group) -> dict[str, Any]:
     headline = group.protocol.headline
     first = next((cell for cell in group.cells if cell.finished), None)
     metrics = [name for name in first.metric_means if name != headline] if first else []
-    # The same value of another output first (segm_AP beside bbox_AP), then as the results list them.
+    # First the same metric of another output (segm_AP for bbox_AP), then the others in the order of the results.
     metrics = sorted(metrics, key=lambda name: name.split("_")[-1] != headline.split("_")[-1])[:MORE_METRICS]
     return {
         "id": group.id,
@@ -197,7 +197,7 @@ def _figure(cell: Cell, usual: str | None) -> dict[str, Any]:
 
 
 def _provenance(board: Board) -> dict[str, Any]:
-    """What the script shows when a row is opened; environments are shared, for they repeat."""
+    """What the script shows when a row is opened; environments are stored once, because many runs share them."""
     environments: dict[str, int] = {}
     groups: dict[str, Any] = {}
     cards: dict[str, list[Any]] = {}

@@ -1,8 +1,8 @@
-"""Results that executed another plan than their protocol's are not compared.
+"""Excludes results that executed another plan than their protocol's.
 
-A protocol's hash fixes how long it trains. A record says itself what was planned, so that one of a shortened or edited
-run could say 3 of 3 where its protocol plans 60: a known protocol shows it. Results of one that is not known are
-compared with those of the same plan only (`leaderboard.analysis`).
+A protocol's hash fixes how long it trains. A record states itself what was planned, so that the record of a shortened
+or edited run could say 3 of 3 iterations where its protocol plans 60: for a known protocol this is found out. Results
+of an unknown protocol are only compared with results of the same plan (`leaderboard.analysis`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from leaderboard.records import Result
 def split_by_plan(results: Iterable[Result], plans: Mapping[str, int]) -> tuple[list[Result], list[tuple[Result, str]]]:
     """Results that may have executed their protocol's plan, in the order given, and the others, each with the reason.
 
-    `plans` gives the iterations of known protocols by their hash. Failed runs are no values and stay.
+    `plans` gives the iterations of known protocols by their hash. Failed runs have no values and stay.
     """
     fit: list[Result] = []
     others: list[tuple[Result, str]] = []

@@ -20,7 +20,7 @@ Figures = Sequence[tuple[Cell, Summary]]
 def compare(cells: Sequence[Cell]) -> tuple[tuple[Cell, ...], Summary | None]:
     """The cells of a group with scores, ranks and tiers, best first; and the value of random initialisation.
 
-    A value that is not tested has a position only, and no part in the ranks of others.
+    A value that is not tested only has a position and does not influence the ranks of others.
     """
     anchor, of_images = _anchor([cell for cell in cells if cell.entry.is_random])
     scored = [(cell, cell.summary) for cell in cells if cell.summary is not None]
@@ -43,7 +43,7 @@ def compare(cells: Sequence[Cell]) -> tuple[tuple[Cell, ...], Summary | None]:
 
 
 def _anchor(random: Sequence[Cell]) -> tuple[Summary | None, ImageShares | None]:
-    """Of all random initialisations, which form one row unless every checkpoint has one."""
+    """Summary of all random initialisations, which form one row unless each checkpoint has a row of its own."""
     cells = [cell for cell in random if cell.summary is not None]
     if len(cells) < 2:
         return (cells[0].summary, cells[0].shares) if cells else (None, None)
@@ -71,14 +71,14 @@ def _score(cell: Cell, summary: Summary, anchor: Summary | None, of_images: Imag
         return replace(independent, error=None, df=0)
     if cell.shares is None or of_images is None or cell.shares.names != of_images.names:
         return independent
-    # On the same images the errors are those of each image's share of the score.
+    # On the same images, the error of the score comes from each image's share of it.
     left, n = 100 - anchor.mean, len(of_images.values)
     shares = (100 * cell.shares.values + (independent.mean - 100) * of_images.values) / left
     return replace(independent, error=float(np.sqrt(n / (n - 1) * np.square(shares).sum())), df=n - 1)
 
 
 def measured(figures: Figures, weight: float = 1.0) -> Measured:
-    """What tests need of values that are all tested."""
+    """The means, variances and shares that tests need; all the values take part in tests."""
     plain = Measured.of([summary for _, summary in figures], weight)
     numbers: dict[tuple[str, ...], int] = {}
     for i, (cell, _) in enumerate(figures):
@@ -90,8 +90,8 @@ def measured(figures: Figures, weight: float = 1.0) -> Measured:
 def standings(groups: Sequence[Group], declared: int) -> tuple[int, tuple[Standing, ...]]:
     """Number of protocols that make a row complete (`declared`, if there are any), and the standings.
 
-    Entries with values in the same current groups are compared with each other: first the complete ones, then those
-    with most company.
+    Entries with values in the same current groups are compared with each other. The complete ones come first, then the
+    sets of groups with the most entries.
     """
     current = [group for group in groups if group.current]
     entries = {cell.entry.id: cell.entry for group in current for cell in group.cells}
@@ -114,7 +114,7 @@ def _division(found: Sequence[Standing], groups: Sequence[Group]) -> list[Standi
     rows = [_overall(standing, [i for i, _ in anchors]) for standing in found]
     tested = [i for i, row in enumerate(rows) if anchors and all(summary.tested for _, summary in _figures(row))]
     if tested:
-        # Differences of scores: each is that of the means, times a weight that all rows share.
+        # A difference of scores is the difference of the means, times a weight that is the same for all rows.
         table = [_figures(rows[i]) for i in tested]
         places = [columns.index(i) for i, _ in anchors]
         weights = [100 / (100 - mean) / len(anchors) for _, mean in anchors]
@@ -125,12 +125,12 @@ def _division(found: Sequence[Standing], groups: Sequence[Group]) -> list[Standi
 
 
 def _figures(standing: Standing) -> list[tuple[Cell, Summary]]:
-    """Of the groups where it has one, in their order."""
+    """Cell and summary of each group where the entry has a value, in the order of the groups."""
     return [(cell, cell.summary) for cell in standing.cells if cell is not None and cell.summary is not None]
 
 
 def _overall(standing: Standing, anchored: Sequence[int]) -> Standing:
-    """With mean rank and overall score."""
+    """The standing with its mean rank and overall score."""
     ranks = [cell.ranking for cell, _ in _figures(standing) if cell.ranking is not None]
     ends = [(rank.best, rank.worst) for rank in ranks if rank.best is not None and rank.worst is not None]
     scores = [cell.score for i in anchored if (cell := standing.cells[i]) is not None and cell.score is not None]

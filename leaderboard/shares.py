@@ -27,9 +27,9 @@ from leaderboard.base.files import DAMAGED_ZIP, read_bounded, write_atomic
 Floats = NDArray[np.float64]
 
 SHARES = "shares.npz"
-"""Its name in a run's folder and among a result's outputs."""
+"""The file's name in a run's folder and among a result's outputs."""
 MAX_BYTES = 64_000_000
-"""Neither the file nor what it unpacks to may be longer."""
+"""Most bytes of the file, and also of its unpacked content."""
 _NPY = re.compile(
     rb"\x93NUMPY\x01\x00(?P<length>..){'descr': '(?P<type><f8|<U\d{1,5})', 'fortran_order': False, "
     rb"'shape': \((?P<shape>\d{1,9},|\d{1,9}, \d{1,9})\), } *\n",
@@ -51,7 +51,7 @@ class Shares:
                 raise ValueError(f"{metric}: one finite share an image is needed")
 
     def standard_error(self, metric: str) -> float:
-        """Of the metric, for the draw of the images, in points of per cent; 0 where there is one image.
+        """Standard error of the metric for the draw of the images, in points of per cent; 0 where there is one image.
 
         Raises:
             KeyError: there is no such metric.
@@ -59,7 +59,7 @@ class Shares:
         return _error(self.metrics[metric])
 
     def standard_errors(self) -> dict[str, float]:
-        """Of every metric."""
+        """The standard error of every metric."""
         return {metric: _error(shares) for metric, shares in self.metrics.items()}
 
     def to_bytes(self) -> bytes:
@@ -72,15 +72,15 @@ class Shares:
         return content.getvalue()
 
     def write(self, file: Path) -> None:
-        """Write `file`, whole or not at all."""
+        """Write `file` completely or not at all."""
         write_atomic(file, self.to_bytes())
 
 
 def difference_error(a: Shares, b: Shares, metric: str) -> float | None:
-    """Standard error of `a`'s metric minus `b`'s, measured on the same images; None where the images are others.
+    """Standard error of `a`'s metric minus `b`'s, measured on the same images; None where the images differ.
 
     Raises:
-        KeyError: one has no such metric.
+        KeyError: one of them has no such metric.
     """
     return _error(a.metrics[metric] - b.metrics[metric]) if a.names == b.names else None
 
@@ -89,7 +89,7 @@ def read_shares(file: Path, sha256: str | None = None) -> Shares:
     """Read a file of :meth:`Shares.write`; with `sha256`, exactly the one that has this hash.
 
     Raises:
-        FileError: it is no such file, too long, or another than `sha256` says; the text names it.
+        FileError: it is no such file, is too long, or does not have the hash `sha256`; the text names it.
         OSError: it is missing or cannot be opened.
     """
     data = read_bounded(file, MAX_BYTES)
@@ -102,7 +102,7 @@ def read_shares(file: Path, sha256: str | None = None) -> Shares:
 
 
 class _MalformedError(Exception):
-    """What a file lacks to hold shares."""
+    """Says why a file holds no valid shares."""
 
 
 _DAMAGED = (_MalformedError, *DAMAGED_ZIP)
@@ -125,7 +125,7 @@ def _parse(data: bytes) -> Shares:
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """A member's bytes: at most as many as the archive says, however many are packed."""
+    """A member's bytes: at most as many as the archive states, even if it holds more."""
     entry = archive.getinfo(name)
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise _MalformedError("it is packed in another way than numpy's")
@@ -136,7 +136,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 def _array(content: bytes) -> NDArray[Any]:
     """The array in the bytes of a `.npy` file of numpy's version 1.0.
 
-    Nothing is unpickled or evaluated, and no memory is set aside beyond these bytes.
+    Nothing is unpickled or evaluated, and no memory is allocated beyond these bytes.
     """
     found = _NPY.match(content)
     if not found or len(found[0]) != 10 + int.from_bytes(found["length"], "little"):

@@ -1,7 +1,7 @@
 """How often the tests err, what they find, and whether intervals cover: `python -m leaderboard.simulation`.
 
-Boards of made-up methods, with known true means, go through the functions that make the tables, and beside them through
-what was used before: Holm's correction over all pairs of a table, and bootstrap intervals over seeds.
+Boards of made-up methods with known true means go through the functions that make the tables and, for comparison,
+through what was used before: Holm's correction over all pairs of a table, and bootstrap intervals over seeds.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
 
 
 def skewed(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """An exponential distribution turned over: now and then a run is much worse (skewness -2)."""
+    """A reflected exponential distribution: now and then a run is much worse (skewness -2)."""
     return 1 - rng.standard_exponential(shape)
 
 
 def uneven(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Normal, with a standard deviation of its own for each method, .5 to 2; 1 in the mean of squares."""
+    """Normal noise with another standard deviation, .5 to 2, for each method; the mean of their squares is 1."""
     sd = np.geomspace(0.5, 2, shape[0])
     return rng.standard_normal(shape) * rng.permutation(sd / np.sqrt((sd**2).mean()))[:, None]
 
@@ -44,7 +44,7 @@ NOISES: Sequence[Noise] = (normal, skewed, uneven)
 
 
 def contest_of(values: Floats) -> Contest:
-    """Of runs (methods, seeds)."""
+    """The contest of runs with `values` (methods, seeds)."""
     return Contest([Measured.of([summarise([row.tolist()]) for row in values])])
 
 
@@ -66,7 +66,7 @@ SCENES: Mapping[str, Floats] = {
     "one best, the others equal (power)": np.array([GAP, *[0.0] * (METHODS - 1)]),
     "a ladder (power)": -GAP * np.arange(METHODS, dtype=np.float64),
 }
-"""True means, in standard deviations of a seed; neighbours are `GAP` apart where they are not equal."""
+"""True means, in standard deviations of a seed; neighbors are `GAP` apart where they are not equal."""
 
 
 def best_row(rng: np.random.Generator, noise: Noise, boards: int) -> list[str]:
@@ -137,7 +137,7 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 
 
 def main(boards: int = BOARDS) -> None:
-    """Print the tables, of `boards` boards a row; what was used before stands behind what is used."""
+    """Print the tables, with `boards` boards per row; each present test is followed by the one used before."""
     rng = np.random.default_rng(0)
     console = Console(width=160)
     before = "with Holm over all pairs"

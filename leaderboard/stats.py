@@ -25,11 +25,11 @@ Over = Literal["pretraining runs", "seeds", "images"]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value and how far it may be off."""
+    """A value with its standard error."""
 
     mean: float
     error: float | None
-    """Standard error; `None` where nothing is known of it, and then there is no interval."""
+    """Standard error; `None` where it is not known, and then there is no interval."""
     df: float
     """Degrees of freedom of `error`; 0 without one."""
 
@@ -49,33 +49,33 @@ class Estimate:
 class Summary(Estimate):
     """A value over the runs of a row.
 
-    Its error is that of the highest level that varies: over pretraining runs where there are several, which is what
-    may be said of a method; else over the fine-tuning seeds of the one checkpoint, given that checkpoint; else over the
-    draw of the validation images, given that run.
+    Its error is that of the highest level that varies: over pretraining runs where there are several, which then holds
+    for the method; else over the fine-tuning seeds of the one checkpoint, given that checkpoint; else over the draw of
+    the validation images, given that run.
     """
 
     n: int
-    """Runs."""
+    """Number of runs."""
     units: int
-    """Pretraining runs among them: checkpoints."""
+    """Number of pretraining runs, that is, of checkpoints."""
     sd: float | None
-    """Standard deviation over what `over` names, with n - 1 in the denominator; `None` for images, or one run."""
+    """Standard deviation over the level in `over`, with n - 1 in the denominator; `None` for images or one run."""
     over: Over | None
-    """What varies; `None` where nothing is known of the error."""
+    """The level that varies; `None` where the error is not known."""
     tested: bool
-    """Whether the value takes part in tests. A single run that trained does not: its images tell nothing of what
-    another seed would give."""
+    """Whether the value takes part in tests. A single run that trained does not: its images say nothing about the value
+    that another seed would give."""
     of_images: Estimate | None
-    """The same mean with its error for the draw of the validation images, where the results say that."""
+    """The same mean with its error for the draw of the validation images, where the results state it."""
 
 
 class ImageError(NamedTuple):
-    """How far one run's value may be off because its validation images were drawn and not others."""
+    """Standard error of one run's value for the draw of its validation images."""
 
     error: float
-    """A standard error."""
+    """The standard error."""
     images: int
-    """At least 2."""
+    """Number of images, at least 2."""
 
 
 def summarise(
@@ -84,7 +84,7 @@ def summarise(
     """Mean and error of runs: `units` holds for each checkpoint the values of its seeds, at least one.
 
     Each checkpoint counts equally, however many seeds it has. `of_images` is the mean's error for the draw of the
-    images; `trained` says that the seed of a run decides something. Seeds that change nothing at all are one run.
+    images; `trained` says that a run's seed has an effect. Seeds that change nothing at all count as one run.
     """
     if not units or not all(units):
         raise ValueError("no values to summarise")
@@ -102,7 +102,7 @@ def summarise(
 
 
 def standard_deviation(values: Sequence[float]) -> float:
-    """With n - 1 in the denominator, of at least two values; exactly 0 where all are equal."""
+    """Standard deviation of at least two values, with n - 1 in the denominator; exactly 0 where all are equal."""
     if min(values) == max(values):
         return 0.0
     mean = math.fsum(values) / len(values)
@@ -112,7 +112,7 @@ def standard_deviation(values: Sequence[float]) -> float:
 def weighted_sum(parts: Iterable[tuple[float, Estimate]]) -> Estimate:
     """The sum of independent values, each times its weight, with the degrees of freedom of Satterthwaite (1946).
 
-    There is no error where one of the values has none.
+    Where one of the values has no error, the sum has none.
     """
     listed = list(parts)
     mean = math.fsum(weight * part.mean for weight, part in listed)

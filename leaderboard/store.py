@@ -1,6 +1,6 @@
-"""The store: one JSON file a run in one flat folder, written atomically and never edited.
+"""The store: one JSON file per run in one flat folder, written atomically and never edited.
 
-What the images contributed to a run's metrics lies below `shares/`, named by its hash, which the result holds.
+The shares of the images in a run's metrics lie in `shares/`, in a file named by its hash, which the result holds.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ MOST_NAMED = 10
 
 @dataclass(frozen=True)
 class Unusable:
-    """A file of a store that no result can be taken from."""
+    """A file of a store from which no result can be read."""
 
     path: Path
     reason: str
 
     @property
     def key(self) -> str:
-        """The run whose result it would be, as its name says."""
+        """Key of the run whose result the file would hold, according to its name."""
         return _key(self.path.name)
 
     def __str__(self) -> str:
@@ -56,9 +56,9 @@ class ResultStore:
     def add(self, result: Result, shares: bytes | None = None) -> Path:
         """Write `result` as `result.file_name`; the file appears whole or not at all.
 
-        Adding the same result again changes nothing. A failed run gives way to a later run of the same key; a
-        finished one never does, and of several that are written at one time the first stays. `shares` is the content
-        of the run's `shares.npz`; it is kept before the result appears.
+        Adding the same result again changes nothing. A failed run is replaced by a later run of the same key; a
+        finished one never is, and of several written at the same time the first stays. `shares` is the content of the
+        run's `shares.npz`; it is stored before the result appears.
 
         Raises:
             LeaderboardError: a finished run of this key is stored already, with other content; or `shares` are not
@@ -67,7 +67,7 @@ class ResultStore:
         """
         make_folder(self.folder)
         with locked(self.folder):
-            remove_all_leftovers(self.folder)  # of writers that were killed: no other is at work
+            remove_all_leftovers(self.folder)  # left by killed writers: the lock shows that no other is at work
             if shares is not None:
                 self._add_shares(result, shares)
             return self._add(result)
@@ -81,7 +81,7 @@ class ResultStore:
         write_atomic(file, content)
 
     def _shares_file(self, result: Result) -> Path | None:
-        """Where the shares of a result would be."""
+        """The file that would hold the shares of a result."""
         sha256 = result.outputs.get(SHARES)
         return None if sha256 is None else self.folder / "shares" / f"{sha256}.npz"
 
@@ -128,8 +128,8 @@ class ResultStore:
     def load(self) -> tuple[list[Result], list[Unusable]]:
         """The usable results in the order of their file names, and the files that are not usable.
 
-        Not usable is a file that is damaged, was edited so that it contradicts itself, lies under another name than
-        its content gives, or holds a run that another file holds too.
+        A file is not usable if it is damaged, was edited so that it contradicts itself, has another name than its
+        content gives, or holds a run that another file holds, too.
         """
         with collection_paused():
             return self._load()
@@ -154,7 +154,7 @@ class ResultStore:
 
     @staticmethod
     def describe(problems: Sequence[Unusable]) -> str:
-        """The first of many problems, one a line, and how many more there are."""
+        """The first problems, one per line, and how many more there are."""
         more = [f"... and {len(problems) - MOST_NAMED} more"] if len(problems) > MOST_NAMED else []
         return "\n".join([*map(str, problems[:MOST_NAMED]), *more])
 
@@ -181,7 +181,7 @@ class ResultStore:
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Keep the garbage collector from walking ten thousand results again and again: it doubles the time."""
+    """Keep the garbage collector from scanning ten thousand results again and again, which doubles the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -204,7 +204,7 @@ def _read(path: Path) -> Result:
 
 
 def _read_or_why(path: Path | str) -> Result | str:
-    """The result in a file, or why there is none and what to do."""
+    """The result in a file, or a text that says why there is none and what to do."""
     try:
         return read_result_json(read_bounded(path, MAX_BYTES))
     except FileError as error:

@@ -1,4 +1,4 @@
-"""The board as Markdown, LaTeX and a terminal table: one table a track, submissions by protocols."""
+"""The board as Markdown, LaTeX and a terminal table: one table per track, submissions by protocols."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ END = "<!-- leaderboard: end -->"
 FAILED_MARK = "†"
 MIN_NAME_WIDTH = 10
 MOST_SHOWN = 50
-"""Rows that a terminal's table shows."""
+"""Most rows of a table on a terminal."""
 _WORDS = 2
-"""The first columns hold words, the others values."""
+"""Number of the first columns, which hold words; the others hold values."""
 
 
 def markdown(board: Board) -> str:
-    """Tables between two marks, so that `embed` can renew them inside a page with other text."""
+    """The tables between two marks, so that `embed` can renew them inside a page with other text."""
     parts = [f"{_markdown_track(track)}\n" for track in board.tracks]
     notes = [f"- {text.markdown(note)}\n" for note in board.notes]
     body = "\n".join(parts) if parts else "No results yet.\n"
@@ -35,20 +35,20 @@ def markdown(board: Board) -> str:
 
 
 def embed(page: str, table: str) -> str | None:
-    """`page` with what stands between the marks replaced by `table`; `None` if `page` has not both marks."""
+    """`page` with the text between the marks replaced by `table`; `None` unless `page` has both marks."""
     head, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     return f"{head}{table.removesuffix(chr(10))}{tail}" if begin and end else None
 
 
 def latex(board: Board) -> str:
-    """A `tabular` a track for the booktabs package, each with its caption as a comment."""
+    """One `tabular` per track for the booktabs package, each with its caption as a comment."""
     return "\n".join(_latex_track(track) for track in board.tracks) or "% no results yet\n"
 
 
 @dataclass(frozen=True)
 class TerminalTable:
-    """A track on a terminal: rich asks it for a table of the width that there is."""
+    """A track on a terminal: rich asks it for a table that fits the present width."""
 
     track: Track
 
@@ -60,7 +60,7 @@ def _terminal_table(track: Track, room: int) -> Table:
     shown = track.standings[:MOST_SHOWN]
     names = [standing.entry.label for standing in shown]
     usual = usual_source(track)
-    # Headings are wrapped here, and the names' width is set: rich would give a long heading the room of the names.
+    # Headings are wrapped here, and the names' width is set: rich would make names narrower for a long heading.
     columns = [
         ["\n".join([*textwrap.wrap(group.label, 10, break_on_hyphens=False), group.protocol.headline])]
         + [_figure(standing.cells[i], usual) for standing in shown]
@@ -92,12 +92,12 @@ def _terminal_table(track: Track, room: int) -> Table:
 
 
 def title(track: Track) -> str:
-    """`Track mini, resnet18`."""
+    """The title of a track's table, e.g. `Track mini, resnet18`."""
     return f"Track {track.id}, {track.architecture}"
 
 
 def caption(track: Track, *, brackets: bool = True) -> str:
-    """What the values of a track's table mean, and what is not known; `brackets`: ranks have their intervals."""
+    """What the values of a track's table mean, and what is not known; `brackets` says that ranks have intervals."""
     if not track.current:
         return "There are no results under the protocols that this track declares."
     cells = [cell for standing in track.standings for cell in standing.cells if cell is not None]
@@ -132,13 +132,13 @@ def caption(track: Track, *, brackets: bool = True) -> str:
 
 
 def is_marked(standing: Standing, track: Track) -> bool:
-    """Whether a row is incomplete where others are not so in the same way."""
+    """Whether a row lacks protocols, and not all rows of the table lack the same ones."""
     alike = len({other.columns for other in track.standings}) == 1
     return standing.protocols < track.protocols and not alike
 
 
 def _intervals(summaries: Sequence[Summary], usual: str) -> str:
-    """What intervals are over: of most values, and what the marks of the others mean."""
+    """What the intervals of most values are over, and what the marks of the other values mean."""
     words = {
         "p": "over so many pretraining runs of the method",
         "s": "over so many seeds of one checkpoint",
@@ -156,7 +156,7 @@ def _intervals(summaries: Sequence[Summary], usual: str) -> str:
 
 
 def _anchors(track: Track) -> str:
-    """Where the scores have no zero, and what gives them one."""
+    """Says where scores lack their zero, and which command adds it."""
     without = [group.label for group in track.current if group.anchor is None]
     if not without:
         return ""
@@ -165,14 +165,14 @@ def _anchors(track: Track) -> str:
 
 
 def usual_source(track: Track) -> str:
-    """What most intervals of a track are over; a value whose interval is over something else says so."""
+    """What most intervals of a track are over; a value whose interval is over something else gets a mark."""
     cells = (cell for standing in track.standings for cell in standing.cells if cell is not None)
     counts = Counter(text.source(cell.summary) for cell in cells if cell.summary is not None)
     return max(counts, key=lambda source: (counts[source], source), default="1 run")
 
 
 def _grid(track: Track, words: Callable[[str], str], strong: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows; `words` escapes, `strong` marks a value that is better than all others."""
+    """Header and rows; `words` escapes text, `strong` marks a value that is better than all others."""
     header = ["Submission", "Method"]
     header += [words(f"{group.label} {group.protocol.headline}") for group in track.current]
     header += ["Rank", "Score", "Tier"]

@@ -1,4 +1,4 @@
-"""Values and untrusted text for tables: fixed decimals, one line, escaped for the place where they go."""
+"""Values and untrusted text for tables: fixed decimals, one line, escaped for where they appear."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ _MARKDOWN = {character: f"\\{character}" for character in "`*_[]~$"} | {
 }
 
 _FORMULA = re.compile(r"(^|;)(?!\s*[+-]?\d+(?:\.\d*)?(?:;|$))(\s*[=+@\-\uff1d\uff0b\uff0d\uff20])")
-"""The beginning of a formula, also in full-width signs; not of a number."""
+"""Matches the beginning of a formula, also in full-width signs, but not that of a number."""
 _SIGN = re.compile("[=+@\uff1d\uff0b\uff0d\uff20-]")
-"""What every formula begins with: most texts have none, and this is found out faster."""
+"""Matches the signs that can begin a formula: most texts have none of them, and this test is faster."""
 
 
 def number(value: float, decimals: int = 1) -> str:
-    """Fixed decimals, and never `-0.0`."""
+    """The value with fixed decimals, and never `-0.0`."""
     return f"{value:z.{decimals}f}"
 
 
 def plain(value: float | None) -> str:
-    """As short as it goes without loss (`200`, `0.02`); nothing for `None`."""
+    """The shortest exact text of a value (`200`, `0.02`); empty for `None`."""
     if value is None:
         return ""
     return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
 def span(interval: tuple[float, float], decimals: int = 1) -> str:
-    """`1.2-2.8` with a dash; `-3 to 12` where a minus would be misread."""
+    """An interval, as `1.2-2.8` with a dash, or as `-3 to 12` where a minus would be misread."""
     low, high = number(interval[0], decimals), number(interval[1], decimals)
     return f"{low} to {high}" if low.startswith("-") else f"{low}{DASH}{high}"
 
 
 def one_line(text: str) -> str:
-    """Without control characters and surrounding space."""
+    """The text in one line, without control characters and surrounding space."""
     return _CONTROL.sub(" ", text).strip()
 
 
 def figure(estimate: Estimate, decimals: int = 1) -> str:
-    """`57.0 ± 0.3`: a value and half of its 95 % interval; the value alone where nothing is known of its error."""
+    """A value and half of its 95 % interval, as `57.0 ± 0.3`; the value alone where its error is not known."""
     mean = number(estimate.mean, decimals)
     return mean if estimate.half is None else f"{mean} ± {number(estimate.half, decimals)}"
 
@@ -63,14 +63,14 @@ def source(summary: Summary) -> str:
 
 
 def mark(summary: Summary) -> str:
-    """`source` in short: `3s`, `2p`, `i`; the number of runs alone where there is no interval."""
+    """Short form of `source`: `3s`, `2p`, `i`; the number of runs alone where there is no interval."""
     if summary.over is None:
         return str(summary.n)
     return {"seeds": f"{summary.n}s", "pretraining runs": f"{summary.units}p", "images": "i"}[summary.over]
 
 
 def ranks(best: int | None, worst: int | None) -> str:
-    """`2` or `2-4` with a dash; a dash alone where no test was made."""
+    """Ranks that tests leave possible, as `2` or `2-4` with a dash; a dash alone where no test was made."""
     if best is None or worst is None:
         return DASH
     return str(best) if best == worst else f"{best}{DASH}{worst}"

@@ -136,7 +136,7 @@ def is_file(path: Path) -> bool:
 
 
 def why_missing(path: Path) -> str:
-    """What to say of a path that is no regular file: `is missing`, mostly."""
+    """What to say of a path that is not a regular file: `is missing`, mostly."""
     try:
         path.stat()
     except FileNotFoundError:
@@ -145,7 +145,7 @@ def why_missing(path: Path) -> str:
         return f"cannot be read: {error.strerror}"
     except ValueError:
         return "is no name that a file can have"
-    return "is no regular file"
+    return "is not a regular file"
 
 
 def what_is_in(folder: Path) -> str:

@@ -1,1 +1,1 @@
-"""What all packages stand on: errors, files, provenance, text for pages. Standard library and pydantic only."""
+"""What all packages build on: errors, files, provenance, text for pages. Standard library and pydantic only."""

@@ -1,4 +1,4 @@
-"""The error class that all packages' own errors derive from, and how work that was stopped says so."""
+"""The error class from which the errors of all packages derive, and the exception that reports stopped work."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from leaderboard.base.printable import printable
 
 
 class DenseBenchError(Exception):
-    """Anything its user can mend: one to three lines that say what is wrong and what to do.
+    """A problem that the user can fix: one to three lines that say what is wrong and what to do.
 
-    The command line prints it without a traceback. Each package raises its own subclass. The text may repeat what a
-    stranger wrote: whatever steers a terminal is shown as its code, and its length is bounded.
+    The command line prints it without a traceback. Each package raises its own subclass. The text may repeat untrusted
+    input: characters that control a terminal are shown as their codes, and the length is bounded.
     """
 
     def __init__(self, text: object = "") -> None:
@@ -23,7 +23,7 @@ class FileError(DenseBenchError):
 
 
 class RecordError(DenseBenchError):
-    """A record (card, result) is not valid. The text names the field, not the file: who read the file adds its name.
+    """A record (card, result) is not valid. The text names the field; the caller that read the file adds its name.
 
     Fields may have untrusted names: the text is one printable line.
     """
@@ -35,20 +35,20 @@ class RecordError(DenseBenchError):
 class Interrupted(KeyboardInterrupt):
     """Work was stopped by its user (Ctrl-C) or the system (SIGTERM). The text says what is kept and how to go on.
 
-    What cleans up after a KeyboardInterrupt cleans up after this; no handler of errors takes it for one.
+    Code that cleans up after a KeyboardInterrupt cleans up after this, too; `except Exception` does not catch it.
     """
 
     def __init__(self, text: str = "", number: int = signal.SIGINT) -> None:
         super().__init__(text)
         self.number = number
-        """The signal."""
+        """Number of the signal that stopped the work."""
 
     @classmethod
     def after(cls, stop: KeyboardInterrupt, text: str) -> Interrupted:
-        """`stop` with a text; what has one already keeps it."""
+        """`stop` with a text; an exception that already has one keeps it."""
         return cls(str(stop) or text, getattr(stop, "number", signal.SIGINT))
 
     @property
     def exit_code(self) -> int:
-        """130 after Ctrl-C, 143 after SIGTERM, as shells have it."""
+        """The exit code that shells use: 130 after Ctrl-C, 143 after SIGTERM."""
         return 128 + self.number

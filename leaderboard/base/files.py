@@ -1,4 +1,4 @@
-"""Files that are either complete or absent: what a killed process or a full disk leaves behind is the earlier file."""
+"""Writes files so that they are complete or absent: a killed process or a full disk leaves the earlier file intact."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from typing import BinaryIO
 from leaderboard.base.errors import FileError
 
 LOCK = ".lock"
-"""The file in a folder that its writers hold, one at a time, where the folder itself cannot be held."""
+"""Name of the file that the writers of a folder lock, one at a time, where the folder itself cannot be locked."""
 DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
-"""What `zipfile` raises on damaged bytes of an archive."""
+"""The exceptions that `zipfile` raises for a damaged archive."""
 _SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.\d+\.tmp", re.DOTALL)
 _LONGEST = 150
-"""Bytes of a file's name that its temporary file repeats: a name may have 255."""
+"""The name of a temporary file repeats at most this many bytes of the file's name; a name may have 255 in all."""
 
 
 def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
     """Make `path` a file of `content`; at any moment it is the earlier file or the whole new one.
 
     `content` is text (written as UTF-8, line ends as they are), bytes, or a function that writes into the open file
-    that it gets. The bytes go to a temporary file in the same folder, which must exist; they reach the disk, and only
-    then take the name. Several processes and threads may write the same path: the last one to finish stays. A new file
-    has the permissions that the umask leaves, another keeps its own; of a symbolic link the target is written. A device
-    or pipe (`/dev/stdout`) takes no other's place: the content goes into it.
+    that it gets. The bytes go to a temporary file in the same folder, which must exist; once they are on the disk, that
+    file is renamed. Several processes and threads may write the same path: the last one to finish stays. A new file
+    gets the permissions that the umask leaves, an existing one keeps its own; a symbolic link stays, and its target is
+    written. A device or pipe (`/dev/stdout`) is not replaced: the content is written into it.
 
     Raises:
         FileError: the folder cannot be written or the disk is full; `path` is as it was and nothing is left over.
@@ -76,10 +76,10 @@ def make_folder(path: Path) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Make the folder `folder` if it is missing, and a file in it that is gone at once: before long work, not after it.
+    """Show before long work that its results can be written: make `folder` if it is missing, and a short-lived file.
 
     Raises:
-        FileError: the one or the other cannot be done.
+        FileError: the folder or the file cannot be made.
     """
     make_folder(folder)
     try:
@@ -91,7 +91,7 @@ def require_writable(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Be the only writer of `folder` among all that ask; wait for the one that is. A killed writer holds nothing.
+    """Be the only writer of `folder` among all that call this; wait for the present one. The lock ends with a process.
 
     Raises:
         FileError: the folder is missing or cannot be written.
@@ -107,7 +107,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _lock(folder: Path) -> int:
-    """An open descriptor that holds the lock: of the folder itself, or where that cannot be, of a file in it."""
+    """An open descriptor that holds the lock: on the folder itself or, where this is impossible, on a file in it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -123,7 +123,7 @@ def _lock(folder: Path) -> int:
 def read_bounded(path: Path | str, most: int) -> bytes:
     """The bytes of a regular file of at most `most` bytes.
 
-    A pipe, a device or a folder is refused before anything is read: the one would wait forever, the other never end.
+    A pipe, a device or a folder is refused before anything is read: a pipe could wait forever, a device never end.
 
     Raises:
         FileError: it is not a regular file, or longer; the text names it.
@@ -133,8 +133,8 @@ def read_bounded(path: Path | str, most: int) -> bytes:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise FileError(f"{path}: is no regular file")
-        # as much memory as asked for is set aside; files that the system makes up say that they have no bytes
+            raise FileError(f"{path}: is not a regular file")
+        # read() allocates as much as it is asked for; files of the system (/proc) state a length of 0
         wanted = min(most, max(status.st_size, 2**16)) + 1
         data = os.read(descriptor, wanted)
         while len(data) < wanted and (more := os.read(descriptor, wanted - len(data))):
@@ -147,7 +147,7 @@ def read_bounded(path: Path | str, most: int) -> bytes:
 
 
 def describe_os_error(error: OSError) -> str:
-    """What the system refused, on which file, and where the disk is full, what to do."""
+    """What the system refused, on which file and, where the disk is full, what to do."""
     if error.errno in _SPACE:
         where = "" if error.filename is None else f" ({error.filename})"
         return f"the disk is full{where}: free space and repeat the command"
@@ -161,14 +161,14 @@ def is_leftover(path: Path, of: str | None = None) -> bool:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed writers of `path` left behind. Only for who knows that no other process writes it now."""
+    """Remove what killed writers of `path` left behind. Call it only where no other process writes `path` now."""
     for file in list(path.parent.iterdir()):
         if is_leftover(file, path.name):
             _remove(file)
 
 
 def remove_all_leftovers(folder: Path) -> None:
-    """As :func:`remove_leftovers`, of every file in `folder`."""
+    """Remove what killed writers of any file in `folder` left behind, as :func:`remove_leftovers` does for one file."""
     for file in list(folder.iterdir()):
         if is_leftover(file):
             _remove(file)
@@ -205,7 +205,7 @@ def _write_into(path: Path, content: str | bytes | Callable[[BinaryIO], object])
 
 
 def _target(path: Path) -> Path:
-    """The file that is written: of a symbolic link what it names, which need not exist yet."""
+    """The file that is written: `path`, or the target of a symbolic link, which need not exist yet."""
     if not path.is_symlink():
         return path
     try:
@@ -221,7 +221,7 @@ def _shortened(name: str) -> str:
 def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
-    except OSError:  # as its folder is none or may not be changed, nothing was written there
+    except OSError:  # its folder is missing or read-only, so nothing was written there
         return
 
 
@@ -243,5 +243,5 @@ def _os_error(error: BaseException) -> OSError | None:
 
 
 def _file_error(what: str, cause: OSError) -> FileError:
-    mend = "free space or choose another folder" if cause.errno in _SPACE else "choose another folder"
-    return FileError(f"{what}: {cause.strerror or cause}; {mend}")
+    remedy = "free space or choose another folder" if cause.errno in _SPACE else "choose another folder"
+    return FileError(f"{what}: {cause.strerror or cause}; {remedy}")

@@ -1,4 +1,4 @@
-"""What pages need to carry untrusted text safely in one file that asks the network for nothing."""
+"""Helpers for pages that carry untrusted text safely, in one file that loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def script_json(value: object) -> str:
 
 
 def readable(value: object) -> object:
-    """What a template shows for a value (Jinja's `finalize`): of text no control character comes through.
+    """What a template shows for a value (Jinja's `finalize`): text without control characters.
 
-    HTML allows no NUL, and an escape in a page that someone prints on a terminal would steer it. What is marked as
-    markup is ours and stays.
+    HTML allows no NUL, and an escape sequence would control the terminal of someone who prints the page there. Values
+    of the type `Markup` are our own and stay as they are.
     """
     return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 

@@ -1,4 +1,4 @@
-"""Text files of one entry a line, as people and their editors write them."""
+"""Text files with one entry per line, as people and their editors write them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _MARKS = {
 
 
 def read_lines(path: Path, most: int) -> list[str]:
-    """The lines of a text file of at most `most` bytes that are not blank, without blanks around them.
+    """The nonblank lines of a text file of at most `most` bytes, without blanks around them.
 
-    The text is UTF-8, with a byte order mark or without one (bytes that are none become half surrogates, by which a
-    path still finds its file), or UTF-16 or UTF-32 with a mark, as Windows writes them.
+    The text is UTF-8, with or without a byte order mark (bytes that are not UTF-8 become half surrogates, so that a
+    path with them still names its file), or UTF-16 or UTF-32 with a mark, as Windows writes them.
 
     Raises:
-        FileError: it is no regular file, or longer.
+        FileError: it is not a regular file, or longer.
         OSError: it is missing or cannot be opened.
-        ValueError: it has a mark that its bytes do not keep to, or holds NUL, so it is no text.
+        ValueError: its bytes do not fit its byte order mark, or it holds NUL, so it is not text.
     """
     data = read_bounded(path, most)
     encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")

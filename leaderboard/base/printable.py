@@ -1,4 +1,4 @@
-"""Untrusted text where people read it: no character that steers a terminal or hides what stands there.
+"""Makes untrusted text safe to show: without characters that control a terminal or hide other text.
 
 Names, ids, headlines and messages come out of files that anybody can write. Printed as they are, an escape sequence in
 one could clear the screen, set the window's title or fill the clipboard; a line break could forge a line of ours.
@@ -12,20 +12,20 @@ from typing import Any
 
 _STEERING = r"\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 STEERING = re.compile(f"[{_STEERING}]")
-"""Control characters (but line feed), line separators, marks of the writing direction, halves of surrogate pairs."""
+"""Matches control characters (but line feed), line separators, writing direction marks, halves of surrogate pairs."""
 _STEERING_OR_BREAK = re.compile(f"[\n{_STEERING}]")
 
 LONGEST_NAME = 120
-"""Characters of a name that a message repeats."""
+"""A message repeats at most this many characters of a name."""
 LONGEST_MESSAGE = 1500
-"""Characters of a message."""
+"""A message has at most this many characters."""
 _CUT = " [...] "
 
 
 def printable(text: object, limit: int = LONGEST_MESSAGE, *, lines: int = 1) -> str:
-    r"""`text` with every steering character written as its code, `limit` (20 or more) characters at most.
+    r"""`text` with every control character written as its code, at most `limit` (20 or more) characters long.
 
-    Of longer texts the middle is left out. Line breaks that make more than `lines` lines are written as `\n`.
+    The middle of longer texts is left out. Line breaks that make more than `lines` lines are written as `\n`.
 
     >>> print(printable("a\x1b[2J\nb"))
     a\x1b[2J\nb
@@ -43,12 +43,12 @@ def printable_name(name: object) -> str:
 
 
 def visible(text: str, *, breaks: bool = False) -> str:
-    """`text` in its whole length with steering characters, and with `breaks` also line feeds, written as codes."""
+    """The whole `text` with control characters, and with `breaks` also line feeds, written as codes."""
     return (_STEERING_OR_BREAK if breaks else STEERING).sub(_code, text)
 
 
 def printable_json(value: Any, *, indent: int | None = 2) -> str:
-    r"""`value` as JSON for a terminal: what steers it is written as `\u....`, so a program reads the same strings."""
+    r"""`value` as JSON for a terminal: control characters become `\u....`, which programs read as the same strings."""
     plain = json.dumps(value, indent=indent, ensure_ascii=False)
     return STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", plain)  # outside strings JSON has only line feeds
 

@@ -8,7 +8,7 @@ import threading
 
 
 def loader_context() -> str | None:
-    """How loader processes start: forked where the system can, whatever started the process that loads.
+    """How data loader processes start: by forking where the system can, however this process was started.
 
     In a process that a fork server started, the default would be that server, and every epoch would begin with the
     import of PyTorch in each loader process: seconds, which is more than an epoch of a few hundred small images takes.
@@ -17,9 +17,9 @@ def loader_context() -> str | None:
 
 
 def end_with_parent() -> None:
-    """Leave at once when the process that started this one is gone, however it went.
+    """Exit at once when the process that started this one is gone, for whatever reason.
 
-    Of a process that a fork server started, that is the one that asked the server, not the server.
+    Where a fork server started this process, the one that counts is the process that asked the server to do so.
     """
     parent = multiprocessing.parent_process()
     if parent is None:

@@ -29,7 +29,7 @@ def code_commit(root: Path = _ROOT) -> str | None:
 
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:
-    """Versions of those of the distributions `names` that are installed, in their order."""
+    """Versions of the installed ones among the distributions `names`, in their order."""
     versions = {}
     for name in names:
         try:
@@ -40,7 +40,7 @@ def package_versions(names: Iterable[str]) -> dict[str, str]:
 
 
 def processor_name() -> str:
-    """The CPU's model, or at least its kind."""
+    """The CPU's model or, where that is not known, the machine type."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         model = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(errors="replace"), re.MULTILINE)

@@ -1,6 +1,6 @@
-"""The one way to the terminal: a console that shows what steers a terminal as text, wherever it comes from.
+"""The only place that prints: a console that shows control characters as text, wherever they come from.
 
-All packages print through it, so no table, message or progress bar has to remember that its words are untrusted.
+All packages print through it, so no table, message or progress bar needs protection of its own against untrusted text.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from rich.segment import Segment
 from leaderboard.base.printable import STEERING, printable, visible
 
 WHOLE = 10_000
-"""Characters of a line, where no terminal says how many it has: no table is wider, and none is cut."""
+"""Characters per line where the output is no terminal: no table is wider, so none is cut."""
 
 
 class Console(rich.console.Console):
-    """Rich's console. Colors and cursor are its own; of what it is given to print, none comes through.
+    """Rich's console. It may color text and move the cursor; the texts that it prints may not.
 
-    In a file or pipe it has lines of any length: there is no edge at which words had to be broken or left out.
+    In a file or pipe its lines may have any length, so that no words are wrapped or cut.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -32,7 +32,7 @@ class Console(rich.console.Console):
             self.width = WHOLE
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Rich's segments, the text in them made visible."""
+        """Rich's segments, with the control characters in their text made visible."""
         for segment in super().render(renderable, options):
             if segment.control is None and STEERING.search(segment.text):
                 yield Segment(visible(segment.text), segment.style)
@@ -46,7 +46,7 @@ def say(text: str, *, lines: int = 8) -> None:
 
 
 def accept_any_character() -> None:
-    """Let standard output and error write what their encoding lacks as a code, where Python would raise an error."""
+    """Let standard output and error write what their encoding lacks as codes, where Python would raise an error."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

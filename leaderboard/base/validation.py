@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in one line."""
+"""Describes in one line what pydantic found wrong."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from leaderboard.base.printable import printable_name
 
 _LONGEST = 60
-"""Characters of a wrong value that a message repeats."""
+"""A message repeats at most this many characters of a wrong value."""
 
 
 def first_problem(error: ValidationError) -> str:
@@ -23,7 +23,7 @@ def first_problem(error: ValidationError) -> str:
 
 
 def _shown(value: str | float | None) -> str:
-    """The value as Python writes it; of long texts the beginning, and of integers of thousands of digits only that."""
+    """The value as Python writes it; long texts are cut, and an integer of thousands of digits is only called that."""
     if isinstance(value, str):
         return repr(value[: _LONGEST + 1])
     if isinstance(value, int) and value.bit_length() > 1024:

@@ -12,6 +12,6 @@ __all__ = ["Diagram", "diagrams"]
 
 
 def diagrams(track: Track) -> list[Diagram]:
-    """Those for which the track has enough rows."""
+    """The diagrams for which the track has enough rows."""
     drawn = (draw(track) for draw in (rank_diagram, heat_map, cost_diagram))
     return [diagram for diagram in drawn if diagram is not None]

@@ -10,7 +10,7 @@ _STEPS = (1, 2, 5)
 
 @dataclass(frozen=True)
 class Axis:
-    """From `low` to `high` (above it), drawn from pixel `start` to pixel `end`."""
+    """An axis for values from `low` to `high` (above `low`), drawn from pixel `start` to pixel `end`."""
 
     low: float
     high: float
@@ -26,7 +26,7 @@ class Axis:
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
     def ticks(self, most: int = 8) -> list[float]:
-        """Round values along the axis: at most `most` of them, but of a logarithmic axis the powers of ten at least."""
+        """At most `most` round values along the axis; a logarithmic axis shows all its powers of ten in any case."""
         if self.logarithmic:
             every = _round_numbers(self.low, self.high)
             return every if len(every) <= most else [tick for tick in every if f"{tick:e}".startswith("1.0")]

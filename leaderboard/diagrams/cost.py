@@ -1,4 +1,4 @@
-"""What a score costs: hours of one checkpoint against its score, and which rows no other one beats in both."""
+"""Cost and score: hours for one checkpoint against its score, and the rows that no other row beats in both."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Point:
     """A row with both a cost and a score."""
 
     place: int
-    """In the table, from 1."""
+    """Number of the row in the table, from 1."""
     row: Standing
     seconds: float
     score: Estimate
@@ -51,8 +51,8 @@ def cost_diagram(track: Track) -> Diagram | None:
 def cost(row: Standing) -> float | None:
     """Seconds for one checkpoint: pretraining, times its processes, and one run of each protocol.
 
-    Means over checkpoints, and over the runs of each protocol. Random initialisation is not pretrained. `None` where a
-    card tells no cost.
+    It is the mean over checkpoints, and over the runs of each protocol. Random initialisation is not pretrained. `None`
+    where a card states no cost.
     """
     of_cards = [0.0 if row.entry.is_random else _pretraining(card) for card in row.entry.cards]
     known = [seconds for seconds in of_cards if seconds is not None]
@@ -70,7 +70,7 @@ def _pretraining(card: Card) -> float | None:
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
-    """Those that no other point beats (costs no more, scores no less, and one of the two is better); cheapest first."""
+    """The points that no other beats (costs no more, scores no less, and is better in one of them); cheapest first."""
     front: list[Point] = []
     for point in sorted(points, key=lambda point: (point.seconds, -point.score.mean)):
         last = front[-1] if front else None
@@ -136,7 +136,7 @@ def _grid(x: Axis, y: Axis, unit: str) -> str:
 
 
 def _stairs(places: Sequence[tuple[float, float]], x: Axis) -> str:
-    """From the cheapest point of the front to the right, and up at each further one."""
+    """Line from the cheapest point of the front to the right that rises at each further point."""
     first, *rest = sorted(places)
     steps = "".join(f"H{text.number(at)}V{text.number(height)}" for at, height in rest)
     return element(

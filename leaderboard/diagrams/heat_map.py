@@ -12,13 +12,13 @@ from leaderboard.diagrams.svg import LINE, Diagram, cut, element, label, width
 
 ROW, COLUMN, GAP = 28, 100, 2
 LETTERS = 15
-"""Of a line of a heading."""
+"""Letters in a line of a heading."""
 STRONGEST = 0.5
-"""Opacity of the highest score: words stay readable on it in both themes."""
+"""Opacity of the cell with the highest score: text stays readable on it in both themes."""
 
 
 def heat_map(track: Track) -> Diagram | None:
-    """Rows as in the table; `None` unless two rows have scores, in two protocols or more."""
+    """Heat map with its rows as in the table; `None` unless two rows have scores, in two protocols or more."""
     columns = [i for i, group in enumerate(track.current) if group.anchor is not None]
     scored = [row for row in track.standings if any(_score(row, i) is not None for i in columns)]
     if len(scored) < 2 or len(columns) < 2:

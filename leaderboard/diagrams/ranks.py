@@ -1,7 +1,7 @@
-"""Mean ranks with what the tests leave open, and tiers: what a critical-difference diagram shows, from other tests.
+"""Mean ranks with rank intervals, and tiers: what a critical-difference diagram shows, from other tests.
 
 Demsar's diagram (JMLR 2006) joins methods whose mean ranks differ by less than one critical difference (Nemenyi), which
-needs many data sets. Here rows are joined that our tests put into one tier, and the whiskers are the rank intervals.
+needs many data sets. Here rows that our tests put into one tier are joined, and the whiskers are the rank intervals.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ READING = (
     "each other are joined."
 )
 Row = tuple[Standing, float, tuple[float, float]]
-"""With mean rank and its interval."""
+"""A standing, its mean rank, and the interval of that rank."""
 
 
 def rank_diagram(track: Track) -> Diagram | None:
-    """Rows as in the table, from top to bottom; `None` unless two rows were tested."""
+    """Diagram with its rows as in the table, from top to bottom; `None` unless two rows were tested."""
     same = comparable(track)
     tested = [
         (row, row.mean_rank, row.mean_rank_interval)
@@ -64,7 +64,7 @@ def rank_diagram(track: Track) -> Diagram | None:
 
 
 def height(place: int) -> float:
-    """The middle of the row at `place` (from 0)."""
+    """Vertical middle, in pixels, of the row at `place` (from 0)."""
     return TOP + ROW * (place + 0.5)
 
 

@@ -17,14 +17,14 @@ from leaderboard.base.printable import visible
 LINE = 15
 """Pixels from one line of text to the next."""
 LETTER = 7.2
-"""Pixels of a letter, in wide fonts."""
+"""Width of a letter in pixels, in wide fonts."""
 LONGEST = 30
-"""Letters of a name in a diagram; longer ones are cut."""
+"""Most letters of a name in a diagram; longer names are cut."""
 _NO_XML = re.compile("[\ufffe\uffff]")
 
 
 def element(name: str, content: str = "", **attributes: str | float | None) -> str:
-    """`content` is markup already. Numbers get one decimal; `kind` is the class; `_` in a name is a hyphen."""
+    """An element; `content` is markup. Numbers get one decimal; `kind` is the class; `_` in a name becomes a hyphen."""
     written = "".join(
         f' {"class" if key == "kind" else key.replace("_", "-")}="{_attribute(value)}"'
         for key, value in attributes.items()
@@ -39,7 +39,7 @@ def safe(string: str) -> str:
 
 
 def label(string: str, x: float, y: float, *, kind: str | None = None, anchor: str | None = None) -> str:
-    """Words whose middle is at height `y`."""
+    """A text element, vertically centered at `y`."""
     return element("text", safe(string), x=x, y=y, dy=".35em", kind=kind, text_anchor=anchor)
 
 
@@ -55,10 +55,10 @@ def width(names: list[str]) -> float:
 
 @dataclass(frozen=True)
 class Diagram:
-    """A drawing with what it says in words."""
+    """A drawing, and what it shows in words."""
 
     kind: str
-    """`ranks`, `scores` or `cost`: unique within a track."""
+    """Kind of diagram, `ranks`, `scores` or `cost`; unique within a track."""
     title: str
     reading: str
     """How to read it, and what is left out."""
@@ -67,14 +67,14 @@ class Diagram:
     size: tuple[float, float]
     """Width and height in pixels."""
     body: str
-    """Elements."""
+    """The SVG elements of the drawing."""
 
     def inline(self, id_: str) -> str:
-        """For a page with the style sheets; `id_` is its own on the page."""
+        """The diagram for a page that has the style sheets; `id_` is unique on the page."""
         return self._framed(id_)
 
     def file(self) -> str:
-        """A file that stands alone, in the reader's theme."""
+        """The diagram as an SVG file of its own, in the reader's light or dark theme."""
         style = element(
             "style", f"\n{asset('leaderboard', 'site', 'theme.css')}{asset('leaderboard', 'site', 'diagrams.css')}"
         )

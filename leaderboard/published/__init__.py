@@ -1,9 +1,9 @@
-"""What papers and repositories report, to stand beside measured rows and never to be ranked with them.
+"""Values that papers and repositories report: shown next to measured rows and never ranked with them.
 
-Each value is of a source that was read. One identifier is one truly equal protocol: the two families of heads on COCO,
-which give the same backbone different values, have two. Those that begin with `paper_` are the protocols of track
+Each value was read in its source. One identifier stands for one identical protocol: the two families of heads on COCO,
+which give the same backbone different values, have two. Identifiers that begin with `paper_` are the protocols of track
 paper, whose files say in what they still differ. A published value is one number without its runs, often copied from
-paper to paper, and says nothing of its noise: where the source tells of how many runs it is the mean, that is stated.
+paper to paper, and says nothing about its noise; where the source says over how many runs it is the mean, that is kept.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ class Published:
     """One reported value."""
 
     protocol: str
-    """Key of `protocols`."""
+    """Identifier of the protocol, a key of `protocols`."""
     metric: str
     method: str
     architecture: str
     pretraining_data: str
     pretraining_epochs: float | None
     value: str
-    """In per cent, with the decimals that the source gives."""
+    """The value in per cent, with the decimals that the source gives."""
     runs: int | None
-    """Of which it is the mean; `None` where the source does not say."""
+    """Number of runs whose mean the value is; `None` where the source does not say."""
     source: str
-    """Repository at a commit, and the file in it."""
+    """The source: a repository at a commit, and the file in it."""
 
 
 @cache
 def protocols() -> dict[str, str]:
-    """What each protocol is, by its identifier."""
+    """Description of each protocol, by its identifier."""
     return {row["protocol"]: row["description"] for row in _rows("protocols.csv")}
 
 

@@ -1,8 +1,8 @@
 """The records that the three packages exchange: `Card`, `ProtocolReference`, `Result`.
 
 Each is one JSON file that anybody can write; `leaderboard/schema/` holds the JSON Schemas. Every field is required and
-none may be added: what is not known is stated as null. `read_card_json` and `read_result_json` check everything
-(duplicate keys, ranges, sizes, what fields say about each other) and upgrade files of earlier schema versions.
+none may be added: what is not known is null. `read_card_json` and `read_result_json` check everything (duplicate keys,
+ranges, sizes, whether fields agree with each other) and upgrade files of earlier schema versions.
 `schema_version` changes whenever a field does.
 """
 

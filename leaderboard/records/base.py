@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION: Literal[2] = 2
 MAX_BYTES = 1_000_000
-"""A longer file is no record: a result has about 3,000 bytes."""
+"""Most bytes of a record's file; a result has about 3,000."""
 _MAX_INT = 2**63 - 1
 _NO_CONTROLS = r"^[^\u0000-\u0020\u007f-\u009f\u2028\u2029][^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 

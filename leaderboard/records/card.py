@@ -1,4 +1,4 @@
-"""The card: all that a user of `backbone.safetensors` must know to feed it correctly, and where it comes from."""
+"""The card: what a user of `backbone.safetensors` must know to give it correct inputs, and where it comes from."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class InitialWeights(Record):
     """The trained backbone from which a pretraining started."""
 
     name: Line
-    """Its name: that of its card, or of its file."""
+    """Name of the backbone, from its card or its file."""
     sha256: Sha256
     """Of its `backbone.safetensors`."""
 
@@ -38,31 +38,31 @@ class Stage(Record):
 
     name: Line
     sha256: Sha256
-    """Of what the stage left to the next: weights, masks, neighbours, clusters."""
+    """Hash of what the stage passes on to the next one: weights, masks, neighbors, clusters."""
     seconds: Amount
 
 
 class Cost(Record):
-    """What a pretraining took, without the stages before its last."""
+    """What the last stage of a pretraining took; earlier stages are not counted."""
 
     seconds: Amount
-    """Of training, as a clock shows them; interruptions left out."""
+    """Wall-clock seconds of training, without interruptions."""
     images_per_second: Amount
-    """Over all processes."""
+    """Images per second, summed over all processes."""
     device: Line
     processes: Positive
     peak_memory_mib: Amount
-    """Of one process: allocated on a GPU, resident on a CPU."""
+    """Peak memory of one process in MiB: allocated on a GPU, resident on a CPU."""
 
 
 class Pretraining(Record):
-    """What the backbone has seen. `None` means that its author did not say."""
+    """How the backbone was pretrained, and on what. `None` means that its author did not say."""
 
     recipe: Line | None
     recipe_sha256: Sha256 | None
     """Hash of all settings of the recipe, without the seed."""
     group: Key | None
-    """`group_id`: equal for runs that differ in nothing but their pretraining seed, so that they can form one row."""
+    """The `group_id`: equal for runs that differ in nothing but their pretraining seed, which can form one row."""
     data: Line | None
     data_fingerprint: Sha256 | None
     images: Positive | None
@@ -76,9 +76,9 @@ class Pretraining(Record):
     labels: Line | None
     """Labels used, e.g. `none` or `ImageNet-1k classes`."""
     init: InitialWeights | None
-    """`None`: from random initialisation, or not known."""
+    """The weights from which it started; `None` for random initialisation, or where this is not known."""
     stages: Annotated[tuple[Stage, ...], Field(max_length=20)]
-    """In their order; empty for a pretraining of one stage."""
+    """The stages in their order; empty for a pretraining of one stage."""
     cost: Cost | None
 
     @classmethod
@@ -96,18 +96,18 @@ class Pretraining(Record):
 
 
 class Source(Record):
-    """Where the weights came from and how they were recognised."""
+    """Where the weights came from and how their format was recognized."""
 
     format: Line
     file: Line
     """The file's name, without its folder."""
     sha256: Sha256
     key_prefix: Annotated[str, Field(max_length=200)]
-    """What stood before every backbone tensor's name; often nothing."""
+    """Prefix of every backbone tensor's name in the file; often empty."""
 
 
 class Card(Record):
-    """Written beside `backbone.safetensors` as `card.json`."""
+    """The card of a backbone, written next to `backbone.safetensors` as `card.json`."""
 
     schema_version: Literal[2]
     name: Identifier
@@ -115,20 +115,20 @@ class Card(Record):
     method: Line
     """The method's name as the field writes it (`DenseCL`, `random initialisation`)."""
     architecture: Identifier
-    """As torchvision (`resnet50`) or timm (`vit_small_patch16`) calls it."""
+    """The name that torchvision (`resnet50`) or timm (`vit_small_patch16`) uses."""
     stem: Identifier
     """The first convolution or convolutions: `7x7` of a ResNet, `3x3+3x3+3x3` of a deep stem, `16x16` of a ViT's
     patches, `4x4` of a ConvNeXt."""
     norm: Literal["BN", "GN", "LN", "none"]
-    """Kind of the backbone's normalisation layers: batch, group, layer."""
+    """Kind of the backbone's normalization layers: batch, group or layer normalization."""
     stride_style: Literal["pytorch", "caffe", "none"]
     """Where a ResNet's blocks have their stride: `pytorch` on the 3x3 convolution (torchvision's layout), `caffe` on
     the first 1x1; `none` for architectures without such blocks."""
     color_order: Literal["RGB", "BGR"]
     mean: tuple[Share, Share, Share]
-    """Per channel, in `color_order`, for pixel values in [0, 1]."""
+    """Mean that is subtracted per channel, in `color_order`, for pixel values in [0, 1]."""
     std: tuple[PositiveShare, PositiveShare, PositiveShare]
-    """As `mean`."""
+    """Standard deviation by which each channel is then divided, in `color_order`, for pixel values in [0, 1]."""
     parameters: Positive
     """Number of backbone parameters (without classifier or heads)."""
     sha256: Sha256
@@ -136,12 +136,12 @@ class Card(Record):
     pretraining: Pretraining
     source: Source
     license: Line | None
-    """Of the weights: an SPDX identifier (`Apache-2.0`, `CC-BY-NC-4.0`) where there is one, else a line of text."""
+    """License of the weights: an SPDX identifier (`Apache-2.0`, `CC-BY-NC-4.0`) where there is one, else one line."""
     code_commit: Line | None
-    """Of the code that trained them, with `-dirty` where it was changed."""
+    """Commit of the code that trained the weights, with `-dirty` where that code was changed."""
 
 
 def group_id(recipe_sha256: str, data_fingerprint: str, init_sha256: str | None) -> str:
-    """16 hexadecimal digits that all pretraining runs share that differ in nothing but their seed."""
+    """16 hexadecimal digits, equal for all pretraining runs that differ in nothing but their seed."""
     text = "\n".join((recipe_sha256, data_fingerprint, init_sha256 or "none"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,6 +1,6 @@
-"""Records of earlier schema versions become records of the present one: pure functions on parsed JSON.
+"""Upgrades records of earlier schema versions to the present one: pure functions on parsed JSON.
 
-A version's function gives the next version and knows nothing of later ones. What it cannot know is null.
+A version's function makes a record of the next version and knows nothing of later ones. What it cannot know is null.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _upgrade(values: Values, steps: Mapping[int, Callable[[Values], Values]]) ->
 
 
 def card_1_to_2(old: Values) -> Values:
-    """American names; fields that version 1 filled silently are stated; recipe hash, group, start and stages."""
+    """Version 2 has American names, states what version 1 left implicit, and adds recipe hash, group, init, stages."""
     defaults: Values = {
         "stem": "7x7",
         "stride_style": "pytorch",
@@ -68,7 +68,7 @@ def card_1_to_2(old: Values) -> Values:
     new = {**defaults, **old, "schema_version": 2}
     _rename(new, "colour_order", "color_order")
     _rename(new, "licence", "license")
-    if new["norm"] == "LN":  # a ViT, whose card said `pytorch` for want of another word
+    if new["norm"] == "LN":  # a ViT: version 1 had no value for it, so its card said `pytorch`
         new["stride_style"] = "none"
     if isinstance(new["pretraining"], dict):
         stated = (
@@ -86,7 +86,7 @@ def card_1_to_2(old: Values) -> Values:
 
 
 def result_1_to_2(old: Values) -> Values:
-    """The card's changes; titles from the protocol's id; nothing verified, no sweep, no outputs, errors or probes."""
+    """The card's changes; titles from the protocol's id; self-reported, without sweep, outputs, errors or probe."""
     defaults: Values = {"failure": None, "training": None, "seconds": {}, "peak_memory_mib": None}
     nothing: Values = {"sweep": None, "outputs": {}, "standard_errors": {}, "probe": None}
     new = {**defaults, **_added(old, {"verification": "self-reported", **nothing})}
@@ -133,7 +133,7 @@ def _rename(values: dict[str, Any], old: str, new: str) -> None:
 
 
 def _clean(values: dict[str, Any], *names: str) -> None:
-    """Texts that version 1 took as they were become one line of at most 200 characters; an empty one is unknown."""
+    """Texts that version 1 did not check become one line of at most 200 characters; an empty text becomes None."""
     for name in names:
         text = values.get(name)
         if isinstance(text, str):

@@ -1,4 +1,4 @@
-"""What a result was measured under and on: protocol, track, data set."""
+"""References to the protocol and data set of a result, and the description of a track."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ class ProtocolReference(Record):
 
     id: Identifier
     title: Annotated[Line, Field(max_length=120)]
-    """What a reader calls it, in full."""
+    """Full title for readers."""
     short_title: Annotated[Line, Field(max_length=60)]
-    """The heading of a table's column, without the track."""
+    """Heading of a column in a table, without the track."""
     version: Positive
     sha256: Sha256
     track: Identifier
     task: Task
     dataset: Line
     headline: Line
-    """Key of the metric by which a table ranks."""
+    """Key of the metric by which tables rank."""
 
 
 class TrackDescription(Record):
-    """What the page says of a track above its protocols."""
+    """What the page says about a track above its protocols."""
 
     id: Identifier
     purpose: Prose
     rules: tuple[Prose, ...]
-    """What every row of the track has in common, a sentence each."""
+    """What every row of the track has in common, one sentence per rule."""
 
 
 class DatasetReference(Record):
-    """The very files that were used."""
+    """Names exactly the files that were used."""
 
     name: Line
     fingerprint: Sha256

@@ -1,4 +1,4 @@
-"""From the bytes of a file to a record: sizes, duplicate keys, earlier versions, every check.
+"""Reads a record from the bytes of a file, with every check: size, duplicate keys, earlier versions, fields.
 
 Speed matters, because a leaderboard reads ten thousand results: a file of the present version goes straight through
 pydantic's parser, which takes the last of two equal keys without a word. That there are none is then proven by counting
@@ -48,7 +48,7 @@ def read_result_json(data: bytes) -> Result:
 
 
 class _Rest(Result):
-    """A result from whose text the parts were taken that many results have in common: they are null there."""
+    """A result without the parts that many results have in common: they are null in its text."""
 
     card: None  # type: ignore[assignment]
     protocol: None  # type: ignore[assignment]
@@ -57,7 +57,7 @@ class _Rest(Result):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        return self  # that is checked of the whole
+        return self  # the whole result is checked later
 
 
 _PARTS: tuple[tuple[str, bytes, type[Record]], ...] = tuple(
@@ -66,13 +66,13 @@ _PARTS: tuple[tuple[str, bytes, type[Record]], ...] = tuple(
         ("card", Card), ("protocol", ProtocolReference), ("dataset", DatasetReference), ("environment", Environment)
     )
 )  # fmt: skip
-"""In their order, with what begins them in the layout of `Record.to_json`."""
+"""The common parts in their order: name, the bytes that begin the part in the layout of `Record.to_json`, and class."""
 _known: dict[bytes, Record] = {}
 _MOST_KNOWN = 1000
 
 
 def _assembled(data: bytes) -> Result | None:
-    """The result in a text that is laid out as `Record.to_json` does; None for other layouts and for what is wrong.
+    """The result in a text that has the layout of `Record.to_json`; None for other layouts and invalid results.
 
     Parts of equal text are read once and shared, which takes half of the time and of the memory. Each is a whole JSON
     text by itself, and the rest is one with null in their places: so together they are the JSON that the whole is.
@@ -139,7 +139,7 @@ def _read(kind: type[R], data: bytes) -> R:
 
 
 def _problem(error: ValidationError, present: bool) -> str:
-    """What is wrong, and where in the file; of an upgraded text, which is nobody's file, without the column."""
+    """What is wrong, and where in the file; an upgraded text is no file of the user, so its line is left out."""
     problem = first_problem(error)
     if "recursion limit exceeded" in problem:
         return "it is nested too deeply"
@@ -147,7 +147,7 @@ def _problem(error: ValidationError, present: bool) -> str:
 
 
 def _upgraded(kind: type[Card] | type[Result], data: bytes) -> str:
-    """JSON of the present version."""
+    """The record as JSON of the present version."""
     values = _parse(data)
     if not isinstance(values, dict):
         raise RecordError("it holds no JSON object")

@@ -25,7 +25,7 @@ Setting = bool | int | float | str
 
 
 class TrainingReport(Record):
-    """What was executed, read from the run and from the built model, not from a config."""
+    """What a fine-tuning run executed, read from the run and from the built model, not from a config."""
 
     planned_iterations: Positive
     executed_iterations: Count
@@ -45,14 +45,14 @@ class ProbeReport(Record):
     backbone_tensors: Positive
     """Number of backbone tensors proven equal to the checkpoint's in the network that was probed."""
     channels: Positive
-    """Of a cell."""
+    """Number of channels of a cell's feature."""
     training_cells: Count
-    """Cells that were fitted to, by a classifier or by clusters; 0 where nothing is fitted."""
+    """Number of cells on which a classifier or clusters were fitted; 0 where nothing is fitted."""
     images_evaluated: Positive
     chosen: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
-    """Value of the hyper-parameter that did best on held-out training images; None where nothing is chosen."""
+    """Value of the hyperparameter that did best on held-out training images; None where nothing is chosen."""
     candidates: Annotated[dict[Line, Percent], Field(max_length=100)]
-    """What each of its values scored there, in per cent; empty where nothing is chosen."""
+    """Score of each value of the hyperparameter on those images, in per cent; empty where nothing is chosen."""
 
 
 class Environment(Record):
@@ -64,7 +64,7 @@ class Environment(Record):
     python: Line
     packages: Annotated[dict[Line, Line], Field(max_length=500)]
     code_commit: Line | None
-    """Of the evaluation, with `-dirty` where its code was changed."""
+    """Commit of the evaluation's code, with `-dirty` where that code was changed."""
 
 
 class Sweep(Record):
@@ -72,15 +72,15 @@ class Sweep(Record):
 
     id: Identifier
     settings: Annotated[dict[Line, Setting], Field(max_length=100)]
-    """What was chosen, e.g. `learning_rate`."""
+    """The settings that were chosen, e.g. `learning_rate`."""
 
 
 class Result(Record):
-    """One fine-tuning run: a checkpoint under a protocol with a seed. Written once, never edited."""
+    """One run of fine-tuning or a probe: a checkpoint under a protocol with a seed. Written once, never edited."""
 
     schema_version: Literal[2]
     key: Key
-    """`result_key` of checkpoint, protocol, dataset and seed."""
+    """The `result_key` of checkpoint, protocol, data set and seed."""
     card: Card
     protocol: ProtocolReference
     dataset: DatasetReference
@@ -90,22 +90,22 @@ class Result(Record):
     metrics: Annotated[dict[Line, Percent], Field(max_length=2000)]
     """Every metric in per cent (0 to 100), the headline among them."""
     standard_errors: Annotated[dict[Line, Amount], Field(max_length=2000)]
-    """Of metrics, for the draw of the validation images, in points of per cent; empty where they were not computed."""
+    """Standard errors of metrics for the draw of the validation images, in points of per cent; empty if unknown."""
     training: TrainingReport | None
-    """Of a run that fine-tuned."""
+    """What a fine-tuning run executed; `None` for a probe."""
     probe: ProbeReport | None
-    """Of a run that left the backbone as it is."""
+    """What the probe of a frozen backbone executed; `None` for a fine-tuning run."""
     environment: Environment
     verification: Literal["self-reported", "logs", "re-run"]
-    """What was checked by others than its author: nothing, the run's logs, or the values by repeating the run."""
+    """What others than the author have checked: nothing, the run's logs, or the values by repeating the run."""
     sweep: Sweep | None
-    """`None`: the protocol's own settings."""
+    """The search that chose the settings; `None` for the protocol's own settings."""
     outputs: Annotated[dict[Line, Sha256], Field(max_length=100)]
-    """Hashes of the files of per-image outputs (`detections.json`), by which they can be published and found again."""
+    """Hashes of the files of per-image outputs (`detections.json`), so that these can be published and identified."""
     finished_at: AwareDatetime
     wall_seconds: Amount
     seconds: Annotated[dict[Line, Amount], Field(max_length=100)]
-    """Where the time went: data, forward_backward, evaluation, ..."""
+    """Seconds that each part of the run took: data, forward_backward, evaluation, ..."""
     peak_memory_mib: Amount | None
 
     @model_validator(mode="after")

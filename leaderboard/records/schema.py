@@ -18,7 +18,7 @@ KINDS: dict[str, type[Card] | type[Result]] = {"card": Card, "result": Result}
 
 
 def json_schema(kind: str) -> str:
-    """The JSON Schema (draft 2020-12) of `card` or `result`; rules between fields, as a result's key, are beyond it."""
+    """The JSON Schema (draft 2020-12) of `card` or `result`, without rules between fields, as for a result's key."""
     schema = KINDS[kind].model_json_schema(mode="serialization")
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
 

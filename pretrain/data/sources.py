@@ -55,7 +55,7 @@ class ImageSource:
         except OSError as error:
             raise PretrainError(f"cannot read image {self.where(index)}: {error.strerror}.") from error
         if not stat.S_ISREG(status.st_mode):  # a pipe or device would be waited for, or read without end
-            raise PretrainError(f"cannot read image {self.where(index)}: it is no regular file.")
+            raise PretrainError(f"cannot read image {self.where(index)}: it is not a regular file.")
         return status.st_size
 
     def decode(self, index: int) -> Tensor:

@@ -42,7 +42,7 @@ class LogReader:
     def read(self) -> tuple[bool, list[bytes]]:
         """Whether lines read before no longer count, and the new ones; nothing where there is no log yet."""
         if self.path.exists() and not self.path.is_file():
-            raise PretrainError(f"{self.path} is no regular file, so it is no log")
+            raise PretrainError(f"{self.path} is not a regular file, so it is no log")
         try:
             with self.path.open("rb") as file:
                 size, file_id = _size_and_id(file.fileno())

@@ -129,7 +129,7 @@ def test_unusable_results_are_named_and_the_tables_made_of_the_rest(tmp_path):
     assert [problem.split(": ")[0] for problem in report.problems] == [
         str(store / name) for name in ("bad.json", "pipe.json", "zero.json")
     ]
-    assert "is no regular file" in report.problems[1] and "move it away" in report.problems[2]
+    assert "is not a regular file" in report.problems[1] and "move it away" in report.problems[2]
     assert (tmp_path / "l.csv").read_bytes() == (tmp_path / "good.csv").read_bytes()
     assert build(store, csv=tmp_path / "l.csv", check=True).problems == report.problems
 

@@ -275,7 +275,7 @@ def test_what_is_no_text_file_of_bounded_length_is_refused(root, kind, monkeypat
     path = root / WHERE
     text = path.read_text()
     path.unlink()
-    reason = "is no regular file"
+    reason = "is not a regular file"
     if kind == "pipe":
         os.mkfifo(path)
     elif kind == "device":

@@ -168,10 +168,10 @@ class TestLists:
         path = self.path(root, task, "val")
         path.unlink()
         os.mkfifo(path)
-        assert only_error(root, dataset).endswith("val.txt is no regular file")
+        assert only_error(root, dataset).endswith("val.txt is not a regular file")
         path.unlink()
         path.symlink_to("/dev/zero")
-        assert only_error(root, dataset).endswith("val.txt is no regular file")
+        assert only_error(root, dataset).endswith("val.txt is not a regular file")
 
     @pytest.mark.parametrize("line", ["..", "a\0b", "x" * 5000, "a\x1bb"])
     def test_with_ids_that_no_file_can_have(self, root, dataset, task, line):

@@ -69,7 +69,7 @@ def test_a_missing_picture_and_a_pipe(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"a\.jpg is missing"):
         load(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").symlink_to("/dev/zero")
-    with pytest.raises(BenchError, match=r"b\.jpg is no regular file"):
+    with pytest.raises(BenchError, match=r"b\.jpg is not a regular file"):
         load(tmp_path / "b.jpg")
 
 

@@ -176,7 +176,7 @@ def test_only_regular_files_of_a_bounded_length_are_read(tmp_path):
     with pytest.raises(FileError, match=r"file: is longer than 4 bytes"):
         read_bounded(path, 4)
     for other in (pipe, Path("/dev/zero"), tmp_path):
-        with pytest.raises(FileError, match="is no regular file"):
+        with pytest.raises(FileError, match="is not a regular file"):
             read_bounded(other, 5)
     with pytest.raises(FileNotFoundError):
         read_bounded(tmp_path / "none", 5)

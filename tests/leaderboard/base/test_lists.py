@@ -39,7 +39,7 @@ def test_what_is_no_text_is_refused(tmp_path: Path, data: bytes) -> None:
 def test_what_never_ends_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
-        with pytest.raises(FileError, match="is no regular file"):
+        with pytest.raises(FileError, match="is not a regular file"):
             read_lines(path, 1000)
     (tmp_path / "long").write_bytes(b"x" * 100_001)
     with pytest.raises(FileError, match="longer than 100,000 bytes"):

@@ -150,7 +150,7 @@ def test_what_cannot_be_read_is_no_silence(folder: Path, monkeypatch: pytest.Mon
         with pytest.raises(PretrainError, match=r"cannot read the folder .*locked: Permission denied"):
             open_images(folder)
     os.mkfifo(folder / "locked" / "pipe.jpg")
-    with pytest.raises(PretrainError, match=r"cannot read image .*pipe\.jpg: it is no regular file"):
+    with pytest.raises(PretrainError, match=r"cannot read image .*pipe\.jpg: it is not a regular file"):
         open_images(folder).fingerprint()
 
 

@@ -46,12 +46,12 @@ def test_it_is_refused(name: str, kind: str, tmp_path: Path) -> None:
         READERS[name](tmp_path)
     assert name in str(raised.value) and len(str(raised.value)) < 1000
     if kind in ("pipe", "/dev/zero"):
-        assert "is no regular file" in str(raised.value)
+        assert "is not a regular file" in str(raised.value)
 
 
 def test_a_log_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "log.jsonl")
-    with pytest.raises(PretrainError, match=r"log\.jsonl is no regular file"):
+    with pytest.raises(PretrainError, match=r"log\.jsonl is not a regular file"):
         LogReader(tmp_path / "log.jsonl").read()
 
 
