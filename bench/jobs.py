@@ -29,7 +29,7 @@ from bench.gpus import VISIBLE, find_gpus
 from bench.probes.plan import ProbePlan
 from bench.protocols import Protocol as TransferProtocol
 from bench.protocols import load_protocol
-from leaderboard.base.errors import DenseBenchError
+from leaderboard.base.errors import DenseBenchError, Interrupted
 from leaderboard.base.files import describe_os_error, remove_all_leftovers
 from leaderboard.base.printable import printable
 from leaderboard.base.processes import end_with_parent
@@ -208,6 +208,9 @@ def _in_process(execute: Callable[[Run, int], None], run: Run, threads: int, gpu
     try:
         with _only_one(run):
             execute(run, threads)
+    except Interrupted as stop:
+        print(f"FAILED: {printable(stop)}", flush=True)
+        sys.exit(stop.exit_code)
     except BaseException as error:
         traceback.print_exc()
         print(f"FAILED: {_words(error)}")

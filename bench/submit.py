@@ -172,9 +172,14 @@ def submit(
     try:
         outcomes = run_all(plan.todo, processes=processes, finished=finished, execute=execute)
     except KeyboardInterrupt as stop:
+        from bench.openmmlab.checkpoints import CHECKPOINT
+
         total = len(plan.done) + len(plan.todo)
         text = f"stopped: {plan.finished()} of {total} runs of {plan.card.name} are finished and kept"
-        raise Interrupted.after(stop, f"{text}; repeat the command to run the others") from stop
+        begun = sum((run.folder / CHECKPOINT).is_file() for run in plan.todo)
+        text += f", {begun} saved within their training" if begun else ""
+        text += f"; repeat the command to {'continue' if begun else 'run the others'}"
+        raise Interrupted.after(stop, text) from stop
     results = [ResultStore(run.results).find(run.key) for run in (*plan.done, *plan.todo)]
     return Submission(plan.card, [result for result in results if result is not None], outcomes, plan.unusable)
 

@@ -98,6 +98,7 @@ def submit(
     rehearse: bool = False,
     checkpoint_minutes: float = 10.0,
     tensorboard: bool = False,
+    tracker: Literal["wandb", "trackio"] | None = None,
 ) -> int:
     """Import a checkpoint with proof, run the protocols of a track, and write one result file a run.
 
@@ -147,8 +148,11 @@ def submit(
         Time between two checkpoints of a fine-tuning; a shorter one writes none.
     tensorboard
         Also write losses and learning rates for TensorBoard, below WORK/transfers.
+    tracker
+        Also send them to Weights & Biases or trackio, project `densebench` (needs `pip install wandb` or `trackio`).
     """
     from bench.jobs import evaluate
+    from bench.openmmlab.trackers import require_tracker
     from bench.report import RunReporter, print_submission
     from bench.submit import plan_submission
     from bench.submit import submit as execute
@@ -168,6 +172,8 @@ def submit(
         raise BenchError(f"--checkpoint-minutes is {checkpoint_minutes:g}: give a number above 0")
     if tensorboard:
         require_tensorboard()
+    if tracker:
+        require_tracker(tracker)
     plan = plan_submission(
         checkpoint,
         name=name,
@@ -179,7 +185,9 @@ def submit(
         batch=batch,
         **card_fields,
     )
-    one = functools.partial(evaluate, checkpoint_seconds=60 * checkpoint_minutes, tensorboard=tensorboard)
+    one = functools.partial(
+        evaluate, checkpoint_seconds=60 * checkpoint_minutes, tensorboard=tensorboard, tracker=tracker
+    )
     submission = execute(plan, processes=processes, finished=RunReporter(plan), execute=one)
     print_submission(submission, work)
     return 1 if submission.failures or submission.unusable else 0

@@ -14,7 +14,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from collections.abc import Iterable, Iterator
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,7 +44,7 @@ class Feed:
                 collate_fn=loader.collate_fn,
                 pin_memory=loader.pin_memory,
                 timeout=loader.timeout,
-                worker_init_fn=loader.worker_init_fn,
+                worker_init_fn=partial(_begin, loader.worker_init_fn),
                 multiprocessing_context=loader.multiprocessing_context,
                 prefetch_factor=loader.prefetch_factor,
             )
@@ -56,6 +58,13 @@ class Feed:
 
     def skip_iter(self, iterations: int) -> None:
         """mmengine's loop asks for it when it continues; the feed begins where it should already."""
+
+
+def _begin(initialize: Callable[[int], None] | None, worker: int) -> None:
+    """A loading process begins: the terminal's Ctrl-C is for the run, which has to finish its iteration."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if initialize is not None:
+        initialize(worker)
 
 
 class _Batches(Sampler[list[Any]]):

@@ -24,6 +24,7 @@ from leaderboard.base.errors import FileError
 from leaderboard.records import Card
 from pretrain.run.history import duration
 from pretrain.run.memory import peak_memory_mib
+from pretrain.run.stopping import StopRequest
 
 LINE_SECONDS = 60.0
 """Time after which a progress line is printed, beside those at each tenth of the run."""
@@ -143,16 +144,24 @@ class RecordHook(Hook):
 class CheckpointHook(Hook):
     """Continues a run where its checkpoint says, feeds it from there, and replaces the checkpoint now and then.
 
-    A run that has a checkpoint also gets one after its last iteration: its evaluation may be stopped, too.
+    A run that has a checkpoint also gets one after its last iteration: its evaluation may be stopped, too. A run
+    that is asked to stop gets one after the iteration that it is in, and ends there.
     """
 
     # after all that changes the state of the run, so that an iteration is complete
     priority = "LOWEST"
 
     def __init__(
-        self, checkpoints: Checkpoints, state: dict[str, Any] | None, recorder: RecordHook, clock: Clock, seed: int
+        self,
+        checkpoints: Checkpoints,
+        state: dict[str, Any] | None,
+        recorder: RecordHook,
+        clock: Clock,
+        seed: int,
+        stop: StopRequest,
     ) -> None:
         self.checkpoints, self.state, self.recorder, self.clock, self.seed = checkpoints, state, recorder, clock, seed
+        self.stop = stop
         self._any = state is not None
         self._mark = 0.0
 
@@ -177,16 +186,21 @@ class CheckpointHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
     ) -> None:
-        """Replace the checkpoint if it is time, and no gradient is being accumulated."""
-        due = time.perf_counter() - self._mark >= self.checkpoints.seconds
+        """Replace the checkpoint if it is time, and no gradient is being accumulated; end the run if it is to stop."""
+        due = bool(self.stop) or time.perf_counter() - self._mark >= self.checkpoints.seconds
         last = runner.iter + 1 == runner.max_iters and self._any
         if not (due or last) or not runner.optim_wrapper.should_update():
             return
         started = time.perf_counter()
-        self._any = self._save(runner) or self._any
+        saved = self._save(runner)
+        self._any = saved or self._any
         self._mark = time.perf_counter()
         self.recorder.leave_out(self._mark - started)
         self.recorder.record.checkpoint_seconds += self._mark - started
+        if self.stop:
+            kept = f"which is saved in {self.checkpoints.file}" if saved else "which could not be saved"
+            what = f"after iteration {runner.iter + 1} of {runner.max_iters}, {kept}"
+            raise self.stop.interrupted(what, "repeat the command to continue")
 
     def _save(self, runner: Runner) -> bool:
         record, log = self.recorder.record, self.recorder.log

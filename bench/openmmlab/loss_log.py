@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.openmmlab.trackers import Tracker
 from leaderboard.base.errors import FileError
 from leaderboard.base.files import describe_os_error, write_atomic
 from pretrain.run.log import require_tensorboard
@@ -21,7 +22,7 @@ def has_lines(file: Path, iterations: int) -> bool:
 
 
 class LossLog:
-    """Iteration, learning rate and every loss, to `losses.csv` and optionally to TensorBoard.
+    """Iteration, learning rate and every loss, to `losses.csv` and optionally to TensorBoard and to a tracker.
 
     A file that exists keeps the lines of the first `done` iterations (which must be there: :func:`has_lines`) and
     loses the others. A full disk delays lines and stops nothing: they are written as soon as there is space. The
@@ -32,7 +33,7 @@ class LossLog:
         PretrainError: TensorBoard is asked for and not installed.
     """
 
-    def __init__(self, file: Path, done: int = 0, *, tensorboard: bool = False) -> None:
+    def __init__(self, file: Path, done: int = 0, *, tensorboard: bool = False, tracker: Tracker | None = None) -> None:
         self.file = file
         lines = _whole_lines(file)[: done + 1] if done else []
         write_atomic(file, "".join(lines))
@@ -40,6 +41,7 @@ class LossLog:
         self._descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._waiting = b""
         self._writer = _tensorboard_writer(file.parent / "tensorboard", done) if tensorboard else None
+        self._tracker = tracker
 
     def write(self, iteration: int, rate: float, losses: Mapping[str, float]) -> None:
         """Add the line of `iteration`, of which the first is 1."""
@@ -50,9 +52,12 @@ class LossLog:
             self._waiting += (",".join(values) + "\n").encode()
         self._waiting += (",".join(values.get(name, "") for name in self._columns) + "\n").encode()
         self._drain()
+        shown = {"lr": rate, **losses}
         if self._writer is not None:
-            for name, value in {"lr": rate, **losses}.items():
+            for name, value in shown.items():
                 self._writer.add_scalar(name, value, iteration)
+        if self._tracker is not None:
+            self._tracker.log(iteration, shown)
 
     def sync(self) -> None:
         """Return when every line is on the disk.
@@ -68,8 +73,9 @@ class LossLog:
     def close(self) -> None:
         """Let go of the files."""
         os.close(self._descriptor)
-        if self._writer is not None:
-            self._writer.close()
+        for other in (self._writer, self._tracker):
+            if other is not None:
+                other.close()
 
     def _drain(self) -> OSError | None:
         """Write what waits; the error by which some of it still does."""

@@ -33,13 +33,15 @@ from bench.openmmlab.loss_log import LOSSES, LossLog
 from bench.openmmlab.precise_bn import recompute_statistics
 from bench.openmmlab.precision import use_bf16
 from bench.openmmlab.prepare import prepare_openmmlab
+from bench.openmmlab.trackers import Tracker, TrackerName
 from bench.protocols import Protocol, TrainingPlan
 from bench.record import make_result
 from leaderboard.base.files import make_folder, write_atomic
 from leaderboard.base.printable import printable
-from leaderboard.records import Card, DatasetReference, Result, TrainingReport
+from leaderboard.records import Card, DatasetReference, Result, TrainingReport, result_key
 from pretrain.exported import read_exported
 from pretrain.run.memory import peak_memory_mib
+from pretrain.run.stopping import StopRequest, stop_requests
 
 if TYPE_CHECKING:
     from mmengine.runner import Runner
@@ -60,19 +62,21 @@ def run_transfer(
     *,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     tensorboard: bool = False,
+    tracker: TrackerName | None = None,
 ) -> Result:
     """Fine-tune `checkpoint` (folder of `backbone.safetensors` and `card.json`) under `protocol` and evaluate it once.
 
     The weights of the last iteration are evaluated exactly as they are stored. A loss that is not finite gives a
     result with status `failed`. The state is kept every `checkpoint_seconds`, and a run that finds in `folder` what
     this very run has kept there continues it; its times are those of all processes that have worked on it, without
-    what was lost. `tensorboard` logs there, too, below `folder`.
+    what was lost. `tensorboard` logs there, too, below `folder`, and `tracker` to that service.
 
     Raises:
-        BenchError: the checkpoint, the data or `folder` is not usable, or what was built is not what card and protocol
-            say.
+        BenchError: the checkpoint, the data, `folder` or `tracker` is not usable, or what was built is not what card
+            and protocol say.
         FileError: the disk is full. (At a checkpoint it is not raised: see `Checkpoints.write`.)
         PretrainError: TensorBoard is not installed.
+        Interrupted: Ctrl-C or SIGTERM came during training; the iteration was finished and its state kept.
     """
     plan = protocol.plan
     if not isinstance(plan, TrainingPlan):
@@ -97,18 +101,25 @@ def run_transfer(
     if state is not None:
         record = Executed(**state["executed"])
         clock.add(state["seconds"], state["wall_seconds"])
-    log = LossLog(folder / LOSSES, record.iterations, tensorboard=tensorboard)
+    log = LossLog(
+        folder / LOSSES,
+        record.iterations,
+        tensorboard=tensorboard,
+        tracker=_tracked(tracker, protocol, card, dataset, seed) if tracker else None,
+    )
     recorder = RecordHook(record, log)
     runner.register_hook(GuardHook(plan, card, tensors, record))
     runner.register_hook(recorder)
     runner.register_hook(ProgressHook(record))
-    runner.register_hook(CheckpointHook(checkpoints, state, recorder, clock, seed))
+    stop = StopRequest()
+    runner.register_hook(CheckpointHook(checkpoints, state, recorder, clock, seed, stop))
     del state  # as large as the network and its optimizer
     clock.lap("build")
 
     failure, metrics = None, {}
     try:
-        runner.train()
+        with stop_requests(stop):
+            runner.train()
         if plan.precise_bn_images:
             clock.lap("training")
             recompute_statistics(model, runner.train_loop.dataloader_iterator, plan.precise_bn_batches)
@@ -230,6 +241,13 @@ def make_runner(config: dict[str, Any], model: nn.Module, seed: int, folder: Pat
         log_level="WARNING",
         experiment_name=f"{config['protocol']['id']}-{time.monotonic_ns()}",
     )
+
+
+def _tracked(name: TrackerName, protocol: Protocol, card: Card, dataset: DatasetReference, seed: int) -> Tracker:
+    """The run at a tracker, which finds it again when it is continued."""
+    key = result_key(card.sha256, protocol.sha256, dataset.fingerprint, seed)
+    facts = {"checkpoint": card.name, "protocol": protocol.id, "seed": seed, "data": dataset.name, "key": key}
+    return Tracker(name, f"{card.name}-{protocol.id}-seed{seed}", key, facts)
 
 
 def _report(planned: int, model: Any, record: Executed) -> TrainingReport:

@@ -29,9 +29,9 @@ class StopRequest:
             raise KeyboardInterrupt
         self.number = self.number or number
 
-    def interrupted(self, what: str) -> Interrupted:
+    def interrupted(self, what: str, then: str = "continue with --resume") -> Interrupted:
         """What a run raises that stops for the signal (of several processes one may not have got it)."""
-        return Interrupted(f"stopped {what}: continue with --resume", self.number or signal.SIGINT)
+        return Interrupted(f"stopped {what}: {then}", self.number or signal.SIGINT)
 
     @contextmanager
     def while_loading(self, out: Path) -> Iterator[None]:
@@ -48,13 +48,13 @@ class StopRequest:
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """Inside it, SIGINT and SIGTERM interrupt nothing and are noted.
+def stop_requests(stop: StopRequest | None = None) -> Iterator[StopRequest]:
+    """Inside it, SIGINT and SIGTERM interrupt nothing and are noted (in `stop`, or in a request of its own).
 
     A signal that is ignored (`nohup`, a background job's SIGINT) stays so. Outside the main thread, which alone can
     handle signals, nothing is noted.
     """
-    stop = StopRequest()
+    stop = StopRequest() if stop is None else stop
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -150,6 +150,12 @@ def test_when_it_is_stopped_it_says_what_is_finished(
     with pytest.raises(Interrupted, match=text) as stopped:
         submit(plan(tiny_data, tmp_path, seeds=1))
     assert stopped.value.exit_code == 130
+    begun = plan(tiny_data, tmp_path, seeds=2).todo[0]
+    begun.folder.mkdir(parents=True, exist_ok=True)
+    (begun.folder / "checkpoint.pt").touch()
+    text = "stopped: 2 of 8 runs of random are finished and kept, 1 saved within their training; repeat .* to continue"
+    with pytest.raises(Interrupted, match=text):
+        submit(plan(tiny_data, tmp_path, seeds=2))
 
 
 def test_a_work_folder_that_cannot_be_written_is_said_before_the_work(tiny_data: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The feed: from any iteration on it gives what a feed that began at the start gives there."""
 
+import os
 import random
+import signal
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -114,3 +116,29 @@ def test_mmengines_loop_skips_nothing_of_it() -> None:
     feed, other = Feed(loader(1), 1, 2), Feed(loader(1), 1, 2)
     feed.skip_iter(2)
     assert [i for i, *_ in next(feed)] == [i for i, *_ in next(other)]
+
+
+class Interrupts(Dataset[Any]):
+    """Each item is loaded while Ctrl-C is pressed: the terminal sends it to loading processes, too."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        return index
+
+
+def test_ctrl_c_ends_no_loading_process() -> None:
+    batches = BatchSampler(range(4), 2, drop_last=False)  # type: ignore[arg-type]
+    initialized = torch.zeros(1).share_memory_()
+
+    def initialize(worker: int) -> None:
+        initialized.fill_(1)
+
+    interrupted = DataLoader(
+        Interrupts(), batch_sampler=batches, num_workers=1, collate_fn=list, worker_init_fn=initialize,
+        multiprocessing_context="fork",
+    )  # fmt: skip
+    assert list(islice(Feed(interrupted, seed=0), 3)) == [[0, 1], [2, 3], [0, 1]]
+    assert initialized.item() == 1

@@ -58,7 +58,8 @@ def test_the_table_marks_what_was_extrapolated_and_what_does_not_fit() -> None:
     assert lines[0] == "other: FAILED: it broke"
     assert lines[1] == "all 6 runs, 3 of each, one after the other: 54 min; 300 MiB on the disk, without predictions"
     assert "the disk is too small: 0 MiB are free" in lines[2]
-    assert lines[3].endswith("probe") and lines[4] == "no result was stored"
+    assert lines[3].startswith("TOO LARGE: --batch N trains with fewer images")
+    assert lines[4].endswith("probe") and lines[5] == "no result was stored"
 
 
 def test_on_a_cpu_the_full_batch_is_measured_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:

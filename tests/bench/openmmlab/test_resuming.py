@@ -1,5 +1,7 @@
 """Runs that were killed and continued: on a CPU they end with the bits of a run that was not."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from bench.openmmlab.loss_log import LossLog
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.openmmlab.runner import WEIGHTS, run_transfer
 from bench.protocols import Protocol
+from leaderboard.base.errors import Interrupted
 from leaderboard.records import Result
 
 ITERATIONS = 3
@@ -66,7 +69,16 @@ def kill(*_: Any) -> None:
 
 
 def same(one: Result, other: Result) -> bool:
-    return one.model_dump(exclude={*TIMES}) == other.model_dump(exclude={*TIMES})
+    """But for times, and for the commit: somebody may make one while this runs."""
+    exclude: Any = {**dict.fromkeys(TIMES, True), "environment": {"code_commit"}}
+    return one.model_dump(exclude=exclude) == other.model_dump(exclude=exclude)
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """Folder and result of a run that nothing stopped."""
+    folder, protocol = tmp_path_factory.mktemp("whole"), scheduled("mini_voc_seg_fcn")
+    return folder, run_transfer(protocol, backbone, data, reference(protocol), 0, folder)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -105,3 +117,44 @@ def test_a_killed_run_ends_with_the_same_bits(
     assert same(continued, whole)
     assert continued.seconds["checkpoints"] > 0 and "checkpoints" not in whole.seconds
     assert continued.seconds["forward_backward"] < sum(continued.seconds.values()) <= continued.wall_seconds + 0.1
+
+
+@pytest.mark.parametrize(("number", "at"), [(signal.SIGINT, 2), (signal.SIGTERM, ITERATIONS)])
+def test_a_run_that_is_stopped_finishes_its_iteration_and_continues_there(
+    number: signal.Signals,
+    at: int,
+    whole: tuple[Path, Result],
+    data: Path,
+    backbone: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    protocol = scheduled("mini_voc_seg_fcn")
+    write = LossLog.write
+
+    def signalled(log: LossLog, iteration: int, *values: Any) -> None:
+        if iteration == at:
+            os.kill(os.getpid(), number)
+        write(log, iteration, *values)
+
+    def run() -> Result:
+        return run_transfer(protocol, backbone, data, reference(protocol), 0, tmp_path / "stopped")
+
+    # whoever started the tests may have had the signal ignored
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as context, pytest.raises(Interrupted) as stopped:
+            context.setattr(LossLog, "write", signalled)
+            run()
+        assert signal.getsignal(number) is signal.default_int_handler, "after training it ends the process as ever"
+    finally:
+        signal.signal(number, before)
+    file = tmp_path / "stopped" / CHECKPOINT
+    said = f"stopped after iteration {at} of {ITERATIONS}, which is saved in {file}: repeat the command to continue"
+    assert (str(stopped.value), stopped.value.number) == (said, number)
+    continued = run()
+    assert f"was written after iteration {at}" in capsys.readouterr().out
+    assert same(continued, whole[1])
+    for name in (WEIGHTS, "losses.csv", "shares.npz"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (whole[0] / name).read_bytes()
