@@ -44,29 +44,43 @@ def watch(
 def export(
     run_folder: Annotated[Path, Parameter(name="RUN")],
     *,
+    format_: Annotated[str | None, Parameter(name="--format")] = None,
     out: Path | None = None,
     name: str | None = None,
     unfinished: bool = False,
 ) -> None:
     """Write a finished run's backbone: `backbone.safetensors` (torchvision names) and `card.json`.
 
-    Example: densebench export densebench-work/pretraining/densecl-mini-seed0
+    With `--format` also in the form of another library, with a README that says how to load it there.
+
+    Example: densebench export densebench-work/pretraining/densecl-mini-seed0 --format timm
 
     Parameters
     ----------
     run_folder
-        The folder of a finished pretraining run.
+        The folder of a finished pretraining run; with `--format` also one that `export` or an import wrote.
+    format_
+        torchvision, timm, huggingface, mmdet, detectron2 or lightly.
     out
-        Target folder (default: RUN/export).
+        Target folder (default: RUN/export, and beside it RUN/export-FORMAT).
     name
         The name in the card (default: recipe and seed).
     unfinished
         Export the newest checkpoint of a run that has not ended; the card says how far it got.
     """
+    from bench.exports import find_form, write_form
     from pretrain.export import export as export_run
+    from pretrain.exported import is_exported, read_exported
 
-    folder = export_run(run_folder, out, name=name, unfinished=unfinished)
-    print(f"exported: {folder}\nnext: densebench submit {folder} --name NAME --data DATA_ROOT")
+    form = None if format_ is None else find_form(format_)
+    if form is None or not is_exported(run_folder):
+        folder = export_run(run_folder, out if form is None else None, name=name, unfinished=unfinished)
+        print(f"exported: {folder}\nnext: densebench submit {folder} --name NAME --data DATA_ROOT")
+    else:
+        folder = run_folder
+    if form is not None:
+        written = write_form(read_exported(folder), form, out or folder.with_name(f"{folder.name}-{form.name}"))
+        print(f"{form.name}: {', '.join(str(path) for path in written)}")
 
 
 @app.command(group=PRETRAIN)

@@ -1,0 +1,6 @@
+"""Exported backbones as files that other libraries load strictly, each with a page that says how."""
+
+from bench.exports.forms import FORMS, Form, find_form
+from bench.exports.writing import write_form
+
+__all__ = ["FORMS", "Form", "find_form", "write_form"]
