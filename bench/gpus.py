@@ -9,6 +9,7 @@ containers, MIG devices) it asks the driver all the same. So a forked process lo
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from multiprocessing.context import ForkServerContext
 from bench.errors import BenchError
 
 _NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"
+CPU, CUDA = "cpu", "cuda"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 """The variable that says which GPUs a process has; CUDA reads it at the first question to the driver."""
 
@@ -30,6 +32,31 @@ class Gpus:
     """For each, the value of CUDA_VISIBLE_DEVICES under which a process has this one alone. Empty: use the CPU."""
     forks: bool
     """Whether a process forked from the server can work as it should; otherwise it must be started anew."""
+
+    def on(self, device: str | None) -> Gpus:
+        """Those of them that `device` names: cpu none, cuda:N one, cuda all; None takes what there is.
+
+        Raises:
+            BenchError: there is none.
+        """
+        if device == CPU:
+            return Gpus((), self.forks)
+        there = [f"{CUDA}:{index}" for index in range(len(self.names))]
+        if device is None or (device == CUDA and there):
+            return self
+        if device not in there:
+            raise BenchError(f"device {device} does not exist: PyTorch finds {', '.join(there) or 'no GPU'} here")
+        return Gpus((self.names[there.index(device)],), self.forks)
+
+
+def check_device(device: str | None) -> None:
+    """Return if `device` can be the name of one: cpu, cuda or cuda:N; whether it exists is found out later.
+
+    Raises:
+        BenchError: it cannot.
+    """
+    if device is not None and not re.fullmatch(rf"{CPU}|{CUDA}(:\d+)?", device):
+        raise BenchError(f"{device!r} is no device: use cuda, cuda:N or cpu")
 
 
 def find_gpus(server: ForkServerContext) -> Gpus:

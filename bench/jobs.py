@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from bench.errors import BenchError
-from bench.gpus import VISIBLE, find_gpus
+from bench.gpus import CPU, VISIBLE, find_gpus
 from bench.probes.plan import ProbePlan
 from bench.protocols import Protocol as TransferProtocol
 from bench.protocols import load_protocol
@@ -105,33 +105,36 @@ def run_all(
     runs: Sequence[Run],
     *,
     processes: int | None = None,
+    threads: int | None = None,
+    device: str | None = None,
     finished: Callable[[Outcome[Run]], None],
     execute: Callable[[Run, int], None],
 ) -> list[Outcome[Run]]:
     """Execute `runs` in order on `processes` processes at a time, sharing the cores equally.
 
     Each process has one GPU, and no other is visible to it; more processes than GPUs share them evenly. The default is
-    one process a GPU, or without GPUs one a core, four at most. `finished` is called after each run. A run that fails
-    is reported and does not stop the others. `execute` does one run with a number of threads, in the run's process.
+    one process a GPU, or without GPUs one a core, four at most. `device` limits them to cpu, or to one GPU, cuda:N;
+    `threads` replaces each run's share of the cores. `finished` is called after each run. A run that fails is reported
+    and does not stop the others. `execute` does one run with a number of threads, in the run's process.
 
     Raises:
-        BenchError: no process can be started.
+        BenchError: no process can be started, or the device does not exist.
     """
     if not runs:
         return []
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(list(PRELOAD))
-    gpus = find_gpus(server)
+    gpus = find_gpus(server).on(device)
     context = server if gpus.forks else multiprocessing.get_context("spawn")
     processes = processes or len(gpus.names) or min(4, available_cores())
-    threads = max(1, available_cores() // processes)
+    threads = threads or max(1, available_cores() // processes)
     waiting, outcomes, free = list(runs), list[Outcome[Run]](), list(range(processes))
     active: dict[ForkServerProcess | SpawnProcess, tuple[Run, float, int]] = {}
     try:
         while waiting or active:
             while waiting and free:
                 run, slot = waiting.pop(0), free.pop(0)
-                gpu = gpus.names[slot % len(gpus.names)] if gpus.names else None
+                gpu = gpus.names[slot % len(gpus.names)] if gpus.names else "" if device == CPU else None
                 process = context.Process(target=_in_process, args=(execute, run, threads, gpu), name=run.key)
                 process.start()
                 active[process] = (run, time.monotonic(), slot)

@@ -125,12 +125,14 @@ def rehearse(
     data: Path,
     work: Path,
     processes: int | None = None,
+    threads: int | None = None,
+    device: str | None = None,
     **card_fields: Any,
 ) -> Rehearsal:
     """Import the checkpoint and rehearse those of `protocols` whose data set is in `datasets` (usable, by name).
 
-    `processes` is how many runs will be executed at a time, and as many rehearsals are. What they print is in
-    `work`/rehearsals.
+    `processes`, `threads` and `device` are those of `run_all`, for the runs and for their rehearsals. What these print
+    is in `work`/rehearsals.
 
     Raises:
         BenchError: the checkpoint is not usable.
@@ -145,7 +147,14 @@ def rehearse(
         if run.protocol not in probes
     ]
     blocked = {str(file.path): file.reason for file in plan.unusable}
-    outcomes = run_all(runs, processes=processes, finished=lambda outcome: None, execute=_rehearse)
+    outcomes = run_all(
+        runs,
+        processes=processes,
+        threads=threads,
+        device=device,
+        finished=lambda outcome: None,
+        execute=_rehearse,
+    )
     order = [protocol.id for protocol in ready]
     outcomes.sort(key=lambda outcome: order.index(outcome.run.protocol))
     return Rehearsal(

@@ -161,16 +161,23 @@ def submit(
     plan: SubmissionPlan,
     *,
     processes: int | None = None,
+    threads: int | None = None,
+    device: str | None = None,
     finished: Callable[[Outcome[TransferRun]], None] = lambda outcome: None,
     execute: Callable[[TransferRun, int], None] = evaluate,
 ) -> Submission:
     """Execute what is left of `plan` on local processes (default: one a GPU; on a CPU one a core, four at most).
 
+    `threads` and `device` are those of `run_all`.
+
     Raises:
+        BenchError: the device does not exist.
         Interrupted: it was stopped; the text says what is finished.
     """
     try:
-        outcomes = run_all(plan.todo, processes=processes, finished=finished, execute=execute)
+        outcomes = run_all(
+            plan.todo, processes=processes, threads=threads, device=device, finished=finished, execute=execute
+        )
     except KeyboardInterrupt as stop:
         from bench.openmmlab.checkpoints import CHECKPOINT
 

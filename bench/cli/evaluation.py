@@ -89,6 +89,8 @@ def submit(
     batch: int | None = None,
     work: Work = DEFAULT_WORK,
     processes: int | None = None,
+    threads: int | None = None,
+    device: str | None = None,
     method: str | None = None,
     license: str | None = None,
     color_order: Literal["RGB", "BGR"] | None = None,
@@ -129,6 +131,10 @@ def submit(
         their own.
     processes
         How many runs at a time (default: one a GPU; on a CPU one a core, four at most).
+    threads
+        CPU threads of each run (default: its share of the cores).
+    device
+        cuda, cuda:N or cpu (default: all GPUs that there are, else the CPU).
     method
         The method's name as the field writes it.
     license
@@ -151,6 +157,7 @@ def submit(
     tracker
         Also send them to Weights & Biases or trackio, project `densebench` (needs `pip install wandb` or `trackio`).
     """
+    from bench.gpus import check_device
     from bench.jobs import evaluate
     from bench.openmmlab.trackers import require_tracker
     from bench.report import RunReporter, print_submission
@@ -166,8 +173,12 @@ def submit(
         "std": std,
         "prefix": prefix,
     }
+    check_device(device)
+    if threads is not None and threads < 1:
+        raise BenchError(f"--threads is {threads}: give 1 or more")
+    where: dict[str, Any] = {"processes": processes, "threads": threads, "device": device}
     if rehearse:
-        return _rehearse(checkpoint, track, protocols or (), seeds, batch, name, data, work, processes, card_fields)
+        return _rehearse(checkpoint, track, protocols or (), seeds, batch, name, data, work, where | card_fields)
     if not 0 < checkpoint_minutes < math.inf:
         raise BenchError(f"--checkpoint-minutes is {checkpoint_minutes:g}: give a number above 0")
     if tensorboard:
@@ -188,7 +199,7 @@ def submit(
     one = functools.partial(
         evaluate, checkpoint_seconds=60 * checkpoint_minutes, tensorboard=tensorboard, tracker=tracker
     )
-    submission = execute(plan, processes=processes, finished=RunReporter(plan), execute=one)
+    submission = execute(plan, finished=RunReporter(plan), execute=one, **where)
     print_submission(submission, work)
     return 1 if submission.failures or submission.unusable else 0
 
@@ -202,8 +213,7 @@ def _rehearse(
     name: str,
     data: Path,
     work: Path,
-    processes: int | None,
-    card_fields: dict[str, Any],
+    options: dict[str, Any],
 ) -> int:
     from bench.rehearsal import missing_data, rehearse
     from bench.report import REHEARSAL_COLUMNS, print_missing_data, rehearsal_lines, rehearsal_rows
@@ -214,9 +224,7 @@ def _rehearse(
     print_missing_data(missing, chosen)
     if not usable:
         return 1
-    found = rehearse(
-        checkpoint, chosen, usable, seed_list, name=name, data=data, work=work, processes=processes, **card_fields
-    )
+    found = rehearse(checkpoint, chosen, usable, seed_list, name=name, data=data, work=work, **options)
     print_table("", REHEARSAL_COLUMNS, rehearsal_rows(found))
     for line in rehearsal_lines(found):
         Console(soft_wrap=True, highlight=False).print(line, markup=False)

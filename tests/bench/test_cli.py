@@ -67,6 +67,8 @@ def test_a_wrong_command_is_exit_code_2(line: str, capsys: pytest.CaptureFixture
         ("inspect missing.pth", "missing.pth"),
         ("submit missing.pth --name x --data .", "missing.pth"),
         ("submit random:resnet18 --name x --data . --track mni", "mini"),
+        ("submit random:resnet18 --name x --data . --device gpu", "'gpu' is no device: use cuda, cuda:N or cpu"),
+        ("submit random:resnet18 --name x --data . --threads 0", "--threads is 0"),
         ("data check missing-root", "missing-root"),
         ("leaderboard --results missing-results", "missing-results"),
     ],

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from bench.gpus import _look
+from bench.errors import BenchError
+from bench.gpus import Gpus, _look, check_device
 
 PRETEND = """
 import os
@@ -52,12 +53,14 @@ def look(run, threads):
     (run.folder / "seen.json").write_text(json.dumps(seen))
 
 
-folder, runs, together, processes = Path(sys.argv[1]), *(int(word) for word in sys.argv[2:])
+folder, runs, together, processes = Path(sys.argv[1]), *(int(word) for word in sys.argv[2:5])
+device = sys.argv[5] or None
 if __name__ == "__main__":
     data = DatasetReference(name="d", fingerprint="0" * 64, train_images=1, val_images=1)
     outcomes = jobs.run_all(
         [jobs.TransferRun("p", folder, folder, data, s, folder / f"seed{s}", folder, f"{s:016x}") for s in range(runs)],
         processes=processes or None,
+        device=device,
         finished=lambda outcome: None,
         execute=look,
     )
@@ -69,7 +72,15 @@ if __name__ == "__main__":
 
 
 def look(
-    folder: Path, runs: int, *, together: int, processes: int = 0, driver: int = 2, nvml: int = 2, visible: str | None
+    folder: Path,
+    runs: int,
+    *,
+    together: int,
+    processes: int = 0,
+    driver: int = 2,
+    nvml: int = 2,
+    visible: str | None,
+    device: str = "",
 ) -> list[dict[str, Any]]:
     """What each of `runs` saw; the first `together` of them wait for each other. `nvml=-1`: there is none."""
     (folder / "pretend.py").write_text(PRETEND)
@@ -79,7 +90,7 @@ def look(
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     if visible is not None:
         environment["CUDA_VISIBLE_DEVICES"] = visible
-    command = [sys.executable, str(folder / "program.py"), *map(str, (folder, runs, together, processes))]
+    command = [sys.executable, str(folder / "program.py"), *map(str, (folder, runs, together, processes)), device]
     subprocess.run(command, env=environment, check=True, timeout=300)
     return [json.loads((folder / f"seed{seed}" / "seen.json").read_text()) for seed in range(runs)]
 
@@ -110,6 +121,13 @@ def test_gpus_that_are_hidden_are_not_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("device", "gpu", "kind"), [("cuda:1", "GPU-a", "cuda"), ("cpu", "", "cpu")])
+def test_a_device_that_was_chosen_is_used_alone(tmp_path: Path, device: str, gpu: str, kind: str) -> None:
+    seen = look(tmp_path, 2, together=1, visible="GPU-b,GPU-a", device=device)
+    assert [(run["gpu"], run["device"]) for run in seen] == [(gpu, kind)] * 2
+
+
+@pytest.mark.slow
 def test_without_nvml_each_run_is_started_anew(tmp_path: Path) -> None:
     """There the libraries have asked the driver as they were imported: what is forked from them has no CUDA."""
     seen = look(tmp_path, 2, together=2, nvml=-1, visible=None)
@@ -122,6 +140,28 @@ def test_without_nvml_each_run_is_started_anew(tmp_path: Path) -> None:
 def test_without_a_usable_gpu_runs_use_the_cpu(tmp_path: Path, nvml: int, preloaded: bool) -> None:
     (run,) = look(tmp_path, 1, together=1, driver=0, nvml=nvml, visible=None)
     assert (run["gpu"], run["device"], run["preloaded"], run["threads"]) == (None, "cpu", preloaded, 2)
+
+
+def test_a_device_among_those_that_there_are() -> None:
+    two = Gpus(("GPU-b", "GPU-a"), forks=True)
+    assert two.on(None) == two.on("cuda") == two
+    assert two.on("cuda:1") == Gpus(("GPU-a",), forks=True)
+    assert two.on("cpu") == Gpus((), forks=True)
+    with pytest.raises(BenchError, match="device cuda:2 does not exist: PyTorch finds cuda:0, cuda:1 here"):
+        two.on("cuda:2")
+    none = Gpus((), forks=True)
+    assert none.on(None) == none.on("cpu") == none
+    for name in ("cuda", "cuda:0"):
+        with pytest.raises(BenchError, match=f"device {name} does not exist: PyTorch finds no GPU here"):
+            none.on(name)
+
+
+@pytest.mark.parametrize("name", ["gpu", "mps", "cuda:", "cuda:-1", "cuda:0,1", "CPU", ""])
+def test_what_names_no_device(name: str) -> None:
+    with pytest.raises(BenchError, match="use cuda, cuda:N or cpu"):
+        check_device(name)
+    for good in (None, "cpu", "cuda", "cuda:12"):
+        check_device(good)
 
 
 def test_nobody_waits_for_the_answer_any_more() -> None:

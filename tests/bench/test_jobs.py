@@ -54,6 +54,14 @@ def test_every_run_has_its_own_process_and_log(tmp_path: Path) -> None:
     assert not left.exists()
 
 
+def test_threads_and_device_can_be_chosen(tmp_path: Path) -> None:
+    (run,) = runs = [make_run(tmp_path)]
+    (outcome,) = run_all(runs, threads=3, device="cpu", finished=lambda outcome: None, execute=write_marker)
+    assert outcome.failure is None and "seed 0 with 3 threads" in run.log.read_text()
+    with pytest.raises(BenchError, match="device cuda does not exist: PyTorch finds no GPU here"):
+        run_all(runs, device="cuda", finished=lambda outcome: None, execute=write_marker)
+
+
 def test_a_failing_run_stops_no_other(tmp_path: Path) -> None:
     runs = [make_run(tmp_path, seed) for seed in range(5)]
     outcomes = run_all(runs, processes=2, finished=lambda outcome: None, execute=fail_on_odd_seeds)
