@@ -50,7 +50,7 @@ def compare(annotations: Path, *, count: int, rounds: int, seed: int = 0) -> dic
     with contextlib.redirect_stdout(io.StringIO()):
         theirs = COCO(str(annotations))
     detections = real_like(theirs, count, seed)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for kind in KINDS:
         kept = ("image_id", "category_id", "score", "bbox" if kind == "bbox" else "segmentation")
         given = [{name: one[name] for name in kept} for one in detections]
