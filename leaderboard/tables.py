@@ -71,8 +71,12 @@ def _terminal_table(track: Track, room: int) -> Table:
         ["Score", *(_score(standing) for standing in shown)],
         ["Tier", *(_tier(standing) for standing in shown)],
     ]
-    room -= sum(2 + max(len(line) for value in column for line in value.split("\n")) for column in columns)
-    width = min(room, max(map(len, names), default=0)) if room >= MIN_NAME_WIDTH else None
+    longest = max(map(len, names), default=0)
+    if room - _width(columns) < longest:
+        # A narrow terminal: 46.2±4.4, and a mark such as (2s) below it, so that no value is broken.
+        columns = [[head, *(v.replace(" ± ", "±").replace(" ", "\n") for v in values)] for head, *values in columns]
+    room -= _width(columns)
+    width = min(room, longest) if room >= MIN_NAME_WIDTH else None
 
     table = Table(title=title(track), title_style="bold", title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
     table.padding = (0, 1, 0, 0)
@@ -89,6 +93,11 @@ def _terminal_table(track: Track, room: int) -> Table:
         figures = (Text(c[i], style="bold" if strong else "") for c, strong in zip(columns, bold, strict=True))
         table.add_row(Text(name), *figures)
     return table
+
+
+def _width(columns: Sequence[Sequence[str]]) -> int:
+    """Characters that the columns of values take, each with two spaces before it."""
+    return sum(2 + max(len(line) for value in column for line in value.split("\n")) for column in columns)
 
 
 def title(track: Track) -> str:

@@ -131,9 +131,24 @@ def test_terminal_loses_nothing(width):
     text = terminal(board, width)
     assert all(len(line) <= width for line in text.splitlines())
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
-    words = text.split()
+    words = text.replace("±", " ± ").split()
     for word in ["31.0", "2.5", "Rank", "Score", "Tier", "13.1", "1.0"]:
         assert word in words
+
+
+def test_four_protocols_fit_80_columns():
+    four = [SEG, DET, "mini_coco_mrcnn_fpn", "mini_city_seg_fcn"]
+    several = {
+        name: {id: [base, base + 0.7, base + 1.3] for id in four}
+        for name, base in (("densecl-mini", 31.2), ("moco-v2-mini", 24.1), ("random", 12.3))
+    }
+    several["moco-v2-mini-imagenet-800ep"] = {id: [28.0, 28.9] for id in four}
+    lines = terminal(board_of(several), 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [line.split() for line in lines if line.startswith(("densecl-mini", "moco-v2-mini ", "random"))]
+    assert [(row[0], len(row)) for row in rows] == [("densecl-mini", 8), ("moco-v2-mini", 8), ("random", 8)]
+    assert all(re.fullmatch(r"\d+\.\d±\d+\.\d", value) for row in rows for value in row[1:5])
+    assert [line.count("(2s)") for line in lines if "(2s)" in line] == [4]
 
 
 def test_each_architecture_has_a_table():
