@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.audit.aspects import Facts
-from bench.audit.openmmlab import box_head, count, normalization, size_range
+from bench.audit.words import box_head, count, normalization, size_range
 
 DATA = {
     "voc_2007_trainval": "VOC2007 trainval",

@@ -26,6 +26,8 @@ _DETECTRON2 = {"MODEL", "SOLVER", "DATASETS", "INPUT"}
 """Sections of its configs."""
 _LONGEST = 200_000_000
 """Bytes: logs of long trainings are large."""
+_LONGEST_BASE = 2**20
+"""Bytes of a file that is a `_BASE_`; detectron2's have a few thousand."""
 _BASES = 10
 """Files that may follow each other as `_BASE_`."""
 
@@ -53,12 +55,7 @@ def read_config(file: Path) -> UserConfig:
     Raises:
         BenchError: it cannot be read, or holds no config of mmdet, mmsegmentation or detectron2.
     """
-    try:
-        text = read_bounded(file, _LONGEST).decode("utf-8", "replace")
-    except FileNotFoundError as error:
-        raise BenchError(f"{file} does not exist") from error
-    except (OSError, FileError) as error:
-        raise BenchError(f"{file} cannot be read: {error}") from error
+    text = _text(file, _LONGEST)
     notes: list[str] = []
     if file.suffix == ".py":
         config = read_literals(text) or _executed(file)
@@ -73,6 +70,15 @@ def read_config(file: Path) -> UserConfig:
     if is_former(config):
         config = translate(config)
     return UserConfig(config, _gpus(text, file), tuple(notes), whole=not notes)
+
+
+def _text(file: Path, most: int) -> str:
+    try:
+        return read_bounded(file, most).decode("utf-8", "replace")
+    except FileNotFoundError as error:
+        raise BenchError(f"{file} does not exist") from error
+    except (OSError, FileError) as error:
+        raise BenchError(f"{file} cannot be read: {error}") from error
 
 
 def read_literals(text: str) -> dict[str, Any] | None:
@@ -131,7 +137,7 @@ def _with_bases(config: Any, file: Path, notes: list[str], depth: int = 0) -> An
             "(the config.yaml in the output folder of a training is complete)"
         )
         return rest
-    below = _parsed(yaml.safe_load, base.read_text(encoding="utf-8", errors="replace"), base)
+    below = _parsed(yaml.safe_load, _text(base, _LONGEST_BASE), base)
     return _merged(_with_bases(below, base, notes, depth + 1), rest)
 
 

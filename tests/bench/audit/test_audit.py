@@ -255,6 +255,10 @@ def test_a_config_of_detectron2_and_its_defaults(tmp_path: Path) -> None:
     assert (departures(found), found.unknown) == ({}, ())
     file.write_text(yaml.safe_dump({"_BASE_": "base.yaml", "MODEL": {"BACKBONE": {"FREEZE_AT": 2}}}))
     assert departures(against(C4, read_config(file))) == {"frozen stages": "stem and 1", "precise batch norm": "no"}
+    with (tmp_path / "base.yaml").open("ab") as base:
+        base.truncate(2**30)
+    with pytest.raises(BenchError, match=r"base.yaml cannot be read: .*base.yaml"):
+        read_config(file)
     (tmp_path / "base.yaml").unlink()
     file.write_text(yaml.safe_dump({"_BASE_": "base.yaml", "DATASETS": DETECTRON2["DATASETS"]}))
     alone = against(C4, read_config(file))

@@ -1,0 +1,60 @@
+"""What a config of MMDetection 3 or MMSegmentation 1 says about the schedule: batch, iterations, learning rate."""
+
+from __future__ import annotations
+
+from bench.audit.words import Config, as_list
+
+IMAGES = {
+    "COCO train2017": 117_266,
+    "VOC2007 trainval + VOC2012 trainval": 16_551,
+    "VOC2012 trainaug": 10_582,
+    "Cityscapes train": 2_975,
+}
+"""Training images after those without an object are left out, to turn epochs into iterations."""
+
+
+def schedule_facts(config: Config, data: str, gpus: int) -> dict[str, str]:
+    """Of a training on `gpus` processes; `data` turns epochs into iterations where it is a key of `IMAGES`."""
+    facts: dict[str, str] = {}
+    loader, loop = config.get("train_dataloader") or {}, config.get("train_cfg") or {}
+    batch = loader["batch_size"] * gpus if "batch_size" in loader else None
+    if batch is not None:
+        facts["batch"] = str(batch)
+    epoch = IMAGES[data] / batch if batch and data in IMAGES else None
+    last = loop.get("max_iters") or (loop["max_epochs"] * epoch if loop.get("max_epochs") and epoch else None)
+    if last is not None:
+        facts["iterations"] = str(round(last))
+    elif loop.get("max_epochs"):
+        facts["iterations"] = f"{loop['max_epochs']} epochs"
+    facts["schedule"] = "constant"
+    facts["warm-up"] = "none"
+    for scheduler in as_list(config.get("param_scheduler")):
+        unit = 1.0 if not scheduler.get("by_epoch", True) else epoch
+        kind = scheduler.get("type")
+        if kind == "LinearLR":
+            facts["warm-up"] = f"{scheduler.get('end')} from {scheduler.get('start_factor', 1 / 3):g}"
+        elif kind == "MultiStepLR":
+            steps = [round(step * unit) if unit else f"epoch {step}" for step in scheduler["milestones"]]
+            facts["schedule"] = f"times {scheduler.get('gamma', 0.1):g} at {', '.join(map(str, steps))}"
+        elif kind == "PolyLR":
+            facts["schedule"] = f"poly {scheduler.get('power', 1.0):g} to {scheduler.get('eta_min', 0):g}"
+        elif kind:
+            facts["schedule"] = str(kind)
+    return facts | _optimizer(config.get("optim_wrapper") or {})
+
+
+def _optimizer(wrapper: Config) -> dict[str, str]:
+    optimizer = wrapper.get("optimizer")
+    if not optimizer:
+        return {}
+    decay = optimizer.get("weight_decay", 0.0)
+    norms = decay * (wrapper.get("paramwise_cfg") or {}).get("norm_decay_mult", 1.0)
+    clip = wrapper.get("clip_grad")
+    momentum = f", momentum {optimizer['momentum']:g}" if "momentum" in optimizer else ""
+    return {
+        "optimizer": f"{optimizer['type']}{momentum}",
+        "learning rate": f"{optimizer['lr']:g}",
+        "weight decay": f"{decay:g}",
+        "weight decay of norms": f"{norms:g}",
+        "gradient clipping": f"norm {clip['max_norm']:g}" if clip and "max_norm" in clip else "no",
+    }
