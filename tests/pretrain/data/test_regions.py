@@ -4,12 +4,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from skimage.segmentation import felzenszwalb
+from skimage.segmentation import felzenszwalb, slic
 from torch import Tensor
 from toy import write_images
 
 from pretrain.data.batches import open_images
-from pretrain.data.regions import Felzenszwalb, Grid, Masks, Saliency, prepare_masks
+from pretrain.data.regions import Felzenszwalb, Grid, Masks, Saliency, Superpixels, prepare_masks
 from pretrain.data.views import View
 from pretrain.errors import PretrainError
 
@@ -28,6 +28,23 @@ def quarters() -> Tensor:
     colours = torch.tensor([[20, 200], [90, 250]]).repeat_interleave(16, 0).repeat_interleave(24, 1)
     noise = torch.from_numpy(np.random.default_rng(0).integers(-4, 5, (3, 32, 48)))
     return (colours[None] + noise).to(torch.uint8)
+
+
+def test_superpixels_are_slics_of_the_normalised_channels() -> None:
+    """Each about as large as the others, and connected, so that colors and places decide together."""
+    image = quarters()
+    labels = Superpixels(segments=12, side=40)(image)
+    resized = torch.nn.functional.interpolate(image[None], size=(40, 40), mode="bicubic", antialias=True)[0] / 255
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    pixels = ((resized - mean[:, None, None]) / std[:, None, None]).permute(1, 2, 0)
+    assert np.array_equal(labels, slic(pixels.double().numpy(), n_segments=12, start_label=0))
+    assert labels.shape == (40, 40) and 6 <= labels.max() + 1 <= 12
+    quarter = (np.arange(40) >= 20)[:, None] * 2 + (np.arange(40) >= 20)
+    inside = np.abs(np.arange(40) - 19.5) > 3
+    for label in np.unique(labels):
+        of = quarter[(labels == label) & inside[:, None] & inside]
+        assert len(of) == 0 or np.bincount(of).max() > 0.9 * len(of)  # no superpixel crosses an edge
+    assert Superpixels(segments=4, side=40)(image).max() < 4
 
 
 def test_felzenszwalb_is_scikit_images_ranked_by_size() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.optim.schedules import CosineSchedule, Schedule, StepSchedule
+from pretrain.optim.schedules import CosineSchedule, CurriculumSchedule, Schedule, StepSchedule
 
 
 def test_cosine_per_epoch_is_mocos() -> None:
@@ -59,6 +59,16 @@ def test_steps_fall_at_the_start_of_their_epoch() -> None:
     rates = {epoch: schedule.factor(epoch * 3, 3, 200) for epoch in (0, 1, 119, 120, 159, 160, 199)}
     assert rates == pytest.approx({0: 0, 1: 1, 119: 1, 120: 0.1, 159: 0.1, 160: 0.01, 199: 0.01})
     assert schedule.factor(120 * 3 - 1, 3, 200) == 1
+
+
+def test_r2os_rate_follows_its_number_of_clusters() -> None:
+    """4.8 K / 16 times the cosine after 3 of 300 epochs, as the code has it."""
+    schedule = CurriculumSchedule(warmup_epochs=3)
+    rates = [4.8 * schedule.factor(epoch * 312, 312, 300) for epoch in (0, 3, 50, 100, 150, 200, 250)]
+    assert rates == pytest.approx([0, 38.1, 34.7, 25.3, 13.9, 5.0, 0.74], abs=0.06)
+    one = CurriculumSchedule(warmup_epochs=2, final=0.1, clusters=(5, 5), clusters_of_lr=5)
+    same = CosineSchedule(warmup_epochs=2, final=0.1)
+    assert all(one.factor(step, 7, 9) == pytest.approx(same.factor(step, 7, 9)) for step in range(63))
 
 
 @given(
