@@ -15,7 +15,7 @@ from bench.datasets import check
 from bench.errors import BenchError
 from bench.protocols import Protocol, linear_probes
 from leaderboard.records import DatasetReference, Pretraining, Source
-from pretrain.exported import serialized, write_exported
+from pretrain.exported import check_complete, make_card, serialized, write_files
 from pretrain.run.folder import BACKBONE_PREFIX, RunRecord
 from pretrain.run.probing import Probed
 
@@ -55,10 +55,13 @@ class TrainingProbe:
         from bench.probes.runner import run_probe
 
         shutil.rmtree(self.folder, ignore_errors=True)
+        check_complete(tensors, record.architecture, Path(f"the backbone after step {step}"))
+        data = serialized(tensors)
+        sha256 = hashlib.sha256(data).hexdigest()
         source = Source(
             format="densebench run",
             file=f"weights after step {step}",
-            sha256=hashlib.sha256(serialized(tensors)).hexdigest(),
+            sha256=sha256,
             key_prefix=BACKBONE_PREFIX,
         )
         facts = {
@@ -74,7 +77,7 @@ class TrainingProbe:
             "code_commit": record.code_commit,
         }
         try:
-            write_exported(self.folder, tensors, facts, where=Path(f"the backbone after step {step}"))
+            write_files(self.folder, data, make_card(facts, sha256))
             results = [
                 run_probe(protocol, self.folder, self.data, dataset, 0, self.folder / protocol.id)
                 for protocol, dataset in self.protocols
