@@ -7,6 +7,7 @@ Ctrl-C, 143 by SIGTERM. `--debug` or DENSEBENCH_DEBUG=1 shows where in the code 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import traceback
@@ -54,10 +55,22 @@ def run(arguments: list[str]) -> int:
             result_action="return_value",
         )
     except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 128 + signal.SIGPIPE
         if debug:
             Console(stderr=True, soft_wrap=True).print(traceback.format_exc(), markup=False, highlight=False, end="")
         return _report(error)
     return code if isinstance(code, int) else 0
+
+
+def _nobody_reads() -> bool:
+    """Whether what reads our output has ended, as `head` does; then nothing more is written."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if not output.poll(0):  # an error or the end of its reader is always told
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _report(error: Exception | KeyboardInterrupt) -> int:

@@ -232,3 +232,13 @@ def test_a_real_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
     step = read_checkpoint(out / "checkpoint.pt", read_record(out))["step"]
     assert f"stopped after step {step} of " in errors and "continue with --resume" in errors
     assert "Traceback" not in errors
+
+
+def test_a_reader_that_ends_is_no_error(tmp_path: Path) -> None:
+    """As in `densebench protocols show ID | head`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "densebench", "protocols", "show", "mini_voc_seg_fcn"]
+    done = subprocess.run(command, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
