@@ -1,1 +1,1 @@
-"""Checkpoint in, result files out: import with proof, fine-tune, measure."""
+"""Turns checkpoints into result files: import with proof, fine-tune, measure."""

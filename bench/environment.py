@@ -1,4 +1,4 @@
-"""The machine and the versions under which a run was made, for its result."""
+"""Describes the machine and the versions of a run, for its result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The error that `bench` raises for anything its user can mend."""
+"""The error that `bench` raises for problems that its user can fix."""
 
 from leaderboard.base.errors import DenseBenchError
 

@@ -1,4 +1,4 @@
-"""What the leaderboard is told of our tracks and protocols, of which it knows nothing itself."""
+"""Our tracks and protocols, in the form that the leaderboard needs, which does not know them itself."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from leaderboard.records import TrackDescription
 def known_to_leaderboard() -> dict[str, Any]:
     """The arguments `tracks`, `protocols` and `plans` of `leaderboard.build.build`.
 
-    Protocols with smaller batches (`bench.smaller_batch`) have tables of their own, one a track and batch: their
-    results never stand with those of the protocols themselves.
+    Protocols with smaller batches (`bench.smaller_batch`) have separate tables, one per track and batch: their results
+    are never in one table with those of the protocols themselves.
     """
     tables = {
         table: [load_protocol(id_) for id_ in ids]

@@ -1,4 +1,4 @@
-"""Feeding images of any size to backbones: a Vision Transformer takes whole patches alone."""
+"""Feeds images of any size to backbones, although a Vision Transformer only takes whole patches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pretrain.nets.vit import VisionTransformer
 
 
 def patch_stride(patch: int) -> int:
-    """Input pixels a cell of a ViT's map has here: the nearest power of two, so that 14 counts as 16.
+    """Input pixels per cell of a ViT's map here: the nearest power of two, so that 14 counts as 16.
 
     >>> [patch_stride(patch) for patch in (8, 14, 16, 32)]
     [8, 16, 16, 32]
@@ -21,11 +21,11 @@ def patch_stride(patch: int) -> int:
 
 
 def features(network: nn.Module, x: Tensor) -> list[Tensor]:
-    """The four maps of normalised images (N, 3, H, W) of any size.
+    """The four maps of normalized images (N, 3, H, W) of any size.
 
-    A ViT's have ceil(H / S) x ceil(W / S) cells with S = `patch_stride`; where they are not whole patches, images are
-    scaled to that many (bilinear, antialiased), so that the map covers the image and nothing else. A patch of 14 x 14
-    pixels then lies where one of 16 x 16 would.
+    The maps of a ViT have ceil(H / S) x ceil(W / S) cells with S = `patch_stride`. Where an image does not consist of
+    whole patches, it is scaled to that many (bilinear, antialiased), so that the map covers the image and nothing else.
+    A patch of 14 x 14 pixels then covers the place of one of 16 x 16.
     """
     if isinstance(network, VisionTransformer):
         stride = patch_stride(network.patch)

@@ -1,9 +1,9 @@
-"""How many runs decide a difference, under which protocol, and in how many hours: from results, or from literature.
+"""How many runs are needed to show a difference, under which protocol, and in how many hours.
 
-What differs from run to run is measured on the stored results: fine-tuning seeds of one checkpoint, and pretraining
-runs of one method (whose differences contain those of the seeds). What does not shrink with more runs is measured,
-too: both backbones are evaluated on one set of images, and a difference that is smaller than what these images allow
-holds for them alone.
+The noise between runs is measured on the stored results, or taken from the literature: fine-tuning seeds of one
+checkpoint, and pretraining runs of one method (whose differences include those of the seeds). The error that does not
+shrink with more runs is measured, too: both backbones are evaluated on one set of images, and a difference smaller than
+the error due to these images holds for them alone.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from leaderboard.records import RANDOM_METHOD, Result
 from leaderboard.shares import Shares, difference_error
 
 FEW = 3
-"""Runs of each for which the least difference is told."""
+"""Number of runs of each backbone for which the smallest detectable difference is reported."""
 MOST_COMPARED = 30
-"""Checkpoints whose images are compared in pairs."""
+"""Most checkpoints whose shares of images are compared in pairs."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,12 @@ class Noise:
 
     sd: float
     freedom: int
-    """Its degrees of freedom."""
+    """Degrees of freedom of the standard deviation."""
     source: str
-    """In words."""
+    """Source of the value, in words."""
     measured: bool
-    """On results of the very protocol; else on one of the same kind at full size, which varies less."""
+    """Whether it was measured on results of this protocol; otherwise on a full-size protocol of the same kind, which
+    varies less."""
 
 
 LITERATURE: Mapping[str, Noise] = {
@@ -46,37 +47,37 @@ LITERATURE: Mapping[str, Noise] = {
     "voc2012_det": Noise(0.2, 15, "Faster R-CNN C4, AP (arXiv 1911.05722)", False),
     "voc0712_det": Noise(0.2, 15, "Faster R-CNN C4, AP (arXiv 1911.05722)", False),
 }
-"""By data set. The first two are pooled over the repeated runs that are published with that repository, 4 of each of 5
-checkpoints; those of VOC are what the paper says. (COCO's mask AP has .23.)"""
+"""Noise by data set. The first two values are pooled over the repeated runs that are published with that repository, 4
+runs of each of 5 checkpoints; those of VOC are from the paper. (COCO's mask AP has .23.)"""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One way to decide: a protocol, and what is repeated under it."""
+    """One way to show the difference: a protocol, and what is repeated under it."""
 
     protocol: str
     repeated: str
-    """`evaluation seed`, `pretraining run`, or nothing."""
+    """What is repeated: `evaluation seed`, `pretraining run`, or nothing (empty)."""
     noise: Noise | None
     runs: int | None
-    """Of each of the two; None if they are too many or not known."""
+    """Runs of each of the two backbones; None if they are too many or not known."""
     cautious_runs: int | None
-    """With the upper end of the standard deviation's interval."""
+    """Runs of each if the standard deviation is the upper end of its interval; None as for `runs`."""
     least_with_few: float | None
-    """The least difference that `FEW` runs of each decide."""
+    """Smallest difference that `FEW` runs of each can show."""
     least_over_images: float | None
-    """The least difference that is decided for other images of the same kind, however many runs there are."""
+    """Smallest difference that holds for other images of the same kind, too, however many runs there are."""
     run_seconds: float | None
-    """Mean time of an evaluation among the results."""
+    """Mean seconds of an evaluation among the results."""
 
     @property
     def measured(self) -> bool:
-        """Whether results under this very protocol say how much runs differ."""
+        """Whether the noise was measured on results under this protocol."""
         return self.least_over_images is not None if self.noise is None else self.noise.measured
 
     @property
     def hours(self) -> float | None:
-        """Of the evaluations of both; pretraining is not counted."""
+        """Hours of all evaluations of both backbones, without pretraining."""
         return None if self.runs is None or self.run_seconds is None else 2 * self.runs * self.run_seconds / 3600
 
 
@@ -88,9 +89,9 @@ def options(
     difference: float,
     power: float,
 ) -> list[Option]:
-    """What decides a `difference` (points of per cent) with this `power` under each protocol.
+    """The options that show a `difference` (in points of per cent) with this `power` under each protocol.
 
-    Failed runs, and those of another data set than most, are left out.
+    Failed runs, and runs on another data set than most, are left out.
     """
     finished = [result for result in results if result.status == "finished"]
     by_hash: dict[str, list[Result]] = defaultdict(list)
@@ -104,7 +105,7 @@ def options(
 
 
 def cheapest(found: Sequence[Option]) -> Option | None:
-    """The option that decides in the fewest hours, of those that were measured."""
+    """The option with the fewest hours, among those whose noise was measured."""
     return min((one for one in found if one.measured and one.hours), key=lambda one: one.hours or 0.0, default=None)
 
 
@@ -143,7 +144,7 @@ def _of_protocol(
 
 
 def _of_seeds(results: Sequence[Result]) -> Noise | None:
-    """Pooled over checkpoints, each evaluated with several seeds."""
+    """Noise of evaluation seeds, pooled over checkpoints that were evaluated with several seeds."""
     values: dict[str, list[float]] = defaultdict(list)
     for result in results:
         values[result.card.sha256].append(_headline(result))
@@ -151,7 +152,7 @@ def _of_seeds(results: Sequence[Result]) -> Noise | None:
 
 
 def _of_pretraining(results: Sequence[Result]) -> Noise | None:
-    """Pooled over methods, each pretrained several times; random initialisation is none."""
+    """Noise of pretraining runs, pooled over methods that were pretrained several times (not random initialization)."""
     entries, _ = find_entries(results)
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
@@ -172,7 +173,7 @@ def _noise(groups: list[list[float]], of: str, what: str) -> Noise | None:
 
 
 def _paired_error(results: Sequence[Result], shares: Callable[[Result], Shares | None]) -> float | None:
-    """The middle one of the standard errors of differences between checkpoints, for the draw of the images."""
+    """Median of the standard errors of differences between checkpoints, for the draw of the images."""
     first: dict[str, Result] = {}
     for result in sorted(results, key=lambda result: result.seed):
         first.setdefault(result.card.sha256, result)

@@ -1,4 +1,4 @@
-"""How many runs decide a difference: the power of the two-sided t test of two means with equal numbers of runs.
+"""How many runs show a difference: the power of the two-sided t test of two means with equal numbers of runs.
 
 With runs of standard deviation sd, n of each, the statistic of a difference d has the noncentral t distribution with
 2n - 2 degrees of freedom and noncentrality d / (sd sqrt(2 / n)). The quantiles come from `scipy.special`.
@@ -12,9 +12,9 @@ import numpy as np
 from scipy.special import chdtri, nctdtr, ndtri, stdtrit
 
 LEVEL = 0.05
-"""Two-sided."""
+"""Level of the two-sided test."""
 MOST_RUNS = 1000
-"""No more runs of each are thought of."""
+"""Most runs of each that are considered."""
 
 
 def power(difference: float, sd: float, runs: int) -> float:
@@ -26,12 +26,12 @@ def power(difference: float, sd: float, runs: int) -> float:
     critical = float(stdtrit(freedom, 1 - LEVEL / 2))
     if far > critical + 8:  # the quantile lies eight standard deviations below
         return 1.0
-    below = float(nctdtr(freedom, far, -critical))  # NaN where it is nothing
+    below = float(nctdtr(freedom, far, -critical))  # NaN where it is practically 0
     return float(1 - nctdtr(freedom, far, critical)) + (0.0 if math.isnan(below) else below)
 
 
 def runs_needed(difference: float, sd: float, wanted: float) -> int | None:
-    """The least number of runs of each with the power `wanted`; None if it is more than `MOST_RUNS`."""
+    """Smallest number of runs of each with the power `wanted`; None if it is more than `MOST_RUNS`."""
     if power(difference, sd, MOST_RUNS) < wanted:
         return None
     low, high = 1, MOST_RUNS  # the power grows with the runs
@@ -42,7 +42,7 @@ def runs_needed(difference: float, sd: float, wanted: float) -> int | None:
 
 
 def least_difference(sd: float, runs: int, wanted: float) -> float:
-    """The least difference that `runs` of each show with the power `wanted`."""
+    """Smallest difference that `runs` of each show with the power `wanted`."""
     low, high = 0.0, 1.0
     while power(high, 1.0, runs) < wanted:
         high *= 2
@@ -53,7 +53,7 @@ def least_difference(sd: float, runs: int, wanted: float) -> float:
 
 
 def least_known_error(error: float, wanted: float) -> float:
-    """The least difference that a measurement with the standard `error`, taken as known, shows with this power."""
+    """Smallest difference that a measurement with the known standard `error` shows with the power `wanted`."""
     return error * float(ndtri(1 - LEVEL / 2) + ndtri(wanted))
 
 
@@ -69,6 +69,6 @@ def pooled_sd(groups: list[list[float]]) -> tuple[float, int] | None:
 def cautious_sd(sd: float, freedom: int) -> float:
     """The upper end of the one-sided 80 % interval of a standard deviation (Browne, Statistics in Medicine 1995).
 
-    Planned with the estimate itself, half of all experiments that rest on a small pilot have less power than wanted.
+    With the estimate itself, half of all experiments planned from a small pilot would have less power than wanted.
     """
     return sd * math.sqrt(freedom / float(chdtri(freedom, 0.8)))

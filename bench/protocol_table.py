@@ -18,13 +18,13 @@ from transfer_configs.parts import detectron2
 SECTIONS: Final = (
     "Purpose", "Metric", "Architecture", "Schedule", "Differs from the papers", "Published", "Tested", "Cost",
 )  # fmt: skip
-"""How the paragraphs of a docstring in track paper begin, each in a line of its own, with a colon behind."""
+"""First words of the paragraphs of a docstring in track paper; each begins a line and is followed by a colon."""
 _SHARED: Final = "`transfer_configs/parts/detectron2.py`"
 _HEADINGS: Final = ("Protocol", "Tested", "Differs from the papers", "GPU-hours", "GPU memory, GiB", "Published")
 
 
 def paper_protocols_markdown() -> str:
-    """A table with a row for each protocol of track paper, what several of them share, and all published values."""
+    """A table with a row for each protocol of track paper, the differences that several share, and published values."""
     track = find_track("paper")
     protocols = [load_protocol(protocol_id) for protocol_id in (*track.protocols, *track.further)]
     lines = [
@@ -48,7 +48,7 @@ def paper_protocols_markdown() -> str:
 def sections(docstring: str) -> dict[str, str]:
     """The paragraphs of a docstring of track paper by their first words, each in one line.
 
-    What stands in parentheses before a paragraph's colon stays in front of its text.
+    A text in parentheses before a paragraph's colon is put in front of the paragraph's text.
     """
     beginning = re.compile(rf"^({'|'.join(SECTIONS)})(?: (\([^)]*\)))?:", re.MULTILINE)
     found = list(beginning.finditer(docstring))
@@ -60,7 +60,7 @@ def sections(docstring: str) -> dict[str, str]:
 
 
 def shared_differences() -> str:
-    """What differs from detectron2 in all detectors of the track."""
+    """The differences from detectron2 that all detectors of the track have."""
     _, _, text = (detectron2.__doc__ or "").partition("What stays different, in all\nprotocols: ")
     return " ".join(text.split())
 

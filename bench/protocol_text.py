@@ -26,7 +26,7 @@ def as_python(protocol: Protocol) -> str:
 
 
 def _layout(value: Any, indent: str, used: int) -> str:
-    """`value` on one line if it fits beside the `used` characters, else an entry a line, four spaces further in."""
+    """`value` on one line if it fits after the `used` characters, else one entry per line, indented by four spaces."""
     flat = _flat(value)
     if used + len(flat) <= WIDTH or not isinstance(value, (Mapping, list, tuple)) or not value:
         return flat
@@ -51,7 +51,7 @@ def _flat(value: Any) -> str:
 
 
 def _named(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The entries with what stands before each: `name=` in `dict(...)`, `"a name": ` in braces."""
+    """The entries, each with the text before it: `name=` in `dict(...)`, `"a name": ` in braces."""
     if _brackets(value)[0] == "dict(":
         return [(f"{name}=", item) for name, item in value.items()]
     return [(f"{json.dumps(name, ensure_ascii=False)}: ", item) for name, item in value.items()]

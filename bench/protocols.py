@@ -1,11 +1,10 @@
-"""A protocol is versioned, hashed data: one config file, built in (`transfer_configs/`) or somebody's own.
+"""Protocols as versioned, hashed data: one config file each, built in (`transfer_configs/`) or the user's own.
 
-The file is executed as Python, so that reading every protocol imports neither torch nor the OpenMMLab libraries. It
-may import from `transfer_configs` alone: modules and pure functions that return parts of a config. What counts is the
-data that its names hold in the end; helper functions, and names that begin with an underscore, are no part of it.
-What depends on the checkpoint or on the run stands in it as a slot such as `"card:depth"` or `"run:seed"`
-(`bench.openmmlab.build` fills them); the hash is therefore the protocol's own. It covers every value and no comment,
-name order, layout or title.
+The file is executed as Python; reading protocols imports neither torch nor the OpenMMLab libraries. It may only import
+from `transfer_configs`: modules and pure functions that return parts of a config. The protocol is the data that its
+names hold in the end, without helper functions and names that begin with an underscore. Values that depend on the
+checkpoint or on the run are slots such as `"card:depth"` or `"run:seed"` (`bench.openmmlab.build` fills them), so that
+the hash depends on the protocol alone. It covers all values, but not comments, order of names, layout or titles.
 
 Security: a protocol file is code, and reading it executes it. Read an untrusted file before you use it.
 """
@@ -35,24 +34,24 @@ ENTRY_POINTS = "densebench.protocols"
 file is the protocol, or `ID = "package.module:NAME"` where NAME holds the file's path."""
 
 HEADER = ("id", "version", "track", "task", "dataset", "headline")
-"""What `protocol = dict(...)` says for a table, beside the plan and the prose."""
+"""Keys of `protocol = dict(...)` for tables, in addition to the plan and `PROSE`."""
 PROSE = ("title", "short_title")
-"""What it says for a reader. Not hashed: better words make no other protocol."""
+"""Keys with texts for readers. They are not hashed: a better title does not make another protocol."""
 _HELPERS = (ModuleType, FunctionType)
-"""Kinds of values by which a config is computed and which are no part of it."""
+"""Types of values with which a config is computed and which do not belong to it."""
 _SECTIONS = (
     "default_scope", "model", "bf16_modules", "train_dataloader", "test_dataloader", "test_evaluator", "train_cfg",
     "test_cfg", "optim_wrapper", "param_scheduler",
 )  # fmt: skip
-"""What the runner reads of a protocol that fine-tunes."""
+"""Names that the runner reads from a protocol for fine-tuning."""
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a run of the protocol must turn out to be; the guards compare the built model and the run with it."""
+    """The values that a run of the protocol must have; the guards compare the built model and the run with them."""
 
     batch_size: int
-    """Images an iteration, over all processes."""
+    """Images per iteration, over all processes."""
     iterations: int
     learning_rate: float
     """Peak learning rate."""
@@ -61,12 +60,12 @@ class TrainingPlan:
     norm_weight_decay: float
     """Weight decay of batch-normalization parameters: 0 as in detectron2, or that of all weights as in mmseg."""
     precise_bn_images: int = 0
-    """Training images, whole batches, over which the statistics of batch normalization are computed anew after the last
-    iteration (`bench.openmmlab.precise_bn`); 0: they stay what training left."""
+    """Number of training images, in whole batches, over which the statistics of batch normalization are recomputed
+    after the last iteration (`bench.openmmlab.precise_bn`); 0 keeps those of the training."""
     output_stride: int | None = None
-    """Input pixels, in each direction, a cell of the map that a head of segmentation reads; None: not said."""
+    """Input pixels per cell, in each direction, of the map that a segmentation head reads; None if not stated."""
     auxiliary_weight: float | None = None
-    """Weight of the auxiliary head's loss; None: not said."""
+    """Weight of the auxiliary head's loss; None if not stated."""
 
     def __post_init__(self) -> None:
         if self.precise_bn_batches * self.batch_size != self.precise_bn_images:
@@ -74,7 +73,7 @@ class TrainingPlan:
 
     @property
     def precise_bn_batches(self) -> int:
-        """The batches of `precise_bn_images`."""
+        """Number of batches that make up `precise_bn_images`."""
         return self.precise_bn_images // max(1, self.batch_size)
 
 
@@ -89,17 +88,17 @@ class Protocol:
     dataset: str
     headline: str
     title: str
-    """In full: `PASCAL VOC object detection, Faster R-CNN with FPN`."""
+    """Full title, e.g. `PASCAL VOC object detection, Faster R-CNN with FPN`."""
     short_title: str
-    """As the head of a column: `VOC det Faster R-CNN FPN`."""
+    """Title for the head of a column, e.g. `VOC det Faster R-CNN FPN`."""
     docstring: str
-    """The file's: purpose, cost, metric, and what is special."""
+    """Docstring of the file: purpose, cost, metric, and special properties."""
     plan: TrainingPlan | ProbePlan
     """What a run does: fine-tune the backbone, or probe it frozen."""
     sha256: str
     config_file: Path
     config: Mapping[str, Any] = field(repr=False, compare=False)
-    """The data of the file, slots unfilled."""
+    """The data of the file, with unfilled slots."""
 
     @property
     def summary(self) -> str:
@@ -107,19 +106,19 @@ class Protocol:
         return self.docstring.partition("\n")[0]
 
     def reference(self) -> ProtocolReference:
-        """The record by which a result names this protocol."""
+        """The record with which a result refers to this protocol."""
         return ProtocolReference.model_validate({key: getattr(self, key) for key in (*HEADER, *PROSE, "sha256")})
 
 
 def load_protocol(name: str) -> Protocol:
     """The protocol `name`: a built-in id, the path of a file, or the id of an installed package's protocol.
 
-    The built-in protocol `<track>_<name>` is `transfer_configs/<track>/<name>.py`; `_batch<N>` behind it gives it
-    smaller batches (`with_batch`). A name that ends in `.py`, or by which a file exists, is a path; that file is
+    The built-in protocol `<track>_<name>` is `transfer_configs/<track>/<name>.py`; the ending `_batch<N>` gives it
+    smaller batches (`with_batch`). A name that ends in `.py`, or that is the path of a file, names a file, which is
     executed (see the module's docstring).
 
     Raises:
-        BenchError: there is none, its file is not a valid protocol, or it takes an id or track of DenseBench's own.
+        BenchError: there is none, its file is not a valid protocol, or it uses an id or track of a built-in one.
     """
     base, batch = split_id(name)
     if base in builtin_ids():
@@ -139,10 +138,10 @@ def load_protocol(name: str) -> Protocol:
 
 
 def with_batch(protocol: Protocol, most: int) -> Protocol:
-    """`protocol` with at most `most` images an iteration: itself, or by `bench.smaller_batch` one of another hash.
+    """`protocol` with at most `most` images per iteration: itself, or one with another hash by `bench.smaller_batch`.
 
     Raises:
-        BenchError: it is a probe or from outside, or its batch cannot be cut into such batches.
+        BenchError: it is a probe or the user's own, or its batch cannot be divided into such batches.
     """
     if not isinstance(protocol.plan, TrainingPlan):
         raise BenchError(f"{protocol.id} is a probe: it has no batch")
@@ -164,7 +163,7 @@ def builtin_ids() -> list[str]:
 
 
 def linear_probes() -> list[Protocol]:
-    """The protocols of track frozen whose classifier is linear: what is measured while training, and drawn."""
+    """The protocols of track frozen with a linear classifier, which are measured during pretraining and drawn."""
     protocols = [load_protocol(protocol_id) for protocol_id in FROZEN.protocols]
     return [
         protocol for protocol in protocols if isinstance(protocol.plan, ProbePlan) and protocol.plan.kind == "linear"
@@ -172,7 +171,7 @@ def linear_probes() -> list[Protocol]:
 
 
 def installed_ids() -> list[str]:
-    """Ids that installed packages offer as entry points; nothing of them is loaded."""
+    """Ids that installed packages offer as entry points; nothing is loaded."""
     return sorted(metadata.entry_points(group=ENTRY_POINTS).names)
 
 
@@ -185,8 +184,8 @@ def read_protocol(file: Path) -> Protocol:
     """Execute and validate one config file, built in or not.
 
     Raises:
-        BenchError: the file is missing, imports something else than `transfer_configs`, does not execute, holds
-            something that is not data, or has no valid `protocol`.
+        BenchError: the file is missing, imports anything but `transfer_configs`, does not execute, holds something that
+            is not data, or has no valid `protocol`.
     """
     namespace = _execute(file)
     config = {
@@ -226,10 +225,10 @@ def canonical_json(config: Mapping[str, Any]) -> str:
 
 
 def copy_data(value: Any, where: str) -> Any:
-    """`value` with every container new, so that no two places share one; refuses what is not JSON data.
+    """A deep copy of `value` in which no two places share a container; refuses values that are not JSON data.
 
     Raises:
-        ValueError: the message says what and, from `where` on, at which place.
+        ValueError: a value is not JSON data; the message gives the value and, beginning with `where`, its place.
     """
     if isinstance(value, Mapping):
         for key in value:
@@ -266,12 +265,12 @@ def _cut(protocol: Protocol, batch: int) -> Protocol:
 
 
 def _read_plan(plan: Mapping[str, Any]) -> TrainingPlan | ProbePlan:
-    """A probe's plan names the `kind` of its classifier."""
+    """The plan of a probe, which has a `kind`, or of fine-tuning."""
     return read_probe_plan(plan) if "kind" in plan else TrainingPlan(**plan)
 
 
 def _execute(file: Path) -> dict[str, Any]:
-    """The file's names after its execution."""
+    """The values of the file's names after its execution."""
     namespace: dict[str, Any] = {"__name__": file.stem, "__file__": str(file)}
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"), str(file))

@@ -1,4 +1,4 @@
-"""The result record of a run: what fine-tuning and probes write in the same way."""
+"""Makes the result record of a run, in the same way for fine-tuning and probes."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def make_result(
     precision: Literal["fp32", "bf16", "fp16"],
     **found: Any,
 ) -> Result:
-    """The result of a run that ends now; its per-image outputs are those in `folder`, or none.
+    """The result of a run that ends now; its per-image outputs are those in `folder`, if one is given.
 
-    `found` are the record's fields that differ: status (default: finished), failure, metrics, training or probe,
+    `found` are the remaining fields of the record: status (default: finished), failure, metrics, training or probe,
     seconds and wall_seconds.
     """
     standard_errors, outputs = ({}, {}) if folder is None else describe_outputs(folder)

@@ -1,4 +1,4 @@
-"""What `submit` prints: a line a finished run, the submission's values at the end, or what a rehearsal has found."""
+"""What `submit` prints: one line per finished run, the submission's values at the end, or findings of a rehearsal."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RunReporter:
 
 
 def describe(plan: SubmissionPlan) -> list[str]:
-    """What was imported, as `inspect` says it, and what input the network gets: the weights do not show it."""
+    """Lines about the imported checkpoint, like those of `inspect`, and its input, which the weights do not show."""
     card, found = plan.card, plan.inspection
     mean, std = (" ".join(f"{value:g}" for value in values) for values in (card.mean, card.std))
     lines = [f"{card.name}: {card.architecture}, random weights"]
@@ -59,21 +59,21 @@ def describe(plan: SubmissionPlan) -> list[str]:
 
 
 def print_submission(submission: Submission, work: Path) -> None:
-    """The last lines: where the results are, what failed, what to type next."""
+    """Print the last lines: where the results are, what failed, and the next command."""
     console = Console(soft_wrap=True, highlight=False)
     if submission.failures:
         console.print(f"{len(submission.failures)} runs failed; the others are kept. Repeat the command to retry them.")
     if submission.unusable:
         for line in ResultStore.describe(submission.unusable).splitlines():
             console.print(f"problem: {line}", markup=False)
-        console.print("They and their runs are left out: mend the files or move them away, and repeat the command.")
+        console.print("They and their runs are left out: fix the files or move them away, and repeat the command.")
     console.print(f"results: {work / 'results'} ({len(submission.results)} of {submission.card.name})", markup=False)
     if submission.results:
         console.print(f"next: densebench leaderboard --work {work} --csv leaderboard.csv --site page", markup=False)
 
 
 def print_missing_data(missing: Mapping[str, Sequence[str]], protocols: Sequence[Protocol]) -> None:
-    """Everything that is wrong with each data set that cannot be used, and which protocols wait for it."""
+    """Print all problems of each data set that cannot be used, and the protocols that need it."""
     console = Console(soft_wrap=True, highlight=False)
     for dataset, errors in missing.items():
         waiting = [protocol.id for protocol in protocols if protocol.dataset == dataset]
@@ -83,12 +83,12 @@ def print_missing_data(missing: Mapping[str, Sequence[str]], protocols: Sequence
 
 
 def rehearsal_rows(rehearsal: Rehearsal) -> list[list[str]]:
-    """A row a protocol, under `REHEARSAL_COLUMNS`; what was extrapolated begins with a tilde."""
+    """One row per protocol, under `REHEARSAL_COLUMNS`; extrapolated values begin with a tilde."""
     return [_row(one) for one in rehearsal.rehearsed]
 
 
 def rehearsal_lines(rehearsal: Rehearsal) -> list[str]:
-    """What stands below the table: the whole, what does not fit, what failed, what was not rehearsed."""
+    """Lines below the table: totals, what does not fit, what failed, and what was not rehearsed."""
     lines = [f"{name}: FAILED: {why}" for name, why in rehearsal.problems.items()]
     runs = rehearsal.seeds * len(rehearsal.rehearsed)
     if runs:

@@ -9,21 +9,21 @@ from bench.errors import BenchError
 
 @dataclass(frozen=True)
 class Track:
-    """Protocols that are run together and whose results stand in one table."""
+    """Protocols that are run together and whose results are in one table."""
 
     id: str
     purpose: str
-    """What it is for, one sentence."""
+    """Purpose of the track, in one sentence."""
     protocols: tuple[str, ...]
     """Ids of the protocols that make its standings: `<track>_<name>` is `transfer_configs/<track>/<name>.py`."""
     seeds: tuple[int, ...]
     """Fine-tuning seeds; `submit --seeds K` runs the first K."""
     rules: tuple[str, ...]
-    """What every row of the track has in common, a sentence each."""
+    """What every row of the track has in common, one sentence per rule."""
     networks: tuple[int, ...] = ()
-    """Seeds of the networks that `random:ARCHITECTURE` stands for, each evaluated once; none: those of `seeds`."""
+    """Seeds of the networks of `random:ARCHITECTURE`, each of which is evaluated once; if empty, those of `seeds`."""
     further: tuple[str, ...] = ()
-    """Ids of protocols that run where they are named. Their files say what differs; results stand in another table."""
+    """Ids of protocols that only run if they are named. Their files say what differs; results are in another table."""
 
 
 MINI = Track(
@@ -145,7 +145,7 @@ TRACKS: tuple[Track, ...] = (MINI, FROZEN, PAPER)
 
 
 def find_track(track_id: str) -> Track:
-    """The track called `track_id`.
+    """The track with the id `track_id`.
 
     Raises:
         BenchError: there is none; the message names those that exist.

@@ -1,4 +1,4 @@
-"""The frozen linear probes of a backbone that is being trained: what `densebench pretrain --probe` measures."""
+"""Frozen linear probes of a backbone in training, for `densebench pretrain --probe`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from pretrain.run.probing import Probed
 class TrainingProbe:
     """Measures a backbone under every linear protocol of the frozen track whose data set `data` holds.
 
-    `folder` is made for each measurement and removed after it. The values are those that `submit` finds for the
-    exported backbone.
+    `folder` is made for each measurement and removed after it. The values equal those of `submit` for the exported
+    backbone.
     """
 
     data: Path
@@ -47,7 +47,7 @@ class TrainingProbe:
         return found
 
     def __call__(self, tensors: Mapping[str, Tensor], record: RunRecord, step: int) -> list[Probed]:
-        """What the probes find for the backbone with these tensors.
+        """Results of the probes for the backbone with these tensors.
 
         Raises:
             BenchError, PretrainError: it cannot be probed.

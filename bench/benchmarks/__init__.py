@@ -1,1 +1,1 @@
-"""Benchmarks: commands that print ratios measured in one run, with the machine they were measured on."""
+"""Benchmarks: commands that print ratios measured in one run, and the machine on which they were measured."""

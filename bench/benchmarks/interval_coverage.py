@@ -1,14 +1,14 @@
-"""How often 95 % intervals hold what they should, by simulation.
+"""How often 95 % intervals contain the true value, by simulation.
 
     python -m bench.benchmarks.interval_coverage [--counts RUN/counts.npz ...] [--draws 1000]
 
-Over images: samples are drawn from a population of images whose metric is known: made-up ones, or with `--counts` the
-validation images of a segmentation run, of which each sample draws as many with replacement as it has. Two intervals
-of mIoU are compared: the t interval with the linearised standard error, as results hold it, and the usual percentile
-bootstrap over images. A resample that lacks a rare class has its mean over fewer classes, so that the bootstrap's
-interval lies beside the value: the table shows how far its middle is from the sample's own mIoU, on average. A sample,
-too, may lack a class that the population has; "same classes" is coverage of the population's mean over those that the
-sample has.
+Over images: samples are drawn from a population of images whose metric is known. These are made-up images or, with
+`--counts`, the validation images of a segmentation run; a sample of them draws with replacement as many as there are.
+Two intervals of mIoU are compared: the t interval with the linearized standard error, as results hold it, and the usual
+percentile bootstrap over images. A resample that lacks a rare class has its mean over fewer classes, so that the
+bootstrap's interval is shifted: the table shows how far its middle is from the sample's own mIoU, on average. A sample
+may also lack a class that the population has; "same classes" is coverage of the population's mean over the classes of
+the sample.
 
 Over seeds: the t interval of a few runs, and the percentile bootstrap, where single runs are normal, skewed or have
 heavy tails.
@@ -33,9 +33,9 @@ from leaderboard.base.terminal import Console
 
 RESAMPLES = 500
 POPULATION = 5000
-"""Made-up images."""
+"""Number of made-up images."""
 SIZES = (30, 100, 300)
-"""Images in a sample of the made-up population."""
+"""Numbers of images in a sample of the made-up population."""
 SEEDS = (2, 3, 5, 10)
 RUNS: dict[str, Callable[[np.random.Generator, tuple[int, int]], Floats]] = {
     "normal": lambda rng, shape: rng.standard_normal(shape),
@@ -48,12 +48,12 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Coverage:
-    """How one kind of interval did."""
+    """Performance of one kind of interval."""
 
     covered: float
-    """Share of the intervals that held the population's value."""
+    """Share of the intervals that contain the population's value."""
     covered_same: float
-    """As `covered`, of the value over the sample's own classes."""
+    """Share of the intervals that contain the population's value over the sample's own classes."""
     width: float
     """Mean width, in points."""
     shift: float
@@ -61,7 +61,7 @@ class Coverage:
 
 
 def coverage(intervals: list[tuple[float, Interval]], truth: float, same: Sequence[float] = ()) -> Coverage:
-    """Of intervals, each with the sample's own value; `same` is what they should hold with the sample's classes."""
+    """Coverage of intervals, each given with the sample's own value; `same` are the true values over its classes."""
     value, low, high = np.array([(value, *interval) for value, interval in intervals]).T
     held, held_same = ((low <= target) & (target <= high) for target in (truth, np.asarray(same or truth)))
     return Coverage(

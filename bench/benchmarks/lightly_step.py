@@ -1,4 +1,4 @@
-"""MoCo v2 and DenseCL as the library lightly has them: its transform, heads and loss, in the loop of its examples."""
+"""MoCo v2 and DenseCL built with the library lightly: its transform, heads and loss, in the loop of its examples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pretrain.recipes import Recipe, SGDConfig
 
 
 def unavailable(recipe: Recipe) -> str | None:
-    """Why there is nothing of lightly's to compare `recipe` with; None where there is."""
+    """Why lightly has nothing to compare `recipe` with; None where it has."""
     if find_spec("lightly") is None:
         return "lightly is not installed"
     try:
@@ -34,7 +34,7 @@ def unavailable(recipe: Recipe) -> str | None:
 
 
 def transform(plan: ViewPlan, config: Any) -> Any:
-    """lightly's transform with the recipe's settings; gives a list of two views."""
+    """lightly's transform with the recipe's settings; it returns a list of two views."""
     from lightly.transforms import MoCoV2Transform
 
     spec = plan.specs[0]
@@ -93,7 +93,7 @@ class LightlyStep(nn.Module):
 
 
 def _embed(network: nn.ModuleList, pixels: Tensor) -> list[Tensor]:
-    """Cells (B, P, width), the image's embedding (B, C) and, with a dense head, the cells' embeddings (B, P, C)."""
+    """Features of cells (B, P, width), the embedding of the image (B, C) and, with a dense head, of cells (B, P, C)."""
     backbone, head, *dense = network
     maps = backbone(pixels)
     cells = maps.flatten(2).transpose(1, 2)

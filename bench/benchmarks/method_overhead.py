@@ -1,14 +1,14 @@
-"""Step time and memory of each method over MoCo v2, everything else equal.
+"""Step time and memory of each method relative to MoCo v2, with everything else equal.
 
     python -m bench.benchmarks.method_overhead --view-size 96 --batch-size 128
 
 All methods have the same backbone, view size, batch and precision, and take steps on finished views of synthetic
-images that lie on the device. Views besides two, and small crops of multi-crop, are a method's own and stay: the
-table says which views each method has. One method at a time is on the device beside MoCo v2: each round of the method
-lies between two of MoCo v2, and its time is compared with their mean.
+images that are already on the device. A method keeps its further views and the small crops of multi-crop: the table
+says which views each method has. One method at a time is on the device together with MoCo v2: each round of the method
+comes between two of MoCo v2, and its time is compared with their mean.
 
-Memory is the peak of a process of its own that takes a few steps: allocated on a GPU, resident on a CPU, where it
-contains some hundred MiB of libraries.
+Memory is the peak of a separate process that takes a few steps: allocated on a GPU, resident on a CPU, where it
+includes some hundred MiB of libraries.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ from pretrain.run.processes import process_group
 
 BASE = "moco-v2-mini"
 BATCHES = 2
-"""Batches on the device that are taken in turns."""
+"""Number of batches on the device, which are used in turn."""
 MEMORY_STEPS = 3
 
 
 class SyntheticImages(ImageSource):
-    """Coloured clouds, each a function of its id; no file lies behind them."""
+    """Images of colored clouds, each a function of its id; there are no files."""
 
     def __init__(self, count: int, side: int) -> None:
         super().__init__(Path("synthetic"), [f"class{k % 2}/{k:06d}" for k in range(count)])
@@ -70,13 +70,13 @@ class SyntheticImages(ImageSource):
 
 
 def equalised(recipe: Recipe, *, backbone: str, view_size: int, batch_size: int, precision: str) -> Recipe:
-    """The recipe with these settings, wherever in its method's config a backbone or a view size stands."""
+    """The recipe with these settings, wherever its method's config has a backbone or a view size."""
     method = with_everywhere(with_everywhere(recipe.method, "backbone", backbone), "view_size", view_size)
     return replace(recipe, method=method, batch_size=batch_size, precision=precision)  # type: ignore[arg-type]
 
 
 def synthetic_views(trainee: Trainee, source: ImageSource, batches: int = BATCHES) -> list[list[View]]:
-    """Finished views of some batches on the device, cut from the synthetic images as from any others."""
+    """Finished views of some batches on the device, cropped from the synthetic images as from any others."""
     plan, process = trainee.method.plan, trainee.process
     made = []
     for epoch in range(batches):
@@ -93,7 +93,7 @@ def synthetic_views(trainee: Trainee, source: ImageSource, batches: int = BATCHE
 def overhead(
     recipes: list[Recipe], device: torch.device, *, rounds: int, warmup: int, steps: int, memory: bool
 ) -> list[dict[str, Any]]:
-    """For each recipe its step time, and its time and memory over those of the first."""
+    """For each recipe its step time, and the ratios of its time and memory to those of the first."""
     peaks = [_peak_in_own_process(recipe, str(device)) if memory else None for recipe in recipes]
     turns = {"rounds": rounds, "warmup": warmup, "steps": steps}
     with tempfile.TemporaryDirectory() as folder:
@@ -107,10 +107,10 @@ def overhead(
 
 
 class Steps:
-    """A method with finished views on the device. Opened, it gives its step.
+    """A method with finished views on the device. Calling it opens it and yields its step.
 
-    `folder` keeps what the method prepares. The synthetic images have `side` pixels a side: by default half as many
-    again as the largest view.
+    `folder` keeps what the method prepares. The synthetic images are `side` pixels wide and high: by default 1.5 times
+    the largest view.
     """
 
     def __init__(
@@ -119,13 +119,13 @@ class Steps:
         source = _source(recipe, side)
         self._device = device
         self.peak_mib: float | None = None
-        """MiB allocated at most during the last turn, by whatever is on the device; None on a CPU."""
+        """Peak MiB allocated on the device in the last turn, by everything on it; None on a CPU."""
         self._trainee = Trainee(recipe, source, device, folder)
         self._views = synthetic_views(self._trainee, source, batches)
 
     @contextmanager
     def __call__(self) -> Iterator[Step]:
-        """The step, on the batches in turns."""
+        """The step, which uses the batches in turn."""
         turn = endless(len(self._views))
         on_gpu = self._device.type == "cuda"
         if on_gpu:
@@ -146,10 +146,10 @@ def beside(
     side: int | None = None,
     batches: int = BATCHES,
 ) -> dict[str, Any]:
-    """The step time of `recipe`, also over that of `base`, which has its turns before and after each of the method's.
+    """The step time of `recipe` and its ratio to that of `base`, which runs before and after each turn of the method.
 
-    The method is built here and gone afterwards: only `base` is on the device beside it. `peak_memory_mib` is what a
-    GPU has allocated for the method at most; None on a CPU, where memory is a process's and not given back.
+    The method is built here and freed afterwards: only it and `base` are on the device. `peak_memory_mib` is the most
+    that a GPU allocated for the method; None on a CPU, where only a process as a whole has a peak.
     """
     turns = {"warmup": warmup, "steps": steps}
     before = torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else 0.0
@@ -166,7 +166,7 @@ def beside(
 
 
 def release(device: torch.device) -> None:
-    """Give back the device memory of what nothing refers to any more."""
+    """Free the device memory of objects that are no longer referenced."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -184,7 +184,7 @@ def _row(recipe: Recipe, seconds: list[float], base: list[float]) -> dict[str, A
 
 
 def views_in_words(recipe: Recipe) -> str:
-    """How many views of which size a method wants: `2 x 96 + 6 x 32`."""
+    """Number and size of the views that a method uses, e.g. `2 x 96 + 6 x 32`."""
     sizes = Counter(spec.size for spec in recipe.method.build().plan.specs)
     return " + ".join(f"{count} x {size}" for size, count in sizes.items())
 
@@ -219,7 +219,7 @@ def _in_own_process(recipe: Recipe, device: str, threads: int) -> float:
 
 
 def with_everywhere(part: Any, name: str, value: object) -> Any:
-    """A copy of a method's config in which every field called `name`, at any depth, is `value`."""
+    """A copy of a method's config in which every field with the name `name`, at any depth, is `value`."""
     changes: dict[str, object] = {}
     for item in fields(part):
         inner = getattr(part, item.name)
@@ -260,25 +260,25 @@ def main(
     recipes
         Recipes to compare, the first with all others (default: moco-v2-mini with the mini recipe of every method).
     backbone
-        Backbone of all.
+        Backbone of all methods.
     view_size
         Side of their large views in pixels.
     batch_size
-        Images of a step.
+        Images per step.
     precision
-        Of the forward pass.
+        Precision of the forward pass.
     threads
         CPU threads (default: all cores).
     device
         cuda or cpu (default: cuda where there is one).
     rounds
-        How often each method has its turn.
+        Number of turns of each method.
     warmup
         Steps of a turn before the clock runs.
     steps
         Steps of a turn that count.
     memory
-        Also measure memory, in a process for each method.
+        Also measure memory, in one process per method.
     as_json
         Print JSON.
     """

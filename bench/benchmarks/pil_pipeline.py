@@ -1,4 +1,4 @@
-"""The usual pipeline of self-supervised training: Pillow decodes, torchvision's transforms work image by image."""
+"""The usual data pipeline of self-supervised training: Pillow decodes, torchvision transforms image by image."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from pretrain.data.views import ColourOp, View, ViewPlan, ViewSpec
 
 
 class PillowDataset(Dataset[list[Tensor]]):
-    """Item i: the views that `transform` makes of image i, opened and decoded by Pillow as in an image folder."""
+    """Data set whose item i is the views that `transform` makes of image i, decoded by Pillow as in an image folder."""
 
     def __init__(self, source: ImageSource, transform: Callable[[Image.Image], list[Tensor]]) -> None:
-        # A shard's image is not a file; Pillow's users unpack or stream, which this comparison does not measure.
+        # An image in a shard is not a file; with Pillow one would unpack or stream it, which is not compared here.
         if type(source) is not ImageSource:
             raise BenchError("the Pillow pipeline reads image files: give --data a folder or a list, not shards")
         self.source, self.transform = source, transform
@@ -38,7 +38,7 @@ class PillowDataset(Dataset[list[Tensor]]):
 
 
 class Shuffled(Sampler[int]):
-    """Epoch after epoch without end, so that the usual pipeline never pays for starting workers anew."""
+    """Endless sampler, epoch after epoch, so that the usual pipeline never spends time on restarting workers."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -50,7 +50,7 @@ class Shuffled(Sampler[int]):
 
 
 class PillowBlur:
-    """MoCo's blur: Pillow's, with a random radius."""
+    """MoCo's blur: Pillow's Gaussian blur with a random radius."""
 
     def __init__(self, sigma: tuple[float, float]) -> None:
         self.sigma = sigma
@@ -64,7 +64,7 @@ class ViewTransforms:
     """torchvision's transforms for every view of a plan.
 
     Raises:
-        BenchError: a colour operation has no counterpart here.
+        BenchError: a color operation has no counterpart here.
     """
 
     def __init__(self, plan: ViewPlan) -> None:
@@ -78,7 +78,7 @@ class ViewTransforms:
 def batches(
     dataset: Dataset[Any], count: int, *, batch_size: int, workers: int, device: torch.device
 ) -> Generator[list[Tensor], None, None]:
-    """Batches without end from a data loader as commonly set up: one (B, 3, S, S) tensor a view, on the device."""
+    """Endless batches from a data loader with the usual settings: one (B, 3, S, S) tensor per view, on the device."""
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_size=batch_size,
@@ -92,7 +92,7 @@ def batches(
 
 
 def as_views(pixels: list[Tensor]) -> list[View]:
-    """Views of whole images: this pipeline does not know where its crops came from."""
+    """Views that claim to show whole images: this pipeline does not know where its crops came from."""
     count, device = len(pixels[0]), pixels[0].device
     box = torch.tensor([0.0, 0.0, 1.0, 1.0], device=device).expand(count, 4)
     flip = torch.zeros(count, dtype=torch.bool, device=device)

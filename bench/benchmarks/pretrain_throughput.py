@@ -1,10 +1,10 @@
-"""Images a second of pretraining, end to end, beside what it is compared with.
+"""Images per second of pretraining, end to end, compared with other pipelines.
 
     python -m bench.benchmarks.pretrain_throughput --data images/ --recipe moco-v2-mini --set batch_size=128
 
-ours       the training loop: decoding, crops and colours of our pipeline, step and log
-device     the same step on finished views that lie on the device already: what a perfect pipeline would reach
-pillow     the same step behind the usual pipeline: Pillow, torchvision's transforms, a data loader
+ours       the training loop: decoding, crops and colors of our pipeline, step and log
+device     the same step on finished views that are already on the device: the speed of a perfect pipeline
+pillow     the same step with the usual pipeline: Pillow, torchvision's transforms, a data loader
 lightly    lightly's MoCo v2 or DenseCL, with its own transform, at the same settings (where it is installed)
 
 Rounds are interleaved, every pipeline starts anew in each, and all have the same number of loading processes.
@@ -40,13 +40,13 @@ from pretrain.run.feed import feed
 from pretrain.run.processes import process_group
 
 ON_DEVICE = 4
-"""Batches that lie on the device and are taken in turns."""
+"""Number of batches on the device, which are used in turn."""
 AIMS = {
     "device": "at least 0.90",
     "pillow": "at least 3 on a GPU with 16 cores",
     "lightly": "at least 3 on a GPU with 16 cores, 1.5 on two CPU cores",
 }
-"""What images a second of ours over those of another should be."""
+"""Goals for the ratio of our images per second to those of another pipeline."""
 
 
 def throughput(
@@ -59,7 +59,7 @@ def throughput(
     warmup: int,
     steps: int,
 ) -> dict[str, Any]:
-    """Images a second of all contestants in all rounds, and ours over each of the others'."""
+    """Images per second of all contestants in all rounds, and the ratios of ours to each of the others'."""
     with tempfile.TemporaryDirectory() as folder:
         trainee = Trainee(recipe, source, device, Path(folder))
         contestants = [
@@ -91,7 +91,7 @@ def fed_steps(
     acceleration: Acceleration = PLAIN,
     gaps: DeviceGaps | None = None,
 ) -> Iterator[Step]:
-    """The steps of training end to end, behind a pipeline of their own; `gaps` learns when each begins and ends."""
+    """Training steps end to end, with a pipeline of their own; `gaps` is told when each begins and ends."""
 
     def step() -> None:
         views, waited = next(fed)
@@ -111,7 +111,7 @@ def fed_steps(
 def fed_views(
     trainee: Trainee, source: ImageSource, workers: int, acceleration: Acceleration = PLAIN
 ) -> Generator[tuple[list[View], float], None, None]:
-    """Finished views without end, as the training loop gets them."""
+    """Endless finished views, as the training loop gets them."""
     device = trainee.process.device
     return feed(
         source,
@@ -125,7 +125,7 @@ def fed_views(
 
 
 class StepsOnDevice:
-    """Opens the pipeline that is none: views are made once and stay."""
+    """Steps without a pipeline: views are made once and stay on the device."""
 
     def __init__(self, trainee: Trainee, source: ImageSource, workers: int) -> None:
         with closing(fed_views(trainee, source, min(workers, ON_DEVICE))) as fed:
@@ -133,7 +133,7 @@ class StepsOnDevice:
         self._trainee, self._acceleration = trainee, PLAIN
 
     def under(self, acceleration: Acceleration) -> StepsOnDevice:
-        """The same steps on the same views, with other switches."""
+        """The same steps on the same views, with other acceleration settings."""
         other = copy(self)
         other._acceleration = acceleration
         return other
@@ -176,7 +176,7 @@ def main(
     steps: int = 20,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Measure images a second of pretraining against the step alone, Pillow and torchvision, and lightly.
+    """Compare images per second of pretraining with the step alone, with Pillow and torchvision, and with lightly.
 
     Example: python -m bench.benchmarks.pretrain_throughput --data images/ --recipe moco-v2-mini --set batch_size=128
 
@@ -195,7 +195,7 @@ def main(
     device
         cuda or cpu (default: cuda where there is one).
     rounds
-        How often each contestant has its turn.
+        Number of turns of each contestant.
     warmup
         Steps of a turn before the clock runs.
     steps

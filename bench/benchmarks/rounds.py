@@ -24,7 +24,7 @@ Step = Callable[[], None]
 
 @dataclass(frozen=True)
 class Contestant:
-    """Something that takes steps. `open` starts its pipeline anew and gives the step; its exit stops all workers.
+    """Something that takes steps. `open` starts a new pipeline and gives the step; its exit stops all workers.
 
     No contestant works in the background while another is measured, and none starts a round with batches that were
     prepared during the others' time.
@@ -46,7 +46,7 @@ class Ratio:
 def measure(
     contestants: Sequence[Contestant], device: torch.device, *, rounds: int, warmup: int, steps: int
 ) -> dict[str, list[float]]:
-    """Seconds a step of each contestant in each round: `steps` after `warmup` steps that do not count.
+    """Seconds per step of each contestant in each round: `steps` steps after `warmup` steps that do not count.
 
     Raises:
         BenchError: a count is too small.
@@ -69,13 +69,13 @@ def measure(
 
 
 def compare(seconds: Sequence[float], base: Sequence[float]) -> Ratio:
-    """`seconds` over `base`, round by round: what both suffered in a round cancels."""
+    """Ratio of `seconds` to `base`, round by round: a slowdown of the machine in a round affects both and cancels."""
     ratios = [mine / other for mine, other in zip(seconds, base, strict=True)]
     return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
 
 def machine(device: torch.device, precision: Any) -> dict[str, Any]:
-    """What values depend on besides the code."""
+    """The machine, versions and load, on which measured values depend besides the code."""
     environment = describe_environment(device, precision)
     named = ("torch", "torchvision", "numpy")
     return {
@@ -91,7 +91,7 @@ def machine(device: torch.device, precision: Any) -> dict[str, Any]:
 
 
 def in_words(found: Mapping[str, Any]) -> str:
-    """`machine` in one or two lines."""
+    """The values of `machine` in one or two lines of text."""
     packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
     return (
         f"{found['device']}, {found['cores']} CPU cores, {found['threads']} threads, {found['precision']}\n"
@@ -100,7 +100,7 @@ def in_words(found: Mapping[str, Any]) -> str:
 
 
 def output() -> Console:
-    """Where reports go: tables keep their lines whole in a file or a pipe."""
+    """The console for reports: in a file or a pipe, lines of tables are not wrapped."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=140)
 
@@ -115,7 +115,7 @@ def start(command: Callable[[], None]) -> None:
 
 
 def endless(count: int) -> Iterator[int]:
-    """0, 1, ..., count - 1, 0, 1, ..."""
+    """The endless sequence 0, 1, ..., count - 1, 0, 1, ..."""
     while True:
         yield from range(count)
 

@@ -1,4 +1,4 @@
-"""A method in training, step by step: the very step of `pretrain.run.train`, for whatever views it is given."""
+"""A method in training, step by step: exactly the step of `pretrain.run.train`, on any views."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pretrain.run.processes import Process
 from pretrain.run.train import take_step
 
 LOG_EVERY = 10
-"""As in `pretrain.run.train`: how often scalars are fetched from the device."""
+"""Scalars are fetched from the device after this many steps, as in `pretrain.run.train`."""
 
 
 class Trainee:
-    """The method of a recipe with its optimiser, as the training loop holds them on one process."""
+    """The method of a recipe with its optimizer, as the training loop holds them in one process."""
 
     def __init__(self, recipe: Recipe, source: ImageSource, device: torch.device, folder: Path) -> None:
         torch.manual_seed(0)
@@ -35,7 +35,7 @@ class Trainee:
         self._interval = Interval(self.process, batch_size=recipe.batch_size, step=0)
 
     def take(self, views: Sequence[View], waited: float = 0.0) -> None:
-        """One step, logged as in training; the schedule starts again where it ends."""
+        """Take one step, logged as in training; the schedule starts again when it has ended."""
         scalars, _ = take_step(
             self.method,
             self.method,

@@ -1,4 +1,4 @@
-"""Any checkpoint in, `backbone.safetensors` and `card.json` out: recognise, convert, prove."""
+"""Turns any checkpoint into `backbone.safetensors` and `card.json`: recognize, convert, prove."""
 
 from bench.checkpoints.importing import import_checkpoint, random_backbone
 from bench.checkpoints.inspection import Inspection, inspect_checkpoint

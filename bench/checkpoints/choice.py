@@ -1,7 +1,7 @@
 """Which network of a file is imported when it has several, and why.
 
 The words in the prefixes say what a network is: trained (`q`, `query`, `online`, `student`), a momentum copy (`k`,
-`key`, `momentum`, `target`, `teacher`, `ema`), or neither. The network that the authors evaluate goes first. That is
+`key`, `momentum`, `target`, `teacher`, `ema`), or neither. The network that the authors evaluate is preferred. That is
 the trained one, then an unmarked one; but where there are a student and a teacher (DINO, iBOT, EsViT), and in SlotCon's
 and I-JEPA's files, it is the momentum copy. The caller may name another prefix.
 """
@@ -17,7 +17,7 @@ from bench.errors import BenchError
 from leaderboard.base.printable import printable_name
 
 MOST_NETWORKS = 64
-"""Networks of one file among which the rule chooses."""
+"""Most networks of one file among which the rule chooses."""
 _ONLINE = {"q", "query", "online", "student"}
 _MOMENTUM = {"k", "key", "momentum", "target", "teacher", "ema", "swa", "averaged"}
 _SLOTCON = re.compile(r"(^|\.)(grouping_k|predictor_slot)\.")
@@ -35,7 +35,7 @@ class Choice:
 
 
 def role(candidate: Candidate) -> str:
-    """`online`, `unmarked` or `momentum`, by the words in the prefix."""
+    """Role of a network by the words in its prefix: `online`, `unmarked` or `momentum`."""
     words = _words(candidate)
     if words & _MOMENTUM:
         return "momentum"
@@ -43,11 +43,11 @@ def role(candidate: Candidate) -> str:
 
 
 def choose(candidates: list[Candidate], prefix: str | None, names: Collection[str] = ()) -> Choice:
-    """Pick one of the networks; `prefix` (as it stands in the file, with or without final dot) overrides the rule.
+    """Pick one of the networks; `prefix` (as in the file, with or without final dot) overrides the rule.
 
-    Whole networks go before incomplete ones, then the roles decide (see the module's docstring). Two different
-    networks of the same rank, and an incomplete network beside a whole one of a lower rank, are problems: the file
-    alone cannot say which one is meant. `names` are all tensors of the file.
+    Complete networks are preferred to incomplete ones, then the roles decide (see the module's docstring). Two
+    different networks of the same rank, or an incomplete network and a complete one of a lower rank, are problems: the
+    file alone cannot say which one is meant. `names` are all tensors of the file.
 
     Raises:
         BenchError: no network, or several, have the given prefix, or there are too many to choose from.

@@ -1,9 +1,9 @@
 """Read the tensors of an untrusted file without running any of its code.
 
-Read are safetensors, the two kinds of files of `torch.save`, plain pickles of numpy arrays, numpy's `.npy` and `.npz`,
+It reads safetensors, the two kinds of files of `torch.save`, plain pickles of numpy arrays, numpy's `.npy` and `.npz`,
 and checkpoints of several files (see `folders` and `distributed`). No pickle is ever unpickled (see `pickles`).
-Damaged and foreign files end in a `BenchError` that says what the file is instead, and so do files beyond the bounds
-below, which are made to keep a reader busy.
+Damaged and other files raise a `BenchError` that says what the file is instead, and so do files beyond the limits
+below, which exist so that no file can keep the reader busy.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from leaderboard.base.printable import printable, printable_name
 T = TypeVar("T")
 MOST_TENSORS = 100_000
 LONGEST_NAME = 1_000
-"""Characters of a tensor's name."""
+"""Most characters of a tensor's name."""
 DEEPEST = 60
-"""Containers around a tensor."""
+"""Most containers around a tensor."""
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the weights: run `git lfs pull` where it was cloned"),
@@ -58,11 +58,11 @@ class Leaf:
     key: str
     tensor: Tensor
     odd: str | None = None
-    """Why it has no values that could be used (sparse, quantised ...); `tensor` is then an empty one without values."""
+    """Why the tensor has no usable values (sparse, quantized ...); `tensor` is then empty. None if it has values."""
 
     @property
     def name(self) -> str:
-        """Location and key joined by a dot: unique within the file."""
+        """Name of the tensor, unique within the file: location and key joined by a dot."""
         return f"{self.location}.{self.key}" if self.location else self.key
 
 
@@ -73,7 +73,7 @@ class Container:
     path: Path
     kind: str
     leaves: dict[str, Leaf]
-    """By `Leaf.name`."""
+    """The tensors by `Leaf.name`."""
     top_level: tuple[str, ...]
     """Keys of the outermost dictionary, for messages."""
     notes: tuple[str, ...] = ()
@@ -82,11 +82,11 @@ class Container:
 
     @property
     def bytes(self) -> int:
-        """Of all its files."""
+        """Size of all files of the checkpoint."""
         return sum(file.stat().st_size for file in (self.path, *self.parts))
 
     def sha256(self) -> str:
-        """Of the file; of several, that of the text which `sha256sum` prints for them."""
+        """SHA-256 of the file; for several files, that of the text which `sha256sum` prints for them."""
         if not self.parts:
             return file_sha256(self.path)
         lines = [f"{file_sha256(file)}  {file.name}\n" for file in (self.path, *self.parts)]
@@ -98,7 +98,7 @@ def read_container(path: Path) -> Container:
 
     Raises:
         BenchError: the file is missing, empty, truncated, damaged, of another kind, names code, holds no tensor, or is
-            beyond the bounds.
+            beyond the limits.
     """
     kind, found, parts = _read(path)
     tree = found.tree
@@ -121,7 +121,7 @@ def read_container(path: Path) -> Container:
 
 
 def _read(path: Path) -> tuple[str, TorchFile, tuple[Path, ...]]:
-    """The kind of a checkpoint, its content, and its other files if it has several."""
+    """Kind and content of a checkpoint, and its other files if it has several."""
     head = _head(path)
     if path.name == DISTRIBUTED:
         folder = f"{path.parent} (a folder of torch.distributed.checkpoint)"
@@ -152,7 +152,7 @@ def _read_file(path: Path, head: bytes) -> tuple[str, TorchFile]:
 
 
 def _shards(path: Path) -> tuple[str, TorchFile, tuple[Path, ...]]:
-    """The tensors of all shards that the index at `path` names; each must hold those that the index says."""
+    """The tensors of all shards that the index at `path` names; each shard must hold what the index says."""
     shards = _guarded(path, lambda: read_index(path))
     tree: dict[object, object] = {}
     kinds, notes, parts = set(), [], []
@@ -268,7 +268,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _guarded(path: Path | str, read: Callable[[], T]) -> T:
-    """What `read` returns; its failures as errors that say what is wrong with the file."""
+    """Return what `read` returns; turn its failures into errors that say what is wrong with the file."""
     try:
         return read()
     except NoTorchZipError as error:

@@ -1,4 +1,4 @@
-"""Folders that `torch.distributed.checkpoint` writes: FSDP, torchtitan, Lightning with sharded state.
+"""Reads folders that `torch.distributed.checkpoint` writes: FSDP, torchtitan, Lightning with sharded state.
 
 `.metadata` is a pickle that says which part of which tensor lies where in the `.distcp` files; each part is a file of
 `torch.save` inside them. The parts are put together again, and each value must come from exactly one part.
@@ -49,7 +49,7 @@ def read_distributed(metadata: Path) -> tuple[dict[str, Tensor], tuple[Path, ...
 
 
 def _whole(folder: Path, name: str, description: Record, parts: list[tuple[Any, Mapping[Any, Any]]]) -> Tensor:
-    """One tensor, put together: as many values as its shape has, none of them twice, so none is missing."""
+    """One tensor, joined from its parts: they have as many values as its shape, none twice, so none is missing."""
     shape = description.fields.get("size")
     if not _is_shape(shape):
         raise UnreadableError(f"{printable_name(name)} has no size in .metadata")

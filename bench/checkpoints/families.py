@@ -1,4 +1,4 @@
-"""What the import must know of a family of networks: which of its members a file holds, and why one does not fit."""
+"""What the import must know about a family of networks: which member a file holds, and why a file does not fit."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Architecture:
 
     name: str
     shapes: Mapping[str, tuple[int, ...]]
-    """Every tensor of the state dict, BN statistics and counters among them."""
+    """Shape of every tensor of the state dict, including BN statistics and counters, by name."""
     parameters: int
     """Number of learnable parameters."""
     behind: frozenset[str] = frozenset()
-    """Names of tensors that lie behind the last map and may stand in a file: the classifier and what it alone reads."""
+    """Names of tensors after the last feature map that a file may hold: the classifier and what only it uses."""
 
 
 @cache
@@ -36,30 +36,30 @@ def architecture(name: str) -> Architecture:
 
 
 def optional(name: str) -> bool:
-    """Whether a file may lack this tensor: BN's counter of batches is not used by any network here."""
+    """Whether a file may lack this tensor: no network here uses BN's counter of batches."""
     return name.endswith(".num_batches_tracked")
 
 
 class Family(ABC):
-    """A family. Its members have their tensors under the exported form's names once a `Layout` has renamed them."""
+    """A family of networks. Once a `Layout` has renamed their tensors, these have the names of the exported form."""
 
     name: ClassVar[str]
-    """As messages call one: `ResNet`."""
+    """Name of a member in messages, e.g. `ResNet`."""
     like_parts: ClassVar[re.Pattern[str]]
-    """Names (without prefix) of what would be a part of the network: a tensor that is left over and has such a name
-    belongs to a part that the architecture lacks."""
+    """Matches names (without prefix) of parts of the network: an unused tensor with such a name belongs to a part that
+    the architecture lacks."""
     unused: ClassVar[re.Pattern[str] | None] = None
-    """Names of what lies among the network's tensors and serves its pretraining alone."""
+    """Matches names of tensors that lie among the network's but only serve pretraining; None if there are none."""
     not_counted: ClassVar[str] = ""
-    """What a count of missing tensors leaves out, in parentheses."""
+    """Text in parentheses that says which tensors a count of missing ones leaves out."""
 
     @abstractmethod
     def nearest(self, tensors: Mapping[str, Tensor]) -> Architecture:
-        """The member that `tensors` fill with the fewest missing, left over or misshapen."""
+        """The member that `tensors` fit best: with the fewest missing, unused or of the wrong shape."""
 
     @abstractmethod
     def stage(self, name: str) -> str:
-        """The part of the network in which a tensor lies, for summaries: `stem`, `layer1`."""
+        """The part of the network in which a tensor lies, for summaries, e.g. `stem` or `layer1`."""
 
     @abstractmethod
     def explain(
@@ -70,10 +70,10 @@ class Family(ABC):
         missing: Collection[str],
         wrong: Mapping[str, tuple[int, ...]],
     ) -> list[str]:
-        """What is different about the network, most telling first; empty if names and shapes alone differ.
+        """What is different about the network, the most informative first; empty if only names and shapes differ.
 
         Args:
-            tensors: of the network, by exported name.
+            tensors: the network's tensors by exported name.
             siblings: every name of the file that starts with the network's prefix, without that prefix.
             expected: the nearest architecture.
             missing: expected tensors that it lacks.
@@ -81,11 +81,11 @@ class Family(ABC):
         """
 
     def has_all_blocks(self, tensors: Mapping[str, Tensor], expected: Architecture) -> bool:
-        """Whether every part of the network is there at least in part: tensors that miss were lost one by one."""
+        """Whether at least one tensor of every block is there: then missing tensors were lost one by one."""
         return {self.block(name) for name in tensors} >= {self.block(name) for name in expected.shapes}
 
     def block(self, name: str) -> str:
-        """The block in which a tensor lies, or a name for all those outside of blocks."""
+        """The block in which a tensor lies, or one common name for all tensors outside of blocks."""
         return self.stage(name)
 
     def is_member(self, tensors: Mapping[str, Tensor]) -> bool:
@@ -93,20 +93,20 @@ class Family(ABC):
         return True
 
     def parts(self, name: str) -> tuple[str, ...]:
-        """The tensors from which an exported one is joined, in order; most are stored whole."""
+        """The tensors of a file that are joined to an exported one, in order; most are stored as a whole."""
         return (name,)
 
     def assemble(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The exported tensors of those that a file holds, by their names after renaming."""
+        """The exported tensors, made from those that a file holds, given by their names after renaming."""
         return dict(found)
 
     def notes(self, tensors: Mapping[str, Tensor], expected: Architecture) -> list[str]:
-        """What no tensor shows and the submitter must know or declare."""
+        """Notes on what no tensor shows, so that the submitter must know or declare it."""
         return []
 
 
 def input_channels(channels: int) -> str | None:
-    """Why a network cannot be fed with color images, if its stem takes so many channels."""
+    """Why a network whose stem takes `channels` channels cannot use color images; None if it can."""
     if channels == 3:
         return None
     usual = {1: "grey images", 2: "Sobel gradients"}.get(channels, "something else than RGB")

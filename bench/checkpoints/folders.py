@@ -1,4 +1,4 @@
-"""Checkpoints that are a folder, or several files: which file of a folder counts, and shards with their index.
+"""Checkpoints that are a folder or several files: which file of a folder is used, and shards with their index.
 
 The names are those of the Hugging Face libraries: `model.safetensors` or `pytorch_model.bin`, or the parts
 `model-00001-of-00002.safetensors` ... with `model.safetensors.index.json`, which says where each tensor lies.
@@ -15,11 +15,11 @@ from leaderboard.base.printable import printable_name
 from pretrain.exported import WEIGHTS
 
 INDEX = ".index.json"
-"""The end of an index's name."""
+"""Ending of an index's file name."""
 DISTRIBUTED = ".metadata"
-"""What `torch.distributed.checkpoint` writes beside its `.distcp` files."""
+"""Name of the file that `torch.distributed.checkpoint` writes next to its `.distcp` files."""
 MOST_INDEX = 64 * 2**20
-"""Bytes of an index: it holds names."""
+"""Most bytes of an index, which holds only names."""
 MOST_SHARDS = 1_000
 _FIRST = (
     WEIGHTS,
@@ -29,7 +29,7 @@ _FIRST = (
     "pytorch_model.bin",
     DISTRIBUTED,
 )
-"""In the order in which they count: a folder of the hub often holds the same weights twice."""
+"""File names in order of preference: a folder of the hub often holds the same weights twice."""
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl", ".npy", ".npz", ".torch")
 
 
@@ -37,7 +37,7 @@ def weights_of(folder: Path) -> Path:
     """The file of a folder that stands for the whole checkpoint.
 
     Raises:
-        BenchError: none or several come into question.
+        BenchError: there is no such file, or there are several.
     """
     try:
         names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())

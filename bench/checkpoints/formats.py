@@ -1,7 +1,7 @@
-"""Who writes checkpoints of which form: how such a file is known, and what its authors do with the network.
+"""The known formats of checkpoints: how such a file is recognized, and what its authors do with the network.
 
-An entry adds knowledge to an import that works without it: any prefix is found, any known naming is read (`layouts`).
-What stands here was read in the code that `source` names, at that commit.
+The import also works without an entry, which only adds knowledge: any prefix is found, and any known naming is read
+(`layouts`). The facts here were read in the code that `source` names, at that commit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import islice
 from bench.checkpoints.timm_namings import FLAT_EFFICIENTNETS
 
 SEARCHED = 10_000
-"""Names of a file in which the marks are looked for."""
+"""The marks are searched in at most this many names of a file."""
 _TORCHVISION = "torchvision names"
 _TIMM_VIT = "timm's ViT names"
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -26,23 +26,23 @@ class Format:
 
     name: str
     keys: str
-    """A tensor of the backbone as it is called in such a file, with the dictionaries around it."""
+    """Name of a tensor of the backbone in such a file, with the dictionaries around it."""
     marks: tuple[str, ...]
-    """Regular expressions: such a file has a tensor for each of them."""
+    """Regular expressions; such a file has at least one tensor that matches each of them."""
     network: str
     """The network that the authors evaluate."""
     source: str
-    """Where the names were read."""
+    """The code in which the names were read."""
     layouts: tuple[str, ...] = (_TORCHVISION,)
-    """The naming styles of `layouts` that such a backbone has."""
+    """The naming styles in `layouts` that such a backbone can have."""
     stem: str = "7x7"
     stride: str = "3x3"
     """The convolution of a bottleneck block that has the stride."""
     norm: str = "BatchNorm"
     std: tuple[float, float, float] = IMAGENET_STD
-    """The default of the card; mean and color order are .485 .456 .406 and RGB in all of them."""
+    """The card's default of std; mean and color order are .485 .456 .406 and RGB in all formats."""
     license: str = ""
-    """Of the authors' code and, where they say so, of their weights; empty if not known."""
+    """License of the authors' code and, where they say so, of their weights; empty if not known."""
 
 
 def _vit(name: str, keys: str, marks: tuple[str, ...], source: str, layout: str) -> Format:
@@ -55,7 +55,7 @@ def _convnet(name: str, keys: str, source: str, layouts: tuple[str, ...], stem: 
 
 
 FORMATS: tuple[Format, ...] = (
-    # The first entry whose marks are all there counts: what shares its names with others stands before them.
+    # The first entry whose marks are all found is used: more specific entries come before the others.
     Format(
         "DeepMind BYOL, ReLICv2",
         "experiment_state.online_params.res_net50/~/initial_conv.w",
@@ -369,7 +369,7 @@ FORMATS: tuple[Format, ...] = (
 
 
 def recognize(layout: str, names: Collection[str]) -> Format | None:
-    """The form of a file with tensors of these names, whose backbone has that naming style; None if it is not known."""
+    """The format of a file with tensors of these names whose backbone has that naming style; None if it is unknown."""
     searched = list(islice(names, SEARCHED))
     for form in FORMATS:
         if layout in form.layouts and all(any(re.search(mark, name) for name in searched) for mark in form.marks):

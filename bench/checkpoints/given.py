@@ -12,10 +12,10 @@ ENDINGS = re.compile(r"(\.(pth|pt|tar|ckpt|safetensors|bin|pkl))+$")
 
 
 def submission_name(checkpoint: str) -> str:
-    """A name for an imported checkpoint: its own without the ending, in the characters that names may have."""
+    """A name for an imported checkpoint: its file name without the ending, in the characters that names may have."""
     path = Path(checkpoint)
     own = ENDINGS.sub("", path.name)
-    if own in ("export", "backbone"):  # what `densebench export` calls every folder and file
+    if own in ("export", "backbone"):  # `densebench export` gives these names to every folder and file
         own = path.resolve().parent.name
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", own).lstrip("._+-")[:60] or "checkpoint"
 

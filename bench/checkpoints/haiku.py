@@ -1,10 +1,10 @@
-"""ResNets of DeepMind's Haiku (BYOL, DetCon, ReLICv2): their names and arrays as a PyTorch network would have them.
+"""ResNets of DeepMind's Haiku (BYOL, DetCon, ReLICv2): converts their names and arrays to those of PyTorch.
 
 Haiku keeps parameters and moving averages in two dictionaries of dictionaries, `online_params` and `online_state`, by
 module paths with `/~/`: `res_net50/~/block_group_0/~/block_0/~/conv_0` has `w`, `.../batchnorm_0` (in DetCon's files
 `norm_0`) has `scale` and `offset`, `.../batchnorm_0/~/mean_ema` has `average`, `hidden` and `counter`. Kernels are
-height x width x input x output, the arrays of a BatchNorm (1, 1, 1, channels). Files of ReLICv2 have an axis more in
-front, one entry a device.
+height x width x input x output, the arrays of a BatchNorm (1, 1, 1, channels). Arrays in files of ReLICv2 have one more
+axis in front, with one entry per device.
 
 The names given here are those of the PyTorch port of DetCon (PyPI `pytorch-eff-vis-pretraining`).
 """
@@ -23,9 +23,9 @@ NOTES = (
 )
 _SEPARATOR = "/~/"
 _HALVES = re.compile(r"^(?:(.*)_)?(?:params|state)$")
-"""Of the dictionary around the modules: what stands before `params` or `state` is the network."""
+"""Matches the name of the dictionary around the modules: the part before `params` or `state` names the network."""
 _UNUSED = re.compile(r"\.(?:mean|var)_ema\.\w+$")
-"""`hidden` and `counter`, from which `average` was computed."""
+"""Matches `hidden` and `counter`, from which `average` was computed."""
 _IN_PATHS = (
     (r"\bblock_group_(\d+)\.block_(\d+)\b", r"block_groups.block_group_\1.blocks.block_\2"),
     (r"\b((?:initial|shortcut|final)_)?norm\b", r"\1batchnorm"),
@@ -44,7 +44,7 @@ def is_haiku(names: Iterable[str]) -> bool:
 
 
 def renamed(name: str) -> tuple[str, str]:
-    """The dictionaries around a tensor and its name as in PyTorch, of its full name; no such paths keep theirs.
+    """The dictionaries around a tensor and its name in PyTorch, from its full name; other names are not changed.
 
     >>> renamed("experiment_state.online_state.res_net50/~/block_group_0/~/block_1/~/batchnorm_2/~/mean_ema.average")
     ('experiment_state.online', 'res_net50.block_groups.block_group_0.blocks.block_1.batchnorm_2.running_mean')
@@ -60,12 +60,12 @@ def renamed(name: str) -> tuple[str, str]:
     for pattern, words in _IN_PATHS:
         path = re.sub(pattern, words, path)
     if _UNUSED.search(path):
-        path = f"moving_averages.{path}"  # beside the network: no part of it
+        path = f"moving_averages.{path}"  # not a part of the network
     return ".".join(outer), path
 
 
 def as_pytorch(array: Tensor) -> Tensor:
-    """Without the axis of the devices; kernels transposed, a BatchNorm's arrays flat."""
+    """The array without the axis of the devices; kernels are transposed, a BatchNorm's arrays flattened."""
     one = array[0] if array.ndim == 5 and len(array) else array
     if one.ndim != 4:
         return one

@@ -1,7 +1,7 @@
-"""What the files beside the weights say in a folder of the Hugging Face hub: the input's mean and std, the form.
+"""Reads what a folder of the Hugging Face hub says besides the weights: the input's mean and std, the architecture.
 
 `config.json` of timm has `pretrained_cfg` with `mean` and `std`; transformers writes `image_mean` and `image_std` into
-`preprocessor_config.json`, and into `config.json` what of a ResNet no tensor shows.
+`preprocessor_config.json`, and into `config.json` the properties of a ResNet that no tensor shows.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 Triple = tuple[float, float, float]
 MOST_BYTES = 2**20
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""How names begin of files whose folder is one of the hub: beside other files a `config.json` may be of anything."""
+"""Beginnings of names of weights in folders of the hub; next to other files a `config.json` may describe anything."""
 
 
 @dataclass(frozen=True)
 class Declared:
-    """What the files say; empty if there are none."""
+    """What the files in the folder say; empty if there are none."""
 
     input: Mapping[str, Triple]
     """`mean` and `std` for pixel values in [0, 1], where they are given."""
@@ -31,7 +31,7 @@ class Declared:
 
 
 def declared(weights: Path) -> Declared:
-    """What lies beside the file of weights; what cannot be read there is passed over with a note."""
+    """Read the files next to the weights; files that cannot be read are skipped with a note."""
     if not weights.name.startswith(_WEIGHTS):
         return Declared({})
     notes: list[str] = []
@@ -56,7 +56,7 @@ def declared(weights: Path) -> Declared:
 
 
 def _problems(config: Mapping[str, Any]) -> list[str]:
-    """Why the network computes something else than ours, although all tensors fit."""
+    """Reasons why the network computes something else than ours, although all tensors fit."""
     if config.get("model_type") != "resnet":
         return []
     found = []

@@ -1,9 +1,9 @@
 """Turn a checkpoint into an exported backbone (`backbone.safetensors`, `card.json`) and prove that nothing changed.
 
-It lives in `work/checkpoints/<first 12 digits of the SHA-256 of backbone.safetensors>/`, so equal weights
-have one folder. One folder has one card: importing the same weights with the same card again returns the folder, and
-with another card (name, mean, license, ...) is an error that names the difference, because results are keyed by the
-weights and would otherwise be found under the old card. For the same reason a name stands for one set of weights in a
+It is kept in `work/checkpoints/<first 12 digits of the SHA-256 of backbone.safetensors>/`, so equal weights have one
+folder. One folder has one card: importing the same weights with the same card again returns the folder. Importing them
+with another card (name, mean, license, ...) is an error that names the difference, because results are found by the
+weights and would otherwise appear under the old card. For the same reason a name stands for one set of weights in a
 work folder. To rename or correct a card, remove the folder and import again.
 """
 
@@ -32,15 +32,15 @@ from pretrain.nets.architectures import ResNetArchitecture, build_backbone, find
 
 Triple = tuple[float, float, float]
 RANDOM = re.compile(r"random:([^:]*)(?::(\d+))?")
-"""How random initialisation is named: its architecture, and the seed of one network."""
+"""Matches the name of random initialization: an architecture, and optionally a seed."""
 _FRESH = ".importing-"
-"""How the name of a folder begins that an import is filling."""
+"""Beginning of the name of a folder that an import is still filling."""
 _DEFAULTS: dict[str, Any] = {
     "color_order": "RGB",
     "license": None,
     "code_commit": None,
 }
-"""Where nothing else is declared."""
+"""Fields of a card where nothing else is declared."""
 
 
 def import_checkpoint(
@@ -59,9 +59,9 @@ def import_checkpoint(
 ) -> Path:
     """Write the backbone of `path` and its card into `work`, prove the copy, and return their folder.
 
-    Colour order, mean and std cannot be seen in weights. A file without a card gets what is declared here, otherwise
-    what its form or a configuration beside it implies (SwAV: std .228 .224 .225), otherwise RGB and what is usual for
-    the architecture: mean .485 .456 .406, std .229 .224 .225, or what timm's own weights of a network of timm expect.
+    Weights do not show color order, mean and std. A file without a card gets what is declared here, otherwise what its
+    format or a configuration next to it implies (SwAV: std .228 .224 .225), otherwise RGB and what is usual for the
+    architecture: mean .485 .456 .406, std .229 .224 .225, or for a network of timm what timm's own weights expect.
 
     Args:
         path: a safetensors or torch file, trusted or not; a folder that `densebench export` wrote, or its
@@ -114,7 +114,7 @@ def import_checkpoint(
 
 
 def random_backbone(architecture_name: str, *, seed: int, name: str, work: Path) -> Path:
-    """Write a randomly initialised backbone and its card; equal seeds give equal bytes.
+    """Write a randomly initialized backbone and its card; equal seeds give equal bytes.
 
     ResNets start as torchvision's: convolutions normal with variance 2 / fan-out (He et al. 2015), BatchNorm scale 1
     and shift 0, statistics mean 0 and variance 1; others as `build_backbone` makes them. (Another kind of CPU may round
@@ -152,7 +152,7 @@ def random_backbone(architecture_name: str, *, seed: int, name: str, work: Path)
 
 
 def _defaults(architecture_name: str) -> dict[str, Any]:
-    """Of a card of this architecture."""
+    """Default fields of a card of this architecture."""
     found = find_architecture(architecture_name)
     return _DEFAULTS | {"architecture": found.name, "mean": found.mean, "std": found.std}
 
@@ -177,7 +177,7 @@ def _converted(inspection: Inspection, source: Mapping[str, Tensor]) -> dict[str
 
 
 def _source(inspection: Inspection) -> Source:
-    """Names in an untrusted file may have any length and characters; the card repeats what can be printed."""
+    """The card's source. Names in an untrusted file may have any length and characters; they are made printable."""
     where = f", under {printable_name(inspection.location)}" if inspection.location else ""
     by = f"{inspection.written_by}: " if inspection.written_by else ""
     return Source(
@@ -189,7 +189,7 @@ def _source(inspection: Inspection) -> Source:
 
 
 def _own_card(inspection: Inspection) -> Card | None:
-    """The card beside a `backbone.safetensors`; its claims about the file are checked."""
+    """The card next to a `backbone.safetensors`; its claims about the file are checked."""
     folder = inspection.path.parent
     file = folder / CARD
     if inspection.path.name != WEIGHTS or not file.is_file():
@@ -228,9 +228,9 @@ def _store(work: Path, data: bytes, card: Card, source: Mapping[str, Tensor]) ->
 
 
 def _store_alone(checkpoints: Path, data: bytes, card: Card, source: Mapping[str, Tensor]) -> Path:
-    """As `_store`, while no other process imports into `checkpoints`."""
+    """Do the work of `_store` while no other process imports into `checkpoints`."""
     folder, fresh = checkpoints / card.sha256[:12], checkpoints / f"{_FRESH}{card.sha256[:12]}"
-    for left in checkpoints.glob(f"{_FRESH}*"):  # of imports that were killed
+    for left in checkpoints.glob(f"{_FRESH}*"):  # left by imports that were killed
         shutil.rmtree(left, ignore_errors=True)
     _refuse_taken_name(checkpoints, folder, card)
     if folder.exists():
@@ -270,9 +270,9 @@ def _reuse(folder: Path, card: Card) -> Path:
 
 
 def _contradictions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What two cards of the same weights say differently.
+    """Differences between two cards of the same weights.
 
-    Of the pretraining one may say more than the other, and the same run costs another time when it is repeated.
+    One card may say more about the pretraining than the other, and the same run takes another time when repeated.
     """
     found = [
         f"{key} is {old[key]!r} there and {new[key]!r} now"

@@ -1,4 +1,4 @@
-"""Recognise a checkpoint and match it, tensor by tensor, against the backbone that it should fill. No side effect."""
+"""Recognize a checkpoint and match it, tensor by tensor, with the backbone that it should fill. No side effects."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from leaderboard.base.printable import printable_name
 from pretrain.exported import WEIGHTS, is_exported, read_card
 
 _SHARD = re.compile(r"-0*(\d{1,5})-of-0*(\d{1,5})\.[a-z]+$")
-"""The end of the name that Hugging Face gives to the parts of a large checkpoint."""
+"""Matches the ending of the names that Hugging Face gives to the parts of a large checkpoint."""
 Status = Literal["filled", "absent, not needed", "missing", "wrong shape"]
 
 
@@ -36,12 +36,12 @@ class Row:
     """One tensor of the expected backbone and what fills it."""
 
     name: str
-    """In the exported form: torchvision's name for ResNets, timm's for ViTs."""
+    """Name in the exported form: torchvision's for ResNets, timm's for ViTs."""
     shape: tuple[int, ...]
     """The expected shape."""
     status: Status
     source: str | None = None
-    """The tensor's full name in the file, or those of its parts."""
+    """Full name of the tensor in the file, or the names of its parts; None if there is none."""
     found_shape: tuple[int, ...] | None = None
     dtype: str | None = None
     stage: str = ""
@@ -54,24 +54,24 @@ class Inspection:
 
     path: Path
     sha256: str
-    """Of the file."""
+    """Hash of the file."""
     bytes: int
     container: str
-    """`safetensors`, `torch zip` or `torch legacy`."""
+    """Kind of file, e.g. `safetensors`, `torch zip` or `torch legacy`."""
     format: str | None
-    """The naming style; None if no known network was found."""
+    """Naming style of the layers; None if no known network was found."""
     written_by: str | None
     """The method or library whose files have this form (see `formats`); None if it is not known."""
     location: str
     """The dictionaries around the state dict (`state_dict`); empty for a bare one."""
     prefix: str
-    """What stands before `conv1.weight` in the state dict (`module.encoder_q.`)."""
+    """Prefix of the network's names in the state dict, e.g. `module.encoder_q.` before `conv1.weight`."""
     architecture: str | None
-    """The nearest supported architecture; it is the file's own only if there are no problems."""
+    """Nearest supported architecture; only without problems is it the architecture of the file."""
     parameters: int | None
     """Number of learnable parameters of that architecture, without classifier and heads."""
     input: Mapping[str, tuple[float, float, float]]
-    """`mean` and `std` that the form or a configuration beside the file implies, where they are not ImageNet's."""
+    """The `mean` and `std` that the format or a configuration next to the file implies, where not ImageNet's."""
     rows: tuple[Row, ...]
     left_over: tuple[LeftOver, ...]
     notes: tuple[str, ...]
@@ -88,7 +88,7 @@ class Inspection:
 
 
 def inspect_checkpoint(path: Path, *, prefix: str | None = None) -> Inspection:
-    """Recognise the file (or the folder that `export` wrote) and match it against its backbone.
+    """Recognize the file (or the folder that `export` wrote) and match it with its backbone.
 
     Args:
         path: a safetensors or torch file, or a folder with `backbone.safetensors`.
@@ -102,8 +102,8 @@ def inspect_checkpoint(path: Path, *, prefix: str | None = None) -> Inspection:
 
 
 def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection, Mapping[str, Tensor]]:
-    """As `inspect_checkpoint`, and the file's own tensors (joined, with their types) by exported name, filled rows
-    only."""
+    """Return what `inspect_checkpoint` does, and for each filled row the file's tensor (joined, in its own type) by
+    exported name."""
     path = Path(path)
     if _is_folder(path):
         path = weights_of(path)
@@ -155,7 +155,7 @@ def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection,
 
 
 def _declared(path: Path) -> str | None:
-    """The architecture that a card or a configuration beside the weights says."""
+    """The architecture that a card or a configuration next to the weights names."""
     if path.name == WEIGHTS and is_exported(path.parent):
         return read_card(path.parent).architecture
     return declared(path).architecture
@@ -248,7 +248,7 @@ def _shard(path: Path) -> list[str]:
 
 
 def _caffe(leaves: Mapping[str, Leaf]) -> list[str]:
-    """Detectors of detectron2 keep their input's statistics: a std of 1 is that of Caffe's networks (MSRA)."""
+    """Problem of a Caffe network (MSRA): detectors of detectron2 store their input's std, which is 1 for these."""
     std = next((leaf for name, leaf in leaves.items() if name.rpartition(".")[2] == "pixel_std"), None)
     if std is None or std.tensor.numel() != 3 or not bool((std.tensor == 1).all()):
         return []
@@ -271,7 +271,7 @@ def _conventions(
     left_over: tuple[LeftOver, ...],
     implied: Mapping[str, tuple[float, float, float]],
 ) -> list[str]:
-    """What no tensor shows and the submitter must declare."""
+    """Notes on what no tensor shows, so that the submitter must declare it."""
     notes = []
     marks = MARKS & {part for name in chosen.sources.values() for part in name[len(chosen.full_prefix) :].split(".")}
     if marks:

@@ -1,9 +1,9 @@
-"""Where in a file the backbone lies: the naming style, the prefix, and which network when there are several.
+"""Finds the backbone in a file: its naming style, its prefix, and all networks when there are several.
 
-Prefixes are found, not listed: whatever stands before `layer1.0.conv1.weight` (of a ViT: before the projection of its
-patches) is the prefix, so `module.encoder_q.`, `backbone.` and one that nobody has thought of yet are all recognised.
-Only a different *naming* of the layers needs an entry in `LAYOUTS`. Marks that wrappers of single layers leave
-inside the names (`MARKS`) are passed over.
+Prefixes are found, not listed: whatever comes before `layer1.0.conv1.weight` (in a ViT, before the projection of its
+patches) is the prefix, so `module.encoder_q.`, `backbone.` and any new one are all recognized. Only a different
+*naming* of the layers needs an entry in `LAYOUTS`. Marks that wrappers of single layers leave inside the names
+(`MARKS`) are ignored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bench.errors import BenchError
 from leaderboard.base.printable import printable_name
 
 _MOST_COMPARED = 2**28
-"""Values of a tensor that are compared with another network's: no backbone has as many."""
+"""Tensors of more values than this are not compared with another network's: no backbone has as many."""
 
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -56,7 +56,7 @@ LAYOUTS: tuple[Layout, ...] = (
         ),
         anchor=r"encoder\.stages\.\d+\.layers\.\d+\.layer\.[01]\.convolution\.weight$",
     ),
-    # As `haiku` gives them, and DetCon's port to PyTorch.
+    # The names that `haiku` gives, which are those of DetCon's port to PyTorch.
     Layout(
         "DeepMind names (Haiku; its SAME padding is lost)",
         {"initial_conv": "conv1", "initial_batchnorm": "bn1", "block_groups": ""},
@@ -139,38 +139,38 @@ class Candidate:
 
     layout: Layout
     full_prefix: str
-    """Including the dictionaries around the state dict: `state_dict.module.encoder_q.`"""
+    """Prefix including the dictionaries around the state dict, e.g. `state_dict.module.encoder_q.`"""
     location: str
-    """Those dictionaries alone: `state_dict`."""
+    """The dictionaries around the state dict alone, e.g. `state_dict`."""
     tensors: Mapping[str, Tensor]
-    """By exported name: everything inside the backbone's top modules, expected or not."""
+    """All tensors inside the backbone's top modules, expected or not, by exported name."""
     sources: Mapping[str, str]
-    """Name after renaming to the tensor's full name in the file. Joined tensors have those of their parts."""
+    """Full name in the file of each tensor, by its name after renaming; joined tensors are listed by their parts."""
     odd: Mapping[str, str]
-    """Name after renaming to why the tensor has no plain values (`sparse`)."""
+    """Why a tensor has no plain values (e.g. `sparse`), by its name after renaming."""
 
     @property
     def family(self) -> Family:
-        """Of the network."""
+        """Family of the network."""
         return self.layout.family
 
     def origins(self, name: str) -> tuple[str, ...]:
-        """The full names in the file of what fills an exported tensor."""
+        """Full names of the tensors in the file that fill an exported one."""
         names = (name,) if name in self.sources else self.family.parts(name)
         return tuple(self.sources[part] for part in names if part in self.sources)
 
     def nearest(self) -> Architecture:
-        """The architecture that it fills best."""
+        """The architecture that the network fits best."""
         return self.family.nearest(self.tensors)
 
     @property
     def prefix(self) -> str:
-        """The prefix within the state dict: `module.encoder_q.`"""
+        """Prefix within the state dict, e.g. `module.encoder_q.`"""
         return self.full_prefix[len(self.location) + 1 :] if self.location else self.full_prefix
 
     @property
     def label(self) -> str:
-        """How messages call it."""
+        """Name of the network in messages."""
         return f"`{printable_name(self.full_prefix)}`" if self.full_prefix else "no prefix"
 
     def whole(self) -> bool:
@@ -190,7 +190,7 @@ class Candidate:
 
 
 def prefixes_of(name: str) -> Iterator[str]:
-    """What may be the prefix of a name, the longest first: `a.b.`, `a.` and nothing of `a.b.c`."""
+    """All possible prefixes of a name, the longest first: for `a.b.c` these are `a.b.`, `a.` and the empty one."""
     end = name.rfind(".")
     while end >= 0:
         yield name[: end + 1]
@@ -202,7 +202,7 @@ def find_candidates(leaves: Mapping[str, Leaf], layouts: tuple[Layout, ...] = LA
     """All networks of a file that look like one of a known family; an empty list if there is none.
 
     Args:
-        leaves: of the file.
+        leaves: the tensors of the file.
         layouts: the naming styles that are tried.
 
     Raises:
@@ -227,7 +227,7 @@ def find_candidates(leaves: Mapping[str, Leaf], layouts: tuple[Layout, ...] = LA
 def _candidate(layout: Layout, full_prefix: str, sources: dict[str, str], leaves: Mapping[str, Leaf]) -> Candidate:
     location = leaves[next(iter(sources.values()))].location
     if location and not full_prefix.startswith(f"{location}."):
-        location = ""  # a dictionary a module: the path is part of the tensor names
+        location = ""  # one dictionary per module: the path is part of the tensor names
     tensors = layout.family.assemble({common: leaves[name].tensor for common, name in sources.items()})
     odd = {common: what for common, name in sources.items() if (what := leaves[name].odd)}
     return Candidate(layout, full_prefix, location, tensors, sources, odd)

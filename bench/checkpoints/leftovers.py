@@ -1,4 +1,4 @@
-"""What the tensors are that a file holds beside the chosen backbone."""
+"""Explains the tensors that a file holds in addition to the chosen backbone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNEXPLAINED = "backbone-like, not part of the architecture"
 
 _QUEUE = re.compile(r"(^|[._])queue")
 _OPTIMIZER = re.compile(r"(^|_)(optim|scheduler|scaler|amp)")
-"""In the name of a dictionary or module, not of the tensor itself."""
+"""Matches names of dictionaries or modules that hold an optimizer's state; not applied to the tensor's own name."""
 _CLASSIFIER = re.compile(r"^(fc|classifier|last_linear|linear|logits)\.(weight|bias)$")
 _HEAD = re.compile(
     r"(^|[._])(fc\d*|mlp\d*|head\w*|proj\w*|pred\w*|neck\w*|prototypes?\w*|classifier|decode\w*|last_linear)[._]"
@@ -31,8 +31,8 @@ class LeftOver:
 def classify(names: Iterable[str], choice: Choice) -> tuple[LeftOver, ...]:
     """Group the tensors outside the backbone (full names) by what they are, in the order of the file.
 
-    A tensor that sits where the backbone's own tensors sit, is named like them and is not expected goes to
-    `UNEXPLAINED`: the network has a part that the architecture lacks, so it would not be the same function.
+    A tensor that lies where the backbone's own tensors lie, has a name like theirs and is not expected belongs to
+    `UNEXPLAINED`: the network has a part that the architecture lacks, so it computes another function.
     """
     of_others, behind = _Others(choice), choice.chosen.nearest().behind
     groups: dict[str, list[str]] = {}
@@ -54,7 +54,7 @@ class _Others:
                 self._by_name.setdefault(name, other)
 
     def find(self, name: str) -> Candidate | None:
-        """The innermost of them in which `name` lies."""
+        """The innermost of these networks that contains `name`; None if there is none."""
         owner = self._by_name.get(name)
         for prefix in prefixes_of(name):
             if owner is not None and len(prefix) <= len(owner.full_prefix):

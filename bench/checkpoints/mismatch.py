@@ -1,4 +1,4 @@
-"""Why a file does not fit: the nearest explanation in words that its owner can act on."""
+"""Explains why a file does not fit, in words that tell its owner what to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SUPPORTED = (
 )
 
 _SEARCHED = 10_000
-"""Names among which the mark of another family is looked for."""
+"""The mark of another family is searched in at most this many names."""
 _FOREIGN: tuple[tuple[str, str], ...] = (
     # The first pattern that a tensor name matches names the architecture; order matters where they overlap.
     (r"(^|\.)(relative_position_bias_table$|layers\.\d+\.blocks\.\d+\.attn\.qkv\.)", "a Swin Transformer"),
@@ -58,7 +58,7 @@ def foreign(names: Collection[str], top_level: Collection[str]) -> str:
 
 
 def summarise(names: Collection[str], family: Family) -> str:
-    """A few names and how they spread over the network, for messages."""
+    """A few names, and the parts of the network in which all of them lie, for messages."""
     ordered = list(names)
     stages = list(dict.fromkeys(family.stage(name) for name in ordered))
     shown = ", ".join(f"`{printable_name(name)}`" for name in ordered[:3])

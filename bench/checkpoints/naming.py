@@ -10,7 +10,7 @@ from bench.checkpoints.families import Family
 from bench.checkpoints.resnets import RESNET
 
 MARKS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-"""What DataParallel, torch.compile, FSDP and activation checkpointing put into the names of what they wrap."""
+"""Words that DataParallel, torch.compile, FSDP and activation checkpointing add to the names of what they wrap."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +20,16 @@ class Layout:
     name: str
     modules: Mapping[str, str]
     inside: tuple[tuple[str, str], ...] = ()
-    """Regular expressions and what replaces them, in the order in which they are tried, in names without prefix."""
+    """Regular expressions and their replacements for names without prefix, applied in this order."""
     family: Family = RESNET
     alone: Mapping[str, str] = field(default_factory=dict)
-    """Names, here and in the exported form, of tensors that lie in no module."""
+    """Names of tensors that lie in no module, with their names in the exported form."""
     anchor: str = ""
-    """Regular expression of a tensor's name without prefix by which the prefix is found; if empty, a residual block's
-    convolution."""
+    """Regular expression for a tensor's name without prefix, by which the prefix is found; if empty, the first
+    convolutions of residual blocks serve."""
 
     def find_prefixes(self, names: list[str]) -> list[str]:
-        """Every text that stands before the anchor, in the order of the file."""
+        """Every text that comes before the anchor in a name, in the order of the file."""
         anchor = re.compile(rf"((?:.*\.)?){self.anchor or self._convolution()}", re.DOTALL)
         return list(dict.fromkeys(match[1] for name in names if (match := anchor.match(name))))
 
@@ -39,7 +39,7 @@ class Layout:
         return rf"(?:{stages})\.{marks}\d+\.{marks}conv[12]\."
 
     def exported_name(self, name: str) -> str | None:
-        """The exported form's name of a tensor whose prefix was taken off; None if it is none of the backbone's."""
+        """Exported name of a tensor, given its name without prefix; None if it does not belong to the backbone."""
         module, *rest = name.split(".")
         if not rest:
             return self.alone.get(module)

@@ -19,16 +19,16 @@ from leaderboard.base.files import DAMAGED_ZIP
 from leaderboard.base.printable import printable_name
 
 MOST_BYTES = 2 * 2**30
-"""Of the arrays in one file."""
+"""Most bytes of the arrays in one file."""
 MOST_HEADER = 10_000
-"""Bytes that describe an array: numpy's own bound."""
+"""Most bytes of an array's header, which is numpy's own limit."""
 
 
 def read_npy(path: Path) -> object:
-    """The array in a `.npy` file as a tensor, or what its only object holds.
+    """The array in a `.npy` file as a tensor, or the content of its only object.
 
     Raises:
-        UnreadableError, ForbiddenError: it is damaged, too large, or names what is no weights.
+        UnreadableError, ForbiddenError: it is damaged, too large, or names an object that is not weights.
         OSError: it cannot be read.
     """
     size = path.stat().st_size
@@ -82,7 +82,7 @@ def _array(file: BinaryIO, size: int) -> object:
 
 
 def _header(file: BinaryIO) -> tuple[object, bool, np.dtype[Any]]:
-    """Shape, order of axes and type, of which the file then stands behind; numpy's format 1 to 3."""
+    """Shape, order of axes and type in the header, after which `file` then stands; numpy's formats 1 to 3."""
     start = file.read(8)
     width = 2 if start[6:7] == b"\x01" else 4
     length = int.from_bytes(file.read(width), "little")

@@ -1,7 +1,7 @@
-"""Names of Python objects that a checkpoint's pickle may mention: tensors, dictionaries, and plain data beside them.
+"""Names of Python objects that a checkpoint's pickle may mention: tensors, dictionaries, and plain data.
 
-Nothing of this list is ever imported: `pickles` gives the names their meaning. It tells harmless files from those that
-name something unknown, which are refused, since elsewhere somebody would run them.
+Nothing in this list is ever imported: `pickles` gives the names their meaning. The list separates harmless files from
+those that name something unknown. The latter are refused, since they could run code for others who load them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BUILTINS = {
     *("bool", "bytearray", "bytes", "complex", "float", "frozenset", "getattr", "int", "list", "object", "range"),
     *("set", "slice", "str", "tuple"),
 }
-"""Here they are words: even `getattr`, by which mmengine's logs name functions, gets nothing."""
+"""Harmless here, where names are only text: even `getattr`, with which mmengine's logs name functions, does nothing."""
 _NUMPY = {
     *("bool", "bool_", "bytes_", "datetime64", "dtype", "float16", "float32", "float64", "int8", "int16", "int32"),
     *("int64", "intc", "longlong", "ndarray", "str_", "timedelta64", "uint8", "uint16", "uint32", "uint64"),
@@ -46,15 +46,15 @@ _PLAIN_MODULES = (
 NAMED_TUPLES = {
     "_ByolExperimentState": ("online_params", "target_params", "online_state", "target_state", "opt_state"),
 }
-"""Tuples whose parts have names, which the pickle leaves out; by class, whatever the module was called."""
+"""Field names of named tuples, which a pickle leaves out, by class name in any module."""
 RECORDS = "torch.distributed.checkpoint.metadata.", "torch.distributed.checkpoint.filesystem."
-"""Modules whose classes describe where the parts of a distributed checkpoint lie."""
+"""Prefixes of modules whose classes describe where the parts of a distributed checkpoint lie."""
 TENSORS = {f"torch._utils._rebuild_{kind}" for kind in ("tensor", "tensor_v2", "tensor_v3")}
 SAME = {
     *("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"),
     "torch._utils._rebuild_device_tensor_from_cpu_tensor",
 }
-"""Their first argument is the tensor."""
+"""Functions that return their first argument, the tensor."""
 ODD_TENSORS = {
     "torch._utils._rebuild_device_tensor_from_numpy": "a tensor of another device",
     "torch._utils._rebuild_meta_tensor_no_storage": "a tensor on the meta device, without values",
@@ -95,13 +95,13 @@ _KNOWN = {*DICTIONARIES, *_PLAIN, *TENSORS, *SAME, *ODD_TENSORS, *TORCH_DTYPES, 
 
 
 def full_name(module: str, name: str) -> str:
-    """One name for what Python and numpy have moved since: `builtins.set`, `numpy.core.multiarray.scalar`."""
+    """The full name, equal for old and new places of objects that Python or numpy moved, e.g. `builtins.set`."""
     full = f"{_PYTHON_2.get(module, module)}.{name}"
     return full.replace("numpy._core.", "numpy.core.", 1) if full.startswith("numpy._core.") else full
 
 
 def is_known(full: str) -> bool:
-    """Whether a checkpoint may mention it."""
+    """Whether a checkpoint may mention this name."""
     return full in _KNOWN or full.startswith((*_PLAIN_MODULES, *RECORDS)) or ".byol." in f".{full}"
 
 

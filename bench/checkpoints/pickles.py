@@ -1,11 +1,11 @@
 """Read a pickle as data. No Python object of the file is looked up, built or called, so there is nothing to run.
 
-`pickletools` of the standard library takes a pickle apart into its instructions; `read_pickle` plays those on a stack
-of its own. What would be an object in Python is here a `Dictionary`, a `Stored` tensor, a `NumpyArray`, or `PLAIN`:
-something that a training checkpoint carries beside its weights (a path, a date, a random state, a log), of which no
-content is kept. A pickle that names anything else is refused with that name.
+`pickletools` of the standard library splits a pickle into its instructions; `read_pickle` executes them on a stack of
+its own. What would be an object in Python becomes a `Dictionary`, a `Stored` tensor, a `NumpyArray`, or `PLAIN`. The
+last stands for other data of a training checkpoint (a path, a date, a random state, a log), whose content is not kept.
+A pickle that names anything else is refused with that name.
 
-Instructions, nesting and sizes are bounded, since an untrusted file may be made to keep a reader busy.
+Instructions, nesting and sizes are limited, since an untrusted file may be made to keep a reader busy.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from bench.checkpoints.pickled_names import (
 from bench.checkpoints.storages import BeyondBoundsError, NumpyArray, NumpyType, Odd, Stored, UnreadableError
 
 MOST_INSTRUCTIONS = 3_000_000
-"""A checkpoint has about 40 a tensor, and one for each number in its lists."""
+"""Most instructions of a pickle: a checkpoint has about 40 per tensor, and one for each number in its lists."""
 
 
 class ForbiddenError(Exception):
-    """The pickle names a Python object that is no weights. The text is its name."""
+    """The pickle names a Python object that is not weights. The text is its name."""
 
 
 class Dictionary(dict[Any, Any]):
-    """Any kind of dictionary of the file."""
+    """A dictionary of the file, of whatever kind."""
 
 
 class _Plain:
-    """Data beside the weights that the benchmark does not need."""
+    """Data other than weights, which the benchmark does not need."""
 
 
 PLAIN = _Plain()
@@ -50,7 +50,7 @@ PLAIN = _Plain()
 
 @dataclass(frozen=True)
 class _Named:
-    """A Python object that the pickle names; never looked up."""
+    """A Python object that the pickle names; it is never looked up."""
 
     name: str
 
@@ -60,7 +60,7 @@ class _OtherKey:
 
 
 class Record:
-    """An object of a class that is known to hold plain data: the class's name and the fields, as far as they are."""
+    """An object of a class that is known to hold plain data: the name of the class and the fields that are known."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -90,15 +90,15 @@ def _no_storage(_: tuple[Any, ...]) -> object:
 
 
 def read_pickle(stream: BinaryIO, storage: Callable[[tuple[Any, ...]], object] = _no_storage) -> object:
-    """The first pickle in `stream`, which stands behind it afterwards.
+    """The first pickle in `stream`, which afterwards is positioned after it.
 
     Args:
         stream: an open file or bytes in memory.
-        storage: makes a storage of the persistent id by which a torch file names it; other files have none.
+        storage: makes a storage from the persistent id by which a torch file names it; other files have none.
 
     Raises:
-        ForbiddenError: it names something that is no weights.
-        UnreadableError: it is damaged, or beyond the bounds. The text says why.
+        ForbiddenError: it names something that is not weights.
+        UnreadableError: it is damaged, or beyond the limits. The text says why.
     """
     machine = _Machine(storage)
     try:
@@ -117,7 +117,7 @@ def read_pickle(stream: BinaryIO, storage: Callable[[tuple[Any, ...]], object] =
 
 
 class _Machine:
-    """The stack and the memo that a pickle's instructions work on."""
+    """The stack and the memo on which a pickle's instructions operate."""
 
     def __init__(self, storage: Callable[[tuple[Any, ...]], object]) -> None:
         self.stack: list[Any] = []
@@ -126,7 +126,7 @@ class _Machine:
         self._storage = storage
 
     def play(self, name: str, argument: Any) -> None:
-        """Do what one instruction says."""
+        """Execute one instruction."""
         if name in _PUSHED:
             self.stack.append(argument)
         elif name in _CONSTANTS:
@@ -253,7 +253,7 @@ class _Machine:
 
 
 def _filled(target: Any, items: list[Any]) -> Any:
-    """Put keys and values, one after the other, into a dictionary."""
+    """The dictionary `target`, filled with alternating keys and values."""
     if isinstance(target, Dictionary):
         for key, value in zip(items[::2], items[1::2], strict=True):
             target[key if isinstance(key, str | int | float | bytes | Record | None) else _OtherKey()] = value
@@ -270,7 +270,7 @@ def _named(module: str, name: str) -> _Named:
 
 
 def _made(what: Any, arguments: Sequence[Any]) -> Any:
-    """What stands here for the object that Python would make by calling `what` with `arguments`."""
+    """The stand-in for the object that Python would make by calling `what` with `arguments`."""
     if not isinstance(what, _Named):
         raise TypeError("a call of what is no name")
     name = what.name

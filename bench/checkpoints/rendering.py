@@ -12,7 +12,7 @@ from pretrain.nets.architectures import find_architecture, forward_operations
 
 
 def render(inspection: Inspection, *, verbose: bool = False) -> Group:
-    """The facts, the match table (a line a stage; a line a tensor if `verbose`), left-overs, notes, the verdict."""
+    """Facts, match table (one line per stage; per tensor if `verbose`), unused tensors, notes, and the verdict."""
     parts: list[RenderableType] = [_facts(inspection)]
     if inspection.rows:
         parts.append(_tensors(inspection) if verbose else _stages(inspection))
@@ -61,7 +61,7 @@ def _stages(inspection: Inspection) -> Table:
     for heading in ("part", "tensors", "filled", "missing", "wrong shape"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
     for stage in dict.fromkeys(row.stage for row in inspection.rows):
-        # BN counters that a file need not have would make a complete stage look incomplete.
+        # BN counters, which a file may lack, would make a complete stage look incomplete.
         rows = [row for row in inspection.rows if row.stage == stage and row.status != "absent, not needed"]
         counts = [sum(row.status == status for row in rows) for status in ("filled", "missing", "wrong shape")]
         style = "red" if counts[0] < len(rows) else ""

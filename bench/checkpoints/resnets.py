@@ -1,4 +1,4 @@
-"""ResNets: how their tensors reveal which one a file holds, and what variants look like."""
+"""ResNets: which one a file holds, as its tensors show, and how variants are recognized."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pretrain.nets.architectures import ARCHITECTURES, ResNetArchitecture
 
 _TABLE = {one.name: one for one in ARCHITECTURES.values() if isinstance(one, ResNetArchitecture)}
 RESNETS = tuple(_TABLE)
-"""Names of those that can be imported."""
+"""Names of the ResNets that can be imported."""
 
 _OTHER_DEPTHS = {("basic", (1, 1, 1, 1)): "ResNet-10", ("bottleneck", (2, 2, 2, 2)): "ResNet-26"}
-"""Depths that a message may name although they cannot be imported."""
+"""Further depths that a message may name although they cannot be imported."""
 
 
 @dataclass(frozen=True)
 class Structure:
-    """What the tensor names of a ResNet-like network say: the block type and the blocks present in each stage."""
+    """Block type of a ResNet-like network, and the blocks in each stage, as its tensor names show."""
 
     block: Literal["basic", "bottleneck"]
     blocks: tuple[int, int, int, int]
@@ -32,7 +32,7 @@ class Structure:
 
     @property
     def depth_name(self) -> str:
-        """The usual name of this structure (wide ones share theirs), or its block counts where it has none."""
+        """Usual name of this structure (wide networks have the same), or its block counts where it has none."""
         for one in _TABLE.values():
             if (one.block, one.blocks) == (self.block, self.blocks):
                 return one.name
@@ -63,7 +63,7 @@ class ResNets(Family):
 
     @override
     def nearest(self, tensors: Mapping[str, Tensor]) -> Architecture:
-        """Of the same block type; ties (a half-loaded file may fit several depths) go to the smaller network."""
+        """The nearest ResNet of the same block type; if several fit equally (a half-saved file), the smallest."""
         block = structure(tensors).block
         found = {name for name in tensors if not optional(name)}
 
@@ -75,7 +75,7 @@ class ResNets(Family):
 
     @override
     def stage(self, name: str) -> str:
-        """`stem`, `layer1`, ..., `layer4`."""
+        """One of `stem`, `layer1`, ..., `layer4`."""
         return name.split(".", 1)[0] if name.startswith("layer") else "stem"
 
     @override

@@ -1,11 +1,11 @@
-"""Does a network behave like a trained one? Generated textures tell, within a minute and without any data.
+"""Checks with generated textures, within a minute and without any data, whether a network behaves like a trained one.
 
 Each of the twenty textures of the generated data is drawn several times, in random colors, scales, angles and light. A
 picture is described by the means of the network's last two maps, standardized over the pictures, and scored by the
-share of its five nearest pictures (cosine) that show the same texture. What a network was trained for plays little
-part: it is compared with random initialization of its own architecture, and with itself under other normalizations.
-Colors are drawn at random, so that textures say nothing of the color order. Networks that were trained for hours score
-well above chance, random ones at chance; what was trained for minutes on small images may not be told from them.
+share of its five nearest pictures (cosine) that show the same texture. The purpose of the training matters little: the
+network is compared with random initialization of its own architecture, and with itself under other normalizations.
+Colors are drawn at random, so that textures say nothing about the color order. Networks trained for hours score well
+above chance, random ones at chance; a network trained for minutes on small images may look like a random one.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from pretrain.nets.architectures import build_backbone, find_architecture
 Triple = tuple[float, float, float]
 SIDE, EACH, NEIGHBORS, BATCH = 96, 6, 5, 32
 RANDOM = 2
-"""Random networks with which it is compared."""
+"""Number of random networks with which a network is compared."""
 ABOVE_RANDOM, BETTER = 0.05, 0.1
-"""Differences of scores that count: above random networks, which differ by .02, and of another normalization."""
+"""Differences of scores that count: from random networks, which differ by .02, and from another normalization."""
 NORMALIZATIONS: Mapping[str, tuple[Triple, Triple]] = {
     "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "[-1, 1]": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
@@ -44,21 +44,21 @@ class Sanity:
     """Scores in [0, 1] of a network, and what they mean."""
 
     score: float
-    """With the normalization that its card would have."""
+    """Score with the normalization that the card would have."""
     random: tuple[float, ...]
-    """Of random networks of its architecture."""
+    """Scores of random networks of the same architecture."""
     others: Mapping[str, float]
-    """With the other `NORMALIZATIONS`."""
+    """Scores with the other `NORMALIZATIONS`, by name."""
     trained: bool
-    """Whether it is above every random network by more than `ABOVE_RANDOM`."""
+    """Whether the score is above that of every random network by more than `ABOVE_RANDOM`."""
     verdict: str
-    """A sentence or two."""
+    """Conclusion in one or two sentences."""
 
 
 def check_sanity(inspection: Inspection, tensors: Mapping[str, Tensor]) -> Sanity:
     """Compare the network of a checkpoint (`read_backbone`), which has no problems, with random ones of its kind.
 
-    The same file gives the same scores on a machine; nothing is drawn from the caller's random generator.
+    On one machine the same file always gives the same scores; the caller's random generator is not used.
     """
     name = str(inspection.architecture)
     one = find_architecture(name)
@@ -115,10 +115,10 @@ def texture_score(
     """Share of the nearest pictures that show the same texture, in [0, 1]; chance is (EACH - 1) / (N - 1).
 
     Args:
-        network: in evaluation mode.
-        pictures: RGB (N, H, W, 3).
-        labels: textures (N,).
-        mean, std: of the three channels in [0, 1].
+        network: the network, in evaluation mode.
+        pictures: RGB pictures (N, H, W, 3).
+        labels: numbers of the textures (N,).
+        mean, std: normalization of the three channels, for values in [0, 1].
     """
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
     x = (x - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]

@@ -17,32 +17,32 @@ _NUMPY_TYPES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1"}
 
 
 class UnreadableError(Exception):
-    """The file is damaged, or beyond what a checkpoint can be. The text says why, without the file's name."""
+    """The file is damaged, or beyond the limits for checkpoints. The text says why, without the file's name."""
 
 
 class BeyondBoundsError(UnreadableError):
-    """The file may be whole, but is made to keep a reader busy, or needs another form. The text says what to do."""
+    """The file may be complete, but is too large to read, or needs another format. The text says what to do."""
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A run of equal values in the file."""
+    """A contiguous block of values of one type in the file."""
 
     key: str
     dtype: torch.dtype
     count: int
     read: Callable[[Storage], Tensor]
-    """Gives its bytes, `uint8` of shape (count * itemsize,)."""
+    """Function that returns the bytes of the storage, `uint8` of shape (count * itemsize,)."""
 
     @property
     def bytes(self) -> int:
-        """Its size."""
+        """Size in bytes."""
         return self.count * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
 class Odd:
-    """A tensor whose values are none that a network could be filled with; `what` says why."""
+    """A tensor whose values cannot fill a network; `what` says why."""
 
     what: str
 
@@ -84,7 +84,7 @@ class Stored:
 
 
 class NumpyType:
-    """A numpy type as the pickle describes it: `f4`, and afterwards the order of its bytes."""
+    """A numpy type as the pickle describes it: first its code (`f4`), then the order of its bytes."""
 
     def __init__(self, code: str) -> None:
         self.code = code
@@ -96,7 +96,7 @@ class NumpyType:
 
     @property
     def numpy(self) -> np.dtype[Any] | None:
-        """The type, if it is one of numbers that tensors have."""
+        """The numpy type, if it is a numeric one that tensors have; else None."""
         return np.dtype(self.code) if self.code.lstrip("<>|=") in _NUMPY_TYPES else None
 
 
@@ -106,11 +106,11 @@ class NumpyArray:
     def __init__(self) -> None:
         self._values: np.ndarray[Any, Any] | None = None
         self.objects: object = None
-        """What an array of Python objects holds: their list, or the only one (`numpy.save` of a dictionary)."""
+        """Content of an array of Python objects: their list, or the only one (`numpy.save` of a dictionary)."""
 
     @classmethod
     def of(cls, data: Any, kind: Any, shape: Any, order: Any) -> NumpyArray:
-        """As protocol 5 writes it."""
+        """The array from the arguments with which pickle protocol 5 describes it."""
         array = cls()
         array.fill((1, shape, kind, order == "F", data))
         return array
@@ -126,7 +126,7 @@ class NumpyArray:
         _, shape, kind, fortran, data = state
         if isinstance(kind, NumpyType) and kind.code.lstrip("|").startswith("O") and isinstance(data, list):
             self.objects = data[0] if shape == () and len(data) == 1 else data
-        if isinstance(data, str):  # of Python 2
+        if isinstance(data, str):  # written by Python 2
             data = data.encode("latin-1")
         found = kind.numpy if isinstance(kind, NumpyType) else None
         if found is not None and isinstance(data, bytes | bytearray):  # else texts, dates, objects: no tensor

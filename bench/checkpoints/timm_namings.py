@@ -12,7 +12,7 @@ from pretrain.nets.architectures import TimmArchitecture, find_architecture
 
 _CONVNEXT, _EFFICIENTNET, _TENSORFLOW = ConvNeXts(), EfficientNets(tensorflow=False), EfficientNets(tensorflow=True)
 _MOBILENET_V2 = (1, 2, 3, 4, 3, 3, 1)
-"""Blocks of the seven stages."""
+"""Numbers of blocks of the seven stages."""
 FLAT_EFFICIENTNETS: dict[str, tuple[int, ...]] = {
     "B0, Lite0": (1, 2, 2, 3, 3, 4, 1),
     "Lite1, Lite2": (1, 3, 3, 4, 4, 5, 1),
@@ -22,12 +22,12 @@ FLAT_EFFICIENTNETS: dict[str, tuple[int, ...]] = {
     "Lite4": (1, 4, 4, 6, 6, 8, 1),
     "B4": (2, 4, 4, 6, 6, 8, 2),
 }
-"""Blocks of the seven stages: those of B0 times the depth of each size, rounded up; Lite's first and last stay."""
+"""Numbers of blocks of the seven stages: those of B0 times each size's depth, rounded up; Lite keeps first and last."""
 Rules = tuple[tuple[str, str], ...]
 
 
 def _stages(blocks: tuple[int, ...], first: int, before: str) -> Rules:
-    """A flat count of blocks, which begins at `first` behind the pattern `before`, as timm's stage and number in it."""
+    """Rules from a flat count of blocks, which starts at `first` after the pattern `before`, to timm's stages."""
     places = [(stage, number) for stage, count in enumerate(blocks) for number in range(count)]
     return tuple(
         (rf"^{before}{flat}\.", f"blocks.{stage}.{number}.") for flat, (stage, number) in enumerate(places, start=first)
@@ -35,8 +35,8 @@ def _stages(blocks: tuple[int, ...], first: int, before: str) -> Rules:
 
 
 def _mobilenet(name: str, first: tuple[str, ...], others: tuple[str, ...], anchor: str) -> Layout:
-    """torchvision's `features` of a MobileNetV2; the convolutions of a block, each followed by its norm, lie at `first`
-    (of the first block, which does not expand) and `others`."""
+    """Layout of torchvision's `features` of a MobileNetV2. The convolutions of a block, each followed by its norm, are
+    at `first` in the first block, which does not expand, and at `others` in the other blocks."""
     one = zip(first, ("conv_dw", "bn1", "conv_pw", "bn2"), strict=True)
     more = zip(others, ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3"), strict=True)
     return Layout(
@@ -58,7 +58,7 @@ def _mobilenet(name: str, first: tuple[str, ...], others: tuple[str, ...], ancho
 
 
 def _flat(sizes: str, blocks: tuple[int, ...]) -> Layout:
-    """EfficientNet-PyTorch's names, which count blocks through all stages; the first stage does not expand."""
+    """Layout of EfficientNet-PyTorch's names, which number the blocks over all stages; the first does not expand."""
     return Layout(
         f"EfficientNet-PyTorch's names ({sizes})",
         {

@@ -1,4 +1,4 @@
-"""MobileNetV2, EfficientNets and ConvNeXts: which network of timm a file holds; exported with timm's names."""
+"""MobileNetV2, EfficientNets and ConvNeXts: which network of timm a file holds. They are exported with timm's names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from pretrain.errors import PretrainError
 
 Signature = tuple[int, ...]
-"""What tells the members of a family apart: blocks of each stage, then channels and kinds of layers."""
+"""What distinguishes the members of a family: blocks of each stage, then channels and kinds of layers."""
 
 
 _EFFICIENTNETS: Mapping[str, Signature] = {
@@ -52,20 +52,20 @@ _CONVNEXTS: Mapping[str, Signature] = {
     "large": (3, 3, 27, 3, 1536, 2),
 }
 _LARGEST = 2**16
-"""Values of a layer scale: no network has as many channels."""
+"""Most values of a layer scale: no network has as many channels."""
 
 
 class TimmNetworks(Family):
-    """A family of networks of timm, told apart by a signature that is read off names and shapes."""
+    """A family of networks of timm, distinguished by a signature that names and shapes of tensors give."""
 
     first: ClassVar[str]
-    """The tensor by whose shape the input is judged."""
+    """Name of the tensor whose shape shows the number of input channels."""
     members: Mapping[Signature, str]
-    """By timm's names."""
+    """Timm's name of each member, by its signature."""
 
     @abstractmethod
     def signature(self, tensors: Mapping[str, Tensor]) -> Signature:
-        """Of a network with these tensors; as many values as those of the members."""
+        """Signature of a network with these tensors; it has as many values as those of the members."""
 
     @override
     def nearest(self, tensors: Mapping[str, Tensor]) -> Architecture:
@@ -78,7 +78,7 @@ class TimmNetworks(Family):
         name = self.members[min(self.members, key=difference)]
         try:
             return architecture(name)
-        except PretrainError as error:  # timm is not there
+        except PretrainError as error:  # timm is not installed
             raise BenchError(f"this looks like {name}: {error}") from error
 
     @override
@@ -120,7 +120,7 @@ class EfficientNets(TimmNetworks):
 
     @override
     def signature(self, tensors: Mapping[str, Tensor]) -> Signature:
-        """Blocks of the seven stages, channels of the stem and of the last map, squeeze and excitation (0 or 1)."""
+        """Blocks of the seven stages, channels of the stem and of the last map, squeeze-and-excitation (0 or 1)."""
         stem, last = tensors.get(self.first), tensors.get("blocks.6.0.conv_pwl.weight")
         return (
             *_count_blocks(tensors, r"blocks\.(\d)\.(\d+)\.", 7),
@@ -131,7 +131,7 @@ class EfficientNets(TimmNetworks):
 
     @override
     def stage(self, name: str) -> str:
-        """`stem`, `blocks.0`, ..., `blocks.6`."""
+        """One of `stem`, `blocks.0`, ..., `blocks.6`."""
         return ".".join(name.split(".")[:2]) if name.startswith("blocks.") else "stem"
 
     @override
@@ -140,7 +140,7 @@ class EfficientNets(TimmNetworks):
 
     @override
     def is_member(self, tensors: Mapping[str, Tensor]) -> bool:
-        """All blocks lie in stages: others are of a network whose stages a layout cannot know, or not of this kind."""
+        """Whether all blocks lie in stages; otherwise the stages are unknown, or the network is of another kind."""
         blocks = [name for name in tensors if name.startswith("blocks.")]
         return bool(blocks) and all(re.match(r"blocks\.\d+\.\d+\.", name) for name in blocks)
 
@@ -155,7 +155,7 @@ class EfficientNets(TimmNetworks):
 
 
 class ConvNeXts(TimmNetworks):
-    """Liu et al., CVPR 2022, arXiv 2201.03545, and the second version, Woo et al., CVPR 2023, arXiv 2301.00808."""
+    """ConvNeXt (Liu et al., CVPR 2022, arXiv 2201.03545) and ConvNeXt V2 (Woo et al., CVPR 2023, arXiv 2301.00808)."""
 
     name = "ConvNeXt"
     first = "stem.0.weight"
@@ -169,8 +169,8 @@ class ConvNeXts(TimmNetworks):
 
     @override
     def signature(self, tensors: Mapping[str, Tensor]) -> Signature:
-        """Blocks of the four stages, channels of the last map, dimensions of a perceptron's weight (2, or 4 of a 1x1
-        convolution), response normalization (0 or 1: the second version)."""
+        """Blocks of the four stages, channels of the last map, dimensions of an MLP's weight (2, or 4 for a 1x1
+        convolution), response normalization (0, or 1 for V2)."""
         last, mlp = tensors.get("stages.3.blocks.0.conv_dw.weight"), tensors.get("stages.0.blocks.0.mlp.fc1.weight")
         return (
             *_count_blocks(tensors, r"stages\.(\d)\.blocks\.(\d+)\.", 4),
@@ -181,7 +181,7 @@ class ConvNeXts(TimmNetworks):
 
     @override
     def assemble(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """torchvision's layer scales have two more dimensions, of one value each."""
+        """The exported tensors; torchvision's layer scales lose two dimensions of size 1."""
         return {
             name: tensor.flatten() if name.endswith(".gamma") and tensor.ndim == 3 and _is_plain(tensor) else tensor
             for name, tensor in found.items()
@@ -189,7 +189,7 @@ class ConvNeXts(TimmNetworks):
 
     @override
     def stage(self, name: str) -> str:
-        """`stem`, `stages.0`, ..., `stages.3`."""
+        """One of `stem`, `stages.0`, ..., `stages.3`."""
         return ".".join(name.split(".")[:2]) if name.startswith("stages.") else "stem"
 
     @override
@@ -202,7 +202,7 @@ class ConvNeXts(TimmNetworks):
 
 
 class NamedNetwork(Family):
-    """The one network of timm that is declared beside the file."""
+    """The one network of timm that a configuration next to the file names."""
 
     name = "network of timm"
     like_parts = re.compile(r"(?!)")
@@ -216,7 +216,7 @@ class NamedNetwork(Family):
 
     @override
     def stage(self, name: str) -> str:
-        """The top module."""
+        """Name of the top module."""
         return name.split(".", 1)[0]
 
     @override

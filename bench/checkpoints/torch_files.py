@@ -1,8 +1,8 @@
-"""The two kinds of files that `torch.save` has written, and plain pickles of numpy arrays, read without running them.
+"""Reads both kinds of files of `torch.save`, and plain pickles of numpy arrays, without running any code of them.
 
-Since PyTorch 1.6 it writes a zip archive: `data.pkl` and a member for each storage, with a checksum that is verified
-before anything of it is used. People unpack such archives and pack them again, with compression or under another
-folder: they are read as well. Before, it wrote pickles one after the other and then the storages.
+Since PyTorch 1.6, `torch.save` writes a zip archive: `data.pkl` and a member for each storage, with a checksum that is
+verified before the member is used. People unpack such archives and pack them again, with compression or in another
+folder; these are read, too. Earlier versions wrote several pickles and then the storages.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from leaderboard.base.files import DAMAGED_ZIP
 from leaderboard.base.printable import printable_name
 
 MOST_PICKLE = 64 * 2**20
-"""Bytes of the pickle of a torch file: it holds names and shapes."""
+"""Most bytes of the pickle of a torch file, which holds names and shapes."""
 MOST_INFLATED = 2 * 2**30
-"""Bytes to which compressed members may unpack; those that are stored as they are need no memory."""
+"""Most bytes to which compressed members may unpack; members that are not compressed need no memory."""
 MOST_PLAIN = 2 * 2**30
-"""Bytes of a pickle that holds the arrays themselves."""
+"""Most bytes of a pickle that holds the arrays themselves."""
 _MAGIC = 0x1950A86A20F9469CFC6C
-"""The number that opens every file of `torch.save` before PyTorch 1.6."""
+"""The number at the beginning of every file of `torch.save` before PyTorch 1.6."""
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
-"""Of a member of a zip archive: signature, length of its name and of its extra field."""
+"""Header of a member of a zip archive: signature, length of its name and of its extra field."""
 
 
 class _File:
-    """The bytes of a file, which the system reads when they are used. Writing them would not reach the file."""
+    """The bytes of a file, which the system reads when they are used. Changes to them do not reach the file."""
 
     def __init__(self, source: Path | bytes) -> None:
         if isinstance(source, bytes):
@@ -59,7 +59,7 @@ class _File:
 
 @dataclass(frozen=True)
 class TorchFile:
-    """What a file holds: the tree of its pickle with `Stored` tensors, and what its reader should know."""
+    """Content of a file: the tree of its pickle with `Stored` tensors, and notes for the reader."""
 
     tree: object
     notes: tuple[str, ...] = ()
@@ -68,16 +68,16 @@ class TorchFile:
 
 
 class NoTorchZipError(Exception):
-    """A zip archive of something else; the text says of what."""
+    """A zip archive of another kind; the text says of which."""
 
 
 def read_zip(source: Path | bytes) -> TorchFile:
     """The content of a zip archive of `torch.save`, in a file or in memory; or the arrays of a `.npz` file.
 
     Raises:
-        NoTorchZipError: it is an archive of something else.
+        NoTorchZipError: it is an archive of another kind.
         UnreadableError, ForbiddenError: as for `read_pickle`; or a checksum is wrong.
-        zipfile.BadZipFile, OSError: it is no whole archive.
+        zipfile.BadZipFile, OSError: it is not a complete archive.
     """
     with _zip(source) as archive:
         members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
@@ -147,7 +147,7 @@ class _Archive:
         return _memory(self._member(info))
 
     def _member(self, info: zipfile.ZipInfo) -> Tensor:
-        """The bytes of a member, its checksum verified."""
+        """The bytes of a member, whose checksum is verified."""
         name = printable_name(info.filename)
         if info.flag_bits & 1:
             raise UnreadableError(f"{name} is encrypted")
@@ -207,7 +207,7 @@ def read_pickles(path: Path) -> TorchFile:
 
 
 class _Legacy:
-    """Pickles one after the other (magic number, version, machine, the tree, the storages' keys), then the storages."""
+    """The old kind of file: pickles (magic number, version, machine, tree, keys of storages), then the storages."""
 
     def __init__(self, file: _File) -> None:
         self.file = file
@@ -245,7 +245,7 @@ class _Legacy:
         view = wanted[4] if len(wanted) > 4 else None
         if view is None:
             return Storage(key, dtype, count, self._values)
-        name, offset, count = view  # of PyTorch 0.3 and before
+        name, offset, count = view  # written by PyTorch 0.3 and earlier
         if type(offset) is not int or type(count) is not int or offset < 0 or count < 0:
             raise UnreadableError(f"the view {printable_name(name)} of a storage has no size")
         skipped = offset * dtype.itemsize

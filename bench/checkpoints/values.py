@@ -1,4 +1,4 @@
-"""Look at the values in the tensors: can they be trained weights, and how do they become float32?"""
+"""Checks whether the values of tensors can be trained weights, and converts them to float32."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check_values(tensors: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
 
 
 def same_bits(first: Tensor, second: Tensor) -> bool:
-    """Whether two tensors have the same type, shape and bits (so -0 differs from 0) and plain values at all."""
+    """Whether two tensors with plain values have the same type, shape and bits (so -0 differs from 0)."""
     if first.dtype != second.dtype or first.shape != second.shape or first.is_meta or second.is_meta:
         return False
     one, two = (tensor.reshape(-1).contiguous().view(torch.uint8) for tensor in (first, second))

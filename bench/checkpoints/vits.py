@@ -1,4 +1,4 @@
-"""Vision Transformers: how their tensors reveal which one a file holds, and what variants look like."""
+"""Vision Transformers: which one a file holds, as its tensors show, and how variants are recognized."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pretrain.nets.architectures import VIT_SIZES, vit_name
 
 _BLOCK = re.compile(r"blocks\.(\d{1,4})\.")
 _LARGEST = 2**26
-"""Values of a tensor that is joined from others: three times the square of the widest ViT has fewer."""
+"""Most values of a tensor that is joined from others: three times the square of the widest ViT's width is less."""
 
 _VARIANTS = (
     (r"(^|\.)rope\w*\.", "rotary position embeddings (DINOv3, CAPI, EVA-02)"),
@@ -29,11 +29,11 @@ _VARIANTS = (
     (r"(^|\.)attn_pool\.", "an attention pool (SigLIP, whose GELU is the approximation by tanh)"),
     (r"\.attn\.(q_bias|v_bias)$", "attention with a bias of queries and values alone (BEiT)"),
 )  # fmt: skip
-"""Names that give away a variant that computes something else."""
+"""Patterns of tensor names that show a variant which computes something else, each with its description."""
 
 
 class VisionTransformers(Family):
-    """Dosovitskiy et al., ICLR 2021, arXiv 2010.11929. Exported with timm's names."""
+    """ViTs (Dosovitskiy et al., ICLR 2021, arXiv 2010.11929), exported with timm's names."""
 
     name = "Vision Transformer (ViT)"
     like_parts = re.compile(
@@ -43,7 +43,7 @@ class VisionTransformers(Family):
 
     @override
     def nearest(self, tensors: Mapping[str, Tensor]) -> Architecture:
-        """Width, depth, patch and the rest are read off; what is no usual size goes to the nearest one."""
+        """The ViT with the width, depth, patch and options that the tensors show; for unusual sizes the nearest one."""
         width, patch = _width_and_patch(tensors)
         depth = len(_blocks(tensors))
         size = min(VIT_SIZES, key=lambda name: (abs(VIT_SIZES[name][0] - width), abs(VIT_SIZES[name][1] - depth)))
@@ -65,12 +65,12 @@ class VisionTransformers(Family):
                     qkv_bias=any(name.endswith(".attn.qkv.bias") for name in tensors),
                 )
             )
-        except PretrainError:  # sizes that no network has
+        except PretrainError:  # no network has these sizes
             return architecture(vit_name(size, 16))
 
     @override
     def stage(self, name: str) -> str:
-        """`tokens`, `block 0`, `block 1`, ..., `norm`."""
+        """One of `tokens`, `block 0`, `block 1`, ..., `norm`."""
         match = _BLOCK.match(name)
         if match is None:
             return "norm" if name.startswith("norm.") else "tokens"
@@ -82,12 +82,12 @@ class VisionTransformers(Family):
 
     @override
     def parts(self, name: str) -> tuple[str, ...]:
-        """Queries, keys and values are one matrix here and in timm, three in Hugging Face's files."""
+        """The parts of a tensor: queries, keys and values are three matrices in Hugging Face's files, one here."""
         return tuple(name.replace(".attn.qkv.", f".attn.{one}.") for one in "qkv") if ".attn.qkv." in name else (name,)
 
     @override
     def assemble(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Joins queries, keys and values; gives the class token a position of zero where patches alone have one."""
+        """Join queries, keys and values; give the class token a position of zero where only patches have positions."""
         tensors = dict(found)
         for name in found:
             if ".attn.q." not in name:
@@ -166,7 +166,7 @@ def _blocks(tensors: Mapping[str, Tensor]) -> set[str]:
 
 
 def _size(tensors: Mapping[str, Tensor], expected: Architecture) -> list[str]:
-    """What is said of an unusual width or depth."""
+    """Messages about an unusual width or depth."""
     width, depth = _width_and_patch(tensors)[0], len(_blocks(tensors))
     usual_width, usual_depth = (
         expected.shapes["norm.weight"][0],
@@ -184,9 +184,9 @@ def _can_join(tensor: Tensor) -> bool:
 
 
 def _has_positions_of_moco_v3(positions: Tensor | None) -> bool:
-    """Whether they are sines and cosines of the row in the first half of the channels (MoCo v3; MAE: of the column).
+    """Whether the first half of the channels are sines and cosines of the row (MoCo v3), not of the column (MAE).
 
-    Read at the class token, which has none, and at the first two patches of the first row.
+    This is read at the class token, whose position is zero, and at the first two patches of the first row.
     """
     if positions is None or positions.ndim != 3 or positions.shape[1] < 3 or not _can_join(positions):
         return False

@@ -1,1 +1,1 @@
-"""Comparing methods: several recipes pretrained and evaluated under one budget, as a grid of cached steps."""
+"""Compares methods: several recipes are pretrained and evaluated under one budget, as a grid of cached steps."""

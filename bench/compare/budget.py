@@ -1,7 +1,7 @@
-"""The budget of a comparison: what every method gets alike, and a recipe under it.
+"""The budget of a comparison, which is equal for all methods, and a recipe under it.
 
-Equal are the images, the crops of each image that the trained encoders see, the backbone, the side of the crops and
-the batch. What a recipe says otherwise (augmentation, optimizer, schedule, heads) is the method's own.
+It fixes the images, the crops of each image that the trained encoders see, the backbone, the side of the crops and the
+batch. All other settings of a recipe (augmentation, optimizer, schedule, heads) belong to the method.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from pretrain.recipes import Recipe, override, settings_of
 
 T = TypeVar("T")
 SMALL_CROPS = ("small_size", "local_size")
-"""Settings with the side of further, smaller crops: they keep their ratio to `view_size`."""
+"""Names of settings for the side of further, smaller crops, which keep their ratio to `view_size`."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What every method of a comparison gets."""
+    """The budget of every method of a comparison."""
 
     backbone: str
     resolution: int
-    """Side of the crops in pixels; of a method with crops of several sizes that of the largest."""
+    """Side of the crops in pixels; for a method with crops of several sizes, that of the largest."""
     batch_size: int
     views: int
     """Crops of each image that a method sees in its whole training."""
@@ -43,10 +43,10 @@ def common_budget(
     resolution: int | None = None,
     batch_size: int | None = None,
 ) -> Budget:
-    """The budget that is asked for; what is None is what all recipes have in common.
+    """The budget with the given values; for None it takes the value that all recipes have in common.
 
     Raises:
-        BenchError: they have it not in common; the message says which option decides.
+        BenchError: the recipes differ in such a value; the message names the option that sets it.
     """
     return Budget(
         backbone=backbone or _common("backbone", {r.name: r.backbone for r in recipes}),
@@ -57,8 +57,8 @@ def common_budget(
 
 
 def under(recipe: Recipe, budget: Budget, *, rate: float = 1.0) -> Recipe:
-    """The recipe under `budget`: as many epochs as give the views (rounded), the learning rate in proportion to the
-    batch (Goyal et al. 2017, arXiv 1706.02677) and `rate` times that.
+    """The recipe under `budget`: the number of epochs (rounded) that gives the views, and the learning rate scaled in
+    proportion to the batch (Goyal et al. 2017, arXiv 1706.02677) and by `rate`.
 
     Raises:
         BenchError: the recipe has stages, or sees more crops of an image in one epoch than the budget has in all.
@@ -95,7 +95,7 @@ def _common(option: str, values: dict[str, T]) -> T:
 
 
 def _own_resolution(recipe: Recipe) -> int:
-    """Raises BenchError where the method does not say the side of its crops as `view_size`."""
+    """The recipe's `view_size`; raises BenchError where its method has no such setting for the side of its crops."""
     sizes = [value for key, value in settings_of(recipe).items() if _last(key) == "view_size"]
     if len(sizes) != 1:
         raise BenchError(f"recipe {recipe.name} has no one setting `view_size`, by which its crops could be equal")

@@ -1,7 +1,7 @@
 """A comparison: recipes under one budget, pretrained with several seeds and evaluated alike.
 
-It goes seed by seed, so that every method has a first value early. What has a finished result is never repeated, even
-when its weights are gone; a pretraining that was killed continues from its last checkpoint.
+It works seed by seed, so that every method has a first value early. A run with a finished result is never repeated,
+even when its weights are gone; a pretraining that was killed continues from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from pretrain.recipes import Recipe
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that its results are a function of."""
+    """A comparison: everything that its results depend on."""
 
     recipes: tuple[tuple[Recipe, Path | None], ...]
-    """Under the budget, each with the file of its method, if that is from outside."""
+    """The recipes under the budget, each with the file of its method if that is the user's own, else None."""
     seeds: tuple[int, ...]
-    """Of the pretraining."""
+    """Seeds of the pretraining."""
     images: Path
     data_fingerprint: str
-    """Of the images."""
+    """Fingerprint of the images for pretraining."""
     init: ExportedBackbone | None
-    """What every pretraining continues."""
+    """Backbone from which every pretraining starts; None for random initialization."""
     evaluation: Evaluation
     work: Path
     anchors: bool = True
-    """Whether random initialisation, a network a seed, and `init` as it is stand beside."""
+    """Whether random initialization (one network per seed) and the unchanged `init` are evaluated, too."""
 
     def cells(self, seed: int) -> list[Cell]:
-        """What is evaluated with this pretraining seed; a checkpoint as it is with the first."""
+        """The cells of this pretraining seed; the unchanged `init` belongs to the first seed."""
         init = None if self.init is None else self.init.card
         cells: list[Cell] = list(pretrained_cells(self.recipes, seed, self.data_fingerprint, init))
         if self.anchors:
@@ -52,12 +52,12 @@ class Comparison:
         return cells
 
     def all_cells(self) -> list[Cell]:
-        """Of all seeds."""
+        """The cells of all seeds."""
         return [cell for seed in self.seeds for cell in self.cells(seed)]
 
     @property
     def store(self) -> ResultStore:
-        """Of the work folder: with the results of this comparison and others."""
+        """Result store of the work folder, with the results of this comparison and others."""
         return ResultStore(self.work / "results")
 
     def results(self) -> list[Result]:
@@ -87,10 +87,10 @@ class Comparison:
 
 
 class Reporter(Protocol):
-    """Is told what happens."""
+    """An object that is told about the progress."""
 
     def begins(self, comparison: Comparison, seed: int, missing: Sequence[Cell]) -> None:
-        """A seed begins, of which these cells have results that are missing."""
+        """A seed begins, in which these cells lack results."""
         ...
 
     def trained(self, outcome: Outcome[PretrainingRun]) -> None:
@@ -110,10 +110,10 @@ def execute(
     pretrain: Callable[[PretrainingRun, int], None] = pretrain_and_export,
     transfer: Callable[[TransferRun, int], None] = evaluate,
 ) -> list[str]:
-    """Do what is left of `comparison` on local processes, as many as `bench.jobs.run_all` says.
+    """Do the remaining work of `comparison` in local processes, as many as `bench.jobs.run_all` chooses.
 
-    Returns in a line each what failed: nothing else is stopped by it, and repeating tries it again. A run whose result
-    file cannot be used is among them.
+    Returns one line for each failure. A failure stops nothing else, and repeating the command tries it again. A run
+    whose result file cannot be used is a failure, too.
 
     Raises:
         BenchError: a checkpoint is not usable.
@@ -150,7 +150,7 @@ def _pretrain(
     processes: int | None,
     execute: Callable[[PretrainingRun, int], None],
 ) -> dict[str, str]:
-    """Pretrain what has no backbone yet; the failures, by the name of the cell."""
+    """Pretrain the cells that have no backbone yet; return the failures by the name of the cell."""
     waiting = []
     for cell in cells:
         if not isinstance(cell, PretrainedCell) or is_exported(comparison.training(cell).exported):
@@ -164,7 +164,7 @@ def _pretrain(
 
 
 def _known_name(comparison: Comparison, cell: Cell) -> str | None:
-    """Under which name the cell's backbone was imported before, e.g. by `submit`: one checkpoint has one name."""
+    """Name under which the cell's backbone was imported before, e.g. by `submit`: one checkpoint has one name."""
     folders = (comparison.work / "checkpoints").glob("[!.]*")
     cards = [read_card(folder) for folder in sorted(folders) if is_exported(folder)]
     return next((card.name for card in cards if cell.made(card)), None)
@@ -176,7 +176,7 @@ def _failure(outcome: Outcome[TransferRun]) -> str:
 
 
 def _checkpoint(comparison: Comparison, cell: Cell) -> str | Path:
-    """What `submit` would be given."""
+    """The checkpoint as it would be given to `submit`."""
     if isinstance(cell, PretrainedCell):
         return comparison.training(cell).exported
     if isinstance(cell, RandomCell):

@@ -1,4 +1,4 @@
-"""The grid of a comparison: recipes times pretraining seeds, beside random initialisation and a checkpoint as it is."""
+"""The grid of a comparison: recipes times pretraining seeds, random initialization, and an unchanged checkpoint."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ class PretrainedCell:
     """A backbone that the comparison pretrains."""
 
     recipe: Recipe
-    """Under the budget."""
+    """The recipe under the budget."""
     method_file: Path | None
-    """Of a method from outside."""
+    """File of the method if it is the user's own, else None."""
     seed: int
     group: str
-    """`group_id` of the recipe on these images, equal for all seeds."""
+    """The `group_id` of the recipe on these images, equal for all seeds."""
 
     @property
     def name(self) -> str:
-        """The submission's: the recipe, of which other budgets have another group, and the seed."""
+        """Name of the submission: recipe, beginning of the group (which differs between budgets), and seed."""
         return f"{self.recipe.name}-{self.group[:6]}-seed{self.seed}"
 
     def made(self, card: Card) -> bool:
-        """Whether a card is that of this backbone, wherever and whenever it was trained."""
+        """Whether a card belongs to this backbone, wherever and whenever it was trained."""
         return card.pretraining.group == self.group and card.pretraining.seed == self.seed
 
 
 @dataclass(frozen=True)
 class RandomCell:
-    """A network with random weights, the floor of the table: another one with each seed."""
+    """A network with random weights, the baseline of the table; each seed gives another one."""
 
     architecture: str
     seed: int
@@ -47,14 +47,14 @@ class RandomCell:
         return f"random-{self.architecture}-seed{self.seed}"
 
     def made(self, card: Card) -> bool:
-        """Whether a card is that of this network."""
+        """Whether a card belongs to this network."""
         said = (card.method, card.architecture, card.pretraining.seed)
         return said == (RANDOM_METHOD, self.architecture, self.seed)
 
 
 @dataclass(frozen=True)
 class GivenCell:
-    """A checkpoint as it is, from which the pretrainings of the comparison continue."""
+    """An unchanged checkpoint, from which the pretrainings of the comparison continue."""
 
     card: Card
 
@@ -64,7 +64,7 @@ class GivenCell:
         return self.card.name
 
     def made(self, card: Card) -> bool:
-        """Whether a card is that of the same weights."""
+        """Whether a card belongs to the same weights."""
         return card.sha256 == self.card.sha256
 
 
@@ -74,7 +74,7 @@ Cell = PretrainedCell | RandomCell | GivenCell
 def pretrained_cells(
     recipes: Sequence[tuple[Recipe, Path | None]], seed: int, data_fingerprint: str, init: Card | None
 ) -> list[PretrainedCell]:
-    """One a recipe; each recipe comes with the file of its method, if that is from outside."""
+    """One cell per recipe; each recipe is given with the file of its method if that is the user's own, else None."""
     start = None if init is None else init.sha256
     return [
         PretrainedCell(recipe, file, seed, group_id(identity(recipe), data_fingerprint, start))
@@ -83,12 +83,12 @@ def pretrained_cells(
 
 
 def results_of(cell: Cell, results: Iterable[Result]) -> list[Result]:
-    """The results of the cell's backbone, failed ones among them."""
+    """The results of the cell's backbone, failed ones included."""
     return [result for result in results if cell.made(result.card)]
 
 
 def is_complete(cell: Cell, results: Iterable[Result], evaluation: Evaluation) -> bool:
-    """Whether the cell's backbone has finished every run, so that its weights are not needed any more."""
+    """Whether the cell's backbone has finished every run, so that its weights are no longer needed."""
     found = [result for result in results_of(cell, results) if result.status == "finished"]
     keys = {result.key for result in found}
     return any(

@@ -8,16 +8,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class PretrainingRun:
-    """A pretraining, as data: everything that its process needs."""
+    """Description of a pretraining: everything that its process needs."""
 
     key: str
-    """The submission's name."""
+    """Name of the submission."""
     folder: Path
-    """For the log and the lock."""
+    """Folder for the log and the lock."""
     recipe_file: Path
-    """The recipe, as `Recipe.to_dict` writes it."""
+    """File with the recipe, as `Recipe.to_dict` writes it."""
     method_file: Path | None
-    """Of a method from outside."""
+    """File of the method if it is the user's own, else None."""
     seed: int
     images: Path
     init: Path | None
@@ -27,12 +27,12 @@ class PretrainingRun:
 
     @property
     def log(self) -> Path:
-        """What it printed."""
+        """File with what the pretraining printed."""
         return self.folder / "run.log"
 
     @property
     def exported(self) -> Path:
-        """Where the backbone will be."""
+        """Folder in which the backbone will be."""
         return self.out / "export"
 
 

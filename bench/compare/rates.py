@@ -1,8 +1,8 @@
-"""An equal-budget choice of the learning rate: every method tries the same multiples of its own rate.
+"""Chooses learning rates with an equal budget: every method tries the same multiples of its own rate.
 
-Each is trained for the whole budget with a seed of its own, and probed frozen. What decides is the score on training
-images that the probe holds out, never the validation images. These runs stay in `compare/rates` of the work folder
-and take no part in the table.
+Each is trained for the whole budget with a separate seed, and its frozen backbone is probed. The score on training
+images that the probe holds out decides, never the validation images. These runs stay in `compare/rates` of the work
+folder and do not appear in the table.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from bench.submit import Evaluation
 from pretrain.recipes import Recipe
 
 SEED = 1000
-"""Of the pretraining: none that a table has."""
+"""Pretraining seed of these runs, which no row of a table has."""
 
 
 @dataclass(frozen=True)
 class Tried:
-    """What one multiple of a recipe's learning rate gave."""
+    """Result of one multiple of a recipe's learning rate."""
 
     recipe: str
     rate: float
-    """Times the recipe's own."""
+    """Factor by which the recipe's learning rate is multiplied."""
     score: float | None
-    """Mean over the probes of the score on held-out training images, in per cent; None where a run failed."""
+    """Score on held-out training images, mean over the probes, in per cent; None where a run failed."""
     chosen: bool
 
 
@@ -44,12 +44,12 @@ def choose_rates(
     reporter: Reporter,
     processes: int | None,
 ) -> tuple[Comparison, list[Tried]]:
-    """`comparison` with the best of `rates` times the learning rate of each of `recipes`, and what was tried.
+    """`comparison` with the learning rates of `recipes` multiplied by the best of `rates`, and the rates tried.
 
-    `recipes` are those of the comparison before they were brought under its `budget`.
+    `recipes` are those of the comparison before `budget` was applied to them.
 
     Raises:
-        BenchError: a method has no rate with which it can be trained and probed.
+        BenchError: a method can be trained and probed with none of the rates.
     """
     under_rates = {
         (recipe.name, rate): (under(recipe, budget, rate=rate), file) for recipe, file in recipes for rate in rates
@@ -71,7 +71,7 @@ def choose_rates(
 
 
 def _held_out(trial: Comparison, recipe: Recipe, method_file: Path | None) -> float | None:
-    """The mean over the probes of the score on held-out training images; None where one is missing."""
+    """Score on held-out training images, mean over the probes; None where one is missing."""
     (cell,) = replace(trial, recipes=((recipe, method_file),)).cells(SEED)
     reports = [result.probe for result in results_of(cell, trial.store.load()[0]) if result.probe is not None]
     complete = len(reports) == len(trial.evaluation.protocols) * len(trial.evaluation.seeds)

@@ -1,4 +1,4 @@
-"""What `compare` prints: how far it is, and at the end what each method cost."""
+"""What `compare` prints: the progress, and at the end the cost of each method."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from pretrain.exported import read_card
 
 
 class ProgressLines:
-    """Prints a line for each piece of work that ends, with what remains in time once that can be told."""
+    """Prints a line for each piece of work that ends, with the remaining time once it can be estimated."""
 
     def __init__(self, processes: int) -> None:
         self.console = Console(soft_wrap=True, highlight=False)
         self.processes = processes
         self.trainings = self.evaluations = 0
-        """Left to do."""
+        """Numbers of pretrainings and evaluations that remain."""
         self.taken: dict[str, list[float]] = {"pretraining": [], "evaluation": []}
-        """Seconds of each that has ended."""
+        """Seconds of each pretraining and evaluation that has ended."""
 
     def begins(self, comparison: Comparison, seed: int, missing: Sequence[Cell]) -> None:
         """A seed begins."""
@@ -74,14 +74,14 @@ class ProgressLines:
 
 @dataclass(frozen=True)
 class CostRow:
-    """What the backbones of one recipe cost on average."""
+    """Average cost of the backbones of one recipe."""
 
     recipe: str
     seeds: int
     epochs: float
     image_views: int
     minutes: float | None
-    """Of pretraining; None where the cards do not say."""
+    """Minutes of pretraining; None where the cards do not say."""
     images_per_second: float | None
     peak_memory_mib: float | None
     evaluation_minutes: float
@@ -89,7 +89,7 @@ class CostRow:
 
 
 def costs(comparison: Comparison) -> list[CostRow]:
-    """A row a recipe, from the cards and results alone."""
+    """One row per recipe, from the cards and results alone."""
     stored = comparison.results()
     by_recipe: dict[str, list[list[Result]]] = defaultdict(list)
     for cell in comparison.all_cells():
@@ -137,7 +137,7 @@ def cost_table(rows: Sequence[CostRow]) -> tuple[list[str], list[list[str]]]:
 
 
 def print_comparison(comparison: Comparison, failures: Sequence[str]) -> None:
-    """The table with what can be told apart, what it cost, and what failed."""
+    """Print the table with ranks and tiers, the costs, and the failures."""
     console = Console(soft_wrap=True, highlight=False)
     board = analyse(comparison.results(), shares=comparison.store.shares)
     for track in board.tracks:
@@ -153,7 +153,7 @@ def print_comparison(comparison: Comparison, failures: Sequence[str]) -> None:
 
 
 def rate_lines(tried: Sequence[Tried]) -> list[str]:
-    """What the choice of learning rates found, a line each."""
+    """Results of the choice of learning rates, one line each."""
     return [
         f"{one.recipe}: {one.rate:g} x its learning rate: "
         + ("a run failed" if one.score is None else f"{one.score:.2f} on held-out training images")

@@ -1,4 +1,4 @@
-"""Data sets: generate small ones, check and fingerprint any."""
+"""Generates small data sets, and checks and fingerprints any data set."""
 
 from bench.datasets.check import DATASETS, FURTHER, check, expected_in
 from bench.datasets.report import DatasetReport, Problem

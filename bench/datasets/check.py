@@ -19,14 +19,14 @@ class Dataset:
     """A data set that `check` knows."""
 
     folder: Path
-    """Below the data root."""
+    """Folder below the data root."""
     layout: str
     unit: Literal["objects", "pixels"]
     read: Callable[[Path, Findings], tuple[dict[str, Split], ImageFiles]]
     named_by: str = ""
-    """The ids by which the report names classes, where the files hold no names."""
+    """The kind of ids by which the report names classes, where the files hold no names."""
     sign: str = ""
-    """Of a further data set whose folder others have, too: a pattern of files that a data root with it has."""
+    """Pattern of files that show that a data root has this data set, where others have the same folder; else empty."""
 
 
 DATASETS: Final[dict[str, Dataset]] = {
@@ -39,7 +39,7 @@ DATASETS: Final[dict[str, Dataset]] = {
         check_cityscapes.FOLDER, check_cityscapes.LAYOUT, "pixels", check_cityscapes.check_cityscapes, "trainId"
     ),
 }
-"""The usual ones."""
+"""The usual data sets, by id."""
 
 FURTHER: Final[dict[str, Dataset]] = {
     "voc0712_det": Dataset(check_voc.FOLDER_2007, check_voc.LAYOUT_0712, "objects", check_voc.check_voc0712_detection),
@@ -58,11 +58,11 @@ FURTHER: Final[dict[str, Dataset]] = {
         sign=f"gtFine/*/*/*{cityscapes_instances.LABEL}",
     ),
 }
-"""Those that only track paper needs. `folder` and `sign` are what a data root with one of them has."""
+"""The data sets that only track paper needs; a data root that has one has its `folder` and files like its `sign`."""
 
 
 def expected_in(root: Path) -> list[str]:
-    """What a data root is checked for if nobody says what: the usual data sets, and further ones that it has."""
+    """Data sets that are checked by default in a data root: the usual ones, and further ones that it has."""
     return [*DATASETS, *(name for name, entry in FURTHER.items() if _has(root, entry))]
 
 
@@ -74,9 +74,9 @@ def _has(root: Path, entry: Dataset) -> bool:
 def check(root: Path, dataset: str) -> DatasetReport:
     """Read a data set below the data root and report what is in it and what is wrong with it.
 
-    `dataset` is a key of `DATASETS` or `FURTHER`. Everything that training or evaluation reads is looked at: lists,
-    annotations, masks, and images (decoded up to `files.THOROUGH_BYTES` in all, beyond that their headers). Whatever
-    is wrong with the data is a problem in the report; only an unknown data set raises `BenchError`.
+    `dataset` is a key of `DATASETS` or `FURTHER`. Everything that training or evaluation reads is checked: lists,
+    annotations, masks, and images (decoded up to `files.THOROUGH_BYTES` in all; for larger sets only their headers).
+    Everything wrong with the data is a problem in the report; only an unknown data set raises `BenchError`.
     """
     known = DATASETS | FURTHER
     if dataset not in known:
@@ -95,4 +95,4 @@ def check(root: Path, dataset: str) -> DatasetReport:
 
 
 def _is_folder(path: Path) -> bool:
-    return os.path.isdir(path)  # noqa: PTH112  # unlike Path's, it raises nothing where looking is forbidden
+    return os.path.isdir(path)  # noqa: PTH112  # unlike Path's, it raises nothing where permission is denied

@@ -21,7 +21,7 @@ LAYOUT: Final = (
 INSTANCE_LAYOUT: Final = LAYOUT.replace(cityscapes.LABEL, cityscapes_instances.LABEL)
 _LABEL_IDS: Final = frozenset(range(34))
 _PUBLISHED: Final = {"train": 2_975, "val": 500}
-"""Images that published results were trained on and evaluated on."""
+"""Numbers of images with which published results were trained and evaluated."""
 
 
 def check_cityscapes(root: Path, findings: Findings) -> tuple[dict[str, Split], ImageFiles]:

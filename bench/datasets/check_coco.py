@@ -32,7 +32,7 @@ def check_coco(root: Path, findings: Findings) -> tuple[dict[str, Split], ImageF
             _categories(content.categories, where, findings)
             _report_absent_masks(content, where, findings)
             report_units(content.objects, where, findings)
-        if findings.errors == before:  # else what is missing is missing for these reasons
+        if findings.errors == before:  # otherwise those errors explain what is missing
             _report_nothing(content, name, where, findings)
     files = ImageFiles(root, [path for split in splits.values() for path in split.images], findings)
     for name, split in splits.items():
@@ -51,7 +51,7 @@ def check_coco(root: Path, findings: Findings) -> tuple[dict[str, Split], ImageF
 
 def _count(content: CocoFile, split: Split) -> None:
     split.histogram.update({name: 0 for name, _ in COCO_CATEGORIES.values()})
-    # a class that COCO lacks is an error, but seen under its name
+    # a class that COCO lacks is an error, but it is counted under its name
     split.histogram.update(content.categories[item.category_id] for item in content.objects)
     split.counts.update(
         {
@@ -74,7 +74,7 @@ def _report_absent_masks(content: CocoFile, where: str, findings: Findings) -> N
 
 
 def _report_nothing(content: CocoFile, split: str, where: str, findings: Findings) -> None:
-    """Report what leaves nothing to train on or to evaluate."""
+    """Report errors that leave nothing to train on or to evaluate."""
     if not content.images:
         findings.error("empty splits", f"coco: the {split} split is empty: {where} lists no image")
     elif split == "train" and not any(item.trained_on and not item.crowd for item in content.objects):
@@ -92,9 +92,9 @@ def _why(content: CocoFile) -> str:
 
 
 def _report_shared_names(splits: Mapping[str, Split], files: ImageFiles) -> None:
-    """Report images of the same name and bytes in both splits, where no image was hashed: else copies are found.
+    """Report images of the same name and size in both splits where images were not hashed, which would find copies.
 
-    The name alone says nothing: many tools number the images of each file from 1.
+    The name alone proves nothing: many tools number the images of each file from 1.
     """
     if files.thorough:
         return
@@ -127,10 +127,10 @@ def _categories(categories: Mapping[int, str], where: str, findings: Findings) -
         hints.append(f"{len(strange)} of its own: {_few(strange)}")
     if missing:
         hints.append(f"{len(missing)} missing: {_few(missing)}")
-    mend = "these benchmarks are of COCO's classes alone" if strange else _COPY
+    remedy = "these benchmarks are of COCO's classes alone" if strange else _COPY
     findings.error(
         "wrong categories",
-        f"{where}: categories are not COCO's 80 with their ids up to 90 ({'; '.join(hints)}); {mend}",
+        f"{where}: categories are not COCO's 80 with their ids up to 90 ({'; '.join(hints)}); {remedy}",
     )
 
 

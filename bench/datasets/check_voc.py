@@ -31,9 +31,9 @@ AUGMENTED_LAYOUT: Final = (
     "mmsegmentation's voc_aug.py writes them) and ImageSets/Segmentation/{train,trainaug,val}.txt"
 )
 _PUBLISHED: Final = {"train": 10_582, "val": 1_449}
-"""Images that published results of train_aug were trained on and evaluated on."""
+"""Numbers of images with which published results of train_aug were trained and evaluated."""
 _PUBLISHED_0712: Final = {"train": 5_011 + 11_540, "val": 4_952}
-"""Those of VOC 2007 with 2012."""
+"""Numbers of images with which published results of VOC 2007 with 2012 were trained and evaluated."""
 
 
 def check_voc_detection(root: Path, findings: Findings) -> tuple[dict[str, Split], ImageFiles]:
@@ -121,7 +121,7 @@ def _check_objects(
         before = findings.errors
         for entry in entries[name]:
             _annotation(entry, split, images, findings)
-        if entries[name] and findings.errors == before:  # else objects may be missing for these reasons
+        if entries[name] and findings.errors == before:  # otherwise those errors may explain missing objects
             _report_nothing(name, split, findings)
 
 
@@ -132,7 +132,7 @@ def _annotation(entry: Entry, split: Split, images: ImageFiles, findings: Findin
         return
     what = f"{findings.name(entry.annotation)} says {by(annotation.size)}, "
     images.compare(entry.image, size, annotation.size, what, "annotations of another size than their image")
-    if size in (annotation.size, None):  # where they disagree, boxes are held against neither: one report says it all
+    if size in (annotation.size, None):  # where they disagree, boxes are compared with neither: one report is enough
         report_boxes(annotation, entry.annotation, findings)
     split.counts["images without objects"] += not annotation.objects
     for item in annotation.objects:
@@ -143,7 +143,7 @@ def _annotation(entry: Entry, split: Split, images: ImageFiles, findings: Findin
 
 
 def _report_nothing(name: str, split: Split, findings: Findings) -> None:
-    """Report a split that training or evaluation can do nothing with."""
+    """Report a split that is of no use for training or evaluation."""
     if not split.counts["objects"]:
         findings.error("splits without objects", f"no image of {name} has an object")
     elif name == "val" and split.counts["objects"] == split.counts["difficult"]:

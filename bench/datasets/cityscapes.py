@@ -1,6 +1,6 @@
-"""Cityscapes' folders, listed once for all: the check, the fingerprint and fine-tuning.
+"""Lists Cityscapes' folders, in the same way for the check, the fingerprint and fine-tuning.
 
-What is wrong is reported to `Findings`: the check collects it, a reader's `Strict` findings end with the first error.
+Problems are reported to `Findings`: the check collects them, a reader's `Strict` findings raise the first error.
 PyTorch is not imported.
 """
 
@@ -15,7 +15,7 @@ from bench.datasets.report import Findings
 from leaderboard.base.files import describe_os_error
 
 IMAGE: Final = "_leftImg8bit"
-"""How an image's name ends before its suffix, which is one of `files.SUFFIXES` in any case."""
+"""Ending of an image's name before its suffix, which is one of `files.SUFFIXES`, in upper or lower case."""
 LABEL: Final = "_gtFine_labelTrainIds.png"
 
 
@@ -23,7 +23,7 @@ class Frame(NamedTuple):
     """An image and its mask of trainIds."""
 
     id: str
-    """`aachen_000000_000019`."""
+    """Id of the frame, e.g. `aachen_000000_000019`."""
     city: str
     image: Path
     label: Path
@@ -66,7 +66,7 @@ def list_labels(folder: Path, findings: Findings) -> list[Path]:
 
 
 def _listed(folder: Path, findings: Findings) -> list[Path]:
-    """What a folder holds, hidden things left out, sorted."""
+    """The sorted content of a folder without hidden files and folders."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except FileNotFoundError:
@@ -79,7 +79,7 @@ def _listed(folder: Path, findings: Findings) -> list[Path]:
 def _is_folder(path: Path, findings: Findings) -> bool:
     try:
         return path.is_dir()
-    except OSError as error:  # its parent lists it, but lets nobody look at it
+    except OSError as error:  # the parent folder lists it, but forbids access
         findings.error("unreadable folders", f"{findings.name(path)} cannot be read: {describe_os_error(error)}")
         return False
 

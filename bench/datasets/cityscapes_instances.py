@@ -1,6 +1,6 @@
-"""Cityscapes' images of instance ids, read once for all: the check, fine-tuning and the evaluation.
+"""Reads Cityscapes' images of instance ids, in the same way for the check, fine-tuning and the evaluation.
 
-What is wrong is reported to `Findings`, as in `bench.datasets.cityscapes`. PyTorch is not imported.
+Problems are reported to `Findings`, as in `bench.datasets.cityscapes`. PyTorch is not imported.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from pretrain.data.pictures import open_picture
 
 LABEL: Final = "_gtFine_instanceIds.png"
 FIRST_INSTANCE: Final = 1000
-"""From here on an id is 1000 times the labelId and the number of an object; below, it is a labelId: of stuff, of void,
-or of a group of objects whose outlines were not drawn."""
+"""Smallest id of an object, which is 1000 times the labelId plus the object's number. A smaller id is a labelId: that
+of stuff, of void, or of a group of objects whose outlines were not drawn."""
 
 Ids = npt.NDArray[np.int32]
 
@@ -33,16 +33,16 @@ class Instance(NamedTuple):
     """An object, or a group of objects, of a class that is evaluated."""
 
     label: int
-    """Index into `CITYSCAPES_THINGS`."""
+    """Index of the class in `CITYSCAPES_THINGS`."""
     group: bool
     box: tuple[int, int, int, int]
-    """First column and row, and those behind the last ones."""
+    """First column and row of the pixels, then last column and row plus 1."""
     counts: list[int]
-    """COCO's uncompressed run lengths of its pixels: zeros and ones in turn, column by column."""
+    """COCO's uncompressed run lengths of the pixels: zeros and ones in turn, column by column."""
 
 
 def read_ids(path: Path, findings: Findings) -> Ids | None:
-    """The image of instance ids (H, W); None, with the problem reported, if it is missing, damaged or none."""
+    """The image of instance ids (H, W); None, with the problem reported, if it is missing, damaged or another image."""
     name = findings.name(path)
     if not is_file(path):
         report_missing(path, findings)
@@ -60,10 +60,10 @@ def read_ids(path: Path, findings: Findings) -> Ids | None:
 
 
 def load_ids(path: Path) -> Ids:
-    """The image of instance ids (H, W), for who trains or evaluates.
+    """The image of instance ids (H, W), for training and evaluation.
 
     Raises:
-        BenchError: it is missing, damaged or none.
+        BenchError: it is missing, damaged or of another kind.
     """
     ids = read_ids(path, Strict())
     assert ids is not None  # else an error was raised
@@ -71,7 +71,7 @@ def load_ids(path: Path) -> Ids:
 
 
 def find_instances(ids: Ids) -> list[Instance]:
-    """The instances of `CITYSCAPES_THINGS` in an image of ids (H, W), by rising id."""
+    """The instances of `CITYSCAPES_THINGS` in an image of ids (H, W), in ascending order of their ids."""
     height = ids.shape[0]
     flat = ids.ravel(order="F")
     starts = np.append(0, np.flatnonzero(flat[1:] != flat[:-1]) + 1)
@@ -93,7 +93,7 @@ def _runs(
     """The box and the run lengths of the pixels in some runs down the columns of an image."""
     ends = starts + lengths
     first, last = starts // height, (ends - 1) // height
-    across = first != last  # a run that goes on in the next column reaches from edge to edge
+    across = first != last  # a run that continues in the next column touches the upper and the lower edge
     top, bottom = np.where(across, 0, starts % height), np.where(across, height, (ends - 1) % height + 1)
     zeros = starts - np.append(0, ends[:-1])
     counts = np.append(np.stack([zeros, lengths], 1).ravel(), pixels - ends[-1]).tolist()

@@ -1,8 +1,8 @@
-"""COCO's annotation files, read once for all: the check, the list of images, training and evaluation.
+"""Reads COCO's annotation files, in the same way for the check, the list of images, training and evaluation.
 
-What :func:`read_coco` reports as an error ends a reader, whose findings are `Strict`, and what it lets pass can be
-trained on and evaluated. So the check cannot call a file usable that training then reads otherwise. PyTorch is not
-imported.
+An error that :func:`read_coco` reports stops training and evaluation, whose findings are `Strict`, and a file without
+errors can be trained on and evaluated. So a file that the check calls usable is also usable for training. PyTorch is
+not imported.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from leaderboard.base.printable import printable_name
 from pretrain.data.pictures import check_pixels
 
 LONGEST_FILE: Final = 2**30
-"""Bytes of an annotation file, more than twice COCO's own: read, it takes some ten times as much memory."""
+"""Most bytes of an annotation file, more than twice COCO's own; in memory it takes about ten times as much."""
 _LONGEST_SIDE: Final = 2**16
-"""Pixels, more than a JPEG file can have."""
+"""Most pixels of a side, more than a JPEG file can have."""
 _LONGEST_NAME: Final = 255
-"""Bytes of a file's name on usual file systems."""
+"""Most bytes of a file's name on usual file systems."""
 _MASK_BYTES: Final = 2**32
-"""An image's masks are drawn together, a byte a pixel and object, when training loads the image."""
+"""Most bytes of an image's masks, which training draws together with one byte per pixel and object."""
 _WHOLE: Final = {
     "images": ("id", "width", "height"),
     "annotations": ("id", "image_id", "category_id"),
     "categories": ("id",),
 }
-"""What has to be a whole number in the entries of each list."""
+"""Keys whose values must be whole numbers in the entries of each list."""
 _TEXT: Final = {"images": "file_name", "categories": "name"}
 _LISTED: Final = {"images": "id, file_name, width, height", "categories": "id, name"} | {
     "annotations": "id, image_id, category_id, bbox"
@@ -45,13 +45,13 @@ _LISTED: Final = {"images": "id, file_name, width, height", "categories": "id, n
 
 @dataclass(frozen=True)
 class CocoFile:
-    """An annotation file; everything in the file's order."""
+    """Content of an annotation file, in the file's order."""
 
     images: dict[int, CocoImage]
-    """By id."""
+    """Images by their id."""
     objects: list[CocoObject]
     categories: dict[int, str]
-    """Names by id."""
+    """Names of the categories by their id."""
 
     def by_image(self) -> dict[int, list[CocoObject]]:
         """The objects of each image, by its id."""
@@ -62,12 +62,12 @@ class CocoFile:
 
 
 def annotation_file(root: Path, split: str) -> Path:
-    """Where the annotations of `train` or `val` lie below a data root."""
+    """Path of the annotations of `train` or `val` in a data root."""
     return root / "coco" / "annotations" / f"instances_{split}2017.json"
 
 
 def image_folder(root: Path, split: str) -> Path:
-    """Where the images of `train` or `val` lie below a data root; only those in the annotation file are used."""
+    """Folder of the images of `train` or `val` in a data root; only those in the annotation file are used."""
     return root / "coco" / f"{split}2017"
 
 
@@ -77,10 +77,10 @@ def load_coco(path: Path) -> CocoFile:
 
 
 def read_coco(path: Path, findings: Findings) -> CocoFile:
-    """Read an annotation file. What cannot be used is left out and reported as an error.
+    """Read an annotation file. Entries that cannot be used are left out and reported as errors.
 
-    Absent `area` and `iscrowd` are computed, polygons of fewer than 3 points are left out, and what else is peculiar
-    but usable (`coco_objects.NOTES`) is counted in a warning.
+    Absent `area` and `iscrowd` are computed, polygons of fewer than 3 points are left out, and other unusual but usable
+    things (`coco_objects.NOTES`) are counted in a warning.
     """
     where = findings.name(path)
     content = _read(path, where, findings)
@@ -113,7 +113,7 @@ def read_coco(path: Path, findings: Findings) -> CocoFile:
 
 
 def _read(path: Path, where: str, findings: Findings) -> dict[str, Any]:
-    """The file's object with its three lists; empty, and the reason reported, if there is no such thing."""
+    """The file's JSON object with its three lists; empty, with the problem reported, if it cannot be read."""
     try:
         content = json.loads(read_bounded(path, LONGEST_FILE))
     except FileNotFoundError:
@@ -141,7 +141,7 @@ def _read(path: Path, where: str, findings: Findings) -> dict[str, Any]:
 
 
 def _entries(content: Mapping[str, Any], key: str, where: str, findings: Findings) -> Iterator[dict[str, Any]]:
-    """The entries of a list that have what they need, with their whole numbers as `int`."""
+    """The entries of a list that have all required keys, with their whole numbers as `int`."""
     for position, entry in enumerate(content.get(key, ())):
         if isinstance(entry, dict):
             numbers = {field: whole(entry.get(field)) for field in _WHOLE[key]}

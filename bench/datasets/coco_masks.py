@@ -1,7 +1,7 @@
-"""COCO's masks, polygons or run lengths: what pycocotools may be given, and what it must not.
+"""Checks COCO's masks (polygons or run lengths) before pycocotools gets them.
 
-pycocotools checks nothing: it reads behind the end of a run length that is cut off, and draws polygons of any extent in
-32-bit integers, which ends the process. Everything is held against the image here before it gets there.
+pycocotools checks nothing: it reads past the end of truncated run lengths, and it draws polygons of any extent in
+32-bit integers, which crashes the process. So everything is compared with the image's size here first.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ Bounds = tuple[float, float, float, float]
 
 _NOT_PAIRS: Final = "a polygon is not a list of x, y pairs"
 _FEWEST: Final = 3
-"""Points of a polygon that encloses something."""
+"""Fewest points of a polygon that encloses an area."""
 _MOST: Final = 10_000
-"""Polygons of one object, many more than any has: pycocotools joins them one by one, each time from the beginning."""
+"""Most polygons of one object, far more than real ones have: pycocotools joins them in quadratic time."""
 _LONGEST: Final = 2**20
-"""Pixels of the way round an object's polygons, more than any drawn outline has: it takes 120 bytes to draw each."""
+"""Most pixels along an object's polygons, more than any drawn outline has: drawing takes 120 bytes per pixel."""
 
 
 class Mask(NamedTuple):
-    """A mask that pycocotools can be given."""
+    """A mask that pycocotools can draw."""
 
     segmentation: list[list[float]] | dict[str, Any]
-    """Polygons `[x0, y0, x1, ...]` of 3 points and more, or `{"size": [height, width], "counts": ...}`."""
+    """Polygons `[x0, y0, x1, ...]` of 3 or more points, or `{"size": [height, width], "counts": ...}`."""
     bounds: Bounds
-    """Of the polygons' points, or of the pixels of the run lengths (all 0 if there are none)."""
+    """Bounds of the polygons' points, or of the pixels of the run lengths (all 0 if there are none)."""
     short: int = 0
-    """Polygons of fewer than 3 points that were left out."""
+    """Number of polygons of fewer than 3 points, which were left out."""
 
     def outside(self, size: Size) -> float:
         """By how many pixels the mask exceeds its image."""
@@ -52,8 +52,8 @@ class Mask(NamedTuple):
 def read_mask(segmentation: Any, size: Size) -> Mask | None:
     """The mask that an annotation's `segmentation` describes in an image of `size`; None if it is absent or empty.
 
-    Polygons may reach as far out of the image as it is large; what is outside is cut off when they are drawn. Raises
-    ValueError, with the reason, for what cannot be meant.
+    Polygons may extend beyond the image by up to its own size; the parts outside are cut off when they are drawn.
+    Raises ValueError, with the reason, for a segmentation that cannot be valid.
     """
     if segmentation is None:
         return None
@@ -82,7 +82,7 @@ def read_mask(segmentation: Any, size: Size) -> Mask | None:
 
 
 def _bounds(polygon: list[float], size: Size) -> Bounds:
-    # plain Python: faster than NumPy for the few points of most polygons, of which COCO has a million
+    # plain Python is faster than NumPy for the few points of most polygons; COCO has a million polygons
     xs, ys = polygon[0::2], polygon[1::2]
     left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
     width, height = size
@@ -96,7 +96,7 @@ def _bounds(polygon: list[float], size: Size) -> Bounds:
 
 
 def _length(polygon: list[float]) -> float:
-    """Pixels of the way round, as pycocotools counts them: an edge has as many as its longer extent."""
+    """Pixels along a polygon as pycocotools counts them: an edge has as many as its larger extent in x or y."""
     points = np.array(polygon, np.float64).reshape(-1, 2)
     return float(np.abs(points - np.roll(points, 1, axis=0)).max(1).sum())
 
@@ -123,9 +123,10 @@ def _runs(segmentation: dict[str, Any], size: Size) -> Mask:
 
 
 def _decoded(counts: str) -> npt.NDArray[np.int64]:
-    """COCO's compressed run lengths: numbers of 5 bits a character, low bits first, with 32 if another one follows.
+    """Decode COCO's compressed run lengths: 5 bits per character, low bits first, plus 32 if another one follows.
 
-    The top bit of the last character is the sign. From the fourth number on, each is a difference, to the last but one.
+    The top bit of the last character is the sign. From the fourth number on, each is the difference from the number two
+    places before.
     """
     if not counts.isascii():
         raise ValueError("its run lengths are no such text")
@@ -145,7 +146,7 @@ def _decoded(counts: str) -> npt.NDArray[np.int64]:
 
 
 def _encoded(segmentation: list[list[float]] | dict[str, Any], size: Size) -> Any:
-    """As compressed run lengths."""
+    """The segmentation as compressed run lengths."""
     width, height = size
     if isinstance(segmentation, list):
         return run_length.merge(run_length.frPyObjects(segmentation, height, width))

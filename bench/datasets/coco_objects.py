@@ -1,4 +1,4 @@
-"""One annotation of a COCO file: an object that can be trained on and evaluated, or the reason why it is none."""
+"""One annotation of a COCO file: an object that can be trained on and evaluated, or the reason why it cannot."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bench.datasets.coco_masks import Mask, Size, read_mask
 from leaderboard.base.printable import printable_name
 
 Box = tuple[float, float, float, float]
-"""x, y, width, height in pixels; x and y from the image's left upper corner."""
+"""Box as x, y, width, height in pixels; x and y count from the image's upper left corner."""
 
 SLACK: Final = 1.0
 """Pixels by which COCO's own boxes may exceed an image, from rounding."""
 _LARGEST_ID: Final = 2**53
-"""Up to here every JSON reader keeps whole numbers as they are."""
+"""Largest whole number that every JSON reader keeps exactly."""
 
 
 class CocoImage(NamedTuple):
@@ -24,7 +24,7 @@ class CocoImage(NamedTuple):
 
     id: int
     file_name: str
-    """A plain file name."""
+    """File name without a folder."""
     width: int
     height: int
 
@@ -36,24 +36,24 @@ class CocoImage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CocoObject:
-    """An object, or (crowd) a region of objects that are neither to be found nor missed."""
+    """An object, or (crowd) a region of objects that count neither as found nor as missed."""
 
     id: int
-    """Its annotation's id in the file, which means nothing else."""
+    """Id of the annotation in the file."""
     image: CocoImage
     category_id: int
     box: Box
-    """At most `SLACK` outside its image."""
+    """Box, at most `SLACK` outside its image."""
     area: float
-    """Decides whether an object is small, medium or large. At most the image's pixels, and some."""
+    """Area in pixels, by which an object is small, medium or large; at most little more than the image's."""
     crowd: bool
     ignored: bool
-    """Left out in training; the evaluation counts it, for COCO's does not know the mark."""
+    """Whether training leaves the object out; the evaluation counts it, because COCO's does not know the mark."""
     mask: Mask | None
 
     @property
     def trained_on(self) -> bool:
-        """Whether training sees it: mmdet's and detectron2's data sets leave out what has less than a pixel."""
+        """Whether training uses the object: mmdet's and detectron2's data sets leave out those of less than a pixel."""
         x, y, width, height = self.box
         inside = min(x + width, self.image.width) > max(x, 0) and min(y + height, self.image.height) > max(y, 0)
         return inside and not self.ignored and self.area > 0 and width >= 1 and height >= 1
@@ -70,7 +70,7 @@ class DamagedError(ValueError):
 def read_object(
     entry: Mapping[str, Any], images: Mapping[int, CocoImage], categories: Mapping[int, str]
 ) -> tuple[CocoObject, list[str]]:
-    """The object that an entry of `annotations` describes, and in which points (keys of `NOTES`) it is peculiar.
+    """The object that an entry of `annotations` describes, and the keys of `NOTES` for what is unusual about it.
 
     The entry has whole numbers as `id`, `image_id` and `category_id`; `images` and `categories` (names) are the file's,
     by id. Raises DamagedError.
@@ -119,7 +119,7 @@ NOTES: Final = {
     "less than a pixel": ("are of less than a pixel", "they are not trained on, but evaluated"),
     "masks without a pixel": ("have masks without a pixel", "no predicted mask can match them"),
 }
-"""What is peculiar about annotations that are usable, and what becomes of it."""
+"""Unusual properties of usable annotations, by key: what is unusual, and how it is treated."""
 
 
 def whole(value: Any) -> int | None:
@@ -138,7 +138,7 @@ def is_number(value: Any) -> bool:
 
 
 def _box(box: Any, size: Size, what: str) -> Box:
-    """COCO's boxes are [x, y, width, height], 0-based."""
+    """The box as a tuple; COCO's boxes are [x, y, width, height], 0-based."""
     if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
         raise DamagedError(
             "damaged boxes", f"{what} has box {printable_name(box)}: it must be 4 numbers [x, y, width, height]"
@@ -159,7 +159,7 @@ def _box(box: Any, size: Size, what: str) -> Box:
 def _area(area: Any, size: Size, what: str) -> float | None:
     if area is None:
         return None
-    # a polygon's area can exceed that of its pixels a little, where it runs along the image's edge
+    # a polygon's area can be slightly larger than that of its pixels, where it runs along the image's edge
     if not is_number(area) or not 0 <= area <= (size[0] + SLACK) * (size[1] + SLACK):
         raise DamagedError(
             "wrong areas",
@@ -170,6 +170,6 @@ def _area(area: Any, size: Size, what: str) -> float | None:
 
 
 def _slight(mask: Mask, area: float) -> bool:
-    """Whether it may well be without a pixel, so that it is worth drawing to look."""
+    """Whether the mask may be without a pixel, so that it is drawn to find out."""
     left, top, right, bottom = mask.bounds
     return right - left < 2 or bottom - top < 2 or area < 2

@@ -1,4 +1,4 @@
-"""Boxes and masks that do not belong together: other units or another order of the numbers than COCO's."""
+"""Finds boxes and masks that do not fit each other: other units or another order of the numbers than COCO's."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from bench.datasets.coco_objects import Box, CocoObject
 from bench.datasets.report import Findings
 
 _ALIKE: Final = 0.5
-"""A box and its mask's extent overlap by at least so much (IoU); in COCO it is .98."""
+"""Least overlap (IoU) of a box and its mask's extent that fit each other; in COCO it is .98."""
 _APART: Final = 0.1
-"""Below this overlap (IoU) no way of drawing loosely explains a box and its mask."""
+"""Overlap (IoU) of a box and its mask that is too small to be explained by imprecise drawing."""
 _LARGE: Final = 8
-"""Pixels of an image's shorter side from which on an object within the first pixel is none."""
+"""In images whose shorter side has at least this many pixels, no real object lies within the first pixel."""
 
 _BOXES: Final[dict[str, Callable[[float, float, float, float, Size], Bounds]]] = {
     "boxes look like [x1, y1, x2, y2]": lambda a, b, c, d, size: (a, b, c, d),
@@ -33,17 +33,17 @@ _BOXES: Final[dict[str, Callable[[float, float, float, float, Size], Bounds]]] =
         (a - c / 2, b - d / 2, a + c / 2, b + d / 2), size
     ),
 }
-"""How a box may be meant instead, as bounds."""
+"""Other meanings that a box may have, as functions that return its bounds."""
 _MASKS: Final[dict[str, Callable[[Bounds, Size], Bounds]]] = {
     "polygons look like [y0, x0, y1, ...]": lambda bounds, size: (bounds[1], bounds[0], bounds[3], bounds[2]),
     "polygons look divided by the image's size": lambda bounds, size: _scaled(bounds, size),
 }
-"""How a mask may be meant instead."""
+"""Other meanings that a mask may have, as functions that return its bounds."""
 _MEANT: Final = "COCO's boxes are [x, y, width, height] and its polygons [x0, y0, x1, y1, ...], both in pixels"
 
 
 def report_units(objects: Sequence[CocoObject], where: str, findings: Findings) -> None:
-    """Report boxes and masks that are apart: an error where that is most of the file, else a warning with the count."""
+    """Report boxes and masks that do not overlap: an error if most do not, else a warning with their number."""
     unit = [item for item in objects if _within_the_first_pixel(item)]
     if 2 * len(unit) > len(objects):
         findings.error(
@@ -77,7 +77,7 @@ def _within_the_first_pixel(item: CocoObject) -> bool:
 
 
 def _is_solid(item: CocoObject) -> bool:
-    """Whether box and mask both have an extent; what has none is reported for that."""
+    """Whether box and mask both have an extent; those without are reported elsewhere."""
     assert item.mask is not None
     left, top, right, bottom = item.mask.bounds
     return right > left and bottom > top and item.box[2] > 0 and item.box[3] > 0

@@ -22,17 +22,18 @@ from leaderboard.base.files import read_bounded
 from pretrain.data.pictures import QUARTER_TURNS, open_picture, orientation
 
 THOROUGH_BYTES: Final = 2**30
-"""Up to so many bytes of images in a data set, every image is decoded and hashed; beyond, only headers are read."""
+"""In data sets with at most this many bytes of images, every image is decoded and hashed; in larger ones only headers
+are read."""
 CONTENT_RULE: Final = "content-v1"
 NAME_SIZE_RULE: Final = "image-name-and-size-v1"
 NO_RULE: Final = "none"
 """The fingerprint rule of a data set without images: it has no fingerprint."""
 SUFFIXES: Final = (".jpg", ".jpeg", ".png")
-"""Ends of the names of photos, in any case, where a data set finds them by their names."""
+"""Endings of names of photos, in upper or lower case, where a data set finds photos by their names."""
 
 
 def load_pixels(path: Path) -> npt.NDArray[np.uint8]:
-    """The stored pixels of a picture, BGR (H, W, 3), for who trains or evaluates.
+    """The stored pixels of a picture, BGR (H, W, 3), for training and evaluation.
 
     Raises:
         BenchError: it is missing or damaged.
@@ -55,7 +56,7 @@ class ImageFiles:
         self.thorough = sum(self.bytes.values()) <= THOROUGH_BYTES
         self.sha256: dict[Path, str] = {}
         self.orientations: dict[Path, int] = {}
-        """EXIF orientations of the images that have one; 1, as stored, is none."""
+        """EXIF orientations of the images that have one other than 1 (as stored)."""
 
     def size(self, path: Path) -> tuple[int, int] | None:
         """Width and height as stored; None, with the problem reported, if the image is missing or cannot be used."""
@@ -75,7 +76,7 @@ class ImageFiles:
     def _read(self, path: Path) -> tuple[int, int]:
         if not self.thorough:
             with quiet(), open_picture(path) as image:
-                # a PNG file may hold it behind the pixels, which are not decoded here
+                # a PNG file may hold it after the pixels, which are not decoded here
                 self._note(path, orientation(image) if image.format != "PNG" or "exif" in image.info else 1)
                 return image.size
         content = read_bounded(path, LARGEST_FILE)
@@ -96,8 +97,8 @@ class ImageFiles:
     ) -> None:
         """Report annotations whose size is not their image's, and what an EXIF orientation means for them.
 
-        `size` is what `size(path)` gave (nothing is reported without one), `written` what the annotations say, `what`
-        begins the message ("a.xml says 4x3, "), `sort` names the problem.
+        `size` is the result of `size(path)` (without one, nothing is reported), `written` the size in the annotations,
+        `what` the beginning of the message ("a.xml says 4x3, "), and `sort` names the problem.
         """
         if size is None:
             return
@@ -128,15 +129,15 @@ class ImageFiles:
 
 
 def is_file(path: Path) -> bool:
-    """Whether it is a regular file, or a link to one; also for names that no file can have."""
+    """Whether it is a regular file, or a link to one; also answers for names that no file can have."""
     try:
         return path.is_file()
-    except (OSError, ValueError):  # too long, or forbidden to look at
+    except (OSError, ValueError):  # the name is too long, or permission is denied
         return False
 
 
 def why_missing(path: Path) -> str:
-    """What to say of a path that is not a regular file: `is missing`, mostly."""
+    """What a message says about a path that is not a regular file, mostly `is missing`."""
     try:
         path.stat()
     except FileNotFoundError:
@@ -149,8 +150,8 @@ def why_missing(path: Path) -> str:
 
 
 def what_is_in(folder: Path) -> str:
-    """What a message says of a folder where files were expected: `holds a.txt, b/c.png, ...`."""
-    if not os.path.isdir(folder):  # noqa: PTH112  # unlike Path's, it raises nothing where looking is forbidden
+    """What a message says about a folder where files were expected: `holds a.txt, b/c.png, ...`."""
+    if not os.path.isdir(folder):  # noqa: PTH112  # unlike Path's, it raises nothing where permission is denied
         return "does not exist"
     names = (
         (Path(where) / name).relative_to(folder).as_posix()
@@ -165,21 +166,21 @@ def what_is_in(folder: Path) -> str:
 
 
 def relative(path: Path, root: Path) -> str:
-    """The path as messages and fingerprints name it: below the root, with slashes."""
+    """The path in messages and fingerprints: relative to the root, with slashes."""
     return path.relative_to(root).as_posix()
 
 
 def by(size: tuple[float, float]) -> str:
-    """`640x480`."""
+    """A size in words, e.g. `640x480`."""
     return f"{size[0]:g}x{size[1]:g}"
 
 
 def fingerprint(root: Path, images: ImageFiles, annotations: Iterable[Path]) -> tuple[str, str]:
-    """(sha256, rule) of the very files that a data set consists of; ("", "none") if it has no image.
+    """(sha256, rule) of the files of which a data set consists; ("", "none") if it has no image.
 
-    The hash covers the rule's name and one line a file, sorted by name: the file's path below the root and the
-    sha256 of its content. Beyond `THOROUGH_BYTES` an image's line has its size in bytes instead, so that a large
-    data set is fingerprinted in seconds; annotations always count with their content.
+    The hash covers the rule's name and one line per file, sorted by name: the file's path below the root and the sha256
+    of its content. In a data set of more than `THOROUGH_BYTES`, an image's line has its size in bytes instead, so that
+    the fingerprint takes seconds; annotations always count with their content.
     """
     if not images.bytes:
         return "", NO_RULE
@@ -198,7 +199,7 @@ def fingerprint(root: Path, images: ImageFiles, annotations: Iterable[Path]) -> 
 
 
 def report_copies(train: Iterable[Path], val: Iterable[Path], images: ImageFiles) -> None:
-    """Report val images whose bytes are also a train image's; only where images were hashed."""
+    """Report val images that have the same bytes as a train image; only where images were hashed."""
     known = {images.sha256[path]: path for path in train if path in images.sha256}
     for path in val:
         twin = known.get(images.sha256.get(path, ""))

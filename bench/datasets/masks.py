@@ -37,7 +37,7 @@ def read_labels(path: Path, findings: Findings) -> npt.NDArray[np.uint8] | None:
 
 
 def load_labels(path: Path) -> npt.NDArray[np.uint8]:
-    """The label image (H, W), for who trains or evaluates.
+    """The label image (H, W), for training and evaluation.
 
     Raises:
         BenchError: it is missing, damaged or not a label image.
@@ -48,7 +48,7 @@ def load_labels(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def report_missing(path: Path, findings: Findings) -> None:
-    """Report a mask that is no file."""
+    """Report a mask that is missing or not a file."""
     name = findings.name(path)
     if is_file(path.with_name(path.name.replace("labelTrainIds", "labelIds"))):
         findings.error("missing trainId masks", f"{name} is missing, only its labelIds exist: {CONVERT}")
@@ -65,7 +65,7 @@ def check_masks(
 ) -> None:
     """Read the (image, mask) pairs of each split, count pixels into its histogram, report what is wrong.
 
-    `names` are the classes by label, with void; `explain` says of all labels found what a wrong one among them means.
+    `names` are the classes by label, with void; `explain` tells from all labels found what the wrong ones mean.
     """
     findings = images.findings
     counted: list[tuple[str, Path, dict[int, int]]] = []
@@ -102,7 +102,7 @@ def _report_labels(
     names: Mapping[int, str],
     findings: Findings,
 ) -> None:
-    """Report splits without a labelled pixel, and labels that seem to begin with 1."""
+    """Report splits without a labeled pixel, and labels that seem to begin with 1."""
     for split in pairs:
         masks = [counts for name, _, counts in counted if name == split]
         if masks and all(counts.keys() == {VOID} for counts in masks):

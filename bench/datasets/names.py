@@ -58,7 +58,7 @@ COCO_CATEGORIES: Final[dict[int, tuple[str, str]]] = {
 
 @cache
 def voc_palette() -> bytes:
-    """The 256 RGB colours of VOC's mask files: the bits of a label, spread over the channels from the top."""
+    """The 256 RGB colors of VOC's mask files: the bits of a label are spread over the channels, high bits first."""
     colours = bytearray()
     for label in range(256):
         for channel in range(3):

@@ -1,4 +1,4 @@
-"""The images and label maps of a segmentation data set, listed as the check and fine-tuning list them."""
+"""Lists the images and label maps of a segmentation data set, as the check and fine-tuning do."""
 
 from __future__ import annotations
 

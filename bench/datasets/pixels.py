@@ -1,6 +1,6 @@
-"""Decoding pictures and label images: what `data check` calls readable is what fine-tuning reads, by the same code.
+"""Decodes pictures and label images, with the same code for `data check` and fine-tuning.
 
-Pixels are those that the file stores: no EXIF orientation turns them. PyTorch is not imported.
+Pixels are used as the file stores them: an EXIF orientation is ignored. PyTorch is not imported.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from PIL import Image as PillowImage
 from pretrain.data.pictures import open_picture
 
 LARGEST_FILE: Final = 2**30
-"""No picture's file of more bytes is read: uncompressed, `MAX_PIXELS` take less."""
+"""Most bytes of a picture's file: `MAX_PIXELS` uncompressed pixels take less."""
 SLIMMEST: Final = 200
-"""No picture of a greater ratio of its sides is used: scaled to a network's input, its short side vanishes."""
+"""Largest ratio of a picture's sides: beyond it, the short side vanishes at the scale of a network's input."""
 
 
 def decode_pixels(content: bytes) -> npt.NDArray[np.uint8]:
-    """The picture that a file holds, BGR (H, W, 3).
+    """The picture in a file, BGR (H, W, 3).
 
-    OpenCV decodes it, as in the OpenMMLab libraries, to the same values; a TIFF file Pillow, for OpenCV turns it as
-    its orientation says and cannot be told not to. Raises ValueError for what either library cannot read.
+    OpenCV decodes it, as in the OpenMMLab libraries, to the same values. Pillow decodes TIFF files, because OpenCV
+    always turns them as their orientation says. Raises ValueError for files that either library cannot read.
     """
     try:
         with quiet(), open_picture(io.BytesIO(content)) as picture:
@@ -50,7 +50,7 @@ def decode_pixels(content: bytes) -> npt.NDArray[np.uint8]:
 
 
 def decode_labels(content: bytes) -> npt.NDArray[np.uint8]:
-    """The label image (H, W) that a file holds. Raises ValueError if it is damaged, WrongModeError if it is none."""
+    """The label image (H, W) in a file. Raises ValueError if it is damaged, WrongModeError if it is of another kind."""
     try:
         with quiet(), open_picture(io.BytesIO(content)) as picture:
             if picture.mode not in ("L", "P"):
@@ -63,14 +63,14 @@ def decode_labels(content: bytes) -> npt.NDArray[np.uint8]:
 
 
 class WrongModeError(ValueError):
-    """A picture that is no label image, for it holds something else than one byte a pixel."""
+    """A picture that is not a label image, because it does not hold one byte per pixel."""
 
     def __init__(self, mode: str) -> None:
         super().__init__(f"is a {mode} image: a mask must hold one label a pixel (8-bit grey or palette PNG)")
 
 
 class quiet(warnings.catch_warnings):  # noqa: N801
-    """Without Pillow's remarks about odd but readable metadata, and about sizes that `open_picture` refuses."""
+    """Context without Pillow's warnings about odd but readable metadata, and sizes that `open_picture` refuses."""
 
     def __enter__(self) -> None:
         super().__enter__()
@@ -79,6 +79,6 @@ class quiet(warnings.catch_warnings):  # noqa: N801
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
+    """The text of an error, in one line."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""What `check` found out about a data set: counts, label histogram, problems, fingerprint."""
+"""What `check` found in a data set: counts, label histogram, problems, fingerprint."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ from leaderboard.records import DatasetReference
 Severity = Literal["error", "warning"]
 
 _SHOWN: Final = 5
-"""Problems of one sort that are listed one by one; the rest are counted."""
+"""At most this many problems of one sort are listed one by one; the rest are counted."""
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong, with the file or id that it concerns."""
+    """One problem, with the file or id that it concerns."""
 
     severity: Severity
     message: str
 
 
 class Findings:
-    """Collects problems while a data set is read; a thousand of the same sort become a few lines, the same one one."""
+    """Collects problems while a data set is read; many of one sort become a few lines, equal ones are listed once."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root
         self.errors = 0
-        """How many errors were found."""
+        """Number of errors found."""
         self._problems: dict[tuple[Severity, str], dict[str, None]] = {}
 
     def name(self, path: Path) -> str:
-        """What a message calls a file: its path below the data root with slashes, or else the whole path."""
+        """Name of a file in messages: its path below the data root with slashes, or else the whole path."""
         inside = self.root is not None and path.is_relative_to(self.root)
         return path.relative_to(self.root).as_posix() if self.root is not None and inside else str(path)
 
     def error(self, sort: str, message: str) -> None:
-        """The data set cannot be used. `sort` names the sort of problem in the plural (`missing images`)."""
+        """Report a problem that makes the data set unusable. `sort` names its kind in the plural (`missing images`)."""
         self.errors += 1
         self._problems.setdefault(("error", sort), {})[printable(message)] = None
 
     def warning(self, sort: str, message: str) -> None:
-        """The data set can be used, but its owner should know."""
+        """Report something that its owner should know, although the data set can be used."""
         self._problems.setdefault(("warning", sort), {})[printable(message)] = None
 
     def problems(self) -> tuple[Problem, ...]:
-        """Errors first; of each sort the first few, then how many more there are."""
+        """All problems, errors first; for each sort the first few, then how many more there are."""
         lines = []
         for (severity, sort), messages in sorted(self._problems.items(), key=lambda item: item[0][0] != "error"):
             lines += [Problem(severity, message) for message in islice(messages, _SHOWN)]
@@ -64,27 +64,27 @@ class Findings:
 
 
 class Strict(Findings):
-    """Findings of a reader: what the check reports as an error ends the reading, warnings are the check's."""
+    """Findings of a reader: an error is raised at once, and warnings are left to the check."""
 
     def error(self, sort: str, message: str) -> NoReturn:
         """Raise `BenchError`."""
         raise BenchError(f"{printable(message)}; `densebench data check` tells all that is wrong")
 
     def warning(self, sort: str, message: str) -> None:
-        """Nothing: whoever checks the data sees it."""
+        """Do nothing: `densebench data check` shows warnings."""
 
 
 @dataclass
 class Split:
-    """What one split holds."""
+    """Content of one split."""
 
     images: list[Path] = field(default_factory=list)
     annotations: list[Path] = field(default_factory=list)
-    """Every file besides the images that the split's meaning depends on."""
+    """Every file, besides the images, on which the split's meaning depends."""
     counts: Counter[str] = field(default_factory=Counter)
-    """Objects, difficult objects, images without objects, ..."""
+    """Numbers of objects, difficult objects, images without objects, ..."""
     histogram: Counter[str] = field(default_factory=Counter)
-    """Objects or pixels of each class, by name."""
+    """Number of objects or pixels of each class, by name."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,14 @@ class DatasetReport:
     dataset: str
     root: Path
     unit: Literal["objects", "pixels"]
-    """What the histogram counts."""
+    """Unit that the histogram counts."""
     splits: dict[str, Split]
     problems: tuple[Problem, ...]
     fingerprint: str
-    """Empty if no image was found."""
+    """Fingerprint of the files; empty if no image was found."""
     fingerprint_rule: str
     named_by: str = ""
-    """By which ids of the files the classes of the histogram are named, for their names stand nowhere in the files."""
+    """The kind of ids by which the histogram names classes where the files hold no names; else empty."""
 
     @property
     def only_in_val(self) -> tuple[str, ...]:
@@ -133,7 +133,7 @@ class DatasetReport:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON can hold it."""
+        """The whole report as plain data for JSON."""
         return {
             "dataset": self.dataset,
             "root": str(self.root),
@@ -170,7 +170,7 @@ class DatasetReport:
         (console or Console()).print(self.render(), soft_wrap=True)
 
     def _names(self, *, present: bool) -> list[str]:
-        """Classes that occur in any split, or those that do not."""
+        """Classes that occur in any split (`present`), or those that occur in none."""
         names = dict.fromkeys(name for split in self.splits.values() for name in split.histogram)
         return [name for name in names if any(split.histogram[name] for split in self.splits.values()) == present]
 

@@ -1,7 +1,7 @@
-"""PASCAL VOC's lists and XML files, read once for all: the check, the fingerprint and fine-tuning.
+"""Reads PASCAL VOC's lists and XML files, in the same way for the check, the fingerprint and fine-tuning.
 
-Each function reports what is wrong to `Findings`: the check collects it, a reader's `Strict` findings end with the
-first error. So the check cannot call usable what training then reads otherwise. PyTorch is not imported.
+Each function reports problems to `Findings`: the check collects them, a reader's `Strict` findings raise the first
+error. So data that the check calls usable are also usable for training. PyTorch is not imported.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from leaderboard.base.files import describe_os_error, read_bounded
 from leaderboard.base.lists import read_lines
 
 LONGEST_FILE: Final = 2**24
-"""Bytes of a list or an XML file; VOC's own have a few thousand."""
+"""Most bytes of a list or an XML file; VOC's own have a few thousand."""
 _LONGEST_ID: Final = 200
-"""Bytes of an image id, so that the names made of it fit any file system."""
+"""Most bytes of an image id, so that the names made from it fit any file system."""
 _LABELLED: Final = re.compile(r"(\S+)\s+-?\d+")
-"""A line of VOC's lists of one class: an image id and -1, 0 or 1."""
+"""Matches a line of VOC's lists of one class: an image id and -1, 0 or 1."""
 _FLAGS: Final = {"": False, "0": False, "1": True, "false": False, "true": True, "unspecified": False}
-"""What labelling tools write into `<difficult>`, in small letters."""
+"""Meaning of the texts that labeling tools write into `<difficult>`, in lower case."""
 
 
 class Entry(NamedTuple):
@@ -44,9 +44,9 @@ class VOCObject(NamedTuple):
     """An object of an XML file."""
 
     name: str
-    """One of `VOC_CLASSES`."""
+    """Class name, one of `VOC_CLASSES`."""
     box: tuple[float, float, float, float]
-    """xmin, ymin, xmax, ymax as they stand in the file: pixels counted from 1, the last one included."""
+    """Box as xmin, ymin, xmax, ymax in the file's convention: pixels count from 1, the last one included."""
     difficult: bool
     truncated: bool
 
@@ -55,15 +55,15 @@ class Annotation(NamedTuple):
     """An XML file."""
 
     size: tuple[int, int]
-    """Width and height."""
+    """Width and height of the image."""
     objects: list[VOCObject]
 
 
 def read_entries(list_file: Path, images: Path, annotations: Path, suffix: str, findings: Findings) -> list[Entry]:
     """The images that a list names, in its order, with their annotations.
 
-    An image is the file of the folder `images` that is called after the id, with one of `files.SUFFIXES` in any case;
-    where there is none, it is `ID.jpg`, which is missing. An annotation is `ID` and `suffix` in `annotations`.
+    An image is the file in the folder `images` whose name is the id with one of `files.SUFFIXES`, in upper or lower
+    case; where there is none, it is `ID.jpg`, which is missing. An annotation is `ID` plus `suffix` in `annotations`.
     """
     photos = _photos(images, findings)
     entries = []
@@ -91,7 +91,7 @@ def read_augmented(folder: Path, findings: Findings) -> list[Entry]:
 
 
 def read_list(path: Path, findings: Findings) -> list[str]:
-    """The ids in a list, one a line; of a column of labels behind them nothing is read, which is reported."""
+    """The ids in a list, one per line; a column of labels after them is not read, which is reported."""
     name = findings.name(path)
     if not is_file(path):
         found = "" if why_missing(path) != "is missing" else f"; its folder {what_is_in(path.parent)}"
@@ -143,7 +143,7 @@ def read_annotation(path: Path, findings: Findings) -> Annotation | None:
 
 
 def report_boxes(annotation: Annotation, path: Path, findings: Findings) -> None:
-    """Report boxes that reach out of their image, and objects that are there twice."""
+    """Report boxes that extend beyond their image, and objects that are listed twice."""
     name, (width, height) = findings.name(path), annotation.size
     seen: set[tuple[str, tuple[float, ...]]] = set()
     for number, item in enumerate(annotation.objects, start=1):
@@ -183,12 +183,12 @@ def _object(item: ElementTree.Element, what: str, findings: Findings) -> VOCObje
 
 
 def _photos(folder: Path, findings: Findings) -> dict[str, list[str]]:
-    """Names of the images in a folder, by id; hidden files, such as macOS's `._a.jpg`, are none."""
+    """Names of the images in a folder, by id; hidden files, such as macOS's `._a.jpg`, do not count."""
     photos: defaultdict[str, list[str]] = defaultdict(list)
     try:
         names = sorted(path.name for path in folder.iterdir())
     except FileNotFoundError:
-        return photos  # every image is then missing, and reported so
+        return photos  # every image is then reported as missing
     except OSError as error:
         findings.error("unreadable folders", f"{findings.name(folder)} cannot be read: {_reason(error)}")
         return photos
@@ -205,7 +205,7 @@ def _is_id(text: str) -> bool:
 
 
 def _number(text: str | None) -> float:
-    """A finite number, or nan."""
+    """The text as a finite number, or nan."""
     try:
         value = float(text or "nan")
     except ValueError:

@@ -1,1 +1,1 @@
-"""Evaluation metrics of the benchmark in plain numpy, all in per cent. No OpenMMLab or torch import."""
+"""Evaluation metrics of the benchmark in plain numpy, all in per cent. OpenMMLab and torch are not imported."""

@@ -1,14 +1,14 @@
-"""How far an average precision may be off because these validation images were drawn: each image's first-order share.
+"""The images' first-order shares in an average precision, for its error due to the draw of the validation images.
 
 An AP as benchmarks compute it is a mean of the interpolated precision at fixed recalls. As a function of the images'
-weights it jumps, where the recall of a detection passes one of them, and has no useful derivative in between; leaving
-out one image at a time would inherit the jumps (the jackknife fails for such statistics: Efron 1982, chapter 3). The
-shares are therefore derivatives of the integral that the mean approximates,
+weights it jumps where the recall of a detection passes one of these recalls, and in between it has no useful
+derivative; leaving out one image at a time would have the same jumps (the jackknife fails for such statistics: Efron
+1982, chapter 3). The shares are therefore derivatives of the integral that the mean approximates,
 
     AP(w) = integral of P(r) dF(r) over recalls r in [0, 1],    P(r) = the greatest precision at recall r or beyond,
 
-F putting the weight of each fixed recall evenly on the recalls nearest to it. With images of weights w, a detection
-counts as much as its image, precision is T / N and recall T / G, where T and N are the summed weights of true
+where F spreads the weight of each fixed recall evenly over the recalls nearest to it. With images of weights w, a
+detection has the weight of its image, precision is T / N and recall T / G, where T and N are the summed weights of true
 positives and of detections down to a score, and G that of objects. The derivatives by w, at 1, have a closed form.
 """
 
@@ -24,14 +24,14 @@ from bench.metrics.uncertainty import Floats
 
 @dataclass(frozen=True)
 class Ranking:
-    """The detections of one class that count, by falling score, under one IoU threshold."""
+    """The detections of one class that count, in descending order of score, at one IoU threshold."""
 
     image: NDArray[np.int64]
-    """Of each detection (N,): its image's index."""
+    """Index of each detection's image (N,)."""
     true: NDArray[np.bool_]
-    """Whether it found an object (N,); one that did not is a false positive."""
+    """Whether each detection found an object (N,); one that did not is a false positive."""
     objects: NDArray[np.int64]
-    """How many objects that count each image has (V,)."""
+    """Number of objects of each image that count (V,)."""
 
 
 def ap_shares(ranking: Ranking, levels: int) -> Floats:
@@ -44,16 +44,16 @@ def ap_shares(ranking: Ranking, levels: int) -> Floats:
     t: Floats = np.cumsum(true, dtype=np.float64)
     n = np.arange(1, len(true) + 1)
     precision = t / n
-    best = _last_argmax(precision)  # where the greatest precision from here on is
+    best = _last_argmax(precision)  # position of the greatest precision from here on
     p = precision[best]
     recall, before = t / total, (t - true.astype(np.float64)) / total
 
-    # the mass of recalls at which the precision at `best` counts, and what a change of that precision is worth
+    # the mass of recalls at which the precision at `best` counts: the effect of a change of that precision
     mass = np.where(true, _mass(recall, levels) - _mass(before, levels), 0.0)
     at_best = np.bincount(best, mass, len(true)) / n
     by_precision = np.where(true, _from_here_on(at_best), 0.0) - _from_here_on(at_best * precision)
 
-    # what it is worth that recall grows from here on: the height of the step down, per recall
+    # the effect of a growth of recall from here on: the height of the step down, per recall
     step = np.where(true, (p - _next_true(p, true)) * _density(recall, levels), 0.0)
     by_recall = np.where(true, _from_here_on(step), 0.0) / total
     by_objects = float((step * recall).sum()) / total
@@ -75,7 +75,7 @@ def _density(recall: Floats, levels: int) -> Floats:
 
 
 def _last_argmax(values: Floats) -> NDArray[np.intp]:
-    """For each place, where the greatest value from there to the end is."""
+    """For each place, the position of the greatest value from there to the end."""
     highest = np.maximum.accumulate(values[::-1])[::-1]
     places = np.where(values == highest, np.arange(len(values)), len(values))
     return np.minimum.accumulate(places[::-1])[::-1]
@@ -86,7 +86,7 @@ def _from_here_on(values: Floats) -> Floats:
 
 
 def _next_true(p: Floats, true: NDArray[np.bool_]) -> Floats:
-    """The value at the next true place after each true place, 0 after the last; elsewhere without meaning."""
+    """For each true place, the value at the next true place, or 0 for the last; other places have no meaning."""
     following = np.zeros(len(p))
     places = np.flatnonzero(true)
     following[places[:-1]] = p[places[1:]]

@@ -3,15 +3,15 @@
 It differs from COCO's in each of these points:
 
 * Precision is not interpolated: AP is the area below the straight lines between the points of precision and recall, one
-  a distinct score, and the point of recall 0 and precision 1.
-* An object that several predictions match is found by that of the highest score; no prediction is bound to one object
-  before another, and there is no greatest number of predictions.
+  per distinct score, and the point of recall 0 and precision 1.
+* An object that several predictions match is found by the one with the highest score; predictions are not assigned to
+  objects one after the other, and their number is not limited.
 * A match has an IoU strictly greater than the threshold. Objects of under 100 pixels, and groups, need not be found.
 * A prediction that matches nothing is a false positive, unless the share of its pixels that are void, of a group or of
   a small object of its class is greater than the threshold. What matches a group or a small object counts nothing.
 * A class without an object is left out of the mean; one without a prediction counts 0.
 
-Written from these rules; on predictions that are none Cityscapes' own script fails, where this gives 0.
+The code was written from these rules. Without any prediction, Cityscapes' own script fails; here the values are 0.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from bench.metrics.uncertainty import Floats
 
 IOU_THRESHOLDS = np.arange(0.5, 1.0, 0.05)  # the script's expression, so that borderline IoUs fall on the same side
 SMALLEST = 100
-"""Pixels of an object that has to be found."""
+"""Fewest pixels of an object that has to be found."""
 
 Ids = NDArray[np.integer]
 Bools = NDArray[np.bool_]
@@ -42,19 +42,19 @@ class Overlaps:
     labels: NDArray[np.int64]
     """Class of each object (G,), an index into `CITYSCAPES_THINGS`."""
     pixels: NDArray[np.int64]
-    """Of each object (G,)."""
+    """Number of pixels of each object (G,)."""
     groups: Bools
-    """Whether it is a group of objects (G,)."""
+    """Whether each object is a group of objects (G,)."""
     found_labels: NDArray[np.int64]
     """Class of each prediction (P,)."""
     found_pixels: NDArray[np.int64]
-    """Of each prediction (P,), at least 1."""
+    """Number of pixels of each prediction (P,), at least 1."""
     void: NDArray[np.int64]
-    """Of these, the void ones (P,)."""
+    """Number of void pixels of each prediction (P,)."""
     scores: NDArray[np.float64]
-    """Of each prediction (P,)."""
+    """Score of each prediction (P,)."""
     shared: NDArray[np.int64]
-    """Pixels that prediction and object share (P, G)."""
+    """Number of pixels that each prediction and object share (P, G)."""
 
     def of_class(self, label: int) -> Overlaps:
         """The objects and the predictions of one class."""
@@ -75,8 +75,8 @@ def overlaps_of(ids: Ids, masks: Iterable[Bools], labels: Sequence[int], scores:
     """Compare predictions with the image of instance ids (H, W), `*_gtFine_instanceIds.png`.
 
     Args:
-        ids: as Cityscapes writes them.
-        masks: (H, W) each; empty ones are left out.
+        ids: instance ids as Cityscapes writes them.
+        masks: masks of the predictions, (H, W) each; empty ones are left out.
         labels: their classes, indices into `CITYSCAPES_THINGS`.
         scores: their confidences.
 
@@ -123,7 +123,7 @@ class CityscapesScores:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """AP, the mean over classes and thresholds, and AP50, that at .50."""
+        """AP, the mean over classes and thresholds, and AP50, the mean over classes at .50."""
         return {"AP": float(np.nanmean(self.per_class)), "AP50": float(np.nanmean(self.per_class[:, 0]))}
 
     @property
@@ -175,22 +175,22 @@ def _judge(image: Overlaps, threshold: float) -> tuple[Bools, Bools]:
 
 @dataclass(frozen=True)
 class _Curve:
-    """Precision and recall of one class at one threshold, a point a distinct score, by falling score."""
+    """Precision and recall of one class at one threshold: one point per distinct score, highest score first."""
 
     image: NDArray[np.int64]
-    """Of each prediction that counts (N,)."""
+    """Index of the image of each prediction that counts (N,)."""
     true: Bools
-    """Of each prediction that counts (N,)."""
+    """Whether each prediction that counts is a true positive (N,)."""
     point: NDArray[np.int64]
-    """Of each prediction that counts (N,): the first point that it is part of."""
+    """Index of the first point to which each prediction that counts contributes (N,)."""
     precision: Floats
-    """(K,)"""
+    """Precision at each point (K,)."""
     recall: Floats
-    """(K,)"""
+    """Recall at each point (K,)."""
     found: NDArray[np.int64]
-    """Predictions that count, down to each point (K,)."""
+    """Number of predictions that count, down to each point (K,)."""
     objects: NDArray[np.int64]
-    """Of each image (V,), those to be found."""
+    """Number of objects to be found in each image (V,)."""
 
     @classmethod
     def of(cls, images: Sequence[Overlaps], objects: NDArray[np.int64], threshold: float) -> _Curve:
@@ -213,7 +213,7 @@ class _Curve:
         return float((np.diff(recall) * (precision[1:] + precision[:-1]) / 2).sum())
 
     def shares(self) -> NDArray[np.float64]:
-        """Each image's derivative (V,) of AP, where what is in an image counts as much as the image weighs."""
+        """Derivative of AP by each image's weight (V,), which its objects and predictions have, too."""
         total = int(self.objects.sum())
         if not len(self.found):
             return np.zeros(len(self.objects))
@@ -221,7 +221,7 @@ class _Curve:
         by_precision = (step + np.append(step[1:], 0.0)) / 2
         before, after = np.append(1.0, self.precision[:-1]), np.append(self.precision[1:], -self.precision[-1])
         by_recall = (before - after) / 2
-        # what a true positive and what any prediction is worth from its first point on
+        # the effect of a true positive, and of any prediction, from its first point on
         hit = np.cumsum((by_precision / self.found + by_recall / total)[::-1])[::-1]
         any_one = np.cumsum((by_precision * self.precision / self.found)[::-1])[::-1]
         values = np.where(self.true, hit[self.point], 0.0) - any_one[self.point]

@@ -1,4 +1,4 @@
-"""COCO's average precision for boxes and masks by hotcoco: what pycocotools computes, several times faster."""
+"""COCO's average precision for boxes and masks by hotcoco: the values of pycocotools, several times faster."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from bench.metrics.uncertainty import Floats
 from bench.metrics.voc_detection import Objects
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-"""The first six values of pycocotools' summary. AP: mean over IoU .50:.05:.95, at most 100 detections an image."""
+"""The first six values of pycocotools' summary. AP: mean over IoU .50:.05:.95, at most 100 detections per image."""
 
 _AREAS = {"APs": "small", "APm": "medium", "APl": "large"}
 _AT = {"AP50": [0], "AP75": [5]}
-"""Thresholds by their position, where not all count."""
+"""Positions of the IoU thresholds of the metrics that do not use all of them."""
 
 
 def load_ground_truth(annotation_file: Path) -> COCO:
@@ -89,8 +89,8 @@ def evaluate_coco(
     """AP, AP50, AP75, APs, APm, APl in per cent.
 
     `detections` is a list in COCO's results format: `image_id`, `category_id`, `score` and `bbox` (x, y, width, height)
-    or `segmentation` (run-length encoding). Evaluated are all images and categories of `ground_truth`, which stays
-    as it is. A value without any object (no small object in the set, say) is absent from the answer. Raises
+    or `segmentation` (run-length encoding). All images and categories of `ground_truth` are evaluated; it is not
+    changed. A value for which there is no object (e.g. no small object in the set) is absent from the result. Raises
     :class:`BenchError` for an unknown image id, no object, or objects without a mask where masks are compared.
     """
     return score_coco(ground_truth, detections, iou_type).metrics
@@ -98,10 +98,10 @@ def evaluate_coco(
 
 @dataclass(frozen=True)
 class CocoScores:
-    """What `score_coco` finds."""
+    """Result of `score_coco`."""
 
     metrics: dict[str, float]
-    """In per cent, as :func:`evaluate_coco` gives them."""
+    """Metrics in per cent, as :func:`evaluate_coco` returns them."""
     images: list[Any]
     """Ids of the images (V,)."""
     shares: dict[str, Floats]
@@ -111,7 +111,7 @@ class CocoScores:
 def score_coco(
     ground_truth: COCO, detections: Sequence[Mapping[str, Any]], iou_type: Literal["bbox", "segm"]
 ) -> CocoScores:
-    """As :func:`evaluate_coco`, with the share of each image in each metric."""
+    """The metrics of :func:`evaluate_coco`, and the share of each image in each of them."""
     known = set(ground_truth.getImgIds())
     unknown = sorted({str(d["image_id"]) for d in detections if d["image_id"] not in known})
     if unknown:
@@ -123,7 +123,7 @@ def score_coco(
     ground_truth = _numbered(ground_truth)
     with _without_output():
         if detections:
-            # loadRes writes into the dictionaries that it is given
+            # loadRes changes the dictionaries that it gets
             results = ground_truth.loadRes([dict(d) for d in detections])
         else:
             results = _coco_of(ground_truth.dataset["images"], ground_truth.dataset["categories"], [])
@@ -138,11 +138,11 @@ def score_coco(
 
 
 Found = Mapping[str, Any]
-"""What the evaluator says of one image, category and area range."""
+"""The evaluator's result for one image, category and area range."""
 
 
 def _by_category(evaluation: Any) -> dict[tuple[Any, float, float], dict[Any, Found]]:
-    """By category and area range, then by image, what was matched; nothing of images without objects and detections."""
+    """Matches by category and area range, then by image; images without objects and detections are absent."""
     matched: dict[tuple[Any, float, float], dict[Any, Found]] = {}
     for one in evaluation.evalImgs:
         if one is not None:
@@ -169,20 +169,20 @@ def _shares(evaluation: Any, metrics: Sequence[str]) -> dict[str, Floats]:
 
 @dataclass(frozen=True)
 class _Matches:
-    """The detections of one category and area range in all images, by falling score as the evaluator orders them."""
+    """Detections of one category and area range in all images, in the evaluator's order of descending scores."""
 
     image: NDArray[np.int64]
-    """Of each detection (N,)."""
+    """Index of each detection's image (N,)."""
     true: NDArray[np.bool_]
-    """Whether it found an object at each threshold (T, N)."""
+    """Whether each detection found an object at each threshold (T, N)."""
     ignored: NDArray[np.bool_]
-    """Whether it does not count (T, N)."""
+    """Whether each detection is left out at each threshold (T, N)."""
     objects: NDArray[np.int64]
-    """Of each image (V,), those that count."""
+    """Number of objects of each image that count (V,)."""
 
     @classmethod
     def of(cls, found: Sequence[Mapping[str, Any] | None], parameters: Any) -> _Matches:
-        """From the evaluator's answers for the images; None where an image has neither objects nor detections."""
+        """Join the evaluator's results for the images; None for an image with neither objects nor detections."""
         most = parameters.maxDets[-1]
         objects = np.array([0 if one is None else np.count_nonzero(~_bool(one["gtIgnore"])) for one in found])
         there = [(index, one) for index, one in enumerate(found) if one is not None]
@@ -199,7 +199,7 @@ class _Matches:
         return cls(image[order], matched & ~ignored, ignored, objects)
 
     def ranking(self, threshold: int) -> Ranking:
-        """Those that count at one threshold."""
+        """The detections that count at one threshold."""
         counts = ~self.ignored[threshold]
         return Ranking(self.image[counts], self.true[threshold, counts], self.objects)
 
@@ -213,7 +213,7 @@ def _has_mask(annotation: Mapping[str, Any]) -> bool:
 
 
 def _numbered(ground_truth: COCO) -> COCO:
-    """A copy to evaluate, its annotations numbered from 1.
+    """A copy for the evaluation, with annotations numbered from 1.
 
     An evaluator keeps the id of the object that a detection has found, and 0 where there is none: an object of id 0
     would never be found.

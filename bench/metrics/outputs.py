@@ -1,8 +1,8 @@
-"""What a run keeps of each validation image, so that its metrics and their errors can be computed again.
+"""Files with a run's outputs per validation image, from which its metrics and their errors can be computed again.
 
-counts.npz        of segmentation: `names` (V,) and the confusion matrices `counts` (V, K, K), row = label
-detections.json   of detection: COCO's results format
-shares.npz        of both: each image's share in each metric (`leaderboard.shares`)
+counts.npz        for segmentation: `names` (V,) and the confusion matrices `counts` (V, K, K), row = label
+detections.json   for detection: COCO's results format
+shares.npz        for both: each image's share in each metric (`leaderboard.shares`)
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def segmentation_metrics(counts: Counts) -> dict[str, float]:
     """mIoU, mAcc and aAcc over all images, in per cent.
 
     Raises:
-        BenchError: no pixel is labelled.
+        BenchError: no pixel is labeled.
     """
     found = segmentation_scores(counts.sum(0))
     return {"mIoU": found.miou, "mAcc": found.mean_accuracy, "aAcc": found.pixel_accuracy}
@@ -46,7 +46,7 @@ def keep_segmentation(folder: Path, names: Sequence[str], counts: Counts) -> Non
 
 
 def keep_counts(folder: Path, names: Sequence[str], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write `counts.npz`: `names` (V,) of the images, and `arrays` with a row for each (V, ...).
+    """Write `counts.npz`: the images' `names` (V,), and `arrays` with one row per image (V, ...).
 
     Raises:
         FileError: `folder` cannot be written.
@@ -70,7 +70,7 @@ def keep_detections(
 
 
 def describe_outputs(folder: Path) -> tuple[dict[str, float], dict[str, str]]:
-    """`Result.standard_errors` and `Result.outputs`, from what the run has kept in its folder."""
+    """`Result.standard_errors` and `Result.outputs`, from the files that the run has kept in its folder."""
     files = {name: folder / name for name in (COUNTS, DETECTIONS, SHARES)}
     outputs = {name: file_sha256(file) for name, file in files.items() if file.is_file()}
     return read_shares(files[SHARES]).standard_errors() if SHARES in outputs else {}, outputs

@@ -1,8 +1,8 @@
 """Semantic segmentation metrics from one confusion matrix over the whole validation set.
 
 mIoU is the mean over the classes that occur in labels or predictions (union > 0), as mmseg and the VOC and Cityscapes
-servers compute it. It is not the mean of per-image values, and classes that nowhere occur do not count as 0. Nothing
-is rounded.
+servers compute it. It is not the mean of per-image values, and classes that occur nowhere do not count as 0. Nothing is
+rounded.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ IGNORE = 255
 
 @dataclass(frozen=True)
 class SegmentationScores:
-    """All in per cent. `iou` and `accuracy` are per class (K,), NaN where they are undefined."""
+    """The metrics, all in per cent. `iou` and `accuracy` are per class (K,), NaN where they are undefined."""
 
     iou: NDArray[np.float64]
     accuracy: NDArray[np.float64]
@@ -31,16 +31,16 @@ class SegmentationScores:
 
     @property
     def mean_accuracy(self) -> float:
-        """Mean recall over the classes that have labelled pixels."""
+        """Mean recall over the classes that have labeled pixels."""
         return float(np.nanmean(self.accuracy))
 
 
 def confusion_matrix(
     label: NDArray[np.integer], prediction: NDArray[np.integer], num_classes: int, name: str = "image"
 ) -> NDArray[np.int64]:
-    """Pixel counts (K, K) of one image: row = label, column = prediction; pixels labelled 255 are left out.
+    """Pixel counts (K, K) of one image: row = label, column = prediction; pixels with label 255 are left out.
 
-    Raises :class:`BenchError`, naming `name` and the id, for a label or prediction that is no class.
+    Raises :class:`BenchError`, which gives `name` and the id, for a label or prediction that is not a class.
     """
     if label.shape != prediction.shape:
         raise BenchError(f"{name}: the label map is {label.shape}, the prediction {prediction.shape}")

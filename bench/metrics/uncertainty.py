@@ -1,9 +1,9 @@
-"""How far a segmentation metric may be off because these validation images were drawn and not others.
+"""The error of a segmentation metric due to the draw of the validation images.
 
-Shares and standard errors come from linearisation, as for ratios in survey sampling (Woodruff, JASA 1971): each
-image's share in the metric's first-order change. No image is drawn again, so no rare class drops out of a draw and
-shifts the mean over classes, as it does in a bootstrap over images: the intervals are of the mean over those classes
-that these images have (`bench.benchmarks.interval_coverage`). Those of detection: `bench.metrics.ap_shares`.
+Shares and standard errors come from linearization, as for ratios in survey sampling (Woodruff, JASA 1971): each image's
+share in the metric's first-order change. Images are not resampled, so that no rare class drops out of a sample and
+shifts the mean over classes, as in a bootstrap over images. The intervals are for the mean over the classes that these
+images have (`bench.benchmarks.interval_coverage`). For detection see `bench.metrics.ap_shares`.
 """
 
 from __future__ import annotations

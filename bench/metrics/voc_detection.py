@@ -2,7 +2,7 @@
 
 For each class and each IoU threshold .50:.05:.95 an average precision by the VOC 2007 rule, the mean of the
 interpolated precision at the eleven recalls 0, .1, ..., 1. `AP` is the mean over classes and thresholds, `AP50` and
-`AP75` the means over classes at one.
+`AP75` are means over classes at one threshold.
 
 Conventions, each of which changes the value:
 
@@ -49,7 +49,7 @@ class Objects:
 
 @dataclass(frozen=True)
 class Detections:
-    """What a detector found in one image: `boxes` (N, 4) as in :class:`Objects`, `scores` (N,), `labels` (N,)."""
+    """A detector's outputs for one image: `boxes` (N, 4) as in :class:`Objects`, `scores` (N,), `labels` (N,)."""
 
     boxes: NDArray[np.floating]
     scores: NDArray[np.floating]
@@ -119,7 +119,7 @@ def round_like_results_file(boxes: Floats, scores: Floats) -> tuple[Floats, Floa
 
 @dataclass(frozen=True)
 class _Table:
-    """Boxes of all images in pixel indices, one row a box, ordered by image."""
+    """Boxes of all images in pixel indices, one row per box, ordered by image."""
 
     image: NDArray[np.int64]
     boxes: Floats
@@ -170,13 +170,13 @@ def _stack(
 
 
 def _to_pixel_indices(boxes: Floats) -> Floats:
-    """From continuous coordinates to the 1-based inclusive pixel indices of VOC's files."""
+    """Convert continuous coordinates to the 1-based inclusive pixel indices of VOC's files."""
     shift = np.array([1, 1, 0, 0], dtype=boxes.dtype if np.issubdtype(boxes.dtype, np.floating) else np.float64)
     return boxes + shift
 
 
 def _rankings(truth: _Table, found: _Table, images: int) -> list[Ranking]:
-    """What the detections of one class are at each threshold. `found` is sorted by falling score."""
+    """Ranking of the detections of one class at each threshold. `found` is sorted by descending score."""
     best_iou, best_object = _best_overlaps(truth, found)
     objects = np.bincount(truth.image[~truth.difficult], minlength=images)
     rankings = []

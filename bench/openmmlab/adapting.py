@@ -1,9 +1,9 @@
-"""A protocol's model with a backbone for which its config was not written.
+"""Adapts a protocol's model to a backbone for which its config was not written.
 
-Configs name the OpenMMLab libraries' `ResNet`. A deeper or wider ResNet than theirs takes its place as it is. A Vision
-Transformer has maps of one resolution: a detector gets its levels from the last one by the simple feature pyramid of
-ViTDet (see `bench.openmmlab.backbones`) where ResNets have a feature pyramid network, and a head of segmentation reads
-the last one. All else is as the config says.
+Configs name the OpenMMLab libraries' `ResNet`. A deeper or wider ResNet than theirs replaces it directly. A Vision
+Transformer has maps of one resolution: where ResNets have a feature pyramid network, a detector gets its levels from
+the last map by the simple feature pyramid of ViTDet (see `bench.openmmlab.backbones`), and a segmentation head reads
+the last map. Everything else is as the config says.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from bench.patches import patch_stride
 from pretrain.nets.architectures import ViTArchitecture, find_architecture
 
 DEPTHS = {f"resnet{depth}": depth for depth in (18, 34, 50, 101, 152)}
-"""The ResNets that the OpenMMLab libraries have, with their names there."""
+"""Depths of the ResNets that the OpenMMLab libraries have, by our names."""
 
 
 def with_backbone(model: Mapping[str, Any], architecture: str, protocol: str, *, synchronised: bool) -> dict[str, Any]:
     """A config's `model`, slots unfilled, for a backbone of this architecture.
 
     Args:
-        model: the config's.
-        architecture: the card's.
-        protocol: its id, for messages.
+        model: the `model` of the config.
+        architecture: the architecture on the card.
+        protocol: the protocol's id, for messages.
         synchronised: whether several processes share the batch's statistics.
 
     Raises:

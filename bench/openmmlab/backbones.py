@@ -1,4 +1,4 @@
-"""What the OpenMMLab libraries do not have: our networks as backbones, and ViTDet's pyramid. Import after
+"""Modules that the OpenMMLab libraries lack: our networks as backbones, and ViTDet's pyramid. Import after
 `prepare_openmmlab`.
 """
 
@@ -28,7 +28,7 @@ class DenseBenchBackbone(nn.Module):
         self.out_indices = out_indices
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The chosen ones of the network's four maps of normalised images (N, 3, H, W)."""
+        """The maps with the indices `out_indices`, of the network's four, for normalized images (N, 3, H, W)."""
         maps = features(self.network, x)
         return tuple(maps[i] for i in self.out_indices)
 
@@ -39,10 +39,10 @@ class SimplePyramid(nn.Module):
     transposed convolutions, coarser ones by max-pooling, then a 1x1 and a 3x3 convolution each.
 
     Args:
-        in_channels: of the map.
-        stride: of the map in input pixels.
-        out_channels: of every level.
-        strides: of the levels, powers of two times or parts of `stride`.
+        in_channels: channels of the map.
+        stride: stride of the map in input pixels.
+        out_channels: channels of every level.
+        strides: strides of the levels: `stride` times or divided by powers of two.
         norm_cfg: the norm after each convolution; ViTDet's is a layer norm over channels.
     """
 

@@ -1,4 +1,4 @@
-"""From a protocol and a card to a model with proven weights: fill the slots, build, load, compare bit by bit."""
+"""Makes a model with proven weights from a protocol and a card: fill the slots, build, load, compare bit by bit."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ def build_model(config: dict[str, Any], tensors: dict[str, Tensor], seed: int) -
 
 
 def checkpoint_part(model: Any) -> nn.Module:
-    """What the checkpoint fills of a model: its backbone, and `layer4` where that is the head of regions (C4).
+    """The part of a model that the checkpoint fills: its backbone, and `layer4` where this is the RoI head (C4).
 
-    Of both in one, the modules are the model's own, under the checkpoint's names.
+    Where it consists of both, it holds the model's own modules under the checkpoint's names.
     """
     backbone: nn.Module = model.backbone
     layer4 = getattr(getattr(getattr(model, "roi_head", None), "shared_head", None), "layer4", None)
@@ -159,5 +159,5 @@ def network_of(backbone: nn.Module) -> nn.Module:
 
 
 def _learned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without the counters of batches seen: they are not weights, nothing here reads them, and many files lack them."""
+    """The tensors without counters of batches: these are not weights, nothing here reads them, many files lack them."""
     return {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}

@@ -1,8 +1,9 @@
-"""The checkpoint of a training run: everything that the rest of the run is a function of, in one file.
+"""The checkpoint of a training run: one file with everything on which the rest of the run depends.
 
-Weights, optimizer, schedulers, iteration, the states of all random generators, and what was executed so far. The order
-of the data is not in it: it is drawn again from the seed (`bench.openmmlab.feed`). On a CPU a run that was killed and
-continued ends with the bits of one that was not. Only tensors and plain values are read (`weights_only`).
+It holds weights, optimizer, schedulers, iteration, the states of all random generators, and what was executed so far.
+The order of the data is not in it: it is drawn again from the seed (`bench.openmmlab.feed`). On a CPU a run that was
+killed and continued ends with the same bits as one that was not. Only tensors and plain values are read
+(`weights_only`).
 """
 
 from __future__ import annotations
@@ -23,34 +24,34 @@ from leaderboard.records import Card, DatasetReference, Environment
 
 FORMAT = 1
 CHECKPOINT = "checkpoint.pt"
-"""Its name in the run's folder. It is removed when the result is stored."""
+"""The checkpoint's name in the run's folder. It is removed when the result is stored."""
 CHECKPOINT_SECONDS = 600.0
-"""Default time between two checkpoints; a run that is shorter writes none."""
+"""Default number of seconds between two checkpoints; a shorter run writes none."""
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoint in the run's `folder`, which belongs to a run of this `identity` and of no other."""
+    """The checkpoint in the run's `folder`, which only a run of the same `identity` may continue."""
 
     folder: Path
     identity: Mapping[str, str]
     seconds: float = CHECKPOINT_SECONDS
-    """Between two."""
+    """Seconds between two checkpoints."""
 
     @property
     def file(self) -> Path:
-        """Where it is."""
+        """Path of the checkpoint."""
         return self.folder / CHECKPOINT
 
     def read(self) -> dict[str, Any] | None:
-        """What :meth:`write` was given last, on the CPU; None, with a line that says why, where it cannot be used."""
+        """The state last given to :meth:`write`, on the CPU; None, with a printed reason, where it cannot be used."""
         try:
             found: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
             state = dict(found["state"])
             why = self._unusable(found, state["iteration"])
         except FileNotFoundError:
             return None
-        except Exception as error:  # the restricted unpickler may raise anything on bytes that are no pickle
+        except Exception as error:  # the restricted unpickler may raise anything on bytes that are not a pickle
             why = f"is damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
         if why is not None:
             print(f"{self.file} {why}: the run starts anew", flush=True)
@@ -59,9 +60,9 @@ class Checkpoints:
         return state
 
     def write(self, state: Mapping[str, Any]) -> bool:
-        """Replace the checkpoint, and say whether that was possible: where not, a line says so and the last one stays.
+        """Replace the checkpoint, and return whether that was possible: if not, a line says so and the last one stays.
 
-        Training goes on without it, because a full disk may have space again before it is needed.
+        Training goes on without a new checkpoint, because a full disk may have space again before one is needed.
         """
         content = {"format": FORMAT, "identity": dict(self.identity), "state": dict(state)}
         try:
@@ -84,10 +85,9 @@ class Checkpoints:
 def run_identity(
     protocol_sha256: str, card: Card, dataset: DatasetReference, seed: int, environment: Environment, device_type: str
 ) -> dict[str, str]:
-    """All that a run's final bits depend on, in words: of another one no checkpoint is continued.
+    """All that a run's final bits depend on, in words: a checkpoint of another identity is not continued.
 
-    The versions are those of the libraries and of densebench; commits of its code between two versions are not among
-    them.
+    It holds the versions of the libraries and of densebench, but not the commits of densebench between two versions.
     """
     inputs = {"protocol": protocol_sha256, "checkpoint": card.sha256, "data": dataset.fingerprint, "seed": str(seed)}
     machine = {"device": environment.device, "precision": environment.precision}

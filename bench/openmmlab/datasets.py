@@ -1,11 +1,11 @@
 """Dataset classes for mmdet and mmseg that read the benchmarks as the protocols say.
 
-Import after :func:`bench.openmmlab.prepare_openmmlab`. Lists and annotations are read by the functions that
-`densebench data check` reads them with (`bench.datasets`), so that what it calls usable can be read.
+Import after :func:`bench.openmmlab.prepare_openmmlab`. Lists and annotations are read by the same functions as in
+`densebench data check` (`bench.datasets`), so that data which it calls usable can be read.
 
-Padding: none of these, and no pipeline of ours, pads raw pixels (mmseg's VOC configs pad with black, which
-normalisation turns into a strong colour). Images smaller than the crop stay small until the data preprocessor has
-normalised them; it then pads with 0, which is the card's mean colour, and label maps with 255.
+Padding: none of these classes, and none of our pipelines, pads raw pixels (mmseg's VOC configs pad with black, which
+normalization turns into a strong color). Images smaller than the crop stay small until the data preprocessor has
+normalized them; it then pads images with 0, which is the card's mean color, and label maps with 255.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ from bench.errors import BenchError
 
 
 class _NotEmpty:
-    """Says so when no image is left, where mmengine fails over an empty concatenation."""
+    """Raises a clear error when no image is left, where mmengine fails with an empty concatenation."""
 
     def filter_data(self) -> list[dict[str, Any]]:
         """The images that `filter_cfg` leaves; raises :class:`BenchError` if there is none."""
@@ -39,12 +39,12 @@ class _NotEmpty:
 
 @MMDET_DATASETS.register_module()
 class DenseBenchVOCDetection(_NotEmpty, VOCDataset):
-    """VOC boxes as detectron2 reads them, which the published values come from.
+    """VOC boxes as detectron2 reads them, from which the published values come.
 
-    Unlike mmdet's class: objects marked difficult are ground truth like any other in training (each instance carries
-    `difficult` for the metric); only xmin and ymin are reduced by 1, so that x2 - x1 is the number of pixels; no object
-    is ignored for its size. Images are those of the id list `ann_file` (`.../ImageSets/Main/*.txt`), files are in
-    `data_prefix['sub_data_root']`.
+    It differs from mmdet's class: in training, objects marked difficult are ground truth like any other (each instance
+    carries `difficult` for the metric); only xmin and ymin are reduced by 1, so that x2 - x1 is the number of pixels;
+    no object is ignored for its size. The images are those of the id list `ann_file` (`.../ImageSets/Main/*.txt`), the
+    files are in `data_prefix['sub_data_root']`.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -86,9 +86,9 @@ class DenseBenchVOCDetection(_NotEmpty, VOCDataset):
 
 @MMDET_DATASETS.register_module()
 class DenseBenchCoco(_NotEmpty, CocoDataset):
-    """COCO boxes and masks; labels are bound to category names, not to the order in the file.
+    """COCO boxes and masks; labels follow the category names, not the order in the file.
 
-    Objects are what `bench.datasets.coco` makes of the annotations; training leaves out those that mmdet leaves out.
+    `bench.datasets.coco` reads the objects; training leaves out those that mmdet leaves out.
     """
 
     def load_data_list(self) -> list[dict[str, Any]]:
@@ -127,8 +127,8 @@ class DenseBenchCoco(_NotEmpty, CocoDataset):
 class DenseBenchCityscapesInstances(_NotEmpty, BaseDetDataset):
     """Cityscapes with boxes and masks of 8 classes, read from `*_gtFine_instanceIds.png`; groups are ignored.
 
-    A box holds the pixels of its object that are seen, each of them whole. In training, images without an object are
-    left out. Reading takes about a second for 20 images of Cityscapes' size.
+    A box encloses the visible pixels of its object completely. In training, images without an object are left out.
+    Reading takes about a second for 20 images of Cityscapes' size.
     """
 
     METAINFO: ClassVar[dict[str, Any]] = {"classes": tuple(CITYSCAPES_THINGS.values())}
@@ -140,7 +140,7 @@ class DenseBenchCityscapesInstances(_NotEmpty, BaseDetDataset):
         return [self._record(frame) for frame in frames]
 
     def filter_data(self) -> list[dict[str, Any]]:
-        """Without images without objects in training."""
+        """All images; in training only those with an object."""
         if not self.test_mode:
             self.data_list: list[dict[str, Any]] = [
                 record for record in self.data_list if not all(item["ignore_flag"] for item in record["instances"])

@@ -1,7 +1,7 @@
-"""What was built and executed must be what the card and the protocol say: each guard reads objects, never the config.
+"""Checks that a run was built and executed as card and protocol say: each guard reads objects, never the config.
 
-The traps behind them are real: a preprocessor silently replaced by its default, a frozen stem, milestones that are
-never reached, a detector loaded over the checkpoint. Each guard raises :class:`BenchError`.
+They protect against errors that do occur: a preprocessor silently replaced by its default, a frozen stem, milestones
+that are never reached, a detector loaded over the checkpoint. Each guard raises :class:`BenchError`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from leaderboard.records import Card
 
 
 def check_preprocessor(preprocessor: nn.Module, card: Card) -> None:
-    """Mean, standard deviation and channel order that the built model applies are the card's."""
+    """Check that the built model applies the card's mean, standard deviation and channel order."""
     for name in ("mean", "std"):
         applied = [round(v, 3) for v in getattr(preprocessor, name, torch.empty(0)).flatten().tolist()]
         expected = [round(255 * v, 3) for v in getattr(card, name)]
@@ -31,9 +31,9 @@ def check_preprocessor(preprocessor: nn.Module, card: Card) -> None:
 
 
 def check_trained(model: nn.Module, world: int = 1, what: str = "model") -> None:
-    """Every layer trained, every batch normalisation as in training and synchronised over `world` processes.
+    """Check that every layer is trained, and every batch norm in training mode and synchronized over `world` processes.
 
-    Call it with the model in training mode: what is read is what the first iteration will do.
+    Call it with the model in training mode, so that it reads what the first iteration will do.
     """
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     if frozen:
@@ -52,7 +52,7 @@ def check_trained(model: nn.Module, world: int = 1, what: str = "model") -> None
 
 
 def check_backbone(backbone: nn.Module, card: Card, world: int = 1) -> None:
-    """As :func:`check_trained`, and the card's stem and strides."""
+    """Check what :func:`check_trained` does, and that the backbone has the card's stem and strides."""
     check_trained(backbone, world, "backbone")
     stem = next((module for module in backbone.modules() if isinstance(module, nn.Conv2d)), None)
     if stem is None or "x".join(map(str, stem.kernel_size)) != card.stem:
@@ -62,7 +62,7 @@ def check_backbone(backbone: nn.Module, card: Card, world: int = 1) -> None:
 
 
 def check_segmenter(model: Any, plan: TrainingPlan) -> None:
-    """The head reads a map of the planned output stride, and the auxiliary loss has the planned weight.
+    """Check that the head reads a map of the planned output stride, and the auxiliary loss has the planned weight.
 
     The stride is measured: the backbone is run once, in evaluation mode, which changes nothing in it.
     """
@@ -84,7 +84,7 @@ def check_segmenter(model: Any, plan: TrainingPlan) -> None:
 
 
 def check_no_other_weights(model: nn.Module, load_from: str | None) -> None:
-    """Nothing but the checkpoint's backbone is loaded: no detector by the runner, no pretrained neck or head."""
+    """Check that only the checkpoint's backbone is loaded: no detector by the runner, no pretrained neck or head."""
     if load_from:
         raise BenchError(
             f"the runner would load {load_from!r} (load_from): only the checkpoint's backbone may be loaded"
@@ -99,7 +99,7 @@ def check_no_other_weights(model: nn.Module, load_from: str | None) -> None:
 
 
 def check_batch(dataloader: Any, plan: TrainingPlan, world: int = 1) -> None:
-    """Images an iteration, over all processes, as planned."""
+    """Check the planned number of images per iteration, over all processes."""
     sampler = dataloader.batch_sampler
     effective = world * int(dataloader.batch_size or getattr(sampler, "batch_size", 0))
     if effective != plan.batch_size:
@@ -111,7 +111,7 @@ def check_batch(dataloader: Any, plan: TrainingPlan, world: int = 1) -> None:
 def check_schedule(
     max_iterations: int, optimizer: torch.optim.Optimizer, schedulers: Iterable[Any], plan: TrainingPlan
 ) -> None:
-    """The planned number of iterations, every milestone before the last one, and one learning rate for all layers."""
+    """Check the number of iterations, that milestones come before the last one, and the one rate of all layers."""
     if max_iterations != plan.iterations:
         raise BenchError(f"the loop will run {max_iterations} iterations, the protocol plans {plan.iterations}")
     for scheduler in schedulers:
@@ -128,7 +128,7 @@ def check_schedule(
 
 
 def check_weight_decay(model: nn.Module, optimizer: torch.optim.Optimizer, plan: TrainingPlan) -> None:
-    """Every trainable parameter is optimised once; those of batch normalisation with the planned weight decay."""
+    """Check that every trainable parameter is optimized once, those of batch norms with the planned weight decay."""
     decay: dict[int, float] = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -148,7 +148,7 @@ def check_weight_decay(model: nn.Module, optimizer: torch.optim.Optimizer, plan:
 
 
 def check_executed(iterations: int, rates: list[float], plan: TrainingPlan) -> None:
-    """After training: planned iterations were executed, and `rates` (one an iteration) peaked and ended as planned."""
+    """Check after training the executed iterations, and the peak and end of `rates` (one per iteration)."""
     if iterations != plan.iterations or len(rates) != iterations:
         raise BenchError(f"{iterations} iterations were executed, the protocol plans {plan.iterations}")
     for what, used, planned in (

@@ -1,4 +1,4 @@
-"""Loading steps of the pipelines: stored pixels and label maps, decoded as `densebench data check` decodes them.
+"""Loading steps of the pipelines: stored pixels and label maps, decoded as in `densebench data check`.
 
 Import after :func:`bench.openmmlab.prepare_openmmlab`, which does. mmdet and mmseg find the steps through mmengine.
 """
@@ -17,10 +17,10 @@ from bench.errors import BenchError
 
 @TRANSFORMS.register_module()
 class LoadStoredImage(BaseTransform):
-    """The picture in `img_path` as uint8 BGR (H, W, 3) into `img`, its pixels as stored.
+    """Loads the picture in `img_path` into `img`, as uint8 BGR (H, W, 3) with the pixels as stored.
 
-    mmcv's `LoadImageFromFile` turns a picture as its EXIF orientation says, under boxes and masks that stay as they
-    are. Without an orientation both give the same values.
+    mmcv's `LoadImageFromFile` turns a picture as its EXIF orientation says, but not its boxes and masks. Without an
+    orientation both give the same values.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -32,9 +32,9 @@ class LoadStoredImage(BaseTransform):
 
 @TRANSFORMS.register_module(force=True)
 class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
-    """mmcv's step, where it is told to leave pictures as they are stored.
+    """mmcv's step, which is only allowed with the option that leaves pictures as they are stored.
 
-    So no protocol, of whomever, trains on turned pictures under boxes and masks that were not turned.
+    So no protocol, whoever wrote it, trains on turned pictures with boxes and masks that were not turned.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -48,9 +48,9 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
 
 @TRANSFORMS.register_module()
 class LoadLabelMap(BaseTransform):
-    """The labels in `seg_map_path` as uint8 (H, W) into `gt_seg_map`, one of the `seg_fields`.
+    """Loads the labels in `seg_map_path` into `gt_seg_map`, one of the `seg_fields`, as uint8 (H, W).
 
-    `label_map` of the data set, if it has one, gives the labels of a choice of classes; the rest become 255.
+    If the data set has a `label_map`, it gives the labels of the selected classes; all others become 255.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:

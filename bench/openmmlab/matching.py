@@ -1,7 +1,7 @@
-"""Which object an anchor or a region learns, by detectron2's rule. Import after `prepare_openmmlab`.
+"""Assigns objects to anchors and regions by detectron2's rule. Import after `prepare_openmmlab`.
 
-mmdet's `MaxIoUAssigner` differs in the anchors that overlap an object most although they overlap it little: it leaves
-out those below a least overlap, and it gives them to that object even where they overlap another one more.
+mmdet's `MaxIoUAssigner` differs in anchors with the largest overlap of an object, where this overlap is small: it
+leaves out those below a minimum, and it assigns the others to that object even if they overlap another one more.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 BACKGROUND, IGNORED = 0, -1
-"""What mmdet's `AssignResult.gt_inds` holds beside the numbers of objects, which begin with 1."""
+"""Special values in mmdet's `AssignResult.gt_inds`, besides the numbers of objects, which begin with 1."""
 
 
 @TASK_UTILS.register_module()
 class Detectron2Assigner(BaseAssigner):
-    """Each box learns the object that it overlaps most, the first one of several, or background, or nothing.
+    """Assigns each box the object that it overlaps most (the first of several), or background, or nothing.
 
     Args:
         background: a box of a smaller IoU is background.
-        foreground: a box of at least this IoU learns the object; one in between learns nothing.
-        best_anchors: of each object, the boxes that overlap it most learn, too, however small their IoU.
+        foreground: a box of at least this IoU gets the object; one in between gets nothing.
+        best_anchors: whether the boxes that overlap an object most get an object, too, however small their IoU.
     """
 
     def __init__(self, background: float, foreground: float, best_anchors: bool) -> None:
@@ -40,12 +40,12 @@ class Detectron2Assigner(BaseAssigner):
     ) -> AssignResult:
         """Match `pred_instances.priors` (N, 4) with `gt_instances.bboxes` (G, 4), as x1, y1, x2, y2.
 
-        Ignored regions (COCO's crowds) have no part in it: detectron2 does not read them in training.
+        Ignored regions (COCO's crowds) are not used: detectron2 does not read them in training.
         """
         return self.match(bbox_overlaps(gt_instances.bboxes, pred_instances.priors), gt_instances.labels)
 
     def match(self, overlaps: Tensor, labels: Tensor) -> AssignResult:
-        """From IoUs (G, N) and the objects' labels (G,)."""
+        """Match boxes given IoUs (G, N) and the objects' labels (G,)."""
         objects, boxes = overlaps.shape
         numbers = labels.new_full((boxes,), BACKGROUND)
         classes = labels.new_full((boxes,), IGNORED)

@@ -1,6 +1,6 @@
 """The metrics of `bench.metrics` as mmengine metrics, registered for mmdet and mmseg. Import after `prepare_openmmlab`.
 
-All values are in per cent, unrounded, and without a prefix. With `dump`, a folder, what was found in each image is
+All values are in per cent, unrounded, and without a prefix. With `dump`, a folder, the outputs for each image are
 written there (`bench.metrics.outputs`), so that values and errors can be computed again without the model.
 """
 
@@ -27,7 +27,7 @@ IouType = Literal["bbox", "segm"]
 
 
 class _Metric(BaseMetric):
-    """mmengine's metric with the names of our values as they are."""
+    """mmengine's metric with our names of values, unchanged."""
 
     default_prefix = ""
 
@@ -37,7 +37,7 @@ class _Metric(BaseMetric):
 
     @property
     def num_classes(self) -> int:
-        """From the dataset that is evaluated."""
+        """Number of classes of the data set that is evaluated."""
         return len(self.dataset_meta["classes"])
 
 
@@ -81,9 +81,9 @@ class VOCDetectionMetric(_Metric):
 
 @MMDET_METRICS.register_module()
 class CocoDetectionMetric(_Metric):
-    """pycocotools' box and mask values against `ann_file`: bbox_AP, bbox_AP50, ..., segm_AP, ...
+    """pycocotools' box and mask values for `ann_file`: bbox_AP, bbox_AP50, ..., segm_AP, ...
 
-    `iou_types` chooses among `bbox` and `segm`.
+    `iou_types` selects `bbox`, `segm` or both.
     """
 
     def __init__(self, ann_file: str, iou_types: Sequence[IouType] = ("bbox", "segm"), dump: str | None = None) -> None:
@@ -120,7 +120,7 @@ class CocoDetectionMetric(_Metric):
         shares: dict[str, NDArray[np.float64]] = {}
         images: list[int] = []
         for iou_type in self.iou_types:
-            # loadRes decides by the first detection's keys what it was given, so boxes travel without masks and vice
+            # loadRes decides by the keys of the first detection what it got, so boxes are passed without masks and vice
             # versa
             other = "segmentation" if iou_type == "bbox" else "bbox"
             chosen = [{key: value for key, value in detection.items() if key != other} for detection in found]
@@ -183,7 +183,7 @@ class SegmentationMetric(_Metric):
     """mIoU, mAcc and aAcc (mean IoU, mean class accuracy, pixel accuracy) of one confusion matrix over all images."""
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Keep each image's confusion matrix, without its zeros: gathering over processes needs one entry an image."""
+        """Keep each image's confusion matrix, without its zeros: gathering over processes needs one entry per image."""
         for sample in data_samples:
             path = sample.get("img_path", "image")
             counts = confusion_matrix(
@@ -231,7 +231,7 @@ def _run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:
 def _coco_results(
     image_ids: Sequence[Any], detections: Sequence[Detections], category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """COCO's results format; widths and heights in float64, so that x + width gives back the float32 coordinate."""
+    """Detections in COCO's results format; widths and heights are float64, so that x + width is the float32 value."""
     return [
         {
             "image_id": image_id,

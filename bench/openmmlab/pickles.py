@@ -1,7 +1,7 @@
-"""Ways in which the OpenMMLab libraries would unpickle are closed: a pickle runs whatever code its author wrote.
+"""Disables functions with which the OpenMMLab libraries would unpickle: a pickle runs any code that its author wrote.
 
-None of them is on the path of a run. Checkpoints come through `bench.checkpoints`, which unpickles nothing, and are
-put into the built model; each run is a single process. A library's next version could lead there all the same.
+No run calls any of them. Checkpoints are read by `bench.checkpoints`, which unpickles nothing, and copied into the
+built model; each run is a single process. But a library's next version could call them.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any, Final, NoReturn
 from bench.errors import BenchError
 
 CLOSED: Final = (
-    ("mmdet.utils.dist_utils", "tensor2obj"),  # pickle.loads of what another GPU's process sent
-    ("mmengine.runner.checkpoint", "_safe_torch_load"),  # torch.load, at last with weights_only=False
+    ("mmdet.utils.dist_utils", "tensor2obj"),  # pickle.loads of data from another GPU's process
+    ("mmengine.runner.checkpoint", "_safe_torch_load"),  # torch.load, as a last try with weights_only=False
 )
-"""Module and function of each."""
+"""Module and name of each disabled function."""
 
 
 def close_pickles() -> None:
-    """Put a refusal in the place of each function that the installed version has.
+    """Replace each of these functions that the installed version has by one that refuses.
 
-    Every caller finds it in its module when it calls.
+    Callers look the function up in its module at each call, so all of them get the refusal.
     """
     for module_name, name in CLOSED:
         module = importlib.import_module(module_name)

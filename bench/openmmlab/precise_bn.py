@@ -1,15 +1,15 @@
-"""Precise batch normalization: running statistics computed anew with the final weights, as detectron2 does it.
+"""Precise batch normalization: running statistics are recomputed with the final weights, as in detectron2.
 
-Running statistics are an average over past iterations, of weights that have changed since. Where detectron2's
-`PreciseBN` is on, as in MoCo's protocols and most that followed, they are replaced before the evaluation.
+Running statistics are averages over past iterations, whose weights have changed since. Where detectron2's `PreciseBN`
+is on, as in MoCo's protocols and most that followed, they are replaced before the evaluation.
 What is computed here is what fvcore's `update_bn_stats` computes: over some batches of training images, which pass the
 training pipeline and the whole model in training mode (losses included, gradients not), the plain mean of the batches'
-means, and the plain mean of the batches' unbiased variances. How far the means of batches lie apart is no part of that
-variance. All batch normalizations that use the batch's statistics in training are meant, synchronized ones too, of
-backbone, neck and heads.
+means, and the plain mean of the batches' unbiased variances. The variance between the means of batches is not included.
+This applies to all batch normalizations of backbone, neck and heads that use the batch's statistics in training,
+including synchronized ones.
 
 A protocol asks for it in its plan, by the number of images: `precise_bn_images=3_200` is 200 batches of 16. The images
-are those with which training would go on. A run does it after the last iteration and before weights are stored.
+are those with which training would continue. A run does it after the last iteration and before weights are stored.
 
 Unlike fvcore, a layer that runs several times in one iteration averages over all its runs; fvcore takes the last one.
 No layer of our protocols does. One that never runs (a mask head without a mask in any batch) keeps its statistics.
@@ -31,8 +31,8 @@ from bench.errors import BenchError
 def recompute_statistics(model: Any, batches: Iterable[Any], count: int) -> None:
     """Replace the running statistics of `model` (of mmengine) by means over the next `count` of `batches`.
 
-    `batches` are what `train_step` takes. The model is left in training mode; its weights are not touched, and its
-    counters of batches say over how many the statistics are.
+    `batches` are inputs of `train_step`. The model stays in training mode; its weights are not changed, and its
+    counters of batches then give the number of batches in the statistics.
 
     Raises:
         BenchError: there are fewer batches, or a statistic is not finite.

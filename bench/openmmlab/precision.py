@@ -1,7 +1,7 @@
 """bfloat16 for the modules that a protocol names; everything else, outputs and losses included, stays float32.
 
-Autocasting a whole detector would put box regression, losses and suppression into eight bits of mantissa. Here the
-convolution towers alone run in bfloat16 and hand float32 on.
+Autocasting a whole detector would compute box regression, losses and suppression with eight bits of mantissa. Here only
+the convolution towers run in bfloat16, and they return float32.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def fast_bf16(device: torch.device) -> bool:
 
 
 def use_bf16(model: nn.Module, patterns: Sequence[str], device: torch.device) -> Literal["bf16", "fp32"]:
-    """Run the modules of `model` whose names match `patterns` (`*` is any one part) in bfloat16 where that is faster.
+    """Run modules of `model` whose names match `patterns` (`*` is any one part) in bfloat16 where this is faster.
 
     Returns the precision that is used, for the result.
 

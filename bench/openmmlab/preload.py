@@ -1,9 +1,9 @@
-"""Imported once by the server from which runs are forked, so that no run pays for these imports again."""
+"""Imported once by the server from which runs are forked, so that no run repeats these slow imports."""
 
 import bench.probes.runner
 from bench.fine_tuning import missing
 
-if not missing():  # else there are probes to run, and no fine-tuning
+if not missing():  # otherwise only probes can run, no fine-tuning
     from bench.openmmlab.prepare import prepare_openmmlab
 
     prepare_openmmlab()

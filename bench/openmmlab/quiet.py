@@ -1,4 +1,4 @@
-"""Silences the known noise of the OpenMMLab libraries; anything unknown, and every error, still reaches the reader."""
+"""Hides known unimportant messages of the OpenMMLab libraries; everything unknown, and every error, is still shown."""
 
 import contextlib
 import io
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 # Lines that the libraries print while they are imported.
 PRINTED = ("Could not import OneDL",)
 
-# Warnings (regular expressions matched at the start of the message) that a user of densebench can do nothing about.
+# Warnings (regular expressions for the start of the message) about which a user of densebench can do nothing.
 WARNED = (
     r"faster_coco_eval is not installed",
     r"``MultiScaleDeformableAttention`` has been moved",

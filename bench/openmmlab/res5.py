@@ -1,4 +1,4 @@
-"""The last stage of a ResNet as the head of regions, as C4 detectors have it. Import after `prepare_openmmlab`."""
+"""The last stage of a ResNet as RoI head, as in C4 detectors. Import after `prepare_openmmlab`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import Tensor
 class Res5ExtraNorm(ResLayer):
     """`layer4` of a ResNet, trained like the backbone, then one more normalization.
 
-    The additional one is MoCo's (He et al., CVPR 2020, arXiv 1911.05722): batch normalization of the last activations,
-    which the box head reads. `layer4` is the checkpoint's (`bench.openmmlab.build`).
+    The additional one is MoCo's (He et al., CVPR 2020, arXiv 1911.05722): a batch normalization of the last
+    activations, which the box head reads. `layer4` comes from the checkpoint (`bench.openmmlab.build`).
 
     Args:
-        depth: of the ResNet, as the libraries' `ResNet` takes it.
-        norm_cfg: of all its normalizations.
+        depth: depth of the ResNet, as for the libraries' `ResNet`.
+        norm_cfg: config of all its normalizations.
     """
 
     def __init__(self, depth: int, norm_cfg: dict[str, Any]) -> None:
@@ -27,5 +27,5 @@ class Res5ExtraNorm(ResLayer):
         self.norm = build_norm_layer(norm_cfg, 512 * self.layer4.block.expansion)[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Regions of `layer3` (K, C, 14, 14) to those of `layer4` (K, 2C, 7, 7)."""
+        """Map regions of `layer3` (K, C, 14, 14) to those of `layer4` (K, 2C, 7, 7)."""
         return self.norm(self.layer4(x))

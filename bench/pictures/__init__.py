@@ -1,1 +1,1 @@
-"""Pictures of what frozen backbones see: predictions of the linear probe, and features as colors."""
+"""Shows what frozen backbones see: predictions of the linear probe, and features as colors."""

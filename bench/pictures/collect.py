@@ -1,4 +1,4 @@
-"""What each submission's linear probe predicts on the same few validation images, and the features that it sees."""
+"""Collects what each submission's linear probe predicts on the same few validation images, and its features."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from pretrain.exported import is_exported, read_exported
 
 @dataclass(frozen=True)
 class Seen:
-    """What a submission makes of the images of a sheet."""
+    """Pictures of one submission for the images of a sheet."""
 
     name: str
     value: str
-    """Its headline value over all validation images."""
+    """Headline value of the submission over all validation images."""
     predictions: list[RGB]
     features: list[RGB]
 
@@ -48,10 +48,10 @@ class Sheet:
 
 
 def collect(work: Path, data: Path, *, names: Sequence[str] = (), images: int = 4) -> list[Sheet]:
-    """A sheet for each linear probe of the track frozen that has results on `data`, of `images` validation images.
+    """One sheet of `images` validation images for each linear probe of the track frozen that has results on `data`.
 
-    `names` are submissions (none: all whose backbone is still in the work folder). The classifier is fitted again, as
-    its result says, to the features that the probe left, which are computed again where they are gone.
+    `names` are submissions (empty: all whose backbone is still in the work folder). The classifier is fitted again with
+    the settings in its result, on the features that the probe stored; these are recomputed where they are gone.
 
     Raises:
         BenchError: there is nothing to show, a name has no result, or an image cannot be read.
@@ -106,7 +106,7 @@ def _sheet(
         material = Material(
             freeze(read_exported(folder), device), parts, plan.size, fingerprint, work / "features", result.seed
         )
-        grid = material.train.grid() if grid is None else grid  # of the images alone, whatever the backbone
+        grid = material.train.grid() if grid is None else grid  # depends only on the images, not on the backbone
         value = f"{protocol.headline} {result.metrics[protocol.headline]:.1f}"
         sizes = [one.shape for one in labels]
         seen.append(_seen(plan, material, grid, result, material.val.take(chosen), sizes, value))
@@ -127,7 +127,7 @@ def _seen(
     sizes: Sequence[tuple[int, ...]],
     value: str,
 ) -> Seen:
-    """What the submission with this `result` makes of `val`, in pictures of `sizes`; `grid` are the training labels."""
+    """Pictures of `sizes` for the images `val`, by the submission with `result`; `grid` are the training labels."""
     assert result.probe is not None and result.probe.chosen is not None  # a linear probe chooses its penalty
     x, y = draw_cells(
         material.train, grid, classes=plan.classes, most=plan.cells, seed=material.seed, device=material.device

@@ -1,4 +1,4 @@
-"""Label maps and features as pictures."""
+"""Draws label maps and features as pictures."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from PIL import Image
 from bench.metrics.segmentation import IGNORE
 
 RGB = NDArray[np.uint8]
-"""A picture (H, W, 3)."""
+"""An RGB picture (H, W, 3)."""
 WIDTH = 240
-"""Pixels of a picture on the page."""
+"""Width of a picture on the page, in pixels."""
 NOT_COUNTED = (224, 224, 224)
 """Color of pixels without a class."""
 
 
 def palette(classes: int) -> RGB:
-    """PASCAL VOC's colors (classes, 3): of class k, the bits of k dealt out in turn to red, green and blue, the lowest
-    to the highest of each."""
+    """PASCAL VOC's colors (classes, 3). The bits of class k go in turn to red, green and blue; the lowest bits of k
+    become the highest bits of the channels."""
     k = np.arange(classes)[:, None]
     return sum(((k >> (3 * i + np.arange(3))) & 1) << (7 - i) for i in range(3)).astype(np.uint8)  # type: ignore[union-attr]
 
@@ -37,10 +37,10 @@ def class_map(labels: NDArray[np.integer], classes: int) -> RGB:
 
 
 def principal_colors(maps: Sequence[NDArray[np.floating]]) -> list[RGB]:
-    """The three first principal components of cells (C, H, W) of several images as red, green and blue.
+    """The first three principal components of cells (C, H, W) of several images as red, green and blue.
 
-    Channels have variance 1 first. Each component runs from black to full color between its 2nd and 98th percentile
-    over all images, and is turned so that its largest weight is positive: equal features give equal pictures.
+    Channels are first scaled to variance 1. Each component runs from black to full color between its 2nd and 98th
+    percentile over all images, and its sign makes its largest weight positive: equal features give equal pictures.
     """
     cells = np.concatenate([one.reshape(len(one), -1).T for one in maps]).astype(np.float64)
     cells -= cells.mean(0)

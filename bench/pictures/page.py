@@ -1,4 +1,4 @@
-"""The page of pictures: one file that asks the network for nothing."""
+"""The page of pictures: one file that loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _TEMPLATE = """<!doctype html>
 </style>
 <h1>What frozen backbones see</h1>
 <p>The same validation images for all submissions. Predictions are those of the linear probe, whose value is over all
-validation images. Features are drawn by their three first principal components as red, green and blue; the colors of
-two submissions have nothing to do with each other.</p>
+validation images. Features are drawn by their first three principal components as red, green and blue; the colors of
+different submissions cannot be compared.</p>
 {% for sheet in sheets %}
 <h2>{{ sheet.title }}</h2>
 <div class="sheet" tabindex="0" role="region" aria-label="{{ sheet.title }}"><table>
@@ -45,7 +45,7 @@ two submissions have nothing to do with each other.</p>
 
 
 def render(sheets: Sequence[Sheet]) -> str:
-    """The page."""
+    """The page as HTML."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=readable, trim_blocks=True)
     tables = [{"title": sheet.title, "rows": _rows(sheet)} for sheet in sheets]
     return environment.from_string(_TEMPLATE).render(sheets=tables, width=WIDTH)

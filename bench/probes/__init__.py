@@ -1,1 +1,1 @@
-"""Evaluation of frozen backbones: what their features tell without being trained on."""
+"""Evaluation of frozen backbones: how good their features are without any fine-tuning."""

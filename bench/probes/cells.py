@@ -1,4 +1,4 @@
-"""The cells of a frozen backbone: one vector for each 16 x 16 pixels of a scaled image, and the label at its centre."""
+"""The cells of a frozen backbone: one vector for each 16 x 16 pixels of a scaled image, and the label at its center."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from pretrain.exported import ExportedBackbone
 from pretrain.nets.architectures import Backbone, find_architecture
 
 BATCH = 16
-"""Images that pass through the network at once; it changes no more than rounding."""
+"""Number of images that pass through the network at once; it affects nothing but rounding."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A frozen backbone in evaluation mode on a device, fed as its card says."""
+    """A frozen backbone in evaluation mode on a device, with inputs as its card says."""
 
     card: Card
     backbone: Backbone
     device: torch.device
     tensors: int
-    """Tensors proven equal to the checkpoint's, bit for bit."""
+    """Number of tensors proven equal to the checkpoint's, bit for bit."""
 
     @property
     def channels(self) -> int:
-        """Of a cell."""
+        """Number of channels of a cell."""
         return sum(find_architecture(self.card.architecture).channels[-2:])
 
     @torch.inference_mode()
     def cells(self, images: NDArray[np.uint8]) -> Tensor:
-        """float32 (N, C, H / 16, W / 16) of RGB images (N, H, W, 3), on the device."""
+        """Cells, float32 (N, C, H / 16, W / 16) on the device, of RGB images (N, H, W, 3)."""
         x = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 255
         return self.cells_of_input(normalized(x, self.card))
 
     @torch.inference_mode()
     def cells_of_input(self, x: Tensor) -> Tensor:
-        """Of what enters the backbone, (N, 3, H, W): normalized, its channels in the card's order.
+        """Cells of the backbone's input (N, 3, H, W), which is normalized and has its channels in the card's order.
 
-        The last two maps side by side at stride 16, that of a higher stride upsampled: C4 and C5 of a ResNet, the maps
-        after blocks 9 and 12 of a ViT.
+        The last two maps are concatenated at stride 16, after upsampling the one of a larger stride: C4 and C5 of a
+        ResNet, the maps after blocks 9 and 12 of a ViT.
         """
         size = (x.shape[2] // STRIDE, x.shape[3] // STRIDE)
         maps = features(self.backbone, x)[-2:]
@@ -58,7 +58,7 @@ class Network:
 
 
 def normalized(images: Tensor, card: Card) -> Tensor:
-    """RGB in [0, 1] (N, 3, H, W) as the card says that it enters the backbone."""
+    """RGB images in [0, 1] (N, 3, H, W), normalized and with channels ordered as the card says."""
     ordered = images.flip(1) if card.color_order == "BGR" else images
     mean, std = (images.new_tensor(values)[:, None, None] for values in (card.mean, card.std))
     return (ordered - mean) / std
@@ -68,7 +68,7 @@ def freeze(exported: ExportedBackbone, device: torch.device) -> Network:
     """The network of an exported backbone, proven to hold its weights.
 
     Raises:
-        BenchError: a tensor of what was built is not the checkpoint's.
+        BenchError: a tensor of the built network differs from the checkpoint's.
     """
     backbone = exported.build().requires_grad_(False).eval().to(device)
     state = backbone.state_dict()
@@ -90,7 +90,7 @@ def read_scaled(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def cell_labels(labels: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
-    """The labels (rows, columns) of the pixels in which the cells' centres lie, of a label map of any size."""
+    """The labels (rows, columns) of the pixels at the cells' centers, from a label map of any size."""
     height, width = labels.shape
     y = ((np.arange(rows) + 0.5) * height / rows).astype(np.int64)
     x = ((np.arange(columns) + 0.5) * width / columns).astype(np.int64)

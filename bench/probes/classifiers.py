@@ -15,32 +15,32 @@ from torch.nn.functional import cross_entropy, normalize, one_hot
 from bench.probes.plan import ClassifierPlan
 
 QUERIES = 2048
-"""Cells that are compared with all training cells at once: bounds memory, changes no result."""
+"""Number of cells that are compared with all training cells at once: it limits memory and changes no result."""
 
 Scores = Callable[[Tensor], Sequence[Tensor]]
-"""From an image's cells (n, C) to scores for each class (n, K), the highest of which wins; a table a classifier."""
+"""Function from an image's cells (n, C) to scores of the classes (n, K), one table per classifier; the highest wins."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """What gives training cells mean 0 and variance 1 in each channel."""
+    """Scaling that gives training cells mean 0 and variance 1 in each channel."""
 
     mean: Tensor
     std: Tensor
 
     @classmethod
     def of(cls, x: Tensor) -> Scaling:
-        """Of cells (n, C); a channel that is constant stays so."""
+        """The scaling for cells (n, C); a constant channel stays constant."""
         std, mean = torch.std_mean(x, 0, correction=0)
         return cls(mean, std.clamp(min=1e-6))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Cells (n, C), scaled."""
+        """The scaled cells (n, C)."""
         return (x - self.mean) / self.std
 
 
 def fit(plan: ClassifierPlan, x: Tensor, y: Tensor, values: Sequence[float]) -> Scores:
-    """Classifiers of labels y (n,) of cells x (n, C): one for each of `values` of its hyper-parameter."""
+    """Classifiers for cells x (n, C) with labels y (n,): one for each of `values` of the hyperparameter."""
     if plan.kind == "knn":
         return fit_neighbours(x, y, plan.classes, counts=[*map(int, values)], temperature=plan.options["temperature"])
     iterations = int(plan.options["iterations"])
@@ -49,9 +49,9 @@ def fit(plan: ClassifierPlan, x: Tensor, y: Tensor, values: Sequence[float]) -> 
 
 
 def fit_linear(x: Tensor, y: Tensor, classes: int, *, penalty: float, iterations: int) -> Callable[[Tensor], Tensor]:
-    """Logistic regression: the least mean cross entropy plus `penalty` / 2 times the squared weights (not the biases).
+    """Logistic regression: minimizes mean cross entropy plus `penalty` / 2 times the squared weights (not the biases).
 
-    The problem is convex; L-BFGS with a line search comes near its one minimum in at most `iterations` steps.
+    The problem is convex; L-BFGS with a line search approaches its only minimum in at most `iterations` steps.
     """
     scaling = Scaling.of(x)
     x = scaling(x)
@@ -66,7 +66,7 @@ def fit_linear(x: Tensor, y: Tensor, classes: int, *, penalty: float, iterations
         return loss
 
     solver.step(objective)  # type: ignore[no-untyped-call]
-    # The scaling goes into the weights: what is scored later need not be scaled.
+    # The scaling is merged into the weights, so that cells need not be scaled later.
     scaled = weight.detach() / scaling.std
     shift = bias.detach() - scaled @ scaling.mean
     return lambda cells: cells @ scaled.T + shift
@@ -75,8 +75,8 @@ def fit_linear(x: Tensor, y: Tensor, classes: int, *, penalty: float, iterations
 def fit_neighbours(x: Tensor, y: Tensor, classes: int, *, counts: Sequence[int], temperature: float) -> Scores:
     """The votes of the training cells of highest cosine similarity s, each with weight exp(s / temperature).
 
-    For each of `counts`, so many vote, or all training cells where there are fewer. The weighted vote: Wu et al., CVPR
-    2018, arXiv 1805.01978.
+    Each of `counts` is a number of voting cells; where there are fewer training cells, all vote. For the weighted vote
+    see Wu et al., CVPR 2018, arXiv 1805.01978.
     """
     scaling = Scaling.of(x)
     bank = normalize(scaling(x), dim=1)

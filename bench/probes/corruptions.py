@@ -1,6 +1,6 @@
 """Corrupted copies of images: small, deterministic, the same for every checkpoint.
 
-Each takes a picture as it enters a probe, scaled, and a strength; what comes out is rounded to bytes again. With x in
+Each takes a scaled picture, as it enters a probe, and a strength; the output is rounded to bytes again. With x in
 [0, 1]:
 
     noise        x + strength * n, n standard normal, drawn anew for each image and strength
@@ -24,13 +24,13 @@ from pretrain.data.color import gaussian_blur
 from pretrain.data.pictures import open_picture
 
 Picture = NDArray[np.uint8]
-"""RGB (H, W, 3)."""
+"""RGB picture (H, W, 3)."""
 Unit = NDArray[np.float64]
-"""The same in [0, 1], or beyond before it is clipped."""
+"""The same with values in [0, 1], or outside before clipping."""
 
 
 def corrupt(picture: Picture, name: str, strength: float, number: int) -> Picture:
-    """The corrupted copy; `number` says which image it is, and with `strength` which noise it gets."""
+    """The corrupted copy; `number` is the number of the image and determines, with `strength`, its noise."""
     if name == "jpeg":
         return _jpeg(picture, round(strength))
     rng = np.random.default_rng([number, round(1000 * strength)])

@@ -1,7 +1,7 @@
-"""The cells of all images of a data set's part, computed once for all probes of a backbone.
+"""The cells of all images in a part of a data set, computed once for all probes of a backbone.
 
-They lie in a folder of their own below the work folder, `features/<hash>`, whose hash is that of what they are a
-function of: weights, how the card feeds them, data, part and size. They can be deleted at any time.
+They lie in the folder `features/<hash>` of the work folder, with the hash of everything on which they depend: weights,
+the card's normalization and channel order, data, part and size. They can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from bench.probes.plan import STRIDE
 from leaderboard.base.files import locked, make_folder
 
 Features = NDArray[np.float16]
-"""(N, C, H / 16, W / 16), in a file, of which only what is read comes into memory."""
+"""Cells of N images (N, C, H / 16, W / 16), in a memory-mapped file."""
 FILE = "cells.npy"
 
 
 def features(network: Network, pairs: Sequence[Pair], size: tuple[int, int], folder: Path) -> Features:
     """The cells of the images of `pairs`, scaled to `size`, from the file in `folder`; computed if it is not there.
 
-    Another process that computes the same is waited for. They are rounded to float16, of which each probe makes the
-    same float32.
+    If another process computes the same cells, this one waits for it. They are rounded to float16, and every probe
+    converts these values to float32.
 
     Raises:
         BenchError: an image cannot be read, or a value is not finite in float16.
@@ -47,7 +47,7 @@ def features(network: Network, pairs: Sequence[Pair], size: tuple[int, int], fol
 
 
 def features_key(network: Network, fingerprint: str, part: str, size: tuple[int, int]) -> str:
-    """Equal for equal features: 16 digits of the hash of everything that they are a function of."""
+    """Key of features: 16 digits of the hash of everything on which they depend."""
     card = network.card
     inputs = [card.sha256, card.color_order, card.mean, card.std, fingerprint, part, size, str(network.device.type)]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Principal components and k-means of cells. Every draw comes from a generator; on a CPU the same gives the same."""
+"""Principal components and k-means of cells. Random numbers come from a given generator; CPU results repeat exactly."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Components:
 
     scaling: Scaling
     directions: Tensor
-    """(C, D), orthonormal, that of the largest variance first."""
+    """Orthonormal directions (C, D), in descending order of variance."""
 
     @classmethod
     def of(cls, x: Tensor, most: int) -> Components:
-        """The first of cells (n, C), `most` of them at most; their signs are arbitrary."""
+        """The first components of cells (n, C), at most `most`; their signs are arbitrary."""
         scaling = Scaling.of(x)
         scaled = scaling(x)
         covariance = (scaled.T @ scaled).double() / len(x)
@@ -35,7 +35,7 @@ class Components:
 def fit_centers(x: Tensor, clusters: int, *, iterations: int, rng: np.random.Generator) -> Tensor:
     """The centers (K, D) of k-means from k-means++ seeds: Lloyd's algorithm until nothing moves, or `iterations`.
 
-    A center that no vector is nearest to stays where it is. Seeds: Arthur and Vassilvitskii, SODA 2007.
+    A center without vectors stays where it is. For the seeds see Arthur and Vassilvitskii, SODA 2007.
     """
     centers = _seeds(x, clusters, rng)
     for _ in range(iterations):
@@ -50,12 +50,12 @@ def fit_centers(x: Tensor, clusters: int, *, iterations: int, rng: np.random.Gen
 
 
 def nearest(x: Tensor, centers: Tensor) -> Tensor:
-    """The index (n,) of the center (K, D) that is nearest to each vector (n, D); of equally near ones the first."""
+    """Index (n,) of the center (K, D) nearest to each vector (n, D); the first of equally near ones."""
     return torch.addmm(centers.square().sum(1), x, centers.T, alpha=-2).argmin(1)
 
 
 def _seeds(x: Tensor, clusters: int, rng: np.random.Generator) -> Tensor:
-    """Vectors, each drawn with a probability in proportion to its squared distance from those before."""
+    """Vectors, each drawn with a probability proportional to its squared distance from those drawn before."""
     chosen = [int(rng.integers(len(x)))]
     distance = (x - x[chosen[0]]).square().sum(1)
     while len(chosen) < clusters:

@@ -1,4 +1,4 @@
-"""What a probe is made of: the frozen network, and of each part of the data set images, label maps and cells."""
+"""Inputs of a probe: the frozen network, and images, label maps and cells of each part of the data set."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ class Part:
 
     pairs: Sequence[Pair]
     rows: NDArray[np.int64]
-    """Where in `cells` the images' cells are."""
+    """Positions of the images in `cells`."""
     cells: Features
-    """Of these images and of others, in a file."""
+    """Cells of these images and of others, in a file."""
 
     @classmethod
     def whole(cls, pairs: Sequence[Pair], cells: Features) -> Part:
-        """All images."""
+        """The part with all images."""
         return cls(pairs, np.arange(len(pairs)), cells)
 
     def take(self, images: NDArray[np.int64]) -> Part:
-        """Only some images; their cells stay in the file."""
+        """The part with only some images; their cells stay in the file."""
         return Part([self.pairs[i] for i in images], self.rows[images], self.cells)
 
     def labelled(self, share: float) -> Part:
-        """The share of the images whose names have the smallest SHA-256, in their order: two at least, and for a
-        smaller share some of those of a larger one."""
+        """The given share of the images, those whose names have the smallest SHA-256, in their order: at least two.
+        The images of a smaller share are among those of a larger one."""
         digests = [hashlib.sha256(pair.image.name.encode()).hexdigest() for pair in self.pairs]
         count = max(2, round(share * len(digests)))
         return self.take(np.sort(np.argsort(digests, kind="stable")[:count]))
@@ -63,22 +63,22 @@ class Part:
 
 @dataclass(frozen=True)
 class Material:
-    """What a probe may use; what it does not use is not computed."""
+    """Everything that a probe may use; parts that it does not use are not computed."""
 
     network: Network
     pairs: Mapping[str, Sequence[Pair]]
-    """Images and label maps of `train` and of `val`."""
+    """Images and label maps of the parts `train` and `val`."""
     size: tuple[int, int]
     fingerprint: str
-    """Of the data set's files."""
+    """Fingerprint of the data set's files."""
     folder: Path
-    """Where features lie."""
+    """Folder of the features."""
     seed: int
     clock: Clock = field(default_factory=Clock)
 
     @property
     def device(self) -> torch.device:
-        """Of the network."""
+        """Device of the network."""
         return self.network.device
 
     @cached_property
@@ -98,28 +98,28 @@ class Material:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a probe found."""
+    """Results of a probe."""
 
     metrics: Mapping[str, float]
-    """In per cent."""
+    """Metrics in per cent, by name."""
     shares: Mapping[str, Floats]
-    """Of metrics: each validation image's first-order share (V,), in points of per cent."""
+    """Each validation image's first-order share (V,) in metrics, in points of per cent, by name of the metric."""
     images: int
-    """Validation images that were evaluated."""
+    """Number of validation images that were evaluated."""
     training_cells: int
-    """Cells that were fitted to, labelled or not."""
+    """Number of cells used for fitting, labeled or not."""
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """What is kept of each image, a row each (V, ...)."""
+    """Arrays that are kept, with one row per image (V, ...), by name."""
     chosen: float | None = None
-    """Value of the hyper-parameter, where one is chosen."""
+    """Value of the hyperparameter, where one is chosen."""
     candidates: Mapping[float, float] = field(default_factory=dict)
-    """What each of its values scored on held-out training images, in per cent."""
+    """Score of each value of the hyperparameter on held-out training images, in per cent."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """Further text files that tell what was used, by name."""
+    """Further text files that say what was used, by name."""
 
 
 def hold_out(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the images to fit to and of those held out (a `share` of `count`, at least 1), both sorted.
+    """Sorted indices of the images for fitting and of those held out (a `share` of `count`, at least 1).
 
     Raises:
         BenchError: there is one image.
@@ -134,10 +134,10 @@ def hold_out(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], ND
 def draw_cells(
     part: Part, grid: NDArray[np.uint8], *, classes: int, most: int, seed: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Cells (n, C) in float32 and their labels (n,) int64: all whose label in `grid` counts, or `most` of them.
+    """Cells (n, C) in float32 and labels (n,) in int64: all cells whose label in `grid` counts, or `most` of them.
 
     Raises:
-        BenchError: no cell has a label that counts, or one has a label that is no class.
+        BenchError: no cell has a label that counts, or one has a label that is not a class.
     """
     labels = grid.reshape(-1)
     usable = np.flatnonzero(labels != IGNORE)
@@ -151,14 +151,14 @@ def draw_cells(
 
 
 def draw(numbers: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
-    """All of `numbers`, or `most` of them, sorted."""
+    """All of `numbers`, or `most` of them drawn at random, sorted."""
     if len(numbers) <= most:
         return numbers
     return np.sort(np.random.default_rng(seed).choice(numbers, most, replace=False))
 
 
 def take_cells(part: Part, numbers: NDArray[np.int64]) -> Tensor:
-    """The cells (n, C) in float32 of these numbers, which count the cells row by row and image by image."""
+    """The cells (n, C) in float32 with these numbers; cells are numbered image by image and row by row."""
     channels, rows, columns = part.cells.shape[1:]
     image, cell = np.divmod(numbers, rows * columns)
     x = np.empty((len(numbers), channels), np.float32)

@@ -1,4 +1,4 @@
-"""What a probe's protocol says, as data: the `plan` of its `protocol = dict(...)`. Reading it imports nothing heavy."""
+"""Plans of probes: the `plan` in a protocol's `protocol = dict(...)`. Reading one imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 from bench.errors import BenchError
 
 STRIDE = 16
-"""Input pixels a cell: the last two maps of ResNets and ViTs are joined at this stride."""
+"""Input pixels per cell in each direction: the last two maps of ResNets and ViTs are joined at this stride."""
 
 
 @dataclass(frozen=True)
 class ProbePlan:
-    """What every probe says. How one works stands in the module of `bench.probes.kinds` that takes its plan."""
+    """The fields of every probe's plan. The module in `bench.probes.kinds` that takes a plan describes the probe."""
 
     kind: str
-    """A key of `KINDS`."""
+    """Kind of probe, a key of `KINDS`."""
     size: tuple[int, int]
     """Height and width to which images are scaled before they enter the backbone."""
 
@@ -34,16 +34,16 @@ class ClassifierPlan(ProbePlan):
     classes: int
     """Labels are 0 to `classes` - 1, and 255 where a pixel does not count."""
     cells: int
-    """At most so many training cells are used, drawn evenly from all. They and what is computed of them are kept in
+    """Most training cells that are used, drawn uniformly from all. They and the values computed from them are kept in
     memory: cells x channels x 4 bytes."""
     held_out: float
     """Share of the training images on which `candidates` are compared before the classifier is fitted to all."""
     candidates: tuple[float, ...]
-    """Values of the one hyper-parameter that is chosen: the penalty of `linear`, the number of neighbours of `knn`."""
+    """Values of the one hyperparameter that is chosen: the penalty of `linear`, the number of neighbors of `knn`."""
     options: Mapping[str, float]
-    """What else the classifier takes: `iterations` of `linear`, `temperature` of `knn`."""
+    """Other options of the classifier: `iterations` of `linear`, `temperature` of `knn`."""
     labels: float = 1.0
-    """Share of the training images whose labels are used: those whose names have the smallest SHA-256, two at least."""
+    """Share of the training images whose labels are used: those whose names have the smallest SHA-256, at least two."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,7 +61,7 @@ class RobustnessPlan(ClassifierPlan):
     kept in memory: copies x images x classes^2 x 8 bytes."""
 
     corruptions: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Strengths by the names in `bench.probes.corruptions`."""
+    """Strengths of each corruption, by its name in `bench.probes.corruptions`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,13 +80,13 @@ class HeadPlan(ProbePlan):
     hidden: int
     """Channels of the head."""
     batch: int
-    """Images an iteration."""
+    """Images per iteration."""
     iterations: int
     weight_decay: float
     held_out: float
     """Share of the training images on which `candidates` are compared before the head is trained on all."""
     candidates: tuple[float, ...]
-    """Learning rates to choose from."""
+    """Learning rates among which one is chosen."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,18 +102,18 @@ class ClusterPlan(ProbePlan):
     classes: int
     """Labels are 0 to `classes` - 1, and 255 where a pixel does not count."""
     cells: int
-    """At most so many training cells are clustered, drawn evenly from all. They, standardized copies and for each a
-    number a cluster are in memory: cells x (3 x channels + clusters) x 4 bytes."""
+    """Most training cells that are clustered, drawn uniformly from all. They, standardized copies, and one number per
+    cell and cluster are in memory: cells x (3 x channels + clusters) x 4 bytes."""
     clusters: int
     naming: str
-    """`hungarian`: each cluster is another class, those that give the highest mIoU. `majority`: each is the class that
-    most of its pixels have."""
+    """How clusters get classes. `hungarian`: each cluster gets another class, so that mIoU is the highest. `majority`:
+    each gets the class that most of its pixels have."""
     dimensions: int
-    """Principal components of the standardized cells that are clustered."""
+    """Number of principal components of the standardized cells that are used for clustering."""
     iterations: int
-    """At most, of Lloyd's algorithm."""
+    """Most iterations of Lloyd's algorithm."""
     runs: int
-    """Clusterings from different starts, over which metrics are averaged."""
+    """Number of clusterings from different starts, over which metrics are averaged."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,12 +126,12 @@ class ClusterPlan(ProbePlan):
 
 @dataclass(frozen=True)
 class ForegroundPlan(ProbePlan):
-    """`foreground`: k-means of the cells of each image, some clusters of which are taken for its object. One image is
-    in memory at once."""
+    """`foreground`: k-means of the cells of each image, where some clusters are taken as its object. One image is in
+    memory at a time."""
 
     clusters: int
     iterations: int
-    """At most, of Lloyd's algorithm."""
+    """Most iterations of Lloyd's algorithm."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -158,16 +158,16 @@ class RetrievalPlan(ProbePlan):
     classes: int
     """Labels are 0 to `classes` - 1, and 255 where a pixel does not count."""
     memory: int
-    """Cells at most that are kept: cells x (channels + classes) x 4 bytes. Every image gives equally many, at least
+    """Most cells that are kept: cells x (channels + classes) x 4 bytes. Every image gives the same number, at least
     one."""
     epochs: int
-    """How often each training image is augmented."""
+    """Number of augmented copies of each training image."""
     neighbors: int
-    """Cells of the memory that a validation cell looks at."""
+    """Number of nearest cells in the memory that a validation cell uses."""
     temperature: float
-    """By which their cosine similarities are divided before the softmax."""
+    """Divisor of the cosine similarities before the softmax."""
     published: bool
-    """As the published code computes, with its slips, or without them (`bench.probes.kinds.retrieval`)."""
+    """Whether to compute as the published code does, including its errors (`bench.probes.kinds.retrieval`)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -184,9 +184,9 @@ class LidarPlan(ProbePlan):
     """`lidar`: LiDAR of augmented images, which needs no labels. Memory: channels^2 x 8 bytes, six times."""
 
     views: int
-    """Of each image, all at once in the backbone."""
+    """Number of views of each image, which pass through the backbone together."""
     ridge: float
-    """Added to the variances within images, in units of the mean variance of a channel."""
+    """Value added to the variances within images, in units of the mean variance of a channel."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -205,7 +205,7 @@ KINDS: Mapping[str, type[ProbePlan]] = {
     "rank": RankPlan,
     "lidar": LidarPlan,
 }
-"""The plans by what they call themselves."""
+"""Classes of the plans, by the kind of probe."""
 
 
 def read_probe_plan(plan: Mapping[str, Any]) -> ProbePlan:

@@ -1,8 +1,8 @@
-"""One probe run: protocol, checkpoint and seed in, result out. What is kept in the run's folder:
+"""One probe run: makes a result from a protocol, a checkpoint and a seed. It keeps these files in the run's folder:
 
 config.json     the protocol
-counts.npz      `names` (V,) of the validation images and what the probe counts in each, e.g. `counts` (V, K, K),
-                their confusion matrices (row = label)
+counts.npz      `names` (V,) of the validation images and the probe's counts for each, e.g. `counts` (V, K, K), the
+                confusion matrices (row = label)
 shares.npz      each image's share in each metric (`leaderboard.shares`)
 """
 
@@ -52,7 +52,7 @@ PROBES: Mapping[type[ProbePlan], Callable[[Any, Material], Findings]] = {
     RankPlan: rank.probe_rank,
     LidarPlan: rank.probe_lidar,
 }
-"""What executes a plan."""
+"""Functions that execute a plan, by its class."""
 
 
 def run_probe(
@@ -60,10 +60,11 @@ def run_probe(
 ) -> Result:
     """Probe `checkpoint` (folder of `backbone.safetensors` and `card.json`) under `protocol`.
 
-    Features are kept in `features` beside the folder `transfers` in which `folder` lies (see `bench.probes.features`).
+    Features are kept in the folder `features` next to the folder `transfers` that contains `folder` (see
+    `bench.probes.features`).
 
     Raises:
-        BenchError: the checkpoint, the data or `folder` is not usable, or what was built is not what the card says.
+        BenchError: the checkpoint, the data or `folder` is not usable, or the built network is not what the card says.
     """
     plan = protocol.plan
     if not isinstance(plan, ProbePlan):
@@ -110,13 +111,13 @@ def run_probe(
 
 
 def _beside_transfers(folder: Path) -> Path:
-    """Where features lie: in the work folder of the run, or for a folder elsewhere in itself."""
+    """Folder of features: in the run's work folder or, if `folder` lies elsewhere, in `folder` itself."""
     work = next((parent for parent in folder.parents if parent.name == "transfers"), None)
     return (folder if work is None else work.parent) / "features"
 
 
 def _keep(found: Findings, names: Sequence[str], folder: Path) -> dict[str, str]:
-    """Write what was found of each image; the files' hashes by their names."""
+    """Write the findings for each image; return the files' hashes by their names."""
     for name, text in found.files.items():
         write_atomic(folder / name, text)
     if found.arrays:

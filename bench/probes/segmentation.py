@@ -1,4 +1,4 @@
-"""Scores of cells against label maps of any size, and what the confusion matrices of all images say."""
+"""Compares scores of cells with label maps of any size, and computes metrics from all confusion matrices."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bench.probes.material import Part
 
 @torch.inference_mode()
 def confusion_matrices(scores: Scores, classes: int, part: Part, device: torch.device) -> Iterator[Counts]:
-    """Of each image the confusion matrices (M, K, K) under each of the M classifiers; its label map is read once."""
+    """Confusion matrices (M, K, K) of each image for each of the M classifiers; label maps are read once."""
     rows, columns = part.cells.shape[2:]
     for i, pair in enumerate(part.pairs):
         labels = load_labels(pair.labels)
@@ -30,19 +30,19 @@ def confusion_matrices(scores: Scores, classes: int, part: Part, device: torch.d
 
 
 def held_out_miou(scores: Scores, classes: int, part: Part, device: torch.device) -> list[float]:
-    """The mIoU (per cent) over all images under each of the classifiers."""
+    """The mIoU (per cent) over all images of each classifier."""
     total = reduce(np.add, confusion_matrices(scores, classes, part, device))
     return [segmentation_scores(matrix).miou for matrix in total]
 
 
 def compare(scores: Tensor, labels: NDArray[np.uint8], name: str) -> Counts:
-    """The confusion matrix (K, K) of one image: scores (K, rows, columns), upsampled; the highest wins each pixel."""
+    """The confusion matrix (K, K) of one image: scores (K, rows, columns) are upsampled, and the highest wins."""
     chosen = interpolate(scores[None], labels.shape, mode="bilinear")[0].argmax(0)
     return confusion_matrix(labels, chosen.cpu().numpy(), len(scores), name)
 
 
 def spread(cells: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
-    """The value of the cell (rows, columns) in which each pixel (height, width) lies."""
+    """For each pixel (height, width), the value of the cell (rows, columns) in which it lies."""
     rows, columns = cells.shape
     return cells[np.arange(height)[:, None] * rows // height, np.arange(width) * columns // width]
 

@@ -17,27 +17,27 @@ from pretrain.data.color import blend, shift_hue
 from pretrain.data.crops import draw_box
 
 RATIO = (3 / 4, 4 / 3)
-"""Width / height of a crop."""
+"""Range of a crop's width / height."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How images are changed."""
+    """Settings of an augmentation."""
 
     area: tuple[float, float]
-    """Share of the image in a crop; one above 1 does not fit and is drawn again (`pretrain.data.crops.draw_box`)."""
+    """Range of a crop's share of the image; too large crops are drawn again (`pretrain.data.crops.draw_box`)."""
     jitter: tuple[float, float, float, float]
-    """Of brightness, contrast, saturation (factors within 1 +- x) and hue (a shift within +- x of the circle)."""
+    """Strength x of brightness, contrast, saturation (factors in 1 +- x) and hue (a shift in +- x of the circle)."""
     probability: float
-    """Of each of them, which follow one another in this order."""
+    """Probability of each of these four, which are applied in this order."""
     flip: bool
-    """Whether every second image is mirrored."""
+    """Whether images are mirrored with probability 1/2."""
 
 
 def augmented(
     pair: Pair, size: tuple[int, int], rule: Augmentation, device: torch.device, rng: np.random.Generator
 ) -> tuple[Tensor, NDArray[np.uint8]]:
-    """An image, RGB in [0, 1] (3, H, W), and its label map (H, W), both cut and scaled to `size`.
+    """An image, RGB in [0, 1] (3, H, W), and its label map (H, W), both cropped and scaled to `size`.
 
     Raises:
         BenchError: a file is missing or damaged.
@@ -54,7 +54,7 @@ def augmented(
 
 
 def jittered(image: Tensor, rule: Augmentation, rng: np.random.Generator) -> Tensor:
-    """(1, 3, H, W), changed in place."""
+    """The image (1, 3, H, W) with jitter, changed in place."""
     scratch = image[:, :1].clone()
     *strengths, hue = rule.jitter
     for strength, contrast, saturation in zip(strengths, (0, 1, 0), (0, 0, 1), strict=True):
@@ -69,5 +69,5 @@ def jittered(image: Tensor, rule: Augmentation, rng: np.random.Generator) -> Ten
 
 
 def scaled_labels(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The label map at another size: of each pixel the nearest as torch's `nearest` rounds, to the upper left."""
+    """The label map at another size: each pixel takes the nearest one, rounded to the upper left as torch does it."""
     return interpolate(torch.from_numpy(np.ascontiguousarray(labels))[None, None], size, mode="nearest")[0, 0].numpy()

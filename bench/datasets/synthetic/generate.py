@@ -1,6 +1,6 @@
-"""Writes small data sets in the formats of VOC, COCO 2017 and Cityscapes, and images to pretrain on.
+"""Writes small data sets in the formats of VOC, COCO 2017 and Cityscapes, and images for pretraining.
 
-All are drawn from one world (`scene`, `street` in this package). Every image follows from (seed, data set, split,
+All show the same kinds of objects (`scene`, `street` in this package). Every image depends on (seed, data set, split,
 number) alone, so the same call gives the same bytes on the same machine and versions of numpy, OpenCV and Pillow.
 """
 
@@ -26,13 +26,13 @@ from bench.errors import BenchError
 
 GENERATOR_VERSION: Final = 1
 RECORD: Final = "generated.json"
-"""Written last into the root: the parameters of the call."""
+"""Name of the file with the parameters of the call, which is written last."""
 
 VOC_KINDS: Final = ("aeroplane", "bottle", "cat", "cow", "person", "sheep")
 COCO_KINDS: Final = {
     "person": 1, "aeroplane": 5, "cat": 17, "sheep": 20, "zebra": 24, "giraffe": 25, "umbrella": 28, "bottle": 44,
 }  # fmt: skip
-"""Generated kind -> COCO category id."""
+"""COCO's category id of each generated kind."""
 
 _SIZES: Final = ((160, 128), (176, 128), (160, 120), (128, 160), (192, 144), (144, 144))
 _PRETRAIN_SIZES: Final = ((112, 96), (128, 96), (128, 112), (96, 112), (96, 128), (112, 112))
@@ -55,12 +55,12 @@ def generate(
 ) -> None:
     """Write a data root: `VOCdevkit/VOC2012`, `coco`, `cityscapes` and `pretrain/images`.
 
-    VOC and COCO get `train` and `val` images, Cityscapes half of each, and `pretrain` unlabelled images. With `paper`
-    there is also what track paper needs, which changes none of these files: VOC 2007 (`train` images of trainval and
-    `val` of test), `train` more images of VOC 2012 with masks like SBD's, and Cityscapes' instance ids. Images that
+    VOC and COCO get `train` and `val` images, Cityscapes gets half of each, and `pretrain` gets unlabeled images. With
+    `paper`, the data for track paper are added, which changes none of these files: VOC 2007 (`train` images of trainval
+    and `val` of test), `train` more images of VOC 2012 with masks like SBD's, and Cityscapes' instance ids. Images that
     are not for pretraining are `zoom` times as wide and as high, up to the size of the published ones. `progress` is
-    told (images done, images in all). The root appears only when it is complete; if it already holds the data of the
-    same call, nothing is done.
+    called with (images done, images in all). The root appears only when it is complete; if it already holds the data
+    of the same call, nothing is done.
 
     Raises `BenchError` for counts that are too small, for a root that holds anything else, and where the root cannot
     be written.
@@ -100,7 +100,7 @@ def generate(
             _augmented(folder, seed, train, zoom, tick)
         _pretrain(folder, seed, pretrain, tick)
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-        folder.chmod(0o755)  # a temporary folder is its owner's alone
+        folder.chmod(0o755)  # only its owner may read a temporary folder
         folder.replace(root)
     except OSError as error:
         raise BenchError(f"cannot write generated data to {root}: {error.strerror or error}") from error

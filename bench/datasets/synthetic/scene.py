@@ -1,7 +1,7 @@
 """Photograph-like scenes of textured objects on cluttered backgrounds, with exact instance masks.
 
-Colours are drawn at random for every object and every background, so that a class is told by its texture and its
-outline only. Everything in a scene follows from the random generator that is passed in.
+Colors are drawn at random for every object and every background, so that only texture and outline distinguish the
+classes. Everything in a scene follows from the random generator that is passed in.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from bench.datasets.synthetic.textures import TEXTURES, Grey, sample
 
 @dataclass(frozen=True)
 class Instance:
-    """One object as it is seen."""
+    """The visible part of one object."""
 
     kind: str
     mask: Mask
-    """(H, W): its visible pixels."""
+    """Visible pixels of the object (H, W)."""
     truncated: bool
-    """A part lies outside the image."""
+    """Whether a part of the object lies outside the image."""
     visible: float
-    """Share of the whole object that is seen, in (0, 1]."""
+    """Share of the whole object that is visible, in (0, 1]."""
     crowd: bool = False
-    """Belongs to the image's group of small objects."""
+    """Whether the object belongs to the image's group of small objects."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Scene:
 
 
 def background(rng: np.random.Generator, height: int, width: int) -> Grey:
-    """Two to four regions (3, H, W) with textures of their own, fainter than the objects', and crooked borders."""
+    """A background (3, H, W) of two to four regions with different textures, fainter than the objects', and irregular
+    borders."""
     x, y = grid(height, width)
     count = int(rng.integers(2, 5))
     slope = rng.uniform(-1, 1, (count, 2)) * 2.2 / max(height, width)
@@ -61,7 +62,7 @@ def background(rng: np.random.Generator, height: int, width: int) -> Grey:
 
 
 def clutter(rng: np.random.Generator, stage: Stage, count: int) -> None:
-    """Paint `count` shapes of no class, each with a texture of its own."""
+    """Paint `count` shapes that belong to no class, each with another texture."""
     height, width = stage.labels.shape
     for _ in range(count):
         half = min(height, width) * rng.uniform(0.06, 0.22)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Polygon = npt.NDArray[np.float64]
-"""Corners (N, 2) as (x, y)."""
+"""Corners (x, y) of a polygon (N, 2)."""
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, tilt: float = 0.0) -> Polygon:
@@ -36,7 +36,7 @@ def corners(*points: tuple[float, float]) -> Polygon:
 def _quadruped(
     rng: np.random.Generator, *, body: tuple[float, float], leg: float, thick: float, neck: float, head: float
 ) -> list[Polygon]:
-    """Body half-axes, leg length and thickness, neck length and head size; the gait is random."""
+    """An animal with these half-axes of the body, leg length and thickness, neck length, head size; random gait."""
     rx, ry = body[0] * rng.uniform(0.9, 1.1), body[1] * rng.uniform(0.85, 1.15)
     shoulder = (rx * 0.75, -0.1)
     tilt = rng.uniform(0.5, 1.1) if neck < 0.6 else rng.uniform(1.1, 1.4)
@@ -126,7 +126,7 @@ def _clock(rng: np.random.Generator) -> list[Polygon]:
 
 @dataclass(frozen=True)
 class Kind:
-    """A class of objects: what it looks like, whatever its colours are."""
+    """The appearance of a class of objects, without colors."""
 
     outline: Callable[[np.random.Generator], list[Polygon]]
     texture: str
@@ -135,7 +135,7 @@ class Kind:
     tilt: float
     """Largest rotation, in radians."""
     polar: bool = False
-    """The texture runs along the radius and the angle, not along x and y."""
+    """Whether the texture runs along radius and angle instead of x and y."""
 
 
 KINDS: Final[dict[str, Kind]] = {

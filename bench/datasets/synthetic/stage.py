@@ -1,4 +1,4 @@
-"""Painting textured things from back to front, and photographing the result."""
+"""Paints textured things from back to front, and turns the result into a photograph."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from bench.datasets.synthetic.textures import SIDE, Grey, noise, sample
 
 Mask = npt.NDArray[np.bool_]
 Image = npt.NDArray[np.uint8]
-"""RGB (H, W, 3)."""
+"""RGB image (H, W, 3)."""
 
 SMALLEST: Final = 36
-"""Pixels that a labelled thing must cover to be painted at all."""
+"""Fewest pixels that a labeled thing must cover to be painted."""
 _SUBPIXEL: Final = 4
 
 
 def colours(rng: np.random.Generator, contrast: float, muted: float = 1.0) -> tuple[Grey, Grey]:
-    """Two random RGB colours in [0, 1] whose brightness differs by about `contrast`; `muted` scales saturation."""
+    """Two random RGB colors in [0, 1] whose brightness differs by about `contrast`; `muted` scales saturation."""
     dark = rng.uniform(0.08, 0.9 - contrast)
     levels = [dark, dark + contrast * rng.uniform(0.9, 1.3)]
     if rng.random() < 0.5:
@@ -36,7 +36,7 @@ def colours(rng: np.random.Generator, contrast: float, muted: float = 1.0) -> tu
 
 
 def mix(t: Grey, pair: tuple[Grey, Grey]) -> Grey:
-    """Colour planes (3, ...) of the texture values `t` (...)."""
+    """Color planes (3, ...) of the texture values `t` (...)."""
     shape = (3,) + (1,) * t.ndim
     return pair[0].reshape(shape) + t * (pair[1] - pair[0]).reshape(shape)
 
@@ -60,23 +60,23 @@ def crop_noise(rng: np.random.Generator, height: int, width: int, slope: float, 
 
 
 def _blur(field: npt.NDArray[Any], reach: float) -> npt.NDArray[Any]:
-    """Two box filters that together reach about `reach` pixels."""
+    """The field after two box filters that together extend over about `reach` pixels."""
     side = 2 * round(0.75 * reach) + 1
     return cv2.blur(cv2.blur(field, (side, side)), (side, side)) if side > 1 else field
 
 
 class Stage:
-    """A picture being painted from back to front, with a label map of what is seen where."""
+    """A picture that is painted from back to front, with a label map of what is visible at each pixel."""
 
     def __init__(self, canvas: Grey, light: float) -> None:
         self.canvas = canvas
-        """Colour planes (3, H, W), nominally in [0, 1]."""
+        """Color planes (3, H, W), nominally in [0, 1]."""
         self.labels = np.zeros(canvas.shape[1:], np.uint8)
         self.objects = np.zeros(canvas.shape[1:], np.uint16)
-        """The number of the thing that is seen at each pixel (H, W), in the order of painting; 0: none."""
+        """Number, in the order of painting, of the thing that is visible at each pixel (H, W); 0 for none."""
         self._placed = 0
         self.light = light
-        """Direction the light comes from, in radians."""
+        """Direction from which the light comes, in radians."""
 
     def place(
         self,
@@ -168,7 +168,7 @@ class Stage:
         return sample(texture, u / np.float32(period) + shift[0], v / np.float32(period) + shift[1])
 
     def _shading(self, hard: Mask, half: float) -> Grey:
-        """Roundness: darker towards the rim, lighter on the side of the light."""
+        """Shading that makes things look round: darker toward the rim, lighter on the side of the light."""
         depth = cv2.distanceTransform(hard.view(np.uint8), cv2.DIST_L2, 3)
         dome = np.sqrt(np.clip(depth / (0.4 * half), 0, 1))
         dome = _blur(dome, half * 0.08)
@@ -179,7 +179,7 @@ class Stage:
 
 
 def photograph(rng: np.random.Generator, canvas: Grey) -> Image:
-    """What a camera makes of the canvas: light falling unevenly, blur, exposure, white balance and noise."""
+    """The canvas as a camera would see it: with uneven light, blur, exposure, white balance and noise."""
     height, width = canvas.shape[1:]
     light = 1 + 0.13 * crop_noise(rng, height, width, 1.8, zoom=2)
     x, y = grid(height, width)

@@ -1,4 +1,4 @@
-"""Street scenes in the manner of Cityscapes, labelled with trainIds and with instance ids."""
+"""Street scenes like those of Cityscapes, labeled with trainIds and with instance ids."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ STREET_CLASSES: Final = (
 _LABEL_IDS: Final = {
     _ID[name]: number for name, number in zip(STREET_CLASSES, (7, 8, 11, 13, 17, 20, 21, 23, 24, 26), strict=True)
 }
-"""trainId -> labelId."""
+"""The labelId of each trainId."""
 EGO_VEHICLE: Final = 1
-"""The labelId of the camera car's bonnet."""
+"""The labelId of the camera car's hood."""
 GROUP_BELOW: Final = 60
-"""Pixels below which an object belongs to a group."""
+"""An object of fewer pixels than this belongs to a group."""
 
 
 @dataclass(frozen=True)
 class Street:
-    """An image and what is seen at each of its pixels."""
+    """An image and what is visible at each of its pixels."""
 
     image: Image
     labels: npt.NDArray[np.uint8]
-    """trainIds (H, W), 255 where the camera car's bonnet is."""
+    """The trainIds (H, W), 255 on the camera car's hood."""
     objects: npt.NDArray[np.uint16]
-    """Numbers (H, W) that tell upright things apart; 0 on flat surfaces."""
+    """Numbers (H, W) that distinguish upright things; 0 on flat surfaces."""
 
 
 def _car(rng: np.random.Generator) -> list[Polygon]:
@@ -55,7 +55,7 @@ def _rear(rng: np.random.Generator) -> list[Polygon]:
 
 
 class _Painter:
-    """Paints flat surfaces and upright things, and keeps the trainIds in step with the canvas."""
+    """Paints flat surfaces and upright things, and keeps the trainIds consistent with the canvas."""
 
     def __init__(self, rng: np.random.Generator, height: int, width: int) -> None:
         self.rng = rng
@@ -87,7 +87,7 @@ class _Painter:
     def thing(
         self, name: str, outline: list[Polygon], centre: tuple[float, float], half: float, texture: str, period: float
     ) -> None:
-        """Put up one thing of half size `half` pixels."""
+        """Paint one upright thing of half size `half` pixels."""
         self.stage.place(
             self.rng, outline, centre=centre, half=half, tilt=self.rng.normal(0, 0.03), texture=texture,
             period=max(period, 3.0), label=_ID[name],
@@ -124,9 +124,9 @@ def street(rng: np.random.Generator, size: tuple[int, int]) -> Street:
 
 
 def instance_ids(picture: Street) -> npt.NDArray[np.uint16]:
-    """Cityscapes' instance ids (H, W): of a person or car 1000 times its labelId and its number, else the labelId.
+    """Cityscapes' instance ids (H, W): 1000 times labelId plus number for persons and cars, else the labelId.
 
-    The objects of a class of which hardly anything is seen are its group, which has the labelId alone.
+    Objects of a class that are hardly visible form the group of the class, whose id is the labelId alone.
     """
     by_label = np.array([_LABEL_IDS.get(label, EGO_VEHICLE) for label in range(256)], np.uint16)
     ids: npt.NDArray[np.uint16] = by_label[picture.labels]
@@ -141,7 +141,7 @@ def instance_ids(picture: Street) -> npt.NDArray[np.uint16]:
 
 
 def _lane_marks(p: _Painter, vanish: float, horizon: float, height: int, left: float, right: float) -> None:
-    """Dashes along the middle of the road; they are road."""
+    """Paint dashes along the middle of the road; their class is road."""
     middle = (left + right) / 2 * 1.8
     bright = np.float32(p.rng.uniform(0.7, 0.95))
     for near, far in ((1.0, 0.72), (0.55, 0.42), (0.33, 0.26)):
@@ -154,7 +154,7 @@ def _lane_marks(p: _Painter, vanish: float, horizon: float, height: int, left: f
 
 
 def _row(p: _Painter, side: int, edge: float, vanish: float, horizon: float) -> None:
-    """Houses, trees, fences, poles and signs of one side, from far to near."""
+    """Paint houses, trees, fences, poles and signs of one side, from far to near."""
     rng, height = p.rng, p.stage.labels.shape[0]
     near = np.float32(height - horizon)
     for share in np.linspace(0.16, 0.95, int(rng.integers(6, 10))).tolist():
@@ -193,7 +193,7 @@ def _pole(p: _Painter, x: float, foot: float, share: float) -> None:
 
 
 def _traffic(p: _Painter, vanish: float, horizon: float, left: float, right: float) -> None:
-    """Cars on the road and people on the sidewalks, from far to near."""
+    """Paint cars on the road and people on the sidewalks, from far to near."""
     rng, near = p.rng, p.stage.labels.shape[0] - horizon
     for share in np.sort(rng.uniform(0.15, 0.75, int(rng.integers(3, 8)))).tolist():
         ground = horizon + near * share

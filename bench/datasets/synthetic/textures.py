@@ -1,7 +1,7 @@
-"""Procedural textures: each a periodic grey tile that is sampled at any place, scale and rotation.
+"""Procedural textures: each is a periodic gray tile that is sampled at any place, scale and rotation.
 
-A tile holds 16 x 16 periods of its texture in 256 x 256 float32 values in [0, 1]; a value mixes the two colours of
-whatever is painted. Tiles do not depend on the data set's seed: only where they are sampled does.
+A tile holds 16 x 16 periods of its texture in 256 x 256 float32 values in [0, 1]; a value mixes the two colors of the
+painted thing. Tiles do not depend on the data set's seed; the places where they are sampled do.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def noise(slope: float, key: int = 0) -> Grey:
 
 
 def _axes() -> tuple[Grey, Grey]:
-    """Horizontal and vertical coordinate, in periods."""
+    """Horizontal and vertical coordinates of a tile, in periods."""
     line = (np.arange(SIDE) * PERIODS / SIDE).astype(np.float32)
     x, y = np.meshgrid(line, line)
     return x, y
@@ -49,7 +49,7 @@ def _axes() -> tuple[Grey, Grey]:
 
 @cache
 def _worley() -> tuple[Grey, Grey, Grey]:
-    """Distances to the nearest and second nearest of one jittered point a period, and a random tone a cell."""
+    """Distances to the nearest and second nearest of jittered points, one per period, and a random tone per cell."""
     rng = np.random.default_rng((_KEY, 1))
     px, py = rng.uniform(0.1, 0.9, (2, PERIODS, PERIODS))
     tones = rng.random((PERIODS, PERIODS))
@@ -224,6 +224,6 @@ def sample(name: str, x: Coordinates, y: Coordinates) -> Grey:
 
 
 def _pixels(periods: Coordinates) -> Grey:
-    """Coordinates in the tile; OpenCV would wrap them too, but four times slower."""
+    """Pixel coordinates in the tile; OpenCV could wrap them, too, but four times slower."""
     turns = np.asarray(periods / PERIODS, np.float32)
     return (turns - np.floor(turns)) * np.float32(SIDE)

@@ -17,13 +17,13 @@ from bench.datasets.synthetic.stage import Mask
 from bench.datasets.synthetic.write_voc import bounding_box
 
 _ZOOM: Final = 8
-"""A mask is enlarged before its outline is traced, so that the polygon runs along pixel edges."""
+"""Factor by which a mask is enlarged before its outline is traced, so that the polygon runs along pixel edges."""
 _TOLERANCE: Final = 0.05
 """A mask whose polygons would miss its area by more than this share is stored as RLE."""
 
 
 def rle(mask: Mask) -> dict[str, Any]:
-    """Uncompressed run lengths, column by column, beginning with zeros: `{"counts": [...], "size": [H, W]}`."""
+    """Uncompressed run lengths of a mask, by column, zeros first: `{"counts": [...], "size": [H, W]}`."""
     flat = mask.ravel(order="F")
     edges = np.flatnonzero(np.diff(flat, prepend=False)).tolist()
     bounds = [0, *edges, flat.size]
@@ -31,7 +31,7 @@ def rle(mask: Mask) -> dict[str, Any]:
 
 
 def polygons(mask: Mask) -> list[list[float]] | None:
-    """Outlines [x0, y0, x1, y1, ...] of a mask in pixels, or None if it has holes or crumbs that polygons miss."""
+    """Outlines [x0, y0, x1, y1, ...] of a mask in pixels; None if it has holes or tiny parts that polygons miss."""
     left, top, right, bottom = bounding_box(mask)
     part = mask[top : bottom + 1, left : right + 1].astype(np.uint8)
     large = part.repeat(_ZOOM, 0).repeat(_ZOOM, 1)
@@ -64,7 +64,7 @@ class CocoWriter:
         self.file.parent.mkdir(exist_ok=True)
 
     def image_path(self, image_id: int) -> Path:
-        """Where the image belongs."""
+        """Path at which the image belongs."""
         return self.images / f"{image_id:012d}.jpg"
 
     def add(self, image_id: int, scene: Scene) -> None:

@@ -1,4 +1,4 @@
-"""Writes scenes in the layout of PASCAL VOC, and masks as those of the Semantic Boundaries Dataset (SBD)."""
+"""Writes scenes in the layout of PASCAL VOC, and masks like those of the Semantic Boundaries Dataset (SBD)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.datasets.synthetic.stage import Mask
 
 _FOLDERS: Final = ("Annotations", "JPEGImages", "SegmentationClass", "SegmentationObject")
 DIFFICULT_BELOW: Final = 0.4
-"""An object that shows a smaller share of itself is marked difficult."""
+"""An object of which a smaller share than this is visible is marked difficult."""
 _DIFFICULT_PIXELS: Final = 80
 
 
@@ -28,7 +28,7 @@ def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
 
 
 def is_difficult(instance: Instance) -> bool:
-    """Hardly seen, or tiny."""
+    """Whether the object is hardly visible, or tiny."""
     return bool(instance.visible < DIFFICULT_BELOW or instance.mask.sum() < _DIFFICULT_PIXELS)
 
 
@@ -42,7 +42,7 @@ class VocWriter:
             (folder / name).mkdir(parents=True, exist_ok=True)
 
     def image_path(self, name: str) -> Path:
-        """Where the image belongs."""
+        """Path at which the image belongs."""
         return self.folder / "JPEGImages" / f"{name}.jpg"
 
     def add(self, name: str, scene: Scene) -> None:
@@ -67,7 +67,7 @@ class VocWriter:
         self.names.append(name)
 
     def finish(self, split: str, together: str | None = "trainval") -> None:
-        """Write the lists of the split that was added since the last call, and `together`, if any, of all so far."""
+        """Write the lists of the images added since the last call, and (if given) the list `together` of all so far."""
         for task in ("Main", "Segmentation"):
             folder = self.folder / "ImageSets" / task
             (folder / f"{split}.txt").write_text("".join(f"{name}\n" for name in self.names))

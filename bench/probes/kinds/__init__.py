@@ -1,1 +1,1 @@
-"""The kinds of probes, one a module: each maps its plan and the material to what it found."""
+"""The kinds of probes, one per module: each computes its findings from its plan and the material."""

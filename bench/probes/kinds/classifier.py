@@ -1,8 +1,8 @@
 """A classifier of cells that is trained on labels: semantic segmentation of the validation images.
 
-The hyper-parameter is chosen on training images that are held out, then the classifier is fitted to all training
-images and scored once on the validation images, at their own size. The seed draws the held-out images and, of data
-sets with more cells than the plan takes, the cells.
+The hyperparameter is chosen on held-out training images, then the classifier is fitted to all training images and
+scored once on the validation images, at their own size. The seed determines the held-out images and, in data sets with
+more cells than the plan takes, which cells are used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def probe(plan: ClassifierPlan, material: Material) -> Findings:
     """Semantic segmentation of the validation images.
 
     Raises:
-        BenchError: an image cannot be read, a label is no class, or there are too few images.
+        BenchError: an image cannot be read, a label is not a class, or there are too few images.
     """
     train, val = labelled(plan, material.train), material.val
     material.clock.lap("features")
@@ -51,14 +51,14 @@ def labelled(plan: ClassifierPlan, train: Part) -> Part:
 
 
 def used(plan: ClassifierPlan, train: Part) -> dict[str, str]:
-    """The list of the training images whose labels were used, where not all were."""
+    """File with the list of the training images whose labels were used, where not all were; else none."""
     return {} if plan.labels == 1 else {LABELLED: "".join(f"{pair.image.name}\n" for pair in train.pairs)}
 
 
 def choose(plan: ClassifierPlan, material: Material, train: Part) -> tuple[Scores, float, dict[float, float], int]:
-    """The classifier, the chosen value of its hyper-parameter, what each value scored, and how many cells were used.
+    """The classifier, the chosen value of its hyperparameter, the score of each value, and the number of cells used.
 
-    The score of a value is the mIoU (per cent) on the held-out images of a classifier fitted to the others.
+    The score of a value is the mIoU (per cent), on the held-out images, of a classifier fitted to the others.
     """
     grid = train.grid()
 
@@ -72,6 +72,6 @@ def choose(plan: ClassifierPlan, material: Material, train: Part) -> tuple[Score
     scores = fit(plan, *cells(fitted), plan.candidates)
     found = held_out_miou(scores, plan.classes, train.take(held), material.device)
     candidates = dict(zip(plan.candidates, found, strict=True))
-    chosen = max(candidates, key=candidates.__getitem__)  # of equals the first
+    chosen = max(candidates, key=candidates.__getitem__)  # the first of equal ones
     x, y = cells(np.arange(len(train.pairs)))
     return fit(plan, x, y, [chosen]), chosen, candidates, len(x)

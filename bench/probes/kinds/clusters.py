@@ -1,8 +1,8 @@
 """Unsupervised segmentation: clusters of cells, named by the labels of the validation images.
 
-k-means of the standardized training cells' principal components, without labels; each validation pixel belongs to the
-cluster of its cell. The names are the best that the validation labels allow, as in all published values of this kind,
-so values are upper bounds. Standard errors hold clusters and names fixed.
+k-means runs without labels on the principal components of the standardized training cells; each validation pixel
+belongs to the cluster of its cell. Each cluster gets the class that fits the validation labels best, as in all
+published values of this kind, so values are upper bounds. Standard errors treat clusters and names as fixed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from bench.probes.plan import ClusterPlan
 from bench.probes.segmentation import mean_metrics, spread
 
 Table = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""The pixels of an image by label and cluster: where label x clusters + cluster occurs, and how often."""
+"""Pixel counts of an image by label and cluster: the values of label x clusters + cluster, and their counts."""
 
 
 def probe(plan: ClusterPlan, material: Material) -> Findings:
     """Unsupervised segmentation of the validation images, the mean over the plan's runs.
 
     Raises:
-        BenchError: an image cannot be read, a label is no class, or there are fewer cells than clusters.
+        BenchError: an image cannot be read, a label is not a class, or there are fewer cells than clusters.
     """
     train, val = material.train, material.val
     material.clock.lap("features")
@@ -64,10 +64,10 @@ def probe(plan: ClusterPlan, material: Material) -> Findings:
 
 
 def tabulate(labels: NDArray[np.uint8], clusters: NDArray[np.int64], plan: ClusterPlan, name: str) -> Table:
-    """The table of an image of which the cells (rows, columns) have these clusters.
+    """The table of an image whose cells (rows, columns) have these clusters.
 
     Raises:
-        BenchError: a label is no class; the message names `name`.
+        BenchError: a label is not a class; the message gives `name`.
     """
     counted = labels != IGNORE
     codes = labels[counted].astype(np.int64) * plan.clusters + spread(clusters, *labels.shape)[counted]
@@ -79,7 +79,7 @@ def tabulate(labels: NDArray[np.uint8], clusters: NDArray[np.int64], plan: Clust
 
 
 def renamed(tables: Sequence[Table], plan: ClusterPlan) -> Counts:
-    """The confusion matrices (V, K, K) of the images when each cluster has the class that is best over all of them."""
+    """The images' confusion matrices (V, K, K) if each cluster has the class that is best over all images."""
     total = np.zeros(plan.classes * plan.clusters, np.int64)
     for where, counts in tables:
         total[where] += counts
@@ -92,7 +92,7 @@ def renamed(tables: Sequence[Table], plan: ClusterPlan) -> Counts:
 
 
 def name_clusters(counts: NDArray[np.int64], naming: str) -> NDArray[np.int64]:
-    """The class of each cluster, from their common pixels (classes, clusters); see `ClusterPlan.naming`."""
+    """The class of each cluster, from counts of common pixels (classes, clusters); see `ClusterPlan.naming`."""
     if naming == "majority":
         return counts.argmax(0)
     union = counts.sum(1, keepdims=True) + counts.sum(0, keepdims=True) - counts

@@ -1,11 +1,11 @@
-"""Unsupervised object segmentation: the cells of an image fall into clusters, some of which are taken for its object.
+"""Unsupervised object segmentation: the cells of an image are clustered, and some clusters are taken as its object.
 
 k-means of a validation image's cells, scaled to unit length, without training and without labels. Foreground is
-whatever has a class other than 0. Three rules say which clusters are taken for it:
+everything with a class other than 0. Three rules select the clusters that are taken as foreground:
 
     border   those that are rarer along the image's border than in the whole image
-    center   the one that most cells of the middle third (of rows and of columns) belong to
-    oracle   the one whose IoU with the foreground is the highest, as the mask tells: a bound for rules that take one
+    center   the one to which most cells of the middle third (of rows and of columns) belong
+    oracle   the one with the highest IoU with the foreground of the mask: a bound for rules that select one
 
 R2O (arXiv 2208.11821) reports such a value on CUB-200-2011 with five clusters; how it finds the foreground is not
 published, so that each rule is named.
@@ -55,7 +55,7 @@ def probe(plan: ForegroundPlan, material: Material) -> Findings:
 
 
 def tabulate(labels: NDArray[np.uint8], clusters: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Of each rule the pixels (2, 2) by foreground (row 1) and by what the rule takes for it (column 1)."""
+    """For each rule the pixel counts (2, 2) by true foreground (row 1) and selected foreground (column 1)."""
     counted, foreground = labels != IGNORE, (labels != 0) & (labels != IGNORE)
     pixels = spread(clusters, *labels.shape)
     inside = np.bincount(pixels[foreground], minlength=count)
@@ -76,26 +76,26 @@ def from_border(clusters: NDArray[np.int64], count: int) -> Mask:
 
 
 def from_center(clusters: NDArray[np.int64], count: int) -> Mask:
-    """Which cluster most cells in the middle third belong to, rounded outwards; of equals the first."""
+    """The cluster to which most cells in the middle third, rounded outward, belong; the first of equal ones."""
     rows, columns = clusters.shape
     middle = clusters[rows // 3 : -(rows // 3) or None, columns // 3 : -(columns // 3) or None]
     return np.arange(count) == np.bincount(middle.ravel(), minlength=count).argmax()
 
 
 def _from_mask(inside: NDArray[np.int64], area: NDArray[np.int64]) -> Mask:
-    """Which cluster has the highest IoU with the foreground, of which `inside` of its `area` pixels are."""
+    """The cluster with the highest IoU with the foreground; `inside` of each cluster's `area` pixels are foreground."""
     union = inside.sum() + area - inside
     iou = np.divide(inside, union, out=np.zeros(len(union)), where=union > 0)
     return np.arange(len(iou)) == iou.argmax()
 
 
 def _iou(tables: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of each image; 0 where there is neither foreground nor what is taken for it."""
+    """IoU of each image; 0 where there is neither true nor selected foreground."""
     hits, union = tables[:, 1, 1], tables.sum((1, 2)) - tables[:, 0, 0]
     return np.divide(hits, union, out=np.zeros(len(hits)), where=union > 0)
 
 
 def _accuracy(tables: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of each image; 0 where no pixel counts."""
+    """Pixel accuracy of each image; 0 where no pixel counts."""
     right, every = tables[:, 0, 0] + tables[:, 1, 1], tables.sum((1, 2))
     return np.divide(right, every, out=np.zeros(len(right)), where=every > 0)

@@ -1,9 +1,9 @@
 """A light convolutional head on the frozen cells: semantic segmentation of the validation images.
 
-Cells are normalized by their batch, mixed by a 1 x 1 convolution, see their neighbors in a 3 x 3 convolution, each with
-batch normalization and ReLU, and are classified by a 1 x 1 convolution. It is trained by AdamW on the labels at the
-cells' centers, with a learning rate that falls to 0 as a half cosine. The learning rate is chosen on training images
-that are held out. The seed draws these, the head's weights and the batches.
+The head is a batch normalization, a 1 x 1 and a 3 x 3 convolution, each with batch normalization and ReLU, and a 1 x 1
+convolution as classifier. It is trained by AdamW on the labels at the cells' centers, with a learning rate that falls
+to 0 as a half cosine. The learning rate is chosen on held-out training images. The seed determines these images, the
+head's initial weights and the batches.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def probe(plan: HeadPlan, material: Material) -> Findings:
     """Semantic segmentation of the validation images.
 
     Raises:
-        BenchError: an image cannot be read, a label is no class, or there are too few images.
+        BenchError: an image cannot be read, a label is not a class, or there are too few images.
     """
     train, val = material.train, material.val
     material.clock.lap("features")
@@ -42,7 +42,7 @@ def probe(plan: HeadPlan, material: Material) -> Findings:
         head = train_head(plan, train.take(fitted), grid[fitted], rate, material)
         scores = scores_of(head, plan)
         (candidates[rate],) = held_out_miou(scores, plan.classes, train.take(held), material.device)
-    chosen = max(candidates, key=candidates.__getitem__)  # of equals the first
+    chosen = max(candidates, key=candidates.__getitem__)  # the first of equal ones
     head = train_head(plan, train, grid, chosen, material)
     material.clock.lap("fit")
     counts = np.concatenate(list(confusion_matrices(scores_of(head, plan), plan.classes, val, material.device)))
@@ -60,7 +60,7 @@ def probe(plan: HeadPlan, material: Material) -> Findings:
 
 
 def build_head(channels: int, hidden: int, classes: int) -> nn.Sequential:
-    """From cells (N, C, rows, columns) to scores (N, K, rows, columns)."""
+    """The head, which maps cells (N, C, rows, columns) to scores (N, K, rows, columns)."""
     return nn.Sequential(
         nn.BatchNorm2d(channels, affine=False),
         nn.Conv2d(channels, hidden, 1, bias=False),
@@ -88,7 +88,7 @@ def train_head(plan: HeadPlan, part: Part, grid: NDArray[np.uint8], rate: float,
         x = torch.from_numpy(part.cells[part.rows[images]].astype(np.float32)).to(material.device)
         y = torch.from_numpy(grid[images].astype(np.int64)).to(material.device)
         if bool((y == IGNORE).all()):
-            continue  # nothing to learn from
+            continue  # no label in this batch counts
         for group in optimizer.param_groups:
             group["lr"] = rate * (1 + cos(pi * step / plan.iterations)) / 2
         optimizer.zero_grad()
@@ -98,7 +98,7 @@ def train_head(plan: HeadPlan, part: Part, grid: NDArray[np.uint8], rate: float,
 
 
 def scores_of(head: nn.Sequential, plan: HeadPlan) -> Scores:
-    """The scores that a head gives the cells of one image."""
+    """Function that returns a head's scores of the cells of one image."""
     rows, columns = (side // STRIDE for side in plan.size)
 
     def scores(cells: Tensor) -> list[Tensor]:

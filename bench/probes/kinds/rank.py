@@ -1,13 +1,14 @@
 """Measures without labels: how many dimensions the features of the validation images use.
 
 Both are effective ranks, exp of the entropy of a spectrum that is scaled to sum 1, in per cent of the largest possible,
-so that 100 is a flat spectrum and 100 / rank a single direction. They tell of collapse; that more is better holds at
-most among like methods. They have no standard error.
+so that 100 is a flat spectrum and 100 / rank a single direction. They show collapse; a higher value is better at most
+among similar methods. They have no standard error.
 
 `rank`, RankMe (Garrido et al., ICML 2023, arXiv 2210.02885): the singular values of the cells. Computed in float64,
 without the paper's additive 1e-7.
-`lidar`, LiDAR (Thilak et al., ICLR 2024, arXiv 2312.04000): the eigenvalues of the scatter of images' means against
-that of augmented views within an image. Embeddings are the means of a view's cells, scaled to a mean variance of 1.
+`lidar`, LiDAR (Thilak et al., ICLR 2024, arXiv 2312.04000): the eigenvalues of the scatter between images' means,
+relative to the scatter of augmented views within an image. Embeddings are the means of a view's cells, scaled to a mean
+variance of 1.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from pretrain.data.crops import view_generator
 from pretrain.nets.architectures import find_architecture
 
 AUGMENTATION = Augmentation(area=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), probability=0.8, flip=True)
-"""Of the views that LiDAR compares: crop, jitter and flip of SimCLR and MoCo v2, without gray and blur."""
+"""Augmentation of the views that LiDAR compares: crop, jitter and flip of SimCLR and MoCo v2, without gray and blur."""
 
 Floats = NDArray[np.float64]
 
 
 def probe_rank(plan: RankPlan, material: Material) -> Findings:
-    """RankMe of the cells, of either of the two maps in them, and of the images' mean cells."""
+    """RankMe of the cells, of each of the two maps in them, and of the images' mean cells."""
     val = material.val
     material.clock.lap("features")
     channels = val.cells.shape[1]
@@ -76,7 +77,7 @@ def probe_lidar(plan: LidarPlan, material: Material) -> Findings:
 
 
 def effective_rank(spectrum: Floats) -> float:
-    """exp of the entropy of a spectrum (R,) that is scaled to sum 1; values below 0 are rounding and count as 0."""
+    """Exponential of the entropy of a spectrum (R,) scaled to sum 1; values below 0 are rounding errors, taken as 0."""
     spectrum = np.clip(spectrum, 0, None)
     p = spectrum / max(spectrum.sum(), np.finfo(float).tiny)
     return float(np.exp(-xlogy(p, p).sum()))
@@ -92,7 +93,7 @@ def lidar_share(means: Floats, within: Floats, ridge: float) -> float:
 
 
 def _rank_share(squares: Floats, count: int) -> float:
-    """RankMe in per cent, of `count` vectors X (count, C) of which `squares` is X^T X: its roots are X's spectrum."""
+    """RankMe in per cent of `count` vectors X (count, C), given `squares` = X^T X, whose roots are X's spectrum."""
     largest = min(count, len(squares))
     spectrum = np.sqrt(np.clip(eigvalsh(squares)[-largest:], 0, None))
     return 100 * effective_rank(spectrum) / largest

@@ -11,8 +11,8 @@ takes the mean of its nearest cells' shares, weighted by a softmax of cosine sim
 4. predicted classes are renamed on the validation labels (Hungarian algorithm on IoU), as if they were clusters;
 5. a class that occurs neither in labels nor in predictions counts as IoU 0.
 
-Without it each is put right. Crops and jitter are drawn by the same rules from generators of our own, and jitter is not
-rounded to bytes between its steps.
+Without `published`, each of them is corrected. Crops and jitter are drawn by the same rules from our own generators,
+and jitter is not rounded to bytes between its steps.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from bench.probes.views import Augmentation, augmented, scaled_labels
 from pretrain.data.crops import view_generator
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.255)
-"""By which the published code normalizes RGB."""
+"""Mean and standard deviation by which the published code normalizes RGB."""
 AUGMENTATION = Augmentation(area=(0.5, 2.0), jitter=(0.1, 0.1, 0.1, 0.1), probability=0.5, flip=False)
-"""By which it fills the memory."""
+"""Augmentation with which the published code fills the memory."""
 
 
 def probe(plan: RetrievalPlan, material: Material) -> Findings:
     """Semantic segmentation of the validation images.
 
     Raises:
-        BenchError: an image cannot be read, or a label is no class.
+        BenchError: an image cannot be read, or a label is not a class.
     """
     memory, shares = remember(plan, material)
     material.clock.lap("fit")
@@ -77,7 +77,7 @@ def remember(plan: RetrievalPlan, material: Material) -> tuple[Tensor, Tensor]:
     """The memory: cells (M, C) of unit length and the classes' shares of their pixels (M, K).
 
     Raises:
-        BenchError: an image cannot be read, a label is no class, or none counts.
+        BenchError: an image cannot be read, a label is not a class, or no label counts.
     """
     pairs = material.pairs["train"]
     each = max(1, plan.memory // (len(pairs) * plan.epochs))
@@ -104,10 +104,10 @@ def remember(plan: RetrievalPlan, material: Material) -> tuple[Tensor, Tensor]:
 
 
 def count_labels(labels: NDArray[np.uint8], plan: RetrievalPlan) -> NDArray[np.int64]:
-    """Of each cell (n, K) the pixels of each class in a label map of the input's size.
+    """Number of pixels of each class in each cell (n, K), from a label map of the input's size.
 
     Raises:
-        BenchError: a label is no class.
+        BenchError: a label is not a class.
     """
     rows, columns = (side // STRIDE for side in plan.size)
     if plan.published:
@@ -121,10 +121,10 @@ def count_labels(labels: NDArray[np.uint8], plan: RetrievalPlan) -> NDArray[np.i
 
 
 def select(counts: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The cells that are kept of an image, `most` at most, none without a labelled pixel; `counts` (n, K).
+    """The cells of an image that are kept, at most `most`, none without a labeled pixel, from pixel `counts` (n, K).
 
-    Those with the lowest products of a uniform number and the sum, over the classes in the cell, of the number of the
-    image's cells that hold the class: cells of rare classes are preferred.
+    The cells with the smallest products of a uniform random number and a weight are kept. The weight is the sum, over
+    the classes in the cell, of the number of the image's cells with that class: cells of rare classes are preferred.
     """
     there = counts > 0
     scores = there @ there.sum(0) * rng.random(len(counts))
@@ -133,21 +133,21 @@ def select(counts: NDArray[np.int64], most: int, rng: np.random.Generator) -> ND
 
 
 def look_up(cells: Tensor, memory: Tensor, shares: Tensor, plan: RetrievalPlan) -> Tensor:
-    """The classes' shares (n, K) that cells (n, C) take from the memory's (M, C) and (M, K)."""
+    """Class shares (n, K) of cells (n, C), from the memory's cells (M, C) and shares (M, K)."""
     similarity, nearest = (normalize(cells, dim=1) @ memory.T).topk(min(plan.neighbors, len(memory)), 1)
     weights = (similarity / plan.temperature).softmax(1)
     return (weights[:, :, None] * shares[nearest]).sum(1)
 
 
 def _normalized(images: Tensor, plan: RetrievalPlan, material: Material) -> Tensor:
-    """RGB in [0, 1] (N, 3, H, W) as it enters the backbone."""
+    """Input of the backbone for RGB images in [0, 1] (N, 3, H, W)."""
     if not plan.published:
         return normalized(images, material.network.card)
     return (images - images.new_tensor(MEAN)[:, None, None]) / images.new_tensor(STD)[:, None, None]
 
 
 def _validation(plan: RetrievalPlan, material: Material) -> Iterator[tuple[Pair, Tensor]]:
-    """The validation images with their cells (n, C): those that all probes share, or as the published code has them."""
+    """The validation images with their cells (n, C): those of all probes, or those that the published code computes."""
     if not plan.published:
         val = material.val
         for i, pair in enumerate(val.pairs):
@@ -160,7 +160,7 @@ def _validation(plan: RetrievalPlan, material: Material) -> Iterator[tuple[Pair,
 
 
 def _renamed(counts: Counts) -> Counts:
-    """Confusion matrices (V, K, K) whose predicted classes have the names that are best over all images."""
+    """Confusion matrices (V, K, K) with the predicted classes renamed as it fits best over all images."""
     names = name_clusters(counts.sum(0), "hungarian")
     return counts[:, :, np.argsort(names)]
 
@@ -168,7 +168,7 @@ def _renamed(counts: Counts) -> Counts:
 def _over_all_classes(
     counts: Counts, metrics: dict[str, float], shares: dict[str, Floats]
 ) -> tuple[dict[str, float], dict[str, Floats]]:
-    """With IoU 0 for classes that do not occur."""
+    """The metrics and shares with IoU 0 for classes that do not occur."""
     total = counts.sum(0)
     share = float(np.mean(total.sum(0) + total.sum(1) > 0))
     return metrics | {"mIoU": share * metrics["mIoU"]}, shares | {"mIoU": share * shares["mIoU"]}

@@ -1,7 +1,7 @@
-"""A linear classifier of clean training images on corrupted copies of the validation images.
+"""A linear classifier, fitted on clean training images, on corrupted copies of the validation images.
 
-The classifier is that of the plan's kind `linear`, chosen and fitted on clean images. The copies are made of the scaled
-pictures (`bench.probes.corruptions`), one after the other, and are not kept.
+The classifier is that of kind `linear`, chosen and fitted on clean images. The copies are made from the scaled pictures
+(`bench.probes.corruptions`), one after the other, and are not kept.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from bench.probes.segmentation import compare, confusion_matrices, mean_metrics
 
 
 def probe(plan: RobustnessPlan, material: Material) -> Findings:
-    """Semantic segmentation: mean over all copies (mIoU, mAcc, aAcc), over each corruption's, and of the clean images.
+    """Semantic segmentation (mIoU, mAcc, aAcc): means over all copies and over each corruption's, and clean images.
 
     Raises:
-        BenchError: an image cannot be read, a label is no class, or there are too few images.
+        BenchError: an image cannot be read, a label is not a class, or there are too few images.
     """
     train, val = labelled(plan, material.train), material.val
     material.clock.lap("features")
@@ -57,7 +57,7 @@ def probe(plan: RobustnessPlan, material: Material) -> Findings:
 
 @torch.inference_mode()
 def _corrupted(plan: RobustnessPlan, material: Material, scores: Scores, copies: Sequence[tuple[str, float]]) -> Counts:
-    """The confusion matrices (copies, V, K, K)."""
+    """The confusion matrices of all copies (copies, V, K, K)."""
     pairs, network = material.pairs["val"], material.network
     counts = np.zeros((len(copies), len(pairs), plan.classes, plan.classes), np.int64)
     for start in range(0, len(pairs), BATCH):
@@ -66,7 +66,7 @@ def _corrupted(plan: RobustnessPlan, material: Material, scores: Scores, copies:
         labels = [load_labels(pair.labels) for pair in batch]
         for copy, (name, strength) in enumerate(copies):
             images = [corrupt(picture, name, strength, start + i) for i, picture in enumerate(pictures)]
-            maps = network.cells(np.stack(images)).half().float()  # rounded as stored cells are
+            maps = network.cells(np.stack(images)).half().float()  # rounded like stored cells
             for i, (one, pair) in enumerate(zip(maps, batch, strict=True)):
                 (found,) = scores(one.flatten(1).T)
                 grid = found.T.reshape(plan.classes, *one.shape[1:])

@@ -1,11 +1,11 @@
-"""Semantic segment retrieval: each validation image's object takes the class of the most similar training object.
+"""Semantic segment retrieval: the object in a validation image gets the class of the most similar training object.
 
 After MaskContrast (Van Gansbeke et al., ICCV 2021) and the study of multi-crop by the same authors (NeurIPS 2021, arXiv
 2106.05967). An image has one segment, described by the mean of its cells, scaled to unit length. A training segment's
-class is the one that most of its pixels have, background and void left out; without one it is not kept. A validation
-segment takes the class of its nearest neighbor, everything else is background. They predict segments by a saliency
-network; here they are the clusters that are rarer along the border (`bench.probes.kinds.foreground`), so that nothing
-but a backbone is needed.
+class is the one that most of its pixels have, not counting background and void; a segment without one is not kept. A
+validation segment gets the class of its nearest neighbor, everything else is background. The authors predict segments
+with a saliency network; here they are the clusters that are rarer along the border (`bench.probes.kinds.foreground`),
+so that only a backbone is needed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def probe(plan: SegmentPlan, material: Material) -> Findings:
     """Semantic segmentation of the validation images.
 
     Raises:
-        BenchError: an image cannot be read, a label is no class, or no training segment has one.
+        BenchError: an image cannot be read, a label is not a class, or no training segment has a class.
     """
     train, val = material.train, material.val
     material.clock.lap("features")
@@ -60,7 +60,7 @@ def remember(plan: SegmentPlan, train: Part, material: Material) -> tuple[Tensor
     """The training segments with a class: unit vectors (M, C), classes (M,), and how many cells they have together.
 
     Raises:
-        BenchError: a label is no class, or there is no such segment.
+        BenchError: a label is not a class, or there is no such segment.
     """
     vectors, classes, cells = [], [], 0
     for i, pair in enumerate(train.pairs):
@@ -80,7 +80,7 @@ def remember(plan: SegmentPlan, train: Part, material: Material) -> tuple[Tensor
 
 
 def segment(plan: SegmentPlan, part: Part, index: int, material: Material) -> tuple[Mask, Tensor]:
-    """Which cells (rows, columns) of an image are its segment, and their mean, of unit length (C,)."""
+    """Which cells (rows, columns) of an image form its segment, and their mean (C,), scaled to unit length."""
     rows, columns = part.cells.shape[2:]
     cells = normalize(part.image_cells(index, material.device), dim=1)
     rng = np.random.default_rng([material.seed, int(part.rows[index])])
