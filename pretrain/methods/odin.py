@@ -97,16 +97,25 @@ class Odin(RegionContrast):
     def regions(self, whole: View) -> Tensor:
         """The region below K of every cell of the discovery network's map of whole images, int64 (N, h, w)."""
         network: Momentum = self.momentum if self.discovery is None else self.discovery
-        features = unit(network.backbone(whole.pixels))
+        features = network.backbone(whole.pixels)
         draws = start_draws(len(features), self.config.clusters).to(features.device, non_blocking=True)
-        cells = features.flatten(2).transpose(1, 2)
-        return kmeans(cells, draws, iterations=self.config.iterations).labels.view(-1, *features.shape[2:])
+        return group_cells(features, draws, self.config.iterations)
 
     @override
     def after_step(self, step: int, total_steps: int) -> None:
         super().after_step(step, total_steps)
         if self.discovery is not None and self.config.discovery_momentum is not None:
             self.discovery.update(self.config.discovery_momentum)
+
+
+@torch.no_grad()
+def group_cells(features: Tensor, draws: Tensor, iterations: int) -> Tensor:
+    """The cluster of every cell of maps (N, C, h, w), int64 (N, h, w), by k-means of the cells of each map by itself.
+
+    `draws` (N, K) start k-means (see `kmeans`).
+    """
+    cells = unit(features).flatten(2).transpose(1, 2)
+    return kmeans(cells, draws.to(cells.dtype), iterations=iterations).labels.view(-1, *features.shape[2:])
 
 
 METHODS = (Odin,)

@@ -1,0 +1,171 @@
+"""How well regions that are found without labels fit the objects of PASCAL VOC: best overlap, image by image.
+
+    python -m bench.benchmarks.region_overlap EXPORTED --data ROOT [--images 100] [--clusters 8] [--pictures FOLDER]
+
+Of each class in an image, background and void left out, the best IoU that any single region reaches with the pixels of
+the class; the mean over the classes of an image, then over images, with its standard error. Regions are
+
+    superpixels           SLIC's, R2O's region prior
+    drawn groups          superpixels in K groups by lot: what fewer and larger regions do alone
+    grouped superpixels   superpixels in K groups by k-means of the network's features, as R2O refines them
+    grouped cells         the cells of the network's last map in K groups, as ODIN finds them
+
+by the exported backbone and by the same architecture with random weights, both in evaluation mode. Each image is
+divided by itself. `--pictures` draws the regions of the first images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from cyclopts import run
+from PIL import Image
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from bench.benchmarks.rounds import output, start
+from bench.datasets.masks import load_labels
+from bench.datasets.pairs import Pair, segmentation_pairs
+from bench.errors import BenchError
+from bench.metrics.segmentation import IGNORE
+from leaderboard.base.files import make_folder
+from pretrain.data.decode import decode_file
+from pretrain.data.regions import Superpixels
+from pretrain.exported import read_exported
+from pretrain.methods.odin import group_cells
+from pretrain.methods.r2o import refine
+from pretrain.nets.architectures import build_backbone, stages_of
+
+Labels = npt.NDArray[np.integer[Any]]
+ITERATIONS = 50
+DRAWN = 8
+"""How many images are drawn as pictures."""
+
+
+def best_overlaps(regions: Labels, labels: Labels) -> npt.NDArray[np.float64]:
+    """For each class in `labels` (H, W) the best IoU of a region of `regions` (H, W) with it: (classes,), in [0, 1].
+
+    Background (0) is no class; void pixels (255) count for neither.
+    """
+    seen = labels != IGNORE
+    found, region = np.unique(regions[seen], return_inverse=True)
+    present, label = np.unique(labels[seen], return_inverse=True)
+    both = np.zeros((len(present), len(found)))
+    np.add.at(both, (label, region), 1)
+    union = both.sum(1, keepdims=True) + both.sum(0) - both
+    overlaps: npt.NDArray[np.float64] = (both / union)[present != 0]
+    return overlaps.max(1)
+
+
+def enlarged(regions: Labels, height: int, width: int) -> Labels:
+    """A map of regions at `height` x `width` pixels, by the nearest."""
+    rows, columns = (
+        ((np.arange(n) + 0.5) * of / n).astype(int) for n, of in zip((height, width), regions.shape, strict=True)
+    )
+    return regions[rows[:, None], columns]
+
+
+@torch.no_grad()
+def segmentations(
+    image: Tensor, networks: Mapping[str, nn.Module], clusters: int, side: int, seed: int
+) -> Iterator[tuple[str, Labels]]:
+    """Every way of dividing the `image`, uint8 (3, H, W), resized to `side` x `side`, with its name."""
+    slic = Superpixels(100, side=side)
+    superpixels = torch.from_numpy(slic(image))[None].long()
+    yield "superpixels", superpixels[0].numpy()
+    lots = np.random.default_rng(seed).integers(clusters, size=slic.segments)
+    yield "drawn groups", lots[superpixels[0].numpy()]
+    pixels = interpolate(image[None], size=(side, side), mode="bicubic", antialias=True) / 255
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    pixels = (pixels - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    draws = torch.from_numpy(np.random.default_rng(seed).random((1, clusters)))
+    for name, network in networks.items():
+        stages = stages_of(network, pixels)
+        groups = refine(superpixels, stages[:3][-1], slic.segments, draws, ITERATIONS)
+        yield f"grouped superpixels, {name}", groups[0].numpy()
+        yield f"grouped cells, {name}", group_cells(stages[-1], draws, ITERATIONS)[0].numpy()
+
+
+def measure(
+    pairs: Sequence[Pair],
+    networks: Mapping[str, nn.Module],
+    *,
+    clusters: int,
+    side: int = 224,
+    seed: int = 0,
+    pictures: Path | None = None,
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Best overlap of each image that shows a class, the mean over its classes, for each way of dividing it."""
+    values: dict[str, list[float]] = {}
+    for number, pair in enumerate(pairs):
+        labels = load_labels(pair.labels)
+        if not ((labels != 0) & (labels != IGNORE)).any():
+            continue
+        image = decode_file(pair.image)
+        found = {
+            name: enlarged(regions, *labels.shape)
+            for name, regions in segmentations(image, networks, clusters, side, seed + number)
+        }
+        for name, regions in found.items():
+            values.setdefault(name, []).append(float(best_overlaps(regions, labels).mean()))
+        if pictures is not None and number < DRAWN:
+            draw(image, list(found.values()), pictures / f"{pair.image.stem}.png")
+    return {name: np.array(of_images) for name, of_images in values.items()}
+
+
+def draw(image: Tensor, found: Sequence[Labels], path: Path) -> None:
+    """Write the image side by side with a picture of each division of it, borders in yellow."""
+    from skimage.segmentation import mark_boundaries
+
+    pixels = image.permute(1, 2, 0).numpy()
+    marked = [(255 * mark_boundaries(pixels, regions)).round().astype(np.uint8) for regions in found]
+    Image.fromarray(np.concatenate([pixels, *marked], axis=1)).save(path)
+
+
+def main(
+    exported: Path, *, data: Path, images: int = 100, clusters: int = 8, seed: int = 0, pictures: Path | None = None
+) -> None:
+    """Measure the regions of an exported backbone on VOC 2012's validation images.
+
+    Parameters
+    ----------
+    exported
+        Folder with an exported backbone.
+    data
+        Data root with VOCdevkit/VOC2012.
+    images
+        The first so many.
+    clusters
+        K, the number of groups.
+    seed
+        Of random weights, lots and k-means.
+    pictures
+        Folder for pictures of the first images.
+    """
+    if images < 2 or clusters < 1:
+        raise BenchError("take at least 2 images and 1 cluster")
+    trained = read_exported(exported).build().eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        untrained = build_backbone(read_exported(exported).card.architecture).eval()
+    if pictures is not None:
+        make_folder(pictures)
+    pairs = segmentation_pairs(data, "voc2012_seg", "val")[:images]
+    networks = {"exported": trained, "random weights": untrained}
+    table = Table(title=f"Best overlap with VOC's classes, K = {clusters}", title_justify="left", show_edge=False)
+    for column in ("regions", "best overlap (%)", "standard error", "images"):
+        table.add_column(column)
+    for name, of_images in measure(pairs, networks, clusters=clusters, seed=seed, pictures=pictures).items():
+        error = of_images.std(ddof=1) / len(of_images) ** 0.5
+        table.add_row(name, f"{100 * of_images.mean():.2f}", f"{100 * error:.2f}", str(len(of_images)))
+    output().print(table)
+
+
+if __name__ == "__main__":
+    start(lambda: run(main))
