@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -88,9 +89,7 @@ def _measure(task: Task, protocol: Protocol, checkpoint: Path, data: Path, folde
     from bench.openmmlab.measuring import measure
 
     cv2.setNumThreads(0)
-    if task.device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+    _release()
 
     def with_batch(batch: int) -> Measured:
         passed, timed = (1, 1) if task.tiny else (PASSED, TIMED)
@@ -104,9 +103,18 @@ def _measure(task: Task, protocol: Protocol, checkpoint: Path, data: Path, folde
         return with_batch(_plan(protocol).batch_size)
     except torch.OutOfMemoryError:
         task.line(f"{protocol.id}: its batch of {_plan(protocol).batch_size} does not fit; a batch of {SMALL} instead")
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
+    _release()
     return with_batch(SMALL)
+
+
+def _release() -> None:
+    """Give back the memory of what was measured before: a runner and its hooks refer to each other."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def _figures(measured: Measured, found: Rehearsed) -> dict[str, Any]:
