@@ -120,7 +120,7 @@ def measure(
 
 
 def draw(image: Tensor, found: Sequence[Labels], path: Path) -> None:
-    """Write the image side by side with a picture of each division of it, borders in yellow."""
+    """Write the image and, to its right in the order of the table, each division of it, borders in yellow."""
     from skimage.segmentation import mark_boundaries
 
     pixels = image.permute(1, 2, 0).numpy()
