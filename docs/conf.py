@@ -14,7 +14,6 @@ project = "DenseBench"
 author = "the DenseBench authors"
 copyright = "the DenseBench authors, Apache-2.0"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["reports/README.md"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"

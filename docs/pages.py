@@ -11,6 +11,7 @@ from sys import modules
 
 from bench.checkpoints.formats import FORMATS, Format
 from bench.cli import app
+from bench.protocol_table import paper_protocols_markdown
 from bench.protocol_text import as_python
 from bench.protocols import Protocol, load_protocol
 from bench.tracks import TRACKS, Track
@@ -39,6 +40,7 @@ def generated() -> dict[str, str]:
         "methods": methods_page(METHODS),
         **{f"methods/{m.info.id}": method_page(m, [r for r in recipes if method_of(r) is m]) for m in METHODS},
         "protocols": protocols_page(TRACKS),
+        "paper": _page("The protocols of track paper side by side", paper_protocols_markdown()),
         **{f"protocols/{protocol.id}": protocol_page(protocol) for protocol in protocols},
         "formats": formats_page(FORMATS),
         "columns": columns_page(),
