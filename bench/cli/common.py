@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ app = App(
     name="densebench",
     help="Which pretrained backbone is best for dense prediction? Pretrain, submit, compare.",
     help_epilogue="`--debug` (or DENSEBENCH_DEBUG=1) shows where in the code an error arose.",
+    version=lambda: metadata.version("densebench"),  # cyclopts would look for one of the package `bench`
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,  # or cyclopts would end the process in silence
     default_parameter=Parameter(negative=()),  # every flag is off, every list empty, unless they are given

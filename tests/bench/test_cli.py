@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,11 @@ def test_help_names_every_command_in_a_group(capsys: pytest.CaptureFixture[str])
     titles = re.findall(r"╭─ (.*?) ─", printed)
     assert titles == ["Pretrain", "Evaluate", "Compare and report", "Data and tools", "Options"]
     assert len(COMMANDS) >= 19 and all(re.search(rf"│ {command} ", printed) for command in COMMANDS)
+
+
+def test_the_version_is_that_of_the_installed_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == metadata.version("densebench") != "0.0.0"
 
 
 @pytest.mark.parametrize(
