@@ -68,7 +68,7 @@ class CYBORGS(RegionContrast):
     info: ClassVar[MethodInfo] = MethodInfo(
         id="cyborgs",
         name="CYBORGS",
-        unit="region",
+        unit="region, by clustering the network's own features of some images",
         partner="the same region in the other view",
         loss="InfoNCE",
         second_network="momentum",
