@@ -179,10 +179,11 @@ class Pairs:
 
     def compute(self, method: Method, source: ImageSource, product: Path) -> None:
         """Describe every box by the mean of the network's map, in a file beside the product, then compare."""
-        proposals, neighbors = (np.load(method.products[name], mmap_mode="r") for name in ("proposals", "neighbors"))
+        files = [method.products[name] for name in ("proposals", "neighbors")]
+        proposals, neighbors = map(opened, files)
         counts = (proposals[:, :, 2] > 0).sum(1)
         ends = np.cumsum(counts)
-        patches = _Patches(source, proposals, self.size)
+        patches = _Patches(source, files[0], self.size)
         described = product.with_name("boxes.npy")
 
         def descriptions(done: int) -> Iterator[npt.NDArray[np.float32]]:
@@ -219,11 +220,11 @@ class Pairs:
 class _Patches(Dataset[Tensor]):
     """Item i are the boxes of image i, uint8 (n, 3, S, S)."""
 
-    def __init__(self, source: ImageSource, proposals: npt.NDArray[np.uint16], size: int) -> None:
+    def __init__(self, source: ImageSource, proposals: Path, size: int) -> None:
         self.source, self.proposals, self.size = source, proposals, size
 
     def __getitem__(self, index: int) -> Tensor:
-        boxes = listed(self.proposals[index])
+        boxes = listed(opened(self.proposals)[index])
         if not len(boxes):
             return torch.zeros(0, 3, self.size, self.size, dtype=torch.uint8)
         image = self.source.decode(index)
@@ -253,7 +254,7 @@ def opened(table: Path) -> npt.NDArray[Any]:
 
 
 def listed(rows: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
-    """The boxes, or pairs of boxes, of a table's entry: its rows up to the first that has no width."""
+    """The boxes, or pairs of boxes, of a table's entry: its rows without the unused ones, which have no width."""
     return rows[rows[:, 2] > 0].astype(np.int64)
 
 

@@ -84,6 +84,7 @@ class ORL(BYOL):
         uncertain=(
             "the blur is a Gaussian, where the code calls Pillow, which approximates one by box filters",
             "the cosine of the learning rate begins after the warm-up, where the code's begins with it",
+            "the order of selective search's boxes, random in the code, is drawn for each image by its number",
             "the published scores are of COCO or of COCO with its unlabeled images; some tables do not say",
         ),
     )
