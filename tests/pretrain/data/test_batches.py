@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate
 
 from pretrain.data.augment import MOCO_V2_COLOUR
 from pretrain.data.batches import CropBatches, ImageSource, Loading, crop_batches, open_images, steps_per_epoch
-from pretrain.data.views import Crop, ViewPlan, ViewSpec
+from pretrain.data.views import Crop, ViewPlan, ViewSpec, WholeImage
 from pretrain.errors import PretrainError
 
 COUNT = 22
@@ -316,6 +316,20 @@ def test_a_view_may_show_a_place_in_another_image(folder: Path) -> None:
     assert tops == {0, 1}
     workers = list(crop_batches(source, plan, replace(loading, workers=2)))
     assert all_same(placed, workers)
+
+
+def test_a_view_may_show_the_whole_image(folder: Path) -> None:
+    """Also where its scale would give a crop; the other view is drawn as without it."""
+    source = open_images(folder)
+    plan = replace(PLAN, places=WholeImage(PLAN.specs[1].name))
+    for crops, (first, whole) in zip(
+        batches(source), crop_batches(source, plan, Loading(4, seed=7, workers=0)), strict=True
+    ):
+        assert same([crops[0]], [first])
+        assert whole.box.tolist() == [[0, 0, 1, 1]] * 4
+        image = source.decode(int(whole.image_id[0]))
+        resized = interpolate(image[None], (12, 12), mode="bicubic", antialias=True)[0]
+        assert torch.equal(whole.pixels[0], resized.flip(-1) if whole.flip[0] else resized)
 
 
 def test_too_few_images_for_a_batch(folder: Path) -> None:
