@@ -223,7 +223,7 @@ RECIPES: tuple[Recipe, ...] = (
         paper="arXiv 2208.11821; code KKallidromitis/r2o",
         expected="VOC12 FCN mIoU 77.3; Cityscapes FCN mIoU 76.6; COCO Mask R-CNN FPN box AP 41.7, mask AP 38.3 "
         "(code's README)",
-        cost="128 GPUs of 32 images each; superpixels take 0.11 s an image on one CPU core, once: 39 core hours, and 4.0 GB",
+        cost="128 GPUs of 32 images each; superpixels, made once, take 39 core hours (0.11 s an image) and 4.0 GB",
     ),
     small_recipe(
         "r2o-mini",
