@@ -1,5 +1,6 @@
 """mmcv's operators on torchvision's kernels, against plain loops in float64."""
 
+import importlib.util
 import math
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bench.openmmlab import prepare_openmmlab
-from bench.openmmlab.ops import EXTENSION, MissingOpError, TorchvisionOps, install_ops
+from bench.openmmlab.ops import EXTENSION, MissingOpError, TorchvisionOps, install_ops, uses_compiled_ops
 
 prepare_openmmlab()
 
@@ -264,8 +265,6 @@ def test_other_operators_raise_when_called_not_when_looked_up() -> None:
 
 @torchvision_ops
 def test_the_module_has_a_spec_and_no_other_special_names() -> None:
-    import importlib.util
-
     spec = importlib.util.find_spec(EXTENSION)
     assert spec is not None and spec.name == EXTENSION
     assert not hasattr(sys.modules[EXTENSION], "__file__")
@@ -309,6 +308,26 @@ def not_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatc
 def test_compiled_operators_are_preferred(not_installed: pytest.MonkeyPatch) -> None:
     not_installed.setattr(sys, "meta_path", [FakeFinder(), *sys.meta_path])
     assert install_ops().compiled is True
+    assert uses_compiled_ops()
+
+
+def test_mmcv_calls_the_compiled_operators(not_installed: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def compiled_nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float, offset: int) -> torch.Tensor:
+        asked.append((iou_threshold, offset))
+        return torch.tensor([1])
+
+    not_installed.setattr(sys, "meta_path", [FakeFinder(), *sys.meta_path])
+    compiled: Any = install_ops()
+    compiled.nms = compiled_nms
+    compiled.__getattr__ = lambda name: None  # of the others, mmcv only asks whether they are there
+    spec = importlib.util.spec_from_file_location("mmcv.ops.nms_anew", Path(mmcv.ops.__file__).with_name("nms.py"))
+    assert spec is not None and spec.loader is not None
+    anew: Any = importlib.util.module_from_spec(spec)  # mmcv looks up its operators as it is imported
+    spec.loader.exec_module(anew)
+    _, kept = anew.nms(torch.zeros(2, 4), torch.ones(2), iou_threshold=0.5)
+    assert kept.tolist() == [1] and asked == [(0.5, 0)]
 
 
 def test_compiled_operators_that_do_not_load_are_reported_and_replaced(not_installed: pytest.MonkeyPatch) -> None:
