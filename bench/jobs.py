@@ -42,6 +42,7 @@ NO_LOG = 74
 """Exit code of a run's process that cannot write its log (EX_IOERR)."""
 TAIL = 1 << 16
 """Bytes at the end of a run's log in which its last words are looked for."""
+STOPPING = "stopping: a run that trains ends its iteration and saves it; Ctrl-C again ends all at once"
 FULL = 1 << 20
 """Free bytes below which a run that ended without a word is said to have filled the disk."""
 
@@ -146,8 +147,11 @@ def run_all(
                 outcomes.append(Outcome(run, time.monotonic() - started, failure))
                 finished(outcomes[-1])
     finally:
+        if active:
+            print(STOPPING, file=sys.stderr, flush=True)
         for process in active:
             process.terminate()
+        for process in active:
             process.join()
     return outcomes
 
