@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from bench.cli.common import COMPARE, DEFAULT_WORK, Work, app, print_table
 from bench.errors import BenchError
 from leaderboard.base.terminal import Console
 
+leaderboard_app = App(name="leaderboard", group=COMPARE)
+app.command(leaderboard_app)
 
-@app.command(name="leaderboard", group=COMPARE)
+
+@leaderboard_app.default
 def make_leaderboard(
     *,
     results: Path | None = None,
@@ -88,6 +91,30 @@ def make_leaderboard(
     if correlations:
         Console().print(table(correlate(report.board)))
     return int(bool(report.problems))
+
+
+@leaderboard_app.command
+def review(submitted: Path, *, results: Path | None = None, work: Work = DEFAULT_WORK) -> int:
+    """Show what a reviewer needs to accept result files of somebody else: problems, remarks, tables with their rows.
+
+    Exit code 1 if something is to be solved first. Nothing is written.
+
+    Example: densebench leaderboard review submission/ --results leaderboard/results
+
+    Parameters
+    ----------
+    submitted
+        The folder of result files that somebody submits.
+    results
+        Folder of the accepted result files (default: WORK/results).
+    """
+    from bench.known import known_to_leaderboard
+    from leaderboard.review import review as look
+
+    known = known_to_leaderboard()
+    found = look(submitted, results or work / "results", plans=known["plans"], protocols=known["protocols"])
+    Console().print(found.render())
+    return int(bool(found.problems))
 
 
 @app.command(group=COMPARE)

@@ -1,0 +1,187 @@
+"""What a reviewer needs to decide about a folder of results that somebody submits: the command `leaderboard review`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from rich.console import Group as Lines
+from rich.console import RenderableType
+from rich.text import Text
+
+from leaderboard import tables, text
+from leaderboard.analysis import analyse
+from leaderboard.base.errors import FileError
+from leaderboard.base.printable import printable
+from leaderboard.board import Board, Cell, Group
+from leaderboard.errors import LeaderboardError
+from leaderboard.plans import split_by_plan
+from leaderboard.records import ProtocolReference, Result
+from leaderboard.shares import Shares
+from leaderboard.store import ResultStore
+
+
+@dataclass(frozen=True)
+class Review:
+    """Findings about submitted results, and the board with them."""
+
+    problems: tuple[str, ...]
+    """What is to be solved before the results are accepted."""
+    remarks: tuple[str, ...]
+    """What the reviewer and the author should know."""
+    rows: tuple[str, ...]
+    """Per new row and protocol one line: its value and where it stands."""
+    board: Board
+    """The tables of stored and submitted results together."""
+    tracks: frozenset[tuple[str, str]]
+    """Track and architecture of the tables that have new rows."""
+
+    def render(self) -> RenderableType:
+        """The tables with new rows, these rows in words, remarks and problems, and the verdict."""
+        shown = [tables.TerminalTable(t) for t in self.board.tracks if (t.id, t.architecture) in self.tracks]
+        lines = [*self.rows, *(f"remark: {remark}" for remark in self.remarks)]
+        lines += [f"problem: {problem}" for problem in self.problems]
+        lines += ["nothing speaks against these results" if not self.problems else "not to be accepted as they are"]
+        return Lines(*shown, Text("\n".join(lines)))
+
+
+def review(
+    submitted: Path,
+    results: Path,
+    *,
+    plans: Mapping[str, int] = MappingProxyType({}),
+    protocols: Mapping[str, Collection[ProtocolReference]] = MappingProxyType({}),
+) -> Review:
+    """Compare the result files in `submitted` with those in `results`; nothing is written.
+
+    `plans` and `protocols` are those of `leaderboard.build.build`.
+
+    Raises:
+        LeaderboardError: a folder is missing, or `submitted` has no result file.
+    """
+    new, old = ResultStore(submitted), ResultStore(results)
+    for store in (new, old):
+        if not store.folder.is_dir():
+            raise LeaderboardError(f"{store.folder}: no such folder; give the folder that holds the result files")
+    usable, unusable = new.load()
+    if not usable and not unusable:
+        raise LeaderboardError(f"{submitted} holds no result file (*.json): give the folder that holds them")
+    stored, damaged = old.load()
+    planned, others = split_by_plan(usable, plans)
+    problems = [*map(str, unusable), *(f"{result.file_name}: {reason}" for result, reason in others)]
+    remarks = [f"{len(damaged)} files of {results} cannot be used, the first: {damaged[0]}"] if damaged else []
+    known = {result.key: result for result in stored}
+    fresh = [result for result in planned if result.key not in known]
+    for result in planned:
+        if result.key in known:
+            same = result == known[result.key]
+            (remarks if same else problems).append(
+                f"{result.file_name}: this run is stored already{'' if same else ', with other content'}"
+            )
+    problems += [*_names(fresh, stored), *_protocols(fresh, protocols)]
+    remarks += [*_facts(fresh), *_data(fresh, stored)]
+
+    def shares(result: Result) -> Shares | None:
+        try:
+            return (old if result.key in known else new).shares(result)
+        except FileError as error:
+            problems.append(f"{error}; the run is compared without it")
+            return None
+
+    board = analyse([*stored, *fresh], protocols, shares=shares)
+    found = [(track, group, cell) for track in board.tracks for group, cell in _cells(track.groups, fresh)]
+    return Review(
+        tuple(dict.fromkeys(problems)),
+        tuple(remarks),
+        tuple(_row(group, cell) for _, group, cell in found),
+        board,
+        frozenset((track.id, track.architecture) for track, _, _ in found),
+    )
+
+
+def _names(fresh: Sequence[Result], stored: Sequence[Result]) -> Iterator[str]:
+    """Names that stand for another checkpoint already."""
+    taken = {result.card.name: result.card.sha256 for result in stored}
+    for name, sha256 in sorted({(result.card.name, result.card.sha256) for result in fresh}):
+        if taken.get(name, sha256) != sha256:
+            yield f"the name {name} belongs to another checkpoint ({taken[name][:12]}): submit it under another name"
+
+
+def _protocols(fresh: Sequence[Result], protocols: Mapping[str, Collection[ProtocolReference]]) -> Iterator[str]:
+    """Protocols that call themselves like a known one and are another."""
+    known = {reference.id: reference.sha256 for table in protocols.values() for reference in table}
+    for protocol, sha256 in sorted({(result.protocol.id, result.protocol.sha256) for result in fresh}):
+        if known.get(protocol, sha256) != sha256:
+            yield (
+                f"{protocol} was run with the hash {sha256[:12]}, and is {known[protocol][:12]} here: its values stand "
+                "in a table of their own; run it with the present version"
+            )
+
+
+def _facts(fresh: Sequence[Result]) -> Iterator[str]:
+    """What cards and environments leave open, and failed runs."""
+    silent: dict[str, list[str]] = defaultdict(list)
+    for card in {result.card.sha256: result.card for result in fresh}.values():
+        open_ = {
+            "license": card.license,
+            "pretraining data": card.pretraining.data,
+            "epochs": card.pretraining.epochs,
+            "labels": card.pretraining.labels,
+        }
+        if absent := [name for name, value in open_.items() if value is None]:
+            silent[", ".join(absent)].append(card.name)
+    for absent_facts, names in silent.items():
+        yield f"cards do not say: {absent_facts} ({', '.join(names)})"
+    counts: dict[str, list[Result]] = defaultdict(list)
+    for result in fresh:
+        commit = result.environment.code_commit
+        counts[f"verification: {result.verification}"].append(result)
+        if commit is None or commit.endswith("-dirty"):
+            counts["evaluated with code that no commit names"].append(result)
+        if result.status == "failed":
+            counts[f"failed: {printable((result.failure or '').strip().splitlines()[-1], 100)}"].append(result)
+    yield from (f"{len(results)} of {len(fresh)} runs: {what}" for what, results in counts.items())
+
+
+def _data(fresh: Sequence[Result], stored: Sequence[Result]) -> Iterator[str]:
+    """Data that no stored result of the protocol has."""
+    there = defaultdict(set)
+    for result in stored:
+        there[result.protocol.sha256].add(result.dataset.fingerprint)
+    for result in {(r.protocol.sha256, r.dataset.fingerprint): r for r in fresh}.values():
+        fingerprints = there[result.protocol.sha256]
+        if fingerprints and result.dataset.fingerprint not in fingerprints:
+            yield (
+                f"{result.protocol.id} ran on data that no stored result has ({result.dataset.name}, "
+                f"{result.dataset.val_images} validation images): the values are not compared with stored ones"
+            )
+
+
+def _cells(groups: Sequence[Group], fresh: Sequence[Result]) -> Iterator[tuple[Group, Cell]]:
+    keys = {result.key for result in fresh}
+    for group in groups:
+        yield from ((group, cell) for cell in group.cells if any(run.key in keys for run in cell.runs))
+
+
+def _row(group: Group, cell: Cell) -> str:
+    """A value, what it gains over random initialisation, and its rank."""
+    head = f"{cell.entry.label}, {group.protocol.id}: "
+    if cell.summary is None:
+        return f"{head}no finished run, {cell.failed} failed"
+    said = [f"{group.protocol.headline} {text.figure(cell.summary)} (over {text.source(cell.summary)})"]
+    if cell.entry.is_random:
+        said.append("the zero of the score")
+    elif cell.score is None:
+        said.append("no score without random initialisation on the same data")
+    else:
+        said.append(f"score {text.figure(cell.score)}")
+    if cell.ranking is None or cell.ranking.best is None:
+        said.append("takes part in no test: a single run")
+    else:
+        ranks = text.ranks(cell.ranking.best, cell.ranking.worst)
+        rows = len(group.cells)
+        said.append(f"rank {text.plain(cell.ranking.position)} of {rows} (tests leave {ranks} open), tier {cell.tier}")
+    return head + "; ".join(said)
