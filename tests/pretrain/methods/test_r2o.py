@@ -193,6 +193,18 @@ def test_one_cluster_is_byol_of_averaged_maps() -> None:
     assert out["shared"] == out["clusters"] == 1
 
 
+def test_numbering_clusters_differently_changes_nothing() -> None:
+    method, views = small(), batches(0)
+    torch.manual_seed(0)
+    regions = method.regions(views[2])
+    losses = []
+    for order in ([0, 1, 2, 3, 4], [3, 0, 4, 1, 2]):
+        renumbered = torch.tensor(order)[regions]
+        method.regions = lambda _, renumbered=renumbered: renumbered  # type: ignore[method-assign]
+        losses.append(method(views)["loss"].item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+
+
 def test_views_that_share_no_region_cost_nothing() -> None:
     """Of one image alone, one view in the upper and one in the lower half, which differ."""
     method = small(images_together=1, clusters=(2, 2))
