@@ -6,7 +6,7 @@
 ('Backbone', 'build_method', 'export', 'leaderboard', 'load_backbone', 'make_views', 'pretrain', 'submit')
 
 Everything that the command `densebench` does is in the packages `pretrain` (methods), `bench` (import, probes,
-fine-tuning) and `leaderboard` (tables); here is what a notebook needs.
+fine-tuning) and `leaderboard` (tables); this package has what a notebook needs.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def __getattr__(name: str) -> Any:
 
 
 def require_own_packages() -> None:
-    """Refuse a file or package of another project that Python finds under the name of one of DenseBench's.
+    """Refuse to run where Python finds another project's file or package under the name of one of DenseBench's.
 
     Raises:
         ImportError: there is one; the message names it and says what to do.

@@ -1,4 +1,4 @@
-"""What a notebook needs: each function is one step of what the command `densebench` does."""
+"""The functions for notebooks: each does one step of the command `densebench`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from pretrain.recipes import Recipe
 
 WORK = Path("densebench-work")
-"""The folder in which all work lives, as for the command."""
+"""Folder for all work, the default of the command, too."""
 
 
 class Backbone(nn.Module):
-    """A pretrained network with its card: images in, maps of all stages out, normalized as the card says."""
+    """A pretrained network with its card. It normalizes images as the card says and returns the maps of all stages."""
 
     def __init__(self, network: nn.Module, card: Card) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Backbone(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The maps (N, C_i, H_i, W_i) of the network's stages, the finest first; of a ViT its only one.
+        """The maps (N, C_i, H_i, W_i) of the network's stages, the finest first; a ViT has only one.
 
         `images` are RGB (N, 3, H, W): uint8 in [0, 255], or floating point in [0, 1].
         """
@@ -82,10 +82,10 @@ def build_method(recipe: str, **settings: Any) -> Method:
 
 
 def make_views(method: Method, images: str | Path | Sequence[str | Path], *, seed: int = 0) -> list[View]:
-    """Augmented views of images for one call of `method`: for each of its views one batch, normalized.
+    """Augmented views of images for one call of `method`: one normalized batch for each of its views.
 
-    `images` is a folder, a list file or tar shards, or a sequence of image files. `seed` decides every random draw; the
-    images come in an order that it decides (`View.image_id` is their position by name).
+    `images` is a folder, a list file or tar shards, or a sequence of image files. `seed` determines every random draw
+    and the order of the images (`View.image_id` is their position by name).
 
     Raises:
         PretrainError: an image cannot be read.
@@ -148,7 +148,7 @@ def submit(
 ) -> Submission:
     """Evaluate a checkpoint under the protocols of a track (or under `protocols` alone), as `densebench submit` does.
 
-    What has a result is not done again. The returned object has `results` (old and new) and `failures`.
+    Runs that have a result are not repeated. The returned object has `results` (old and new) and `failures`.
 
     Raises:
         DenseBenchError: the checkpoint, a protocol or the data are not usable.
@@ -172,8 +172,8 @@ def submit(
 def leaderboard(results: str | Path = WORK / "results", *, each_checkpoint: bool = False) -> pd.DataFrame:
     """The leaderboard of a folder of result files: the rows of the CSV, each column with its type.
 
-    `densebench leaderboard --columns` says what the columns mean. With `each_checkpoint`, each has a row of its own,
-    also where several are pretraining runs of one method.
+    `densebench leaderboard --columns` says what the columns mean. With `each_checkpoint`, each checkpoint has a row of
+    its own, also where several are pretraining runs of one method.
 
     Raises:
         LeaderboardError: there is no such folder.

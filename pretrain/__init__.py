@@ -1,1 +1,1 @@
-"""Images in, backbone out: self-supervised pretraining in plain PyTorch."""
+"""Self-supervised pretraining of backbones in plain PyTorch."""

@@ -1,4 +1,4 @@
-"""A run to its exported backbone: the newest checkpoint's network, and the card that says where it comes from."""
+"""Exports the backbone of a run: the newest checkpoint's network, and the card that says where it comes from."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from pretrain.run.folder import (
 )
 
 HEAD_PREFIX = "decode_head."
-"""Where a method keeps the segmentation head that it trains, if it does."""
+"""Prefix of the tensors of a segmentation head, in methods that train one."""
 
 
 def export(run: Path, out: Path | None = None, *, name: str | None = None, unfinished: bool = False) -> Path:
     """Write the backbone of the run folder `run` and its card, and return their folder (default: `run`/export).
 
     `name` is the submission's name in the card (default: recipe and seed). With `unfinished`, the newest checkpoint of
-    a run that has not ended is exported; the card then states the epochs really done. A method that trains a
-    segmentation head leaves it beside the backbone.
+    a run that has not ended is exported; the card then states the epochs that were finished. The segmentation head of a
+    method that trains one is exported next to the backbone.
 
     Raises:
-        PretrainError: `run` is no run, is not finished, or its checkpoint does not hold a complete backbone; the name
-            is not a valid one.
+        PretrainError: `run` is not a run or not finished, its checkpoint does not hold a complete backbone, or the name
+            is not valid.
         FileError: the folder cannot be written.
     """
     record = read_record(run)
@@ -55,7 +55,7 @@ def export(run: Path, out: Path | None = None, *, name: str | None = None, unfin
 
 
 def _stages(run: Path, record: RunRecord) -> list[dict[str, Any]]:
-    """What was trained and computed before the last training: name, hash and seconds of each stage."""
+    """The stages before the last training: name, hash and seconds of each."""
     if not record.recipe.get("stages"):
         return []
     try:
@@ -68,12 +68,12 @@ def _stages(run: Path, record: RunRecord) -> list[dict[str, Any]]:
 def _facts(
     record: RunRecord, steps: int, name: str | None, checkpoint: Path, stages: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """What the card says beside what follows from the weights."""
+    """The fields of the card that do not follow from the weights."""
     images_seen = steps * record.batch_size
     init = None if record.init is None else InitialWeights(name=record.init["name"], sha256=record.init["sha256"])
     start = None if init is None else init.sha256
     recipe_sha256 = present_hash(record.recipe_sha256)
-    unfinished = steps < record.planned_steps  # trained less than its recipe says: no member of the recipe's group
+    unfinished = steps < record.planned_steps  # trained less than its recipe says: not in the recipe's group
     return {
         "name": name or f"{record.recipe['name']}-seed{record.seed}",
         "method": record.method,
@@ -108,7 +108,7 @@ def _facts(
 
 
 def _recipe(record: RunRecord) -> str:
-    """Its name and hash, the file of a method from outside, and the hash of the backbone that it started from."""
+    """Name and hash of the recipe, the file of a user's own method, and the hash of the starting backbone."""
     settings = f"settings {present_hash(record.recipe_sha256)[:12]}"
     start = f", from backbone {record.init['sha256'][:12]}" if record.init else ""
     file = record.method_file
@@ -117,6 +117,6 @@ def _recipe(record: RunRecord) -> str:
 
 
 def _crops(views: list[dict[str, Any]]) -> str:
-    """In the field's shorthand, e.g. `2x224 (area 0.2-1)`."""
+    """The crops in the usual short form, e.g. `2x224 (area 0.2-1)`."""
     keys = [(view["size"], *view["scale"]) for view in views]
     return " + ".join(f"{len(list(same))}x{size} (area {low:g}-{high:g})" for (size, low, high), same in groupby(keys))

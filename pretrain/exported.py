@@ -1,10 +1,10 @@
-"""The exported backbone: the one format by which packages exchange networks, read and written here alone.
+"""The exported backbone: the only format in which packages exchange networks, read and written only here.
 
 A folder holds
 
     backbone.safetensors    the tensors, torchvision's names for ResNets, timm's for ViTs
-    card.json               how to feed them, and where they come from (`leaderboard.records.Card`)
-    head.safetensors        the segmentation head, of a method that trains one
+    card.json               their input, and where they come from (`leaderboard.records.Card`)
+    head.safetensors        the segmentation head, if the method trains one
 
 Equal weights give equal bytes: tensors are sorted by name, without dates.
 """
@@ -42,7 +42,7 @@ WEIGHTS, CARD, HEAD = "backbone.safetensors", "card.json", "head.safetensors"
 
 @dataclass(frozen=True)
 class ExportedBackbone:
-    """An exported backbone in memory, checked: the card is the tensors', and they fill the card's architecture."""
+    """A checked exported backbone in memory: the card belongs to the tensors, which fill the card's architecture."""
 
     folder: Path
     card: Card
@@ -107,10 +107,10 @@ def read_exported(folder: Path) -> ExportedBackbone:
 
 
 def check_complete(tensors: Mapping[str, Tensor], architecture: str, where: Path) -> None:
-    """Prove that tensors are those of an architecture by name and shape, and finite.
+    """Check that tensors have the names and shapes of an architecture, and finite values.
 
     Raises:
-        PretrainError: the message names `where` and the first tensor that is not.
+        PretrainError: they do not; the message names `where` and the first wrong tensor.
     """
     expected = tensor_shapes(architecture)
     wrong = [name for name, shape in expected.items() if name not in tensors or tuple(tensors[name].shape) != shape]
@@ -133,7 +133,7 @@ def write_exported(
 ) -> Card:
     """Write weights, card and, if there is one, the head into `folder`, which is made; returns the card.
 
-    `facts` are the card's fields but for those that follow from the weights (see `make_card`). `where` names the source
+    `facts` are the card's fields except those that follow from the weights (see `make_card`). `where` names the source
     of the tensors in messages (default: `folder`).
 
     Raises:
@@ -150,9 +150,9 @@ def write_exported(
 
 
 def write_files(folder: Path, data: bytes, card: Card, *, head: bytes | None = None) -> None:
-    """Write weights in safetensors' form, their card and a head into `folder`, which is made.
+    """Write weights in the safetensors format, their card and a head into `folder`, which is made.
 
-    A card never stands beside other weights than its own: the old one goes first, the new one comes last.
+    A card is never next to other weights than its own: the old card is removed first, the new one is written last.
 
     Raises:
         FileError: the folder cannot be written.
@@ -167,7 +167,7 @@ def write_files(folder: Path, data: bytes, card: Card, *, head: bytes | None = N
 
 
 def make_card(facts: Mapping[str, Any], sha256: str) -> Card:
-    """The card of weights with this hash: `facts`, and what follows from the architecture.
+    """The card of weights with this hash: `facts`, and the fields that follow from the architecture.
 
     Raises:
         PretrainError: the architecture is not known, or a field is not valid.

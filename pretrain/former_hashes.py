@@ -1,6 +1,6 @@
-"""Hashes by which recipes were known before their settings were written in another way.
+"""Former hashes of recipes whose settings are written in another way now.
 
-A run folder or a card of that time names the old one; it stands for the same recipe.
+A run folder or a card of an earlier version has the former hash, which stands for the same recipe.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ FORMER_HASHES: Mapping[str, str] = {
         "b2fe7ded4e90531ad58a282771be2a1e2614d5a6d8061da2ab36d0ff1b01babc"
     ),
 }
-"""Old -> new."""
+"""Present hash of each former one."""
 
 
 def present_hash(recipe_sha256: str) -> str:
-    """The hash that stands today for the recipe that `recipe_sha256` stands for, or stood for."""
+    """The present hash of the recipe with the present or former hash `recipe_sha256`."""
     return FORMER_HASHES.get(recipe_sha256, recipe_sha256)

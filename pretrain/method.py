@@ -1,7 +1,7 @@
-"""What a method is: a module that wants views and returns named losses.
+"""The base of all methods: a module that takes views and returns named losses.
 
-A method differs from another in five choices, which `MethodInfo` names. It holds no trainer: the loop in
-`pretrain.run.train` (or five lines in a notebook) calls it, steps the optimiser and then calls `after_step`.
+Methods differ in five choices, which `MethodInfo` names. A method does not contain a training loop: the loop in
+`pretrain.run.train` (or five lines in a notebook) calls it, steps the optimizer and then calls `after_step`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pretrain.parts.momentum import take_older_names
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """The line of `densebench methods`: the five choices, the source and how far it was checked."""
+    """Description of a method for `densebench methods`: the five choices, the source, and what was checked."""
 
     id: str
     name: str
@@ -36,7 +36,8 @@ class MethodInfo:
     fidelity: Literal["code", "paper", "reconstruction"]
     uncertain: tuple[str, ...] = ()
     gpu_memory: str = ""
-    """GiB of a ResNet-50 with 256 images of 224 pixels on one GPU, in bf16 / fp32: computed, not measured."""
+    """GiB of GPU memory for a ResNet-50 with 256 images of 224 pixels on one GPU, in bf16 / fp32; not measured but
+    computed."""
 
 
 class Method(nn.Module):
@@ -50,23 +51,23 @@ class Method(nn.Module):
     plan: ViewPlan
     backbone: nn.Module
     labels: str = "none"
-    """What it is told of the images, for the card."""
+    """Labels of the images that the method uses, for the card."""
     embeddings: Tensor | None = None
-    """Of the last forward pass, those (N, C) whose effective rank the loop logs now and then; set where `std` is."""
+    """Embeddings (N, C) of the last forward pass, whose effective rank is logged regularly; set where `std` is."""
     products: Mapping[str, Path] = MappingProxyType({})
-    """What the stages before have computed, a file by the name of its stage; set before `prepare` is called, and before
-    a stage computes with the method."""
+    """Files that earlier stages have computed, by the name of the stage; set before `prepare` is called, and before a
+    stage computes with the method."""
 
     def __init__(self) -> None:
         super().__init__()
         self.register_load_state_dict_pre_hook(take_older_names)  # type: ignore[no-untyped-call]
 
     def start_from(self, tensors: Mapping[str, Tensor]) -> None:
-        """Begin with a trained backbone: fill every network in here that is built like `backbone` with its `tensors`.
+        """Start from a trained backbone: fill every network of the method that is built like `backbone` with `tensors`.
 
-        So the copies of a momentum network, and a trained network whose momentum copy is exported, start alike; heads
-        stay as they were initialised, which copies share with what they copy. A method that holds such a network for
-        another purpose says here which to fill.
+        So a trained network and its momentum copy start with the same weights, whichever of them is exported. Heads
+        keep their initial weights, which a copy shares with its original. A method that has such a network for another
+        purpose overrides this to say which ones are filled.
 
         Raises:
             PretrainError: the tensors are those of another network.
@@ -85,15 +86,15 @@ class Method(nn.Module):
     def prepare(self, source: ImageSource, folder: Path) -> None:
         """Compute or open what the method needs to know of every image before the first step, e.g. masks.
 
-        Files go to `folder`, the run's own, and are found there again when a run is resumed. With several processes
-        the first calls it alone, the others when its files are there.
+        Files go to the run's `folder` and are found there again when the run is resumed. With several processes, the
+        first one calls it alone, and the others call it when the files are there.
         """
 
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """Named scalars for one batch: `loss` is differentiated, every other entry is detached, for the log.
 
-        `views` follow `plan.specs`, all of the same N images in the same order. Queues and momentum weights are
-        read but not moved here: that is `after_step`'s part, so that a step that is not taken leaves no trace.
+        `views` follow `plan.specs`, all of the same N images in the same order. Queues and momentum weights are read
+        but only updated in `after_step`, so that a step that is not taken changes nothing.
         """
         raise NotImplementedError
 
@@ -101,19 +102,19 @@ class Method(nn.Module):
         """Change gradients after the backward pass of step `step` (from 1), e.g. to freeze a layer for a while."""
 
     def after_step(self, step: int, total_steps: int) -> None:
-        """Move momentum weights and queues. `step` counts finished optimiser steps, from 1 to `total_steps`."""
+        """Update momentum weights and queues. `step` counts finished optimizer steps, from 1 to `total_steps`."""
 
 
 @dataclass(frozen=True)
 class Maps:
-    """A batch as a method of two networks sees it: maps (N, width, h, w), one a view or None where it makes none."""
+    """A batch's maps (N, width, h, w) in a method of two networks: one per view, None for views without one."""
 
     online: tuple[Tensor | None, ...]
-    """By the trained backbone."""
+    """Maps of the trained backbone."""
     target: tuple[Tensor | None, ...]
-    """By the momentum backbone, without gradient, in the order of the views' images."""
+    """Maps of the momentum backbone, without gradient, in the order of the views' images."""
     keys: Tensor | None = None
-    """Embeddings (N, C) of the target map, of a method that makes them before the images are back in their order."""
+    """Embeddings (N, C) of the target map, in methods that compute them before undoing the shuffle of images."""
 
 
 class MapMethod(Method):
@@ -127,7 +128,7 @@ class MapMethod(Method):
         raise NotImplementedError
 
     def image_loss(self, maps: Maps) -> dict[str, Tensor]:
-        """What `forward` returns, from the maps of its views."""
+        """The result of `forward`, computed from the maps of its views."""
         raise NotImplementedError
 
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
@@ -135,7 +136,7 @@ class MapMethod(Method):
         return self.image_loss(self.maps(views, cells=False))
 
     def momentum_after(self, step: int, total_steps: int) -> float:
-        """m of the update after step `step` (from 1)."""
+        """Momentum m of the update after step `step` (from 1)."""
         raise NotImplementedError
 
 
@@ -143,14 +144,14 @@ class EmbeddingMethod(Method):
     """A method that compares one embedding of each image with a target, so that parts of images can be compared too."""
 
     targets: Tensor | None = None
-    """Of the last forward pass: what the first view of each image is compared with (N, C), without gradient."""
+    """Targets (N, C) of the last forward pass, with which the first view of each image is compared; no gradient."""
 
     def embed(self, pooled: Tensor) -> Tensor:
         """Unit embeddings (R, C) of pooled features (R, width), on the trained side."""
         raise NotImplementedError
 
     def compare(self, embedded: Tensor, targets: Tensor, rivals: Tensor) -> dict[str, Tensor]:
-        """`loss` of embeddings (R, C) against their `targets` (R, C), and what the log tells of it.
+        """`loss` of embeddings (R, C) and their `targets` (R, C), and scalars for the log.
 
         `rivals` (R, K, C) are further negatives of each, for a method that has negatives.
         """
@@ -161,8 +162,8 @@ Base = TypeVar("Base", bound=Method)
 
 
 class Addition(Method, Generic[Base]):
-    """A method that adds a loss to another one, its `base`: backbone and views are the base's, and so is all that moves
-    but not by the gradient. `forward` runs the base and adds to its `loss`.
+    """A method that adds a loss to another one, its `base`: backbone and views are the base's, and so is everything
+    that is updated without a gradient. `forward` runs the base and adds to its `loss`.
     """
 
     def __init__(self, base: Base) -> None:

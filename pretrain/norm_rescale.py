@@ -1,4 +1,4 @@
-"""NormRescale: give a backbone the weight norms of another, so that it fine-tunes as that one does.
+"""NormRescale: give a backbone the weight norms of another one, so that it can be fine-tuned like that one.
 
 Weights trained with LARS grow to other norms than those trained with SGD, and the usual learning rates of fine-tuning
 then fit badly. Huang et al., Revisiting the Critical Factors of Augmentation-Invariant Representation Learning, ECCV
@@ -36,16 +36,16 @@ def norm_rescale(
     name: str | None = None,
     workers: int = 1,
 ) -> Path:
-    """Write the backbone of `checkpoint` with the norms of `reference` into the folder `out`, and return that.
+    """Write the backbone of `checkpoint` with the norms of `reference` into the folder `out`, and return this folder.
 
-    Both are exported backbones of one architecture. Every learnable tensor W (weights
-    of convolutions, scales and shifts of batch norm) becomes W |R| / |W| with the reference's tensor R and Frobenius
-    norms. Running statistics no longer fit then (a variance scales with the square), so they are estimated anew on
-    `images`: the mean over at most 200 batches of 64 random crops at the resolution of the card. `literal` does what
-    the authors' script does instead: running statistics are rescaled like weights, and no image is read.
+    Both are exported backbones of one architecture. Every learnable tensor W (weights of convolutions, scales and
+    shifts of batch norm) becomes W |R| / |W| with the reference's tensor R and Frobenius norms. Then running statistics
+    no longer fit (a variance scales with the square), so they are estimated again on `images`: the mean over at most
+    200 batches of 64 random crops at the resolution of the card. With `literal`, running statistics are rescaled like
+    weights, as in the authors' script, and no image is read.
 
-    The new card is the old one with another name (default: the old with `-rescaled`) and method; its source says what
-    was done, with the hash of the weights that went in.
+    The new card is the old one with another name (default: the old one with `-rescaled`) and method; its source says
+    what was done, with the hash of the original weights.
 
     Raises:
         PretrainError: a folder holds no backbone with its card, the architectures differ, there are no images, the name
@@ -86,9 +86,9 @@ def norm_rescale(
 def rescaled(
     weights: Mapping[str, Tensor], reference: Mapping[str, Tensor], names: set[str] | None = None
 ) -> dict[str, Tensor]:
-    """`weights` with the norm of each tensor made that of the reference's; the directions stay.
+    """`weights` with the norms of the reference's tensors; the directions stay.
 
-    Only the tensors in `names`, or with None all that hold fractions. A tensor of zeros has no direction and stays.
+    This concerns the tensors in `names`, or with None all floating-point tensors. A tensor of zeros stays.
     """
 
     def scaled(key: str, w: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def estimate_batch_norm(backbone: nn.Module, batches: Iterable[Tensor]) -> int:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the mean over all batches
+        norm.momentum = None  # PyTorch then averages over all batches
     backbone.train()
     seen = 0
     for pixels in batches:

@@ -1,7 +1,7 @@
-"""Methods from outside: a Python file or an installed package that states `METHODS` and `RECIPES` like those here.
+"""The user's own methods: a Python file or an installed package that defines `METHODS` and `RECIPES` like those here.
 
-A package names its modules as entry points of the group `densebench.methods`. A module is known by the hash of its
-file: what that file imports is not part of it.
+A package names its modules as entry points of the group `densebench.methods`. A module is identified by the hash of its
+file, which does not cover what the file imports.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ GROUP = "densebench.methods"
 
 @dataclass(frozen=True)
 class OutsideMethods:
-    """What a module from outside states."""
+    """Methods and recipes that a module outside of densebench defines."""
 
     name: str
-    """Of its file; an installed package's name and version stand before it."""
+    """Name of the module's file, after name and version of an installed package."""
     sha256: str
-    """Of its file."""
+    """Hash of the module's file."""
     methods: tuple[type[Method], ...]
     recipes: Mapping[str, Recipe]
 
 
 _BY_FILE: dict[tuple[str, str], OutsideMethods] = {}
-"""Those loaded from a file, by its path and hash."""
+"""Modules that were loaded from a file, by its path and hash."""
 _BY_CONFIG: dict[type[MethodConfig], OutsideMethods] = {}
-"""By the class of a method's config."""
+"""Modules by the class of a method's config."""
 
 
 def outside_of(recipe: Recipe) -> OutsideMethods | None:
-    """The module from outside whose method `recipe` trains; None for a method of densebench."""
+    """The module outside of densebench whose method `recipe` trains; None for a method of densebench."""
     return _BY_CONFIG.get(type(recipe.method))
 
 
 def identity(recipe: Recipe) -> str:
-    """SHA-256 of all that decides the weights: of the recipe's settings, and of the file of a method from outside."""
+    """SHA-256 of all that determines the weights: the recipe's settings, and the file of a user's own method."""
     outside = outside_of(recipe)
     if outside is None:
         return recipe.sha256
@@ -80,8 +80,8 @@ def split_name(name: str) -> tuple[str | None, str | None]:
 
 
 def find_written(config: Path, method_file: Path | None) -> Recipe:
-    """The recipe that the file `config` states (a run's `run.json`, or the recipe alone), of a method from outside
-    only if `method_file` or an installed package defines it.
+    """The recipe in the file `config` (a run's `run.json`, or the recipe alone). If its method is not one of
+    densebench, `method_file` or an installed package must define it.
 
     Raises:
         PretrainError: one of the files cannot be read.
@@ -104,10 +104,10 @@ def every_recipe() -> dict[str, Recipe]:
 
 @cache
 def installed() -> tuple[OutsideMethods, ...]:
-    """What installed packages state as entry points of `GROUP`.
+    """The modules that installed packages name as entry points of `GROUP`.
 
     Raises:
-        PretrainError: one cannot be loaded, or takes a name that is taken.
+        PretrainError: one cannot be loaded, or uses a name that is taken.
     """
     found: list[OutsideMethods] = []
     for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
@@ -116,10 +116,10 @@ def installed() -> tuple[OutsideMethods, ...]:
 
 
 def load_methods(file: Path) -> OutsideMethods:
-    """Run the Python file `file` and take what it states.
+    """Run the Python file `file` and return the methods and recipes that it defines.
 
     Raises:
-        PretrainError: it cannot be read or run, states no methods and recipes, or takes a name that is taken.
+        PretrainError: it cannot be read or run, defines no methods and recipes, or uses a name that is taken.
     """
     try:
         data = file.read_bytes()
@@ -161,7 +161,7 @@ def _from_package(point: EntryPoint, before: list[OutsideMethods]) -> OutsideMet
 def _stated(
     module: ModuleType, name: str, where: str, sha256: str, others: tuple[OutsideMethods, ...]
 ) -> OutsideMethods:
-    """What `module` states, checked against densebench's own and `others`, and remembered."""
+    """The definitions of `module`, compared with densebench's own and `others`, and remembered."""
     methods: Any = getattr(module, "METHODS", None)
     if not (_some(methods) and all(isinstance(item, type) and issubclass(item, Method) for item in methods)):
         raise PretrainError(f"{where} states no METHODS: a tuple of subclasses of pretrain.method.Method")
@@ -187,7 +187,7 @@ def _some(items: Any) -> bool:
 
 
 def _doubles(new: list[str], taken: list[str]) -> Iterator[str]:
-    """Names in `new` that stand before them or in `taken`."""
+    """Names in `new` that occur earlier in it or in `taken`."""
     seen = set(taken)
     for name in new:
         if name in seen:

@@ -1,4 +1,4 @@
-"""Recipes read back from the JSON that `Recipe.to_dict` writes: a run's `run.json`, or a file of the recipe alone."""
+"""Reads recipes from the JSON that `Recipe.to_dict` writes: in a run's `run.json`, or in a file of the recipe alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pretrain.recipes import Recipe
 from pretrain.settings import as_text
 
 LONGEST_RECORD = 10_000_000
-"""Bytes of a file with a recipe, which has about 5,000."""
+"""Most bytes of a file with a recipe, which has about 5,000."""
 
 
 def read_recipe(file: Path, known: Iterable[Recipe]) -> Recipe:
@@ -63,7 +63,7 @@ def recipe_from(values: Any, types: Mapping[str, type]) -> Recipe:
 
 
 def config_types(recipes: Iterable[Recipe]) -> dict[str, type]:
-    """By name, the dataclasses of the parts of `recipes`, and those that their annotations name."""
+    """The dataclasses of the parts of `recipes`, and those in their annotations, by name."""
     found: dict[str, type] = {}
     waiting: list[Any] = [Recipe, *OptimizerConfig.__subclasses__(), *(part for r in recipes for part in _parts(r))]
     while waiting:
@@ -93,7 +93,7 @@ def _is_config(annotation: Any) -> bool:
 
 
 def _value(value: Any, annotation: Any, types: Mapping[str, type], key: str) -> Any:
-    """`value` as a field annotated with `annotation` holds it."""
+    """`value`, converted for a field with the annotation `annotation`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if isinstance(value, dict) or _is_config(annotation):
         return _config(value, annotation, types, key)

@@ -1,4 +1,4 @@
-"""A recipe is data: the method's config and everything else that decides the final weights."""
+"""Recipes as data: the method's config and everything else that determines the final weights."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ class MethodConfig(Protocol):
 
 
 class ComputeStage(Protocol):
-    """A frozen dataclass that computes something from what a stage before has trained, e.g. masks or neighbours."""
+    """A frozen dataclass that computes something from what an earlier stage has trained, e.g. masks or neighbors."""
 
     @property
     def name(self) -> str:
-        """By which methods find the file in `Method.products`; a name like a recipe's."""
+        """Name by which methods find the file in `Method.products`; it has the form of a recipe's name."""
         ...
 
     def compute(self, method: Method, source: ImageSource, product: Path) -> None:
-        """Write the file `product`, best one that can be mapped into memory, from the trained `method`.
+        """Write the file `product`, preferably one that can be memory-mapped, from the trained `method`.
 
-        The method is on its device, in evaluation mode, and knows the `products` of the stages before. No gradients
-        are kept, and PyTorch's generators are seeded. What an interrupted stage left of `product` is there, so that it
-        may be continued (`pretrain.data.tables`).
+        The method is on its device, in evaluation mode, and has the `products` of earlier stages. No gradients are
+        kept, and PyTorch's generators are seeded. If the stage was interrupted, the unfinished `product` is there, so
+        that it can be continued (`pretrain.data.tables`).
         """
         ...
 
@@ -82,21 +82,22 @@ class Recipe:
     method: MethodConfig
     epochs: int
     batch_size: int
-    """Images of one step over all processes."""
+    """Images per step over all processes."""
     optimizer: OptimizerConfig
     schedule: Schedule
     precision: Literal["fp32", "bf16"] = "fp32"
     stages: tuple[Recipe | ComputeStage, ...] = field(default=(), metadata=ADDED)
-    """What is trained or computed before, in order; the recipe's own training is the last stage."""
+    """Earlier stages in order, which train or compute something; the recipe's own training is the last stage."""
     from_stage: bool = field(default=False, metadata=ADDED)
-    """Whether the backbone starts from that of the training stage before, not from scratch or the run's weights."""
+    """Whether the backbone starts from that of the preceding training stage, not from scratch or the run's weights."""
     first_epoch: int = field(default=0, metadata=ADDED)
-    """Epochs of the same training that the stages before have done. Above 0, all that the stage before has learnt goes
-    on, heads, momentum networks and the optimizer's state too, and crops are drawn as those of the epochs to come."""
+    """Epochs of the same training that earlier stages have done. If it is above 0, everything that the preceding stage
+    has learned is kept, including heads, momentum networks and the optimizer's state, and crops are drawn as in the
+    following epochs."""
     needs_init: bool = field(default=False, metadata=ADDED)
     """Whether it tunes a trained backbone, which every run must name (`--init`)."""
     data: str = field(default="", metadata=PROSE)
-    """What the paper pretrained on."""
+    """Pretraining data of the paper."""
     paper: str = field(default="", metadata=PROSE)
     expected: str = field(default="", metadata=PROSE)
     """Published scores of this recipe."""
@@ -150,7 +151,7 @@ class Recipe:
 
 
 def settings_sha256(part: Any) -> str:
-    """Hash of all settings of a recipe or a part of it that decide a result."""
+    """Hash of all settings of a recipe, or a part of it, that determine a result."""
     return hashlib.sha256(json.dumps(_plain(part, hashed=True), sort_keys=True).encode()).hexdigest()
 
 
@@ -171,7 +172,7 @@ def small_recipe(
 ) -> Recipe:
     """A method reduced to one CPU core and a few thousand small images, for trying it out in minutes.
 
-    More epochs give better features: what is here is enough to see that a method learns. `images_per_second`, if it was
+    More epochs give better features; these are enough to see that a method learns. `images_per_second`, if it was
     measured, gives the cost.
     """
     cost = ""
@@ -199,7 +200,7 @@ def find_recipe(recipes: Mapping[str, Recipe], name: str) -> Recipe:
     """The recipe called `name`.
 
     Raises:
-        PretrainError: there is none; the message lists the nearest names.
+        PretrainError: there is none; the message lists similar names.
     """
     if name not in recipes:
         nearest = get_close_matches(name, recipes, n=3, cutoff=0.4) or sorted(recipes)
@@ -214,7 +215,7 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     Values are read by the type of the field: numbers, `true`/`false`, `none`, and tuples as `0.2,1`.
 
     Raises:
-        PretrainError: a key that does not exist (the nearest are listed) or a value of another type.
+        PretrainError: a key does not exist (similar ones are listed) or a value has another type.
     """
     for setting in settings:
         key, equals, text = (part.strip() for part in setting.partition("="))
@@ -234,7 +235,7 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 
 
 def settings_of(part: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> present value of everything that `override` can change in a recipe, or a part of one."""
+    """Present values of everything that `override` can change in a recipe, or a part of one, by dotted key."""
     found: dict[str, Any] = {}
     for item in fields(part):
         value = getattr(part, item.name)
@@ -259,7 +260,7 @@ def _replaced(part: Any, path: list[str], text: str) -> Any:
 
 
 def _plain(value: Any, *, hashed: bool) -> Any:
-    """JSON values. For the hash, prose is left out and whole numbers equal floats (`lr=1` is `lr=1.0`)."""
+    """The value as JSON values. For the hash, prose is left out and whole numbers equal floats (`lr=1` is `lr=1.0`)."""
     if is_dataclass(value):
         kept = [item for item in fields(value) if not (hashed and _unhashed(item, getattr(value, item.name)))]
         return {

@@ -1,4 +1,4 @@
-"""Settings: reading a value from text by its type annotation, and the marks of fields that a hash treats apart."""
+"""Settings: reads a value from text by its type annotation, and marks fields that a hash treats separately."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 PROSE = {"prose": True}
 """Marks fields that describe a recipe for people: they are not part of its hash."""
 ADDED = {"added": True}
-"""Marks fields that a published dataclass got later: at their default they are not part of a recipe's hash, so that
-earlier runs are still known as runs of the same recipe."""
+"""Marks fields that were added to a published dataclass: at their default they are not part of a recipe's hash, so that
+earlier runs still count as runs of the same recipe."""
 
 WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
@@ -18,11 +18,11 @@ WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no":
 def parse(text: str, annotation: Any) -> Any:
     """The value that `text` means for a field annotated with `annotation`.
 
-    Understood are `int`, `float` (finite), `bool`, `str`, `None`, `Literal[...]`, tuples (comma-separated, brackets
+    It accepts `int`, `float` (finite), `bool`, `str`, `None`, `Literal[...]`, tuples (comma-separated, brackets
     optional) and unions of these, whose members are tried in order.
 
     Raises:
-        ValueError: the text does not fit; the message says what would.
+        ValueError: the text does not fit; the message says what is expected.
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
@@ -50,7 +50,7 @@ def parse(text: str, annotation: Any) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """How `parse` would read `value` back."""
+    """The text from which `parse` reads `value` back."""
     if isinstance(value, tuple):
         return ",".join(as_text(item) for item in value)
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
@@ -67,7 +67,7 @@ def _parse_number(text: str, kind: type[int] | type[float]) -> int | float:
 
 
 def _parse_union(text: str, members: tuple[Any, ...]) -> Any:
-    """`none` first, text last: otherwise `none` would be read as text."""
+    """The value of a union; `none` is tried first and text last, because `none` could be read as text."""
     problems = []
     for member in sorted(members, key=lambda m: (m is not NoneType, m is str)):
         try:

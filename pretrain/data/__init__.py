@@ -1,1 +1,1 @@
-"""Images to batches of views: sources, decoding, crops, color operations, regions."""
+"""Makes batches of views from images: sources, decoding, crops, color operations, regions."""

@@ -1,7 +1,7 @@
-"""Colour operations on batches, on the device the batch is on, with one set of drawn parameters a sample.
+"""Color operations on batches, on the batch's device, with one set of drawn parameters per sample.
 
-Each operation gives, sample by sample, what torchvision's functions give on float images (the tests hold them to
-it). A sample that an operation does not touch stays as it was, bit for bit.
+For each sample, an operation gives the same result as torchvision's function on float images (which the tests check). A
+sample to which an operation is not applied stays as it was, bit for bit.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _BLENDS = np.array([[op for op in order if op != _HUE] for order in _ORDERS])
 
 @dataclass(frozen=True)
 class ColorJitter:
-    """Random brightness, contrast, saturation and hue in random order, on a sample with probability `p`.
+    """Random brightness, contrast, saturation and hue in random order, with probability `p` per sample.
 
     As torchvision's `ColorJitter`: factors are uniform in [max(0, 1 - x), 1 + x], the hue shift uniform in
     [-hue, hue] of the colour circle, and each result is clamped to [0, 1].
@@ -64,7 +64,7 @@ class ColorJitter:
 
     @property
     def parameters(self) -> int:
-        """Applied (0 or 1), three factors, hue shift, and which of the 24 orders."""
+        """Number of parameters: applied (0 or 1), three factors, hue shift, and the number of one of the 24 orders."""
         return 6
 
     def draw(self, rng: np.random.Generator) -> tuple[float, ...]:
@@ -75,14 +75,14 @@ class ColorJitter:
         return float(applied < self.p), *factors, _uniform(-self.hue, self.hue, shift), float(int(24 * order))
 
     def apply(self, pixels: Tensor, drawn: Tensor) -> Tensor:
-        """The jittered batch; shapes as in `ColourOp`."""
+        """The jittered batch; for the shapes see `ColourOp`."""
         table = drawn.cpu().numpy()
         chosen = np.flatnonzero(table[:, 0])
         if not len(chosen):
             return pixels
         order = table[chosen, 5].astype(np.int64)
-        # Sorted so that those with a late hue come first. Then each of the up to three other operations before the
-        # hue works on a leading slice, the hue on all at once, and each operation after it on a trailing slice.
+        # Samples are sorted so that those with a late hue come first. Then each of the up to three operations before
+        # the hue works on a leading slice, the hue on all samples, and each operation after it on a trailing slice.
         late_first = np.argsort(-_HUE_SLOT[order], kind="stable")
         chosen, order = chosen[late_first], order[late_first]
         slot, kinds = _HUE_SLOT[order], _BLENDS[order]
@@ -119,7 +119,7 @@ class Grayscale:
         return (float(rng.random() < self.p),)
 
     def apply(self, pixels: Tensor, drawn: Tensor) -> Tensor:
-        """The batch with the chosen samples grey; shapes as in `ColourOp`."""
+        """The batch with the chosen samples in gray; for the shapes see `ColourOp`."""
         index = _chosen(drawn, pixels.device)
         if not len(index):
             return pixels
@@ -146,7 +146,7 @@ class GaussianBlur:
 
     @property
     def parameters(self) -> int:
-        """The standard deviation, 0 where the sample is not blurred."""
+        """Number of parameters: the standard deviation, which is 0 where the sample is not blurred."""
         return 1
 
     @property
@@ -258,7 +258,7 @@ SIMCLR_COLOUR = simclr_colour((0.1, 2.0))
 BYOL_COLOUR_1, BYOL_COLOUR_2 = byol_colours((0.1, 2.0))
 
 _CPU_PIXELS = 524288
-"""Pixels that `finish_views` takes at a time on a CPU, so that they stay in its cache from first to last operation."""
+"""Pixels that `finish_views` processes at a time on a CPU, so that they stay in its cache during all operations."""
 
 
 def finish_views(crop: Crop, spec: ViewSpec, plan: ViewPlan) -> View:

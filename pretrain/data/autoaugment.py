@@ -25,11 +25,11 @@ POLICIES: tuple[tuple[Step, Step], ...] = tuple(_Policies().policies)
 """The 25 pairs of operations that were learned on ImageNet (Cubuk et al., CVPR 2019, arXiv 1805.09501)."""
 
 Applied = list[tuple[str, float]]
-"""An operation and its magnitude in [-1, 1] for each sample; those that cannot be signed get it in [0, 1]."""
+"""An operation and its magnitude for each sample: in [-1, 1], or in [0, 1] for operations without a sign."""
 
 
 def _warp(x: Tensor, applied: Applied) -> Tensor:
-    """Shear and rotation: the nearest pixel where each one comes from, black where there is none."""
+    """Shear and rotation: each pixel takes the nearest one at its origin, or black where there is none."""
     n, _, height, width = x.shape
     inverse = torch.zeros(n, 3, 2)
     for matrix, (name, m) in zip(inverse, applied, strict=True):
@@ -40,7 +40,7 @@ def _warp(x: Tensor, applied: Applied) -> Tensor:
             matrix[:2] = torch.tensor([[cos, sin], [-sin, cos]])
     row = torch.arange(height, device=x.device) - (height - 1) / 2
     column = torch.arange(width, device=x.device) - (width - 1) / 2
-    # With the product's third term, which is 0, sums are rounded as torchvision's.
+    # The third term of the product is 0, but with it sums are rounded like torchvision's.
     centres = torch.stack([*torch.meshgrid(column, row, indexing="xy"), torch.ones(height, width, device=x.device)], -1)
     scaled = upload(inverse / torch.tensor([width / 2, height / 2]), x.device)
     grid = centres.view(1, -1, 3).expand(n, -1, -1).bmm(scaled).view(n, height, width, 2)
@@ -56,16 +56,16 @@ def _contrast(x: Tensor, applied: Applied) -> Tensor:
 
 
 def _blended(x: Tensor, other: Tensor, applied: Applied) -> Tensor:
-    """f x + (1 - f) other with f = 1 + 0.9 m."""
+    """The blend f x + (1 - f) other, with f = 1 + 0.9 m."""
     y = torch.empty(x.shape, device=x.device)
     for rows, m in _runs(applied):
-        # As numbers, not tensors: what is added is then multiplied and added in one rounding.
+        # alpha is a number, not a tensor: then multiplication and addition are rounded once.
         torch.mul(x[rows], 1 + 0.9 * m, out=y[rows]).add_(other[rows], alpha=1.0 - (1 + 0.9 * m))
     return y.clamp_(0, 255)
 
 
 def _sharpness(x: Tensor, applied: Applied) -> Tensor:
-    """Away from the mean of 3 x 3 pixels with a five-fold centre, or towards it; the border stays."""
+    """Move pixels away from the mean of 3 x 3 pixels (the center counts five times), or toward it; not the border."""
     if min(x.shape[2:]) <= 2:
         return x
     kernel = torch.full((3, 1, 3, 3), 1 / 13)
@@ -90,7 +90,7 @@ def _solarize(x: Tensor, applied: Applied) -> Tensor:
 
 
 def _runs(applied: Applied) -> list[tuple[slice, float]]:
-    """Rows with one magnitude, which stand side by side, and that magnitude."""
+    """Slices of adjacent rows with equal magnitudes, each with its magnitude."""
     found, first = [], 0
     for m, same in groupby(magnitude for _, magnitude in applied):
         count = len(list(same))
@@ -120,13 +120,13 @@ _SIGNED = ("ShearX", "Rotate", "Color", "Contrast", "Sharpness")
 class AutoAugment:
     """One of the 25 ImageNet policies of AutoAugment on every sample, as in torchvision.
 
-    Works on whole grey levels, as the policies were learned. Rotation and shear take the nearest pixel and leave black
-    corners, so a view's `box` says where it came from only roughly.
+    It works on integer gray levels, with which the policies were learned. Rotation and shear take the nearest pixel and
+    leave black corners, so a view's `box` only approximates its origin.
     """
 
     @property
     def parameters(self) -> int:
-        """Which policy, and for each of its two operations the magnitude (not a number where it is not applied)."""
+        """Number of parameters: the policy, and the magnitude of each of its two operations (NaN if not applied)."""
         return 3
 
     def draw(self, rng: np.random.Generator) -> tuple[float, ...]:
@@ -177,7 +177,7 @@ class Either:
 
     @property
     def parameters(self) -> int:
-        """First (1) or second (0), and the parameters of all operations side by side."""
+        """Number of parameters: first (1) or second (0), then the parameters of all operations."""
         return 1 + sum(op.parameters for op in (*self.first, *self.second))
 
     def draw(self, rng: np.random.Generator) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Image sources and the batches of crops that are drawn from them."""
+"""Opens image sources and draws batches of crops from them."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class Loading:
     """How one process of a run loads its share of every batch. Raises PretrainError for values out of range."""
 
     batch_size: int
-    """Images of a step in this process: `world` processes share each global batch equally."""
+    """Images per step in this process: `world` processes share each global batch equally."""
     seed: int = 0
     rank: int = 0
     world: int = 1
     workers: int = 1
-    """Processes that prepare batches (0: this process does), one thread each; their number changes no result."""
+    """Number of processes that prepare batches (0: this one does), one thread each; it does not change results."""
     pin: bool = False
     """Whether batches are put into page-locked memory, from which a GPU copies them without waiting."""
     on_damaged: OnDamaged = "error"
@@ -70,7 +70,7 @@ def open_images(path: Path) -> ImageSource:
 
     A folder (of ImageNet or COCO, say) is searched recursively, through symbolic links too, for the suffixes in
     `SUFFIXES` (in any case); hidden files and folders are left out. One without images may hold `.tar` files instead:
-    they are its shards. A `.txt` file lists one image a line, relative to its own folder or absolute. A single `.tar`
+    they are its shards. A `.txt` file lists one image per line, relative to its own folder or absolute. A single `.tar`
     file, or a pattern of them as in `expand_shards`, is opened as shards too (see `pretrain.data.shards`). Raises
     PretrainError if there is no image.
     """
@@ -132,11 +132,11 @@ def _batch(samples: list[_Sample]) -> Crop:
 
 
 class CropDataset(Dataset[list[Crop] | PretrainError]):
-    """Item t holds the crops of step t of one epoch for one process: one `Crop` a view of the plan.
+    """Data set whose item t holds the crops of step t of one epoch for one process: one `Crop` per view of the plan.
 
-    The global batch of step t is the t-th stretch of the epoch's order, and process `rank` takes the rank-th slice of
-    it, so the set of images of a step does not depend on how many processes share it. An expected failure is
-    returned, not raised, because a data loader buries the message of a raised error under its workers' tracebacks.
+    The global batch of step t is the t-th section of the epoch's order, and process `rank` takes the rank-th slice of
+    it, so the set of images of a step does not depend on the number of processes. An expected failure is returned, not
+    raised, because a data loader hides the message of a raised error below its workers' tracebacks.
     """
 
     def __init__(self, source: ImageSource, plan: ViewPlan, loading: Loading, *, epoch: int):
@@ -173,7 +173,7 @@ class CropDataset(Dataset[list[Crop] | PretrainError]):
         return [_batch(samples) for samples in drawn]
 
     def _places(self, found: int, image: Tensor, image_id: int) -> Mapping[str, tuple[int, tuple[int, int, int, int]]]:
-        """What the plan's `places` say of the image `found`, which may stand in for `image_id`."""
+        """The plan's `places` for the image `found`, which may replace `image_id`."""
         if self.plan.places is None:
             return {}
         rng = view_generator(self.loading.seed, self.epoch, image_id, len(self.plan.specs))
@@ -188,10 +188,10 @@ class CropDataset(Dataset[list[Crop] | PretrainError]):
         boxes: dict[str, tuple[int, int, int, int]],
         box: tuple[int, int, int, int] | None,
     ) -> _Sample:
-        """One view, of the image `shown`, at `box` if there is one. `boxes` holds those of the image's earlier views by
-        name, and gets this one's."""
-        # Keyed by the id that the order asked for: an image standing in for a damaged one, which comes again under its
-        # own id, is not cropped and coloured the same way twice in an epoch.
+        """One view of the image `shown`, at `box` if there is one. `boxes` holds the boxes of the image's earlier views
+        by name, and gets the box of this one."""
+        # The key is the id in the epoch's order: an image that replaces a damaged one also comes under its own id, and
+        # is not cropped and colored the same way twice in an epoch.
         rng = view_generator(self.loading.seed, self.epoch, image_id, view)
         spec = self.plan.specs[view]
         height, width = image.shape[1:]
@@ -243,14 +243,14 @@ class CropBatches(Iterator[list[Crop]]):
             collate_fn=_as_is,
             worker_init_fn=_end_with_training,
             pin_memory=dataset.loading.pin,
-            # The loader draws a seed for its workers, which nothing here uses; not from the global generator, whose
-            # state would then depend on how often a run was resumed.
+            # The loader draws a seed for its workers, which nothing here uses. It must not come from the global
+            # generator, whose state would then depend on how often a run was resumed.
             generator=torch.Generator(),
         )
         self._loader = iter(loader)
 
     def __len__(self) -> int:
-        """Batches that are still to come."""
+        """Number of remaining batches."""
         return len(self.dataset) - self._step
 
     def __next__(self) -> list[Crop]:
@@ -269,7 +269,7 @@ class CropBatches(Iterator[list[Crop]]):
 
 
 def _end_with_training(worker: int) -> None:
-    """PyTorch's loader processes look for their parent; where nothing can be forked, that is a server."""
+    """Exit with the training process: PyTorch's workers watch their parent, which is a server without forking."""
     end_with_parent()
 
 

@@ -10,13 +10,13 @@ from torch import Tensor
 
 
 def luma(x: Tensor, out: Tensor | None = None) -> Tensor:
-    """(N, 1, H, W): the luma of ITU-R 601, with torchvision's digits."""
+    """The luma (N, 1, H, W) of ITU-R 601, with torchvision's coefficients."""
     r, g, b = x[:, 0:1], x[:, 1:2], x[:, 2:3]
     return torch.mul(r, 0.2989, out=out).add_(g, alpha=0.587).add_(b, alpha=0.114)
 
 
 def blend(x: Tensor, factor: Tensor, contrast: Tensor, saturation: Tensor, scratch: Tensor) -> None:
-    """x becomes factor * x + contrast * mean luma + saturation * luma, clamped to [0, 1], in place.
+    """Replace x by factor * x + contrast * mean luma + saturation * luma, clamped to [0, 1], in place.
 
     With weights (N, 1, 1, 1): contrast = 1 - factor changes the contrast, saturation = 1 - factor the saturation, and
     with both 0 the brightness changes. `scratch` (at least N, 1, H, W) is overwritten.
@@ -53,15 +53,14 @@ def shift_hue(x: Tensor, shift: Tensor) -> None:
 
 
 Border = Literal["mirrored", "black"]
-"""What lies beyond the border of an image: itself, without the border pixel again, or nothing."""
+"""Content beyond the border of an image: its mirror image, without repeating the border pixel, or black."""
 
 
 def gaussian_blur(x: Tensor, sigma: Tensor, radius: int, border: Border = "mirrored") -> Tensor:
     """Each sample blurred by its own `sigma` (N,), in pixels, with 2 * radius + 1 taps in each direction.
 
-    Each direction is a product with one banded matrix a
-    sample, which at the sizes of views is faster than a grouped convolution or equal to it. Where the user lets
-    matrix products run in a reduced precision (TF32), the error grows to 5e-4.
+    Each direction is a product with one banded matrix per sample, which at the sizes of views is at least as fast as a
+    grouped convolution. Where the user lets matrix products run in reduced precision (TF32), the error grows to 5e-4.
     """
     n, c, height, width = x.shape
     taps = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
@@ -76,7 +75,7 @@ def gaussian_blur(x: Tensor, sigma: Tensor, radius: int, border: Border = "mirro
 
 @lru_cache(maxsize=32)
 def _taps_to_matrix(size: int, radius: int, device: torch.device, border: Border) -> Tensor:
-    """(2 radius + 1, size * size): the banded matrix of a kernel is the kernel times this."""
+    """Matrix (2 radius + 1, size * size) whose product with a kernel is the kernel's banded matrix."""
     taps = torch.zeros(2 * radius + 1, size, size)
     centre = torch.arange(size)
     for tap in range(2 * radius + 1):
@@ -85,7 +84,7 @@ def _taps_to_matrix(size: int, radius: int, device: torch.device, border: Border
             within = (source >= 0) & (source < size)
             taps[tap, centre[within], source[within]] = 1
             continue
-        # Mirroring twice and more, too: an image may be smaller than the kernel.
+        # An image may be smaller than the kernel and is then mirrored twice or more.
         period = max(1, 2 * (size - 1))
         source = (centre + tap - radius).remainder(period)
         source = torch.minimum(source, period - source) if size > 1 else torch.zeros_like(source)

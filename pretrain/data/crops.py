@@ -1,8 +1,8 @@
-"""Drawing and cutting crops of one image.
+"""Draws and cuts crops of one image.
 
 Randomness is a function, not a state: everything drawn for a view comes from a counter-based generator (Philox)
-whose key is the seed and whose counter is (epoch, image id, view index). What a sample looks like therefore depends
-on nothing else: not on the batch, the worker, the process or where a run was interrupted.
+whose key is the seed and whose counter is (epoch, image id, view index). A sample therefore depends on nothing else:
+not on the batch, the worker, the process or where a run was interrupted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def epoch_order(seed: int, epoch: int, length: int) -> npt.NDArray[np.int64]:
 
 def _generator(seed: int, stream: int, a: int, b: int, c: int) -> np.random.Generator:
     key = np.array([seed, stream], dtype=np.uint64)
-    # Word 0 of the counter is left to the generator: 2**64 blocks before two streams could meet.
+    # The generator itself counts in word 0: two streams would only overlap after 2**64 blocks.
     counter = np.array([0, a, b, c], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
@@ -68,10 +68,10 @@ def draw_overlapping_box(
     other: tuple[int, int, int, int],
     share: float,
 ) -> tuple[int, int, int, int]:
-    """As `draw_box`, but a crop that has less than `share` of its area in the crop `other` is drawn again.
+    """Draw a box as `draw_box` does, but redraw it while less than `share` of its area lies in the crop `other`.
 
-    Of its area before rounding to pixels, as in the code of Van Gansbeke et al. (NeurIPS 2021, arXiv 2106.05967). After
-    ten crops that do not fit or do not overlap, one is drawn by `draw_box`, wherever it falls.
+    The share is that of its area before rounding to pixels, as in the code of Van Gansbeke et al. (NeurIPS 2021, arXiv
+    2106.05967). After ten crops that do not fit or do not overlap, one is drawn by `draw_box` without this condition.
     """
     for _ in range(10):
         target, w, h = _draw_size(rng, width * height, scale, ratio)
@@ -83,7 +83,7 @@ def draw_overlapping_box(
 
 
 def common_area(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
-    """Pixels that lie in both boxes (left, top, width, height)."""
+    """Number of pixels that lie in both boxes (left, top, width, height)."""
     across = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     down = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     return max(0, across) * max(0, down)
@@ -92,7 +92,7 @@ def common_area(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> i
 def _draw_size(
     rng: np.random.Generator, area: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[float, int, int]:
-    """The area aimed at, and the width and height that it gives after rounding."""
+    """The drawn area, and the width and height that it gives after rounding."""
     low, high = math.log(ratio[0]), math.log(ratio[1])
     target = area * (scale[0] + (scale[1] - scale[0]) * rng.random())
     aspect = math.exp(low + (high - low) * rng.random())

@@ -1,9 +1,9 @@
-"""Image files to RGB tensors.
+"""Decodes image files to RGB tensors.
 
 JPEG is decoded by libjpeg-turbo through simplejpeg, which is the fastest; every other format by Pillow. Every picture
-becomes 8-bit RGB: grey is replicated, CMYK converted, alpha dropped, of 16 bits a channel the high byte is kept, and of
-an animation the first frame. The EXIF orientation is ignored, as in the image folders and pipelines of the papers
-(torchvision's `ImageFolder` with Pillow), so that boxes and masks made for the stored pixels stay right.
+becomes 8-bit RGB: gray is replicated, CMYK converted, and alpha dropped; of 16 bits per channel the high byte is kept,
+and of an animation the first frame. The EXIF orientation is ignored, as in the image folders and pipelines of the
+papers (torchvision's `ImageFolder` with Pillow), so that boxes and masks for the stored pixels stay right.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def decode_file(path: Path) -> Tensor:
 
 
 def decode_read(read: Callable[[], npt.NDArray[np.uint8]], where: Callable[[], str]) -> Tensor:
-    """The picture in the bytes that `read` returns, as `decode_file`; `where` says for the message whose they are."""
+    """The picture in the bytes that `read` returns, as in `decode_file`; `where` names their origin in messages."""
     try:
         return decode_bytes(read())
     except (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
-        raise  # Made errors by the user's filters, they tell of this program; the file is not at fault.
-    except Exception as error:  # Damaged data makes decoders raise nearly anything; the file is at fault here.
+        raise  # The user's filters turn warnings into errors; these concern the program, not the file.
+    except Exception as error:  # Damaged data makes decoders raise nearly anything; this is a fault of the file.
         raise DamagedImageError(
             f"damaged image {where()}: {_first_line(error)}.\n"
             'Remove the file, or take the next readable image in its place: on_damaged="skip" (--on-damaged skip).'
@@ -60,7 +60,7 @@ def decode_bytes(data: npt.NDArray[np.uint8]) -> Tensor:
 
 
 def _decode_jpeg(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
-    """The JPEG picture in `data` as RGB (H, W, 3); None if Pillow shall try it.
+    """The JPEG picture in `data` as RGB (H, W, 3); None if Pillow should try it.
 
     Pillow reads a few more variants (odd chroma subsampling, extraneous bytes), and names what is wrong with the rest.
     """
@@ -79,12 +79,12 @@ def _decode_jpeg(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
 
 
 def inverted_cmyk_to_rgb(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """RGB (H, W, 3) of CMYK (H, W, 4) as JPEG files hold it, inverted: 255 is no ink.
+    """RGB (H, W, 3) of CMYK (H, W, 4), which is inverted as in JPEG files: 255 means no ink.
 
     A channel is ink * black / 255, rounded to the nearest: Pillow's and torchvision's conversion. simplejpeg's own
     is up to two levels away.
     """
-    # At most 255 * 255 + 127, which fits 16 bits; half a level does not occur, because 255 is odd.
+    # The sum is at most 255 * 255 + 127, which fits 16 bits; half a level does not occur, because 255 is odd.
     black = pixels[..., 3].astype(np.uint16)
     rgb = np.empty((*black.shape, 3), np.uint8)
     for channel in range(3):

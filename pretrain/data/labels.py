@@ -1,4 +1,4 @@
-"""Classes of images, for training with labels: the folders that they lie in."""
+"""Classes of images for training with labels: the folders in which the images lie."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Labels:
     """One class for each image of a source."""
 
     classes: tuple[str, ...]
-    """Their names, sorted; at least two."""
+    """Names of the classes, sorted; at least two."""
     numbers: Tensor
-    """Of each image's class among them, int64 (images,)."""
+    """Index of each image's class in `classes`, int64 (images,)."""
 
 
 def folder_labels(source: ImageSource) -> Labels:

@@ -1,4 +1,4 @@
-"""Opening image files with Pillow, safely: which formats are read, and how many pixels at most; pixels as stored.
+"""Opens image files safely with Pillow: in a few formats, up to a number of pixels, with pixels as stored.
 
 Pretraining, `data check` and fine-tuning open files through here, so that all accept the same ones. PyTorch is not
 imported. No picture is turned as its EXIF orientation says: boxes and masks are made for stored pixels.
@@ -16,16 +16,16 @@ from PIL.ExifTags import Base
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
 """Pillow's names of the formats that are read, whatever a file's suffix says; they cover `sources.SUFFIXES`.
 
-Pillow itself would try all that it knows, and hands PostScript, which is a program, to Ghostscript.
+Pillow itself would try all formats that it knows, and it passes PostScript, which is a program, to Ghostscript.
 """
 MAX_PIXELS: Final = 2**28 // 3
-"""No picture of more pixels is decoded: at 3 bytes a pixel the decoded picture takes 256 MiB.
+"""Most pixels of a picture that is decoded: at 3 bytes per pixel it takes 256 MiB.
 
-It is also where Pillow warns of a decompression bomb by default: a megabyte of JPEG can hold a billion pixels, and
+Pillow's default warning of a decompression bomb has the same limit: a megabyte of JPEG can hold a billion pixels, and
 memory must not depend on what a file claims.
 """
 QUARTER_TURNS: Final = (5, 6, 7, 8)
-"""EXIF orientations by which width and height change places."""
+"""EXIF orientations that exchange width and height."""
 _BACK: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -35,16 +35,16 @@ _BACK: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-"""From the picture turned as its EXIF orientation says to the stored one."""
+"""Operation, by EXIF orientation, that restores the stored picture from one that was turned as the tag says."""
 _ORIENTATION: Final = "stored orientation"
 
 
 def open_picture(file: Path | IO[bytes]) -> Image.Image:
     """The picture in `file` as it is stored, opened by Pillow: size and mode are known, pixels not decoded yet.
 
-    Use it in a `with` statement. (A TIFF file with an orientation is decoded at once: Pillow turns it as it decodes,
-    of all formats only this one, and it is turned back.) Raises ValueError if the file is in none of `FORMATS` or has
-    more than `MAX_PIXELS`, and what Pillow raises on a damaged header: mostly OSError, SyntaxError or ValueError.
+    Use it in a `with` statement. (A TIFF file with an orientation is decoded at once: Pillow turns pictures of this
+    format alone when it decodes them, and they are turned back.) Raises ValueError if the file is in none of `FORMATS`
+    or has more than `MAX_PIXELS`, and Pillow's errors for a damaged header: mostly OSError, SyntaxError or ValueError.
     """
     try:
         picture = Image.open(file, formats=FORMATS)
@@ -61,14 +61,14 @@ def open_picture(file: Path | IO[bytes]) -> Image.Image:
 
 
 def orientation(picture: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8, that a picture of `open_picture` is tagged with; 1, also without a tag: as stored.
+    """The EXIF orientation, 1 to 8, in the tag of a picture from `open_picture`; 1 (as stored) if there is no tag.
 
-    Of a PNG file it may stand behind the pixels, which are then decoded.
+    In a PNG file it may come after the pixels, which are then decoded.
     """
     try:
         found = picture.info.get(_ORIENTATION) or picture.getexif().get(Base.Orientation, 1)
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
-        return 1  # EXIF data that nobody can read turn no picture
+        return 1  # unreadable EXIF data do not turn a picture
     return found if found in _BACK else 1
 
 

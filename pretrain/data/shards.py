@@ -1,14 +1,14 @@
-"""Images in tar shards, with random access: for sets of so many files that a file system suffers.
+"""Images in tar shards, with random access: for sets with too many files for a file system.
 
 A shard is an uncompressed tar file. As in the WebDataset convention a member whose name ends like an image is an
 image, and every other member (labels, captions) is left alone. The headers are read once with the standard library's
-`tarfile` into an index of (shard, offset, size) that is kept in memory, about a minute for a million images; after
-that an image is one positioned read, which forked workers do side by side on the same descriptors.
+`tarfile` into an index of (shard, offset, size) that is kept in memory, in about a minute for a million images; after
+that, an image takes one positioned read, which forked workers do in parallel on the same descriptors.
 
-Streaming readers are not used. They shuffle within a buffer and deal shards out to workers and processes, so which
-images meet in a batch depends on how many there are of each, and a run resumed in the middle of an epoch must read
-everything before it again. Here step t of an epoch has the images that it has in a folder, on any number of workers
-and processes. The price is random instead of sequential reading: shards belong on local disks or in the page cache.
+Streaming readers are not used. They shuffle within a buffer and distribute shards over workers and processes. So the
+images in a batch depend on the numbers of these, and a run that is resumed in the middle of an epoch must read
+everything before it again. Here step t of an epoch has the same images as from a folder, with any number of workers and
+processes. The disadvantage is random instead of sequential reading: keep shards on local disks or in the page cache.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from pretrain.data.sources import ImageSource, is_hidden, is_image
 from pretrain.errors import PretrainError
 
 MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-"""First bytes of compressed files."""
+"""First bytes of compressed files, and the names of the compressions."""
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 OPEN_SHARDS = 256
-"""Shards that a process keeps open at most; systems often allow 1,024 open files."""
+"""Most shards that a process keeps open; systems often allow 1,024 open files."""
 _BLOCK = tarfile.BLOCKSIZE
 
 
@@ -50,9 +50,9 @@ class Member(NamedTuple):
 class ShardSource(ImageSource):
     """Images in tar shards. An image id is a position among the members' names, sorted as bytes.
 
-    How images are spread over shards changes nothing: the ids, the batches and the fingerprint (sha256 over one line
-    `name NUL size LF` an image) are those of a folder into which the shards were unpacked. A name may occur in several
-    shards, which then count in the order of their own names, but only once in a shard.
+    How images are distributed over shards changes nothing: the ids, the batches and the fingerprint (sha256 over one
+    line `name NUL size LF` per image) are those of a folder into which the shards were unpacked. A name may occur in
+    several shards, whose order is then that of the shards' names, but only once in a shard.
     """
 
     def __init__(self, root: Path, shards: Iterable[Path]):
@@ -77,14 +77,14 @@ class ShardSource(ImageSource):
         """Image `index` as uint8 RGB (3, H, W).
 
         Raises:
-            DamagedImageError: the member is no readable image; it is named.
+            DamagedImageError: the member is not a readable image; the message names it.
             PretrainError: the shard was changed or removed since it was indexed.
         """
         descriptor = self._descriptor(int(self._shard[index]))
         return decode_read(lambda: self._read(descriptor, index), lambda: self.where(index))
 
     def size(self, index: int) -> int:
-        """Bytes of image `index`, encoded."""
+        """Size of image `index` in bytes, encoded."""
         return int(self._length[index])
 
     def _read(self, descriptor: int, index: int) -> npt.NDArray[np.uint8]:
@@ -115,7 +115,7 @@ class ShardSource(ImageSource):
         return descriptor
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without descriptors, which mean nothing in another process."""
+        """The state without descriptors, which are not valid in another process."""
         return self.__dict__ | {"_open": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -126,8 +126,8 @@ class ShardSource(ImageSource):
 def expand_shards(pattern: str) -> list[Path]:
     """The shards that a pattern such as `train-{000..146}.tar` or `train-*.tar` names.
 
-    Braces hold a range, with leading zeros where its ends have them, or alternatives (`{train,val}`); what they give
-    is searched for `*`, `?` and `[...]`. Raises PretrainError where something named does not exist or is no `.tar`.
+    Braces hold a range, with leading zeros where its ends have them, or alternatives (`{train,val}`); in the resulting
+    names, `*`, `?` and `[...]` match files. Raises PretrainError where a file does not exist or is not a `.tar`.
     """
     found: dict[str, None] = {}
     for name in _expand_braces(pattern):
@@ -146,12 +146,12 @@ def expand_shards(pattern: str) -> list[Path]:
 
 
 def is_shard(name: str) -> bool:
-    """Whether a file of this name is taken for a shard."""
+    """Whether a file with this name is taken as a shard."""
     return name.lower().endswith(".tar")
 
 
 def refuse_compressed(paths: Iterable[Path]) -> None:
-    """Raises PretrainError if there is a compressed tar file, by its name, among `paths`."""
+    """Raise PretrainError if a name in `paths` is that of a compressed tar file."""
     for path in paths:
         if path.name.lower().endswith(COMPRESSED):
             raise PretrainError(_compressed_message(path, "compressed"))
@@ -183,11 +183,11 @@ def _range(first: str, last: str) -> Iterator[str]:
 
 
 def _index(path: Path, shard: int) -> tuple[list[Member], tuple[int, int]]:
-    """The images of a shard, and what tells whether the file is still the same.
+    """The images of a shard, and values that show later whether the file is still the same.
 
     Raises:
-        PretrainError: the file is compressed, damaged, cut short or unreadable, or holds an image as a link, in
-            pieces, twice, or under a name that no file could have.
+        PretrainError: the file is compressed, damaged, truncated or unreadable, or holds an image as a link, as a
+            sparse file, twice, or under a name that no file can have.
     """
     try:
         with path.open("rb") as file:
@@ -228,7 +228,7 @@ def _members(file: Any, path: Path, shard: int) -> Iterator[Member]:
 
 
 def _image(member: tarfile.TarInfo, path: Path) -> bytes | None:
-    """The name of a member that is an image, as it would be below a folder; None for everything else."""
+    """The name of a member that is an image, as it would be in a folder; None for other members."""
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
     name = "/".join(parts)
     if member.isdir() or not is_image(name) or is_hidden(parts):
@@ -246,7 +246,7 @@ def _image(member: tarfile.TarInfo, path: Path) -> bytes | None:
 
 
 def _check_end(file: Any, end: int, path: Path) -> None:
-    """A tar file ends with empty blocks. Whatever else `tarfile` stops at would silently lose the images behind it."""
+    """Check that a tar file ends with empty blocks: if `tarfile` stopped elsewhere, later images would be lost."""
     file.seek(end)
     block = file.read(_BLOCK)
     if len(block) < _BLOCK:

@@ -1,4 +1,4 @@
-"""Image sources: numbered images in files, wherever the files lie."""
+"""Image sources: numbered images in files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pretrain.errors import PretrainError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 LONGEST_LIST = 2**30
-"""Bytes of a list of images: some twenty million paths, more than the usual data sets have."""
+"""Most bytes of a list of images: about twenty million paths, more than the usual data sets have."""
 
 
 class ImageSource:
@@ -29,7 +29,7 @@ class ImageSource:
 
     def __init__(self, root: Path, names: list[str]):
         self.root = root
-        # One block of bytes instead of a million strings: forked workers then share the memory for good.
+        # One block of bytes instead of a million strings: so forked workers keep sharing the memory.
         encoded = sorted(os.fsencode(name) for name in names)
         self._ends = np.cumsum([len(name) for name in encoded])
         self._block = b"".join(encoded)
@@ -45,16 +45,16 @@ class ImageSource:
         return os.fsdecode(self._block[start : int(self._ends[index])])
 
     def where(self, index: int) -> str:
-        """What a message calls image `index`: its full path."""
+        """Name of image `index` in messages: its full path."""
         return str(self.root / self.name(index))
 
     def size(self, index: int) -> int:
-        """Bytes of image `index`, encoded; raises PretrainError if its file cannot be found."""
+        """Size of image `index` in bytes, encoded; raises PretrainError if its file cannot be found."""
         try:
             status = (self.root / self.name(index)).stat()
         except OSError as error:
             raise PretrainError(f"cannot read image {self.where(index)}: {error.strerror}.") from error
-        if not stat.S_ISREG(status.st_mode):  # a pipe or device would be waited for, or read without end
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe or device could wait forever or never end
             raise PretrainError(f"cannot read image {self.where(index)}: it is not a regular file.")
         return status.st_size
 
@@ -63,7 +63,7 @@ class ImageSource:
         return decode_file(self.root / self.name(index))
 
     def fingerprint(self) -> str:
-        """Identifies the set of images: sha256 over one line `name NUL size LF` a file, names sorted as bytes.
+        """Hash of the set of images: sha256 over one line `name NUL size LF` per file, names sorted as bytes.
 
         Sizes are in bytes of the file. Contents are not read, so that a million images take seconds.
         """
@@ -74,7 +74,7 @@ class ImageSource:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of this name is taken for an image: by its suffix, in any case."""
+    """Whether a file with this name is taken as an image, by its suffix in upper or lower case."""
     return name.lower().endswith(SUFFIXES)
 
 
@@ -86,14 +86,14 @@ def is_hidden(parts: Iterable[str]) -> bool:
 def find_files(root: Path) -> Iterator[str]:
     """Paths, relative to `root`, of the files below it, through symbolic links too; hidden ones are left out.
 
-    Raises PretrainError for a folder that cannot be read: which images are trained on must not depend on it unsaid.
+    Raises PretrainError for a folder that cannot be read: its images must not be left out silently.
     """
     seen = set()
     for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse_folder):
         here = Path(folder)
         status = here.stat()
         if (status.st_dev, status.st_ino) in seen:
-            # A symbolic link to a folder already visited, perhaps to one above: its images would count twice.
+            # A symbolic link to a folder that was already visited, perhaps a parent: its images would count twice.
             subfolders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
@@ -110,10 +110,10 @@ def _refuse_folder(error: OSError) -> None:
 
 
 def read_list(path: Path) -> list[str]:
-    """The names in a text file, one a line; raises PretrainError if there is none, or one twice.
+    """The names in a text file, one per line; raises PretrainError if there is none, or one occurs twice.
 
-    Behind the names a column of labels may stand, as in the lists of classification: it is left out where every line
-    has one and the first line as it stands names no file.
+    A column of labels may follow the names, as in lists for classification: it is ignored where every line has one and
+    the whole first line does not name a file.
     """
     try:
         names = read_lines(path, LONGEST_LIST)
@@ -132,7 +132,7 @@ def read_list(path: Path) -> list[str]:
 
 
 def _without_labels(line: str) -> str:
-    """A line of a list without the whole numbers behind the path."""
+    """A line of a list without the whole numbers after the path."""
     while True:
         before = line.rstrip("0123456789")
         path = before.removesuffix("-").rstrip(" \t,")

@@ -1,6 +1,6 @@
-"""Tables with a row for every image, computed once and kept in one file that is mapped into memory.
+"""Tables with one row per image, computed once and kept in one memory-mapped file.
 
-Rows are written in order, so that what was computed before an interruption is not computed again.
+Rows are written in order, so that rows computed before an interruption are not computed again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from leaderboard.base.processes import loader_context
 from leaderboard.base.provenance import available_cores
 
 IMAGES_PER_WORKER = 32
-"""Fewer images than that are not worth a process."""
+"""Fewest images for which a further process is started."""
 Item = TypeVar("Item")
 
 
@@ -30,10 +30,10 @@ def continue_table(
     dtype: npt.DTypeLike,
     rows: Callable[[int], Iterable[npt.NDArray[Any]]],
 ) -> None:
-    """Write the .npy file `path` of an array of this `shape`, or what is missing of it after an interruption.
+    """Write the .npy file `path` of an array of this `shape`, or its missing rows after an interruption.
 
     `rows(done)` gives the rows `done`, `done` + 1, ..., each of shape `shape[1:]`; they depend on nothing else.
-    A file that was begun for another shape or type is begun anew.
+    A file that was begun for another shape or type is started again.
     """
     kind = np.dtype(dtype)
     row = kind.itemsize * int(np.prod(shape[1:], dtype=np.int64))
@@ -60,7 +60,7 @@ def continue_table(
 
 
 def by_processes(items: Dataset[Item], first: int, count: int) -> Iterable[Item]:
-    """The items `first` to `count` - 1, in order, made by the loading processes that the processors here allow."""
+    """The items `first` to `count` - 1, in order, made by as many loading processes as the CPU cores allow."""
     workers = min(available_cores(), (count - first) // IMAGES_PER_WORKER)
     return DataLoader(
         items,

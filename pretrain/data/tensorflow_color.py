@@ -1,8 +1,8 @@
-"""Color operations as the codes of SimCLR and BYOL have them, with TensorFlow's arithmetic.
+"""Color operations of the code of SimCLR and of BYOL, with TensorFlow's arithmetic.
 
-They differ from torchvision's: contrast turns about the mean of each channel, not of the luma; saturation scales the
-distance of a channel to the largest one (S of HSV), not to the luma; BYOL adds to the brightness where others multiply;
-and beyond its border a blurred image is black, so that a blur darkens the edges of a view.
+They differ from torchvision's: contrast scales the distance to the mean of each channel, not of the luma; saturation
+scales the distance of a channel to the largest one (S of HSV), not to the luma; BYOL adds to the brightness where
+others multiply; and an image is black beyond its border, so that a blur darkens the edges of a view.
 
 Read in google-research/simclr (`data_util.py`) and google-deepmind/deepmind-research (`byol/utils/augmentations.py`).
 """
@@ -31,9 +31,9 @@ _ORDERS = np.array(list(permutations(range(4))))
 class TensorFlowJitter:
     """Random brightness, contrast, saturation and hue in random order, on a sample with probability `p`.
 
-    Factors are uniform in [max(0, 1 - x), 1 + x] and the hue shift in [-hue, hue] of the color circle; with `adds` the
-    brightness is not multiplied but shifted, by what is uniform in [-brightness, brightness]. Each result is clamped to
-    [0, 1].
+    Factors are uniform in [max(0, 1 - x), 1 + x] and the hue shift in [-hue, hue] of the color circle; with `adds`, a
+    value uniform in [-brightness, brightness] is added to the brightness, which is not multiplied. Each result is
+    clamped to [0, 1].
     """
 
     brightness: float
@@ -50,7 +50,7 @@ class TensorFlowJitter:
 
     @property
     def parameters(self) -> int:
-        """Applied (0 or 1), brightness, contrast, saturation and hue, and which of the 24 orders."""
+        """Number of parameters: applied (0 or 1), brightness, contrast, saturation, hue, and one of the 24 orders."""
         return 6
 
     def draw(self, rng: np.random.Generator) -> tuple[float, ...]:
@@ -96,8 +96,8 @@ class TensorFlowJitter:
 def saturated(x: Tensor, factor: Tensor) -> Tensor:
     """Images (N, 3, H, W) in [0, 1] with the S of HSV times `factor` (N, 1, 1, 1), at most 1.
 
-    Hue and value stay, so each channel's distance to the largest, v, is multiplied: by the factor, or where S reaches 1
-    by v / (v - least).
+    Hue and value stay, so each channel's distance to the largest channel v is multiplied by the factor or, where S
+    reaches 1, by v / (v - smallest channel).
     """
     v, least = x.amax(1, keepdim=True), x.amin(1, keepdim=True)
     most = v / (v - least).clamp(min=torch.finfo(x.dtype).tiny)
@@ -121,7 +121,7 @@ class ZeroPaddedBlur:
 
     @property
     def parameters(self) -> int:
-        """The standard deviation, 0 where the sample is not blurred."""
+        """Number of parameters: the standard deviation, which is 0 where the sample is not blurred."""
         return 1
 
     def draw(self, rng: np.random.Generator) -> tuple[float, ...]:

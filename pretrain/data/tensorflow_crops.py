@@ -1,9 +1,9 @@
-"""Crops as the codes of SimCLR and BYOL draw and resize them, with TensorFlow's rules.
+"""Crops drawn and resized as in the code of SimCLR and of BYOL, with TensorFlow's rules.
 
-Both differ from torchvision's in ways that change what a network sees. The sizes of crops are distributed otherwise: of
+Both differ from torchvision's in ways that change what a network sees. The sizes of crops have another distribution: in
 a photo of 500 x 375 pixels a crop shows .44 of the area on average by torchvision's rule, .52 by BYOL's and .39 by
-SimCLR's. The resize is not antialiased: a large crop that is made small has jagged edges and noise. And SimCLR's, that
-of TensorFlow 1, takes the pixel of cell i at i times the scale, half a cell up and left of its centre.
+SimCLR's. The resize is not antialiased: a large crop that is made small has jagged edges and noise. And SimCLR's
+resize, that of TensorFlow 1, takes the pixel of cell i at i times the scale, half a cell up and left of its center.
 
 The rules were read in google-research/simclr (`data_util.py`), google-deepmind/deepmind-research
 (`byol/utils/dataset.py`) and TensorFlow (`sample_distorted_bounding_box_op.cc`, `resize_bicubic_op.cc`).
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 Code = Literal["byol", "simclr"]
-"""Whose code: google-deepmind/deepmind-research, or google-research/simclr."""
+"""The code whose rules are used: google-deepmind/deepmind-research, or google-research/simclr."""
 
 _COVERED = 0.1
 """Least share of the image that SimCLR's crop shows, whatever its range of areas."""
@@ -39,7 +39,7 @@ def draw_box(
 ) -> tuple[int, int, int, int]:
     """Left, top, width and height in pixels of a random crop of a `width` x `height` image, by the rule of `code`.
 
-    BYOL: as torchvision, but a side that is too long for the image is cut to the image's, and nothing is drawn again.
+    BYOL: torchvision's rule, but a side that is too long for the image is cut to the image's, without drawing again.
     SimCLR: see `_simclrs_box`.
     """
     if code == "simclr":
@@ -57,9 +57,9 @@ def _simclrs_box(
 ) -> tuple[int, int, int, int]:
     """TensorFlow's `sample_distorted_bounding_box` with the whole image as the one object.
 
-    The width / height is uniform in `ratio`; then the height is uniform between those that give the least and the
-    largest area of `scale` (or the largest that fits). The last position of the corner is never drawn. Crops that show
-    less than a tenth of the image are drawn again; after 100, the whole image.
+    The width / height is uniform in `ratio`; then the height is uniform between the heights that give the smallest and
+    the largest area of `scale` (or the largest that fits). The last position of the corner is never drawn. Crops that
+    show less than a tenth of the image are drawn again; after 100 of them, the crop is the whole image.
     """
     least, most = scale[0] * width * height, scale[1] * width * height
     for _ in range(_ATTEMPTS):
@@ -86,9 +86,9 @@ def _simclrs_box(
 
 
 def resize(code: Code, image: Tensor, size: int) -> Tensor:
-    """uint8 `image` (3, H, W) as float32 (3, `size`, `size`) in levels, which may lie below 0 and above 255.
+    """Resize uint8 `image` (3, H, W) to float32 (3, `size`, `size`), whose levels may lie below 0 and above 255.
 
-    Cubic interpolation of 4 x 4 pixels, however many a cell covers.
+    It interpolates 4 x 4 pixels cubically, however many pixels a cell covers.
     """
     height, width = image.shape[1:]
     rows = _combine(code, image.permute(1, 2, 0).reshape(height, -1).float(), size)
@@ -97,7 +97,7 @@ def resize(code: Code, image: Tensor, size: int) -> Tensor:
 
 
 def _combine(code: Code, rows: Tensor, size: int) -> Tensor:
-    """`size` rows (size, M) from `rows` (L, M), four into each."""
+    """Rows (size, M), each a weighted sum of four of `rows` (L, M)."""
     pixels, weights = _taps(code, len(rows), size)
     out = rows.index_select(0, pixels[0]).mul_(weights[0])
     for k in range(1, 4):
@@ -107,10 +107,10 @@ def _combine(code: Code, rows: Tensor, size: int) -> Tensor:
 
 @lru_cache(maxsize=512)
 def _taps(code: Code, length: int, size: int) -> tuple[Tensor, Tensor]:
-    """The pixels, of `length` in a row, that `size` cells are made of, (4, size), and their weights, (4, size, 1).
+    """For `size` cells the indices (4, size) of their pixels, of `length` in a row, and the weights (4, size, 1).
 
-    SimCLR (TensorFlow 1): Catmull's cubic with a = -.75, the border repeated. BYOL (TensorFlow 2): Keys' with a = -.5,
-    at half-pixel centres, pixels beyond the border left out.
+    SimCLR (TensorFlow 1): Catmull's cubic with a = -.75 and a repeated border. BYOL (TensorFlow 2): Keys' cubic with
+    a = -.5 at half-pixel centers, without pixels beyond the border.
     """
     cells, scale = np.arange(size, dtype=np.float32), np.float32(length / size)
     place = cells * scale if code == "simclr" else (cells + np.float32(0.5)) * scale - np.float32(0.5)

@@ -1,4 +1,4 @@
-"""Views: what a crop is, where it came from, and which crops a method wants.
+"""Views: crops, their origin, and which crops a method needs.
 
 The order of operations is fixed: crop -> resize -> flip -> colour operations -> normalisation. A view carries
 its `box` in original-image coordinates and its `flip`, which is all that dense, region and object methods need.
@@ -25,11 +25,11 @@ class ColourOp(Protocol):
 
     @property
     def parameters(self) -> int:
-        """How many numbers `draw` returns."""
+        """Number of values that `draw` returns."""
         ...
 
     def draw(self, rng: np.random.Generator) -> tuple[float, ...]:
-        """Parameters for one sample. Always takes the same count of numbers from `rng`."""
+        """Parameters for one sample. It always takes the same number of values from `rng`."""
         ...
 
     def apply(self, pixels: Tensor, drawn: Tensor) -> Tensor:
@@ -52,8 +52,8 @@ class ViewSpec:
     `overlap` names an earlier view of the plan and a share in [0, 1]: crops are redrawn until at least this share of
     their area lies inside that view's crop, up to ten times (constrained multi-crop, `draw_overlapping_box`).
 
-    `rules` says by whose rules the crop is drawn and resized: torchvision's, or those of the code of BYOL or SimCLR
-    (`pretrain.data.tensorflow_crops`), which are bicubic without antialiasing and know no `overlap`.
+    `rules` selects the rules by which the crop is drawn and resized: torchvision's, or those of the code of BYOL or
+    SimCLR (`pretrain.data.tensorflow_crops`), which are bicubic without antialiasing and cannot use `overlap`.
     """
 
     name: str
@@ -89,13 +89,13 @@ class ViewSpec:
 
 
 class Places(Protocol):
-    """Says where some views are cut from, for methods that know more of an image than its size."""
+    """Determines where some views are cut, for methods that know more about an image than its size."""
 
     def draw(
         self, rng: np.random.Generator, image_id: int, width: int, height: int
     ) -> Mapping[str, tuple[int, tuple[int, int, int, int]]]:
-        """For the image `image_id` of `width` x `height` pixels, by the name of a view: the id of the image that the
-        view shows, and its crop's left, top, width and height in that image's pixels. Other views follow their spec.
+        """Places of views, by their name, for the image `image_id` of `width` x `height` pixels: the id of the image
+        that the view shows, and left, top, width and height of the crop in its pixels. Other views follow their spec.
         """
         ...
 
@@ -115,13 +115,13 @@ class WholeImage:
 
 @dataclass(frozen=True)
 class ViewPlan:
-    """The views that a method wants of every image, in order, and how pixels are normalised."""
+    """The views that a method needs of every image, in order, and how pixels are normalized."""
 
     specs: tuple[ViewSpec, ...]
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     places: Places | None = None
-    """Where views are cut whose places the method itself knows; sent to the loading processes."""
+    """Places of the views that the method itself determines; they are sent to the loading processes."""
 
     def __post_init__(self) -> None:
         if not self.specs:
@@ -139,7 +139,7 @@ class Crop:
 
     Shapes: `pixels` uint8 (N, 3, S, S); `box` float32 (N, 4) as x1, y1, x2, y2 in [0, 1] of the original image;
     `flip` bool (N,), applied to `pixels` already; `image_id` int64 (N,), the position in the image source, always in
-    host memory; `colour` float32 (N, P), the drawn parameters of the spec's colour operations side by side.
+    host memory; `colour` float32 (N, P), the drawn parameters of all color operations of the spec.
     """
 
     pixels: Tensor
@@ -151,8 +151,8 @@ class Crop:
     def to(self, device: torch.device | str) -> Crop:
         """The same crops on `device` (asynchronous from pinned memory); `image_id` and `colour` stay in host memory.
 
-        The colour operations choose the samples that they touch from `colour`, and what is kept of an image outside
-        of the device is found by `image_id`; on the host neither waits for the device.
+        The color operations choose their samples by `colour`, and data about an image outside of the device are found
+        by `image_id`; in host memory both are available without waiting for the device.
         """
         return Crop(
             pixels=self.pixels.to(device, non_blocking=True),

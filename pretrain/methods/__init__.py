@@ -1,4 +1,4 @@
-"""The methods, a file each in this folder. A file states its `METHODS` and their `RECIPES`; nothing else names it."""
+"""The methods, one file each in this folder. A file defines `METHODS` and their `RECIPES`; nothing else names it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pretrain.recipes import Recipe
 
 
 def _published(info: MethodInfo) -> str:
-    """By what methods are listed: the arXiv number of the first paper, which counts months; without one, at the end."""
+    """Sort key of methods: the arXiv number of the first paper, which begins with the month; others come last."""
     number = re.search(r"\d{4}\.\d{4,5}", info.paper)
     return number[0] if number else "9999"
 
@@ -31,11 +31,11 @@ def all_recipes() -> dict[str, Recipe]:
 
 
 def method_of(recipe: Recipe) -> type[Method]:
-    """The method that a recipe trains: what its config says that it builds."""
+    """The method that a recipe trains: the return type of its config's `build`."""
     method: type[Method] = get_type_hints(type(recipe.method).build)["return"]
     return method
 
 
 def gpu_memory(recipe: Recipe) -> str:
-    """`MethodInfo.gpu_memory` of the method that a recipe with a ResNet-50 trains; nothing for other backbones."""
+    """`MethodInfo.gpu_memory` of the method of a recipe with a ResNet-50; empty for other backbones."""
     return method_of(recipe).info.gpu_memory if recipe.backbone == "resnet50" else ""

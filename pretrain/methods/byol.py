@@ -1,4 +1,4 @@
-"""BYOL: a trained network predicts what its own moving average makes of another view; there are no negatives.
+"""BYOL: a trained network predicts its own moving average's output for another view; there are no negatives.
 
 Grill et al., Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning, NeurIPS 2020, arXiv 2006.07733.
 The variant trained by SGD: Huang et al., Revisiting the Critical Factors of Augmentation-Invariant Representation
@@ -55,8 +55,7 @@ class BYOLConfig:
     zero_init_residual: bool = False
     """Start residual blocks as identities; the code's README calls it more stable and neutral for a ResNet-50."""
     inputs: Literal["torchvision", "byol"] = field(default="torchvision", metadata=ADDED)
-    """Whose arithmetic crops, resizes, colors and blurs the views: torchvision's, or that of BYOL's code, which is
-    always bicubic."""
+    """Arithmetic of crops, resizing, colors and blur: torchvision's, or that of BYOL's code, always bicubic."""
 
     def build(self, backbone: nn.Module | None = None) -> BYOL:
         """The freshly initialised method, on `backbone` if one is given."""
@@ -175,7 +174,7 @@ class BYOL(MapMethod):
 def regression_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     """Mean over rows of |p^ - t^|^2 = 2 - 2 cos(p, t), between 0 and 4, for vectors (R, C) of any length.
 
-    Gradients reach the predictions alone. In full precision also under autocast.
+    Gradients only reach the predictions. It is computed in full precision also under autocast.
     """
     return (unit(predictions) - unit(targets.detach())).square().sum(1).mean()
 
@@ -217,12 +216,12 @@ class BYOLSGD(BYOL):
     )
 
     def momentum_after(self, step: int, total_steps: int) -> float:
-        """m of the update after step `step`, which reaches 1 at the last."""
+        """Momentum m of the update after step `step`, which is 1 after the last step."""
         return momentum_at(step + 1, total_steps, self.config.momentum, self.config.momentum_schedule)
 
 
 def _imagenet(epochs: int, lr: float, weight_decay: float, momentum: float, *, expected: str, cost: str) -> Recipe:
-    """The paper's recipe; `lr` is its base rate, for 256 images a step."""
+    """The paper's recipe; `lr` is its base rate, for 256 images per step."""
     return Recipe(
         name=f"byol-imagenet-{epochs}ep",
         method=BYOLConfig(momentum=momentum, inputs="byol"),
@@ -240,7 +239,7 @@ def _imagenet(epochs: int, lr: float, weight_decay: float, momentum: float, *, e
 METHODS = (BYOL, BYOLSGD)
 
 MINI = BYOLConfig(backbone="resnet18", hidden=512, dim=128, momentum=0.98, view_size=64, blur_sigma=(0.1, 1.0))
-"""Of the small recipe, and of those that add to BYOL."""
+"""Settings of the small recipe, from which the small recipes of methods that add to BYOL start."""
 
 RECIPES: tuple[Recipe, ...] = (
     _imagenet(

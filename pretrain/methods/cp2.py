@@ -43,17 +43,17 @@ class CP2Config:
     channels: int = 512
     """Width of the segmentation head."""
     dilations: tuple[int, ...] = (1, 6, 12, 18)
-    """Of the ASPP head's parallel convolutions."""
+    """Dilations of the ASPP head's parallel convolutions."""
     dim: int = 128
     """Width C of an embedding."""
     queue: int = 65536
     temperature: float = 0.2
-    """Of the instance loss."""
+    """Temperature of the instance loss."""
     momentum: float = 0.999
     dense_weight: float = 0.2
     dense_temperature: float = 1.0
     dense_softmax_axis: Literal["query", "key"] = "query"
-    """Cells among which a pair of foreground cells is told apart; the released code's axis is the query's."""
+    """Axis of cells over which the softmax of the dense loss is taken; the released code takes the query's."""
     erased_area: tuple[float, float] = (0.5, 0.8)
     """Range of the foreground's share of a view."""
     erased_aspect: tuple[float, float] = (0.8, 1.25)
@@ -62,9 +62,10 @@ class CP2Config:
     crop_scale: tuple[float, float] = (0.2, 1.0)
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     bn_splits: int = 8
-    """Parts of the global batch with batch norm of their own, the devices of the paper; at least one a process."""
+    """Number of parts of the global batch with separate batch norm, like the paper's devices; at least one per
+    process."""
     zero_init_residual: bool = field(default=False, metadata=ADDED)
-    """Start residual blocks as identities, as the code's ResNet does where no weights are read."""
+    """Start residual blocks as identities, as the code's ResNet does when it loads no weights."""
 
     def build(self, backbone: nn.Module | None = None) -> CP2:
         """The freshly initialised method, on `backbone` if one is given."""
@@ -72,7 +73,7 @@ class CP2Config:
 
 
 def cp2_views(config: CP2Config) -> ViewPlan:
-    """The two foregrounds of an image, and the backgrounds that it lends to other images."""
+    """Two views of an image as foregrounds, and two as backgrounds for other images."""
     names = ("query", "key", "query background", "key background")
     return ViewPlan(
         tuple(
@@ -85,7 +86,7 @@ def cp2_views(config: CP2Config) -> ViewPlan:
 
 
 class CP2(Method):
-    """Paste one image onto two others; its cells must be told from the backgrounds, its whole from other images.
+    """Paste one image onto two others; distinguish its cells from the backgrounds, and the image from other images.
 
     A composite is a view of the image inside a random rectangle and of another image around it. The network is a
     backbone of stride 16, a segmentation head and two 1x1 convolutions; F_q, F_k (N, C, P) are its outputs for the
@@ -97,8 +98,8 @@ class CP2(Method):
         L_den = mean over x in M_q, y in M_k of -log( exp S[x, y] / sum_x' exp S[x', y] )
         L = L_ins + 0.2 L_den
 
-    Keys carry no gradient. The background comes from other images of the batch, different ones for query and key.
-    Export writes the segmentation head beside the backbone.
+    Keys have no gradient. The backgrounds come from other images of the batch, different ones for query and key. Export
+    writes the segmentation head next to the backbone.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -150,7 +151,7 @@ class CP2(Method):
         config = self.config
         front_q, front_k, back_q, back_k = (view.pixels for view in views)
         n, size = len(front_q), front_q.shape[2]
-        # In this order, for the global batch: every process draws the same.
+        # Drawn in this order for the global batch, so that every process draws the same.
         mask_q, mask_k = (self.foreground(n, size, front_q.device) for _ in range(2))
         lenders = background_of(n * world_size())
         x_q = torch.where(mask_q[:, None], front_q, reorder(back_q, lenders[0]))
@@ -188,14 +189,14 @@ class CP2(Method):
 
     @override
     def after_step(self, step: int, total_steps: int) -> None:
-        """Move the momentum network, then replace the oldest keys by this step's of all processes."""
+        """Update the momentum network, then replace the oldest keys by those of this step from all processes."""
         self.momentum.update(self.config.momentum)
         if self._keys is not None:
             self.queue.enqueue(gather(self._keys))
             self._keys = None
 
     def foreground(self, n: int, size: int, device: torch.device) -> Tensor:
-        """This process's n foreground masks, bool (n, size, size), of those drawn for the global batch."""
+        """This process's n foreground masks, bool (n, size, size), from those drawn for the global batch."""
         boxes = draw_rectangles(n * world_size(), size, self.config.erased_area, self.config.erased_aspect)
         top, left, bottom, right = upload(boxes[rank() * n : (rank() + 1) * n], device).T[:, :, None]
         at = torch.arange(size, device=device)
@@ -237,9 +238,10 @@ def draw_rectangles(n: int, size: int, area: tuple[float, float], aspect: tuple[
 
 
 def background_of(n: int) -> tuple[Tensor, Tensor]:
-    """For query and key, whose background each of n composites shows: never the image's own, never the same twice.
+    """For query and key, the image whose background each of n composites shows: never its own, and not the same twice.
 
-    Two permutations, int64 (n,), drawn from the CPU's generator. Two images can only lend to each other, one to itself.
+    These are two permutations, int64 (n,), drawn from the CPU's generator. With two images, each gets the background of
+    the other; a single image gets its own.
     """
     shifts = torch.randperm(n - 1)[:2] + 1 if n > 1 else torch.zeros(1, dtype=torch.int64)
     at = torch.arange(n)
@@ -247,7 +249,7 @@ def background_of(n: int) -> tuple[Tensor, Tensor]:
 
 
 def at_centres(mask: Tensor, side: int) -> Tensor:
-    """The pixel masks (N, S, S) at the centres of side x side cells, (N, side, side)."""
+    """The pixel masks (N, S, S) at the centers of side x side cells: (N, side, side)."""
     stride, rest = divmod(mask.shape[1], side)
     if rest:
         raise PretrainError(

@@ -44,8 +44,8 @@ class DenseCLConfig(MoCoConfig):
     grid: int | None = None
     """Side S of the grid of cells, by average pooling of the backbone's map; None keeps the map (7 x 7 at 224)."""
     dense_negatives: Literal["mean", "cell"] = "mean"
-    """What Q2 receives of a key: the mean over its cells, or one cell, each in its turn. With a handful of cells the
-    mean is told from any single cell by what averages out, so that the dense task is solved without looking."""
+    """What Q2 receives from a key: the mean over its cells, or one cell, each in its turn. With only a few cells, a
+    mean can be distinguished from a single cell by its averaged noise, so that the dense task becomes trivial."""
 
     @override
     def build(self, backbone: nn.Module | None = None) -> DenseCL:
@@ -139,7 +139,7 @@ class DenseCL(MoCo):
 
     @override
     def after_step(self, step: int, total_steps: int) -> None:
-        """As MoCo v2, for the dense head and the dense queue too."""
+        """Update what MoCo v2 updates, and also the dense head and the dense queue."""
         super().after_step(step, total_steps)
         if self._dense_keys is not None:
             self.dense_queue.enqueue(gather(self._dense_keys))
@@ -166,7 +166,7 @@ def correspondence(B_q: Tensor, B_k: Tensor) -> Tensor:
 def one_cell(D: Tensor, step: int) -> Tensor:
     """One cell of each image, (N, C, P) -> (N, C): cell (n + step) mod P of image n of the global batch.
 
-    So all cells have their turn, whichever process holds the image.
+    So all cells are used in turn, whichever process holds the image.
     """
     row = torch.arange(len(D), device=D.device)
     return D[row, :, (rank() * len(D) + row + step) % D.shape[2]]
@@ -189,7 +189,7 @@ MINI = DenseCLConfig(
     bn_splits=2,
     dense_negatives="cell",
 )
-"""Of the small recipe, and of those that add to DenseCL."""
+"""Settings of the small recipe, from which the small recipes of methods that add to DenseCL start."""
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe(

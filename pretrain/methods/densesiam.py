@@ -35,35 +35,37 @@ class DenseSiamConfig:
 
     backbone: str = "resnet50"
     decoder: int = 0
-    """Channels of a decoder of all four stages, whose map the dense losses take; 0: they take the backbone's map."""
+    """Channels of a decoder of all four stages, whose map the dense losses use; with 0 they use the backbone's map."""
     dim: int = 2048
-    """Width of an image's projection, and of the hidden layers of all projectors but the regions'."""
+    """Width of an image's projection, and of the hidden layers of all projectors except the regions'."""
     predictor_hidden: int = 512
     grid: int = 7
     """Side K of the grid of points in the overlap."""
     regions: int = 27
     """Number M of soft regions of an image, which are the channels of a point's projection."""
     extra: int = 128
-    """Channels of a second projection of points, whose pixel loss joins that of the first; 0: there is none."""
+    """Channels of a second projection of points, whose pixel loss is added to that of the first; 0 for none."""
     region_dim: int = 512
     """Width of a region's embedding and of its heads."""
     region_temperature: float = 0.1
     region_stop_gradient: bool = False
     """Stop the gradient at the region loss's targets; the code does not."""
     similarity: Literal["cosine", "cross entropy"] = "cosine"
-    """Of a point's prediction and projection; the code's is cross entropy."""
+    """Similarity of a point's prediction and projection; the code uses cross entropy."""
     global_weight: float = 1.0
-    """Of SimSiam's loss of whole images; 0 leaves out its heads."""
+    """Weight of SimSiam's loss of whole images; 0 leaves out its heads."""
     pixel_weight: float = 1.0
     label_weight: float = 0.0
-    """Of the loss that sharpens a point's projection towards its largest channel: the code's, for segmentation."""
+    """Weight of the loss that sharpens a point's projection toward its largest channel, as in the code for
+    segmentation."""
     region_weight: float = 0.1
     region_start: float = 0.8
     """Share of all steps after which the region loss begins; until then its heads are computed but not trained."""
     zero_init_residual: bool = True
     """Start residual blocks as identities."""
     views: Literal["crops", "crop and whole"] = "crops"
-    """Two crops drawn alike, or a square crop and the largest centered square of the image: the code's."""
+    """The two views: crops with the same distribution or, as in the code, a square crop and the largest centered square
+    of the image."""
     view_size: int = 224
     crop_scale: tuple[float, float] = (0.2, 1.0)
     blur_sigma: tuple[float, float] = (0.1, 2.0)
@@ -225,7 +227,7 @@ class DenseSiam(Method):
     def encode(self, view: View, box: Tensor, exists: Tensor) -> tuple[Tensor, Tensor]:
         """The backbone's map of a view, and the features of the points of `box` (N, 4) in it, (N, width, K, K).
 
-        Where that box does not exist they are those of the view's own, to keep batch norm's statistics.
+        Where that box does not exist, the points are those of the whole view, to keep batch norm's statistics.
         """
         stages = stages_of(self.backbone, view.pixels) if self.config.decoder else [self.backbone(view.pixels)]
         cells = self.decoder(stages) if self.config.decoder else stages[-1]
@@ -244,7 +246,7 @@ class DenseSiam(Method):
         return (cosine_distance(p_1, z_2).mean() + cosine_distance(p_2, z_1).mean()) / 2, log
 
     def similarity(self, predictor: nn.Module, z_1: Tensor, z_2: Tensor) -> Tensor:
-        """Of the projections (N, C, K, K) of both views: 1/2 mean over points of D(p_1, z_2) + D(p_2, z_1), (N,)."""
+        """1/2 mean over points of D(p_1, z_2) + D(p_2, z_1), (N,), from projections (N, C, K, K) of both views."""
         distance = cosine_distance if self.config.similarity == "cosine" else cross_entropy
         return (distance(predictor(z_1), z_2) + distance(predictor(z_2), z_1)).mean((1, 2)) / 2
 
@@ -257,7 +259,7 @@ class DenseSiam(Method):
         return unit(a).view(*sums.shape[:2], -1), unit(b).view(*sums.shape[:2], -1)
 
     def target(self, b: Tensor) -> Tensor:
-        """What the region loss compares with."""
+        """The targets of the region loss."""
         return b.detach() if self.config.region_stop_gradient else b
 
     @override
@@ -330,7 +332,7 @@ def region_contrast(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, T
 METHODS = (DenseSiam,)
 
 FIXED = ("predictor.", "dense_predictor.", "extra_predictor.", "region_predictor.")
-"""SimSiam's rule: predictors keep the base rate."""
+"""Predictors, whose learning rate stays at the base rate, as in SimSiam."""
 
 SEGMENTATION = DenseSiamConfig(
     backbone="resnet18",
@@ -347,7 +349,7 @@ SEGMENTATION = DenseSiamConfig(
     crop_scale=(0.25, 1.0),
     blur_sigma=(0.05, 0.9),
 )
-"""The code's unsupervised segmentation."""
+"""Settings of the code's unsupervised segmentation."""
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe(

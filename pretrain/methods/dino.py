@@ -41,7 +41,7 @@ class DINOConfig:
     outputs: int = 65536
     """Number K of outputs (prototypes)."""
     head_norm: bool = False
-    """Batch norm in the head."""
+    """Whether the head has batch norm."""
     norm_last_layer: bool = True
     """Keep the length of the last layer's weights at 1; without, each output learns its own, which is better for a
     small transformer and unstable for a large one."""
@@ -50,12 +50,12 @@ class DINOConfig:
     student_temperature: float = 0.1
     teacher_temperature: float = 0.04
     teacher_start: float = 0.04
-    """The teacher's temperature at the first step, from where it moves to `teacher_temperature` linearly."""
+    """The teacher's temperature at the first step, from which it moves linearly to `teacher_temperature`."""
     teacher_warmup: int = 0
-    """Steps of that way."""
+    """Number of steps in which the teacher's temperature moves."""
     centre_momentum: float = 0.9
     momentum: float = 0.996
-    """The teacher's momentum at the first step; it moves to 1 as a cosine. For small batches a higher one."""
+    """The teacher's momentum at the first step; it moves to 1 along a cosine. Small batches need a higher one."""
     view_size: int = 224
     crop_scale: tuple[float, float] = (0.4, 1.0)
     """Range of a global crop's share of the image area."""
@@ -65,7 +65,8 @@ class DINOConfig:
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     """Range of the blur's standard deviation in pixels of the view."""
     vit: Style = field(default="timm", metadata=ADDED)
-    """Whose code a ViT follows in its class token's start and its positions off 224 pixels (`follow_dino`)."""
+    """The code that a ViT follows for its initial class token and its positions at other sizes than 224 pixels
+    (`follow_dino`)."""
 
     def build(self, backbone: nn.Module | None = None) -> DINO:
         """The freshly initialised method, on `backbone` if one is given."""
@@ -84,7 +85,7 @@ def dino_views(config: DINOConfig) -> ViewPlan:
 
 
 class DINO(Method):
-    """A student learns from small views what a teacher, its own momentum copy, says of large ones.
+    """A student learns to predict from all views the outputs of a teacher, its own momentum copy, for large views.
 
     g = head(backbone(x)) has K outputs. The teacher sees the two global views u, the student all V views v:
 
@@ -126,7 +127,7 @@ class DINO(Method):
         self.centre: Tensor
         self.register_buffer("centre", torch.zeros(config.outputs))
         self.steps = 0
-        """Finished steps."""
+        """Number of finished steps."""
         self._outputs_mean: Tensor | None = None
 
     @override
@@ -171,14 +172,14 @@ class DINO(Method):
 
     @override
     def before_update(self, step: int, total_steps: int) -> None:
-        """Without gradients the optimiser leaves the last layer alone, weight decay and momentum included."""
+        """Freeze the last layer at the start: without gradients the optimizer applies no decay or momentum either."""
         if step <= self.config.freeze_last_layer:
             for parameter in self.student_head.last.parameters():
                 parameter.grad = None
 
     @override
     def after_step(self, step: int, total_steps: int) -> None:
-        """Move the teacher, then the centre by this step's outputs of all processes."""
+        """Update the teacher, then the center by the outputs of all processes in this step."""
         m = momentum_at(step, total_steps, self.config.momentum, "cosine")
         self.teacher.update(m)
         if self._outputs_mean is not None:
@@ -198,7 +199,7 @@ class DINO(Method):
 
 
 def embed(backbone: nn.Module, x: Tensor) -> Tensor:
-    """Images (N, 3, S, S) -> what the head sees (N, width): a ViT's class token, a ResNet's pooled map."""
+    """Images (N, 3, S, S) -> input of the head (N, width): a ViT's class token, or a ResNet's pooled map."""
     if isinstance(backbone, VisionTransformer):
         return backbone.tokens(x)[:, 0]
     features: Tensor = backbone(x).mean((2, 3))
@@ -206,7 +207,7 @@ def embed(backbone: nn.Module, x: Tensor) -> Tensor:
 
 
 class DINOHead(nn.Module):
-    """Three layers with GELU, length 1, then K outputs: cosines with weights that are normalised as they are used."""
+    """Three layers with GELU, scaling to length 1, then K outputs: cosines with weights of length 1."""
 
     def __init__(self, width: int, config: DINOConfig) -> None:
         super().__init__()
@@ -242,7 +243,7 @@ class NormalisedLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int, *, learn_length: bool) -> None:
         super().__init__()
         self.weight = nn.Linear(inputs, outputs, bias=False).weight
-        # A column, as in `weight_norm`: a length is weight-decayed, as in the code, where a vector would not be.
+        # A column, as in `weight_norm`: so weight decay applies to it as in the code; vectors are not decayed.
         self.length = nn.Parameter(torch.ones(outputs, 1)) if learn_length else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -292,7 +293,7 @@ RECIPES: tuple[Recipe, ...] = (
             outputs=256,
             head_norm=True,
             freeze_last_layer=46,
-            # At the paper's 0.04 the teacher's answers for so few, similar images become uniform.
+            # At the paper's 0.04 the teacher's outputs become uniform for these few, similar images.
             teacher_temperature=0.015,
             teacher_start=0.015,
             momentum=0.99,

@@ -1,7 +1,7 @@
 """LC-loss: a contrastive loss between corresponding cells of two views, added to an image-level method.
 
 Islam et al., Self-supervised Learning with Local Contrastive Loss for Detection and Semantic Segmentation, WACV 2023,
-arXiv 2207.04398. No code was published: what the paper's first pages do not say is our reading.
+arXiv 2207.04398. No code was published; details that the paper's first pages do not give are our reading.
 """
 
 # ruff: noqa: N803, N806 - the paper's symbols
@@ -38,7 +38,7 @@ class LCLossConfig:
     """The local loss on BYOL, as in the paper, or on MoCo v2; everything but the base is our reading."""
 
     base: BYOLConfig | MoCoConfig = field(default_factory=BYOLConfig)
-    """The method that the local loss is added to."""
+    """The method to which the local loss is added."""
     local_weight: float = 0.1
     """alpha, the weight of the local loss; the published value is unknown."""
     local_hidden: int = 2048
@@ -46,7 +46,7 @@ class LCLossConfig:
     """Width C of a cell's embedding."""
     local_temperature: float = 0.1
     local_predictor: bool = False
-    """A predictor of the same form on the trained side."""
+    """Whether the trained side has a predictor of the same form."""
     match: Literal["bilinear", "nearest"] = "bilinear"
     """The positive: the target map interpolated at the mapped point, or its cell there."""
 
@@ -115,7 +115,7 @@ class LCLoss(Addition[MapMethod]):
 
     @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
-        """What the base returns, with `loss_base`, `loss_local` and the local `positive` and `accuracy`.
+        """The base's result with `loss_base`, `loss_local` and the local `positive` and `accuracy`.
 
         `local_valid` is the share of cells with a partner.
         """
@@ -152,7 +152,7 @@ class LCLoss(Addition[MapMethod]):
 
     @override
     def after_step(self, step: int, total_steps: int) -> None:
-        """What the base moves, and the momentum local head with its momentum."""
+        """Update what the base updates, and the momentum local head with the same momentum."""
         super().after_step(step, total_steps)
         self.momentum.update(self.base.momentum_after(step, total_steps))
 
@@ -167,7 +167,7 @@ class Local(NamedTuple):
 
 
 def mapped_centres(view: Placed, other: Placed, size: int) -> Tensor:
-    """x(s): the centres of the cells of `view` in coordinates of `other`, (N, size, size, 2)."""
+    """The points x(s): centers of the cells of `view` in coordinates of `other`, (N, size, size, 2)."""
     return between(view_centres(size, view.box).expand(len(view.box), -1, -1, -1), view, other)
 
 

@@ -26,11 +26,11 @@ class MoCHiConfig(MoCoConfig):
     """MoCHi(N, s, s') with N = `hardest`, s = `mixed`, s' = `mixed_with_query`; everything else as in MoCo v2."""
 
     hardest: int = 1024
-    """N, the negatives nearest to a query, from which its own are mixed; at most the queue's size."""
+    """N, the number of negatives nearest to a query, from which its own are mixed; at most the queue's size."""
     mixed: int = 512
-    """s, mixtures of two hard negatives for each query."""
+    """s, the number of mixtures of two hard negatives for each query."""
     mixed_with_query: int = 256
-    """s', mixtures of a hard negative with the query itself."""
+    """s', the number of mixtures of a hard negative with the query itself."""
     warmup: float = 0.05
     """Share of all steps before mixing starts: 10 of 200 epochs."""
 
@@ -40,7 +40,7 @@ class MoCHiConfig(MoCoConfig):
 
 
 class MoCHi(MoCo):
-    """Momentum contrast in which each query also meets negatives mixed for it alone.
+    """Momentum contrast in which each query also has negatives that are mixed for it alone.
 
     Of the queue's keys, P_N(q) are the N with the largest q.n. From these, with replacement,
 
@@ -91,13 +91,13 @@ class MoCHi(MoCo):
 
     @override
     def after_step(self, step: int, total_steps: int) -> None:
-        """As MoCo; also ends the warm-up."""
+        """Update what MoCo updates, and end the warm-up."""
         super().after_step(step, total_steps)
         self.mixing = step >= self.config.warmup * total_steps
 
     @torch.no_grad()
     def mixtures(self, q: Tensor) -> Tensor:
-        """h, then h', of unit queries (N, C): unit vectors (N, s + s', C)."""
+        """The mixtures h, then h', of unit queries (N, C): unit vectors (N, s + s', C)."""
         n = self.queue.keys
         hard = nearest(q, n, self.config.hardest)
         share, i, j = self.draw(q)
@@ -122,7 +122,7 @@ class MoCHi(MoCo):
 
     @override
     def get_extra_state(self) -> Tensor:
-        """As MoCo's, and whether the warm-up is over."""
+        """MoCo's extra state, and whether the warm-up is over."""
         return torch.cat([super().get_extra_state(), torch.tensor([self.mixing])])
 
     @override

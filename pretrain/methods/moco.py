@@ -53,7 +53,8 @@ class MoCoConfig:
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     """Range of the blur's standard deviation in pixels of the view."""
     bn_splits: int = 8
-    """Parts of the global batch with batch norm of their own, the devices of the paper; at least one a process."""
+    """Number of parts of the global batch with separate batch norm, like the paper's devices; at least one per
+    process."""
     init: Literal["torchvision", "openselfsup"] = "torchvision"
 
     def build(self, backbone: nn.Module | None = None) -> MoCo:
@@ -128,11 +129,11 @@ class MoCo(MapMethod, EmbeddingMethod):
         self.seed = int(torch.randint(2**31, ()))
         """Key of the shuffles: drawn like the weights, so that it follows the run's seed."""
         self.steps = 0
-        """Finished steps."""
+        """Number of finished steps."""
 
     @override
     def maps(self, views: Sequence[View], *, cells: bool = True) -> Maps:
-        """That of the query and, unless `cells` is false, of the key; and the unit keys."""
+        """The map of the query and, unless `cells` is false, that of the key; and the unit keys."""
         x_q, x_k = (view.pixels for view in views)
         B_q = self.backbone(x_q)
         with torch.no_grad():
@@ -168,12 +169,12 @@ class MoCo(MapMethod, EmbeddingMethod):
         return nce._asdict()
 
     def contrast(self, q: Tensor, k: Tensor) -> InfoNCE:
-        """The loss of unit queries (N, C) and their keys (N, C) against the queue as it stands."""
+        """The loss of unit queries (N, C) and their keys (N, C), with the present queue as negatives."""
         return info_nce(q, k, self.queue.keys, self.config.temperature)
 
     @override
     def after_step(self, step: int, total_steps: int) -> None:
-        """Move the momentum network, then replace the oldest keys by this step's of all processes."""
+        """Update the momentum network, then replace the oldest keys by those of this step from all processes."""
         self.momentum.update(self.momentum_after(step, total_steps))
         if self.targets is not None:
             self.queue.enqueue(gather(self.targets))
@@ -185,12 +186,12 @@ class MoCo(MapMethod, EmbeddingMethod):
         return momentum_at(step, total_steps, self.config.momentum, self.config.momentum_schedule)
 
     def shuffle(self, n: int) -> Shuffle:
-        """How the keys of this step's n images a process change places."""
+        """The shuffle of the keys in this step, for n images per process."""
         return Shuffle.keyed(n, self.bn_splits, self.seed, self.steps)
 
     @override
     def get_extra_state(self) -> Tensor:
-        """What the shuffles depend on, for the state dict."""
+        """The values on which the shuffles depend, for the state dict."""
         return torch.tensor([self.seed, self.steps])
 
     @override
@@ -207,7 +208,7 @@ class MoCoV1(MoCo):
 
 
 def splits_per_process(splits: int) -> int:
-    """Parts into which a process cuts its share of a batch for batch norm, so that all together cut it into `splits`.
+    """Number of parts of a process's share of a batch for batch norm, so that all processes have `splits` in total.
 
     A run thus has the same statistics on any number of processes up to `splits`; beyond, each process is one part.
     Raises `PretrainError` if the processes cannot share the parts equally.
@@ -230,7 +231,7 @@ METHODS = (MoCoV1, MoCo)
 MINI = MoCoConfig(
     backbone="resnet18", hidden=512, queue=256, momentum=0.99, view_size=64, blur_sigma=(0.1, 1.0), bn_splits=2
 )
-"""Of the small recipe, and of those that add to MoCo v2."""
+"""Settings of the small recipe, from which the small recipes of methods that add to MoCo v2 start."""
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe(

@@ -27,25 +27,26 @@ from pretrain.recipes import Recipe, small_recipe
 
 @dataclass(frozen=True)
 class MoCoMultiCropConfig(MoCoConfig):
-    """As published, on COCO. Each of the three additions has a switch; all off with `view_size=224` is MoCo v2."""
+    """Settings as published for COCO. Each of the three additions has a switch; without them and with `view_size=224`,
+    it is MoCo v2."""
 
     momentum: float = 0.995
     view_size: int = 160
     small_crops: int = 4
-    """Small crops of an image, queries like its large one; 0 switches multi-crop off."""
+    """Number of small crops of an image, which are queries like its large one; 0 switches multi-crop off."""
     small_size: int = 96
     """Side of a small crop in pixels."""
     small_scale: tuple[float, float] = (0.05, 0.14)
     """Range of a small crop's share of the image area."""
     overlap: float = 0.1
-    """Least share of a small crop's area that lies in the key's crop; 0 lets it fall anywhere."""
+    """Smallest share of a small crop's area that lies in the key's crop; with 0 it may lie anywhere."""
     autoaugment: float = 0.5
-    """Probability that AutoAugment takes the place of MoCo v2's colour operations, in all crops but the key's; 0
-    switches it off."""
+    """Probability that AutoAugment replaces MoCo v2's color operations, in all crops except the key's; 0 switches it
+    off."""
     neighbour_weight: float = 0.4
     """Weight of the loss that pulls a query to its nearest neighbours; 0 switches it and the second queue off."""
     neighbours: int = 20
-    """Nearest neighbours of a query."""
+    """Number of nearest neighbors of a query."""
     neighbour_warmup: float = 0.025
     """Share of all steps before that loss counts: 5 of 200 epochs. The second queue starts with random vectors."""
 
@@ -154,7 +155,7 @@ class MoCoMultiCrop(MoCo):
 
     @override
     def after_step(self, step: int, total_steps: int) -> None:
-        """As MoCo, for the queue of features too; also ends the warm-up."""
+        """Update what MoCo updates, and the queue of features; end the warm-up."""
         super().after_step(step, total_steps)
         if self.feature_queue is not None and self._key_features is not None:
             self.feature_queue.enqueue(gather(self._key_features))
@@ -163,7 +164,7 @@ class MoCoMultiCrop(MoCo):
 
     @override
     def get_extra_state(self) -> Tensor:
-        """As MoCo's, and whether the warm-up is over."""
+        """MoCo's extra state, and whether the warm-up is over."""
         return torch.cat([super().get_extra_state(), torch.tensor([self.pulling])])
 
     @override

@@ -133,12 +133,12 @@ class MoCoPlus(Method):
 
     @override
     def after_step(self, step: int, total_steps: int) -> None:
-        """Move the momentum network, then enqueue one view's keys of all processes."""
+        """Update the momentum network, then enqueue one view's keys of all processes."""
         # The code counts t of the cosine from 1: after the last step the momentum is 1.
         m = momentum_at(step + 1, total_steps, self.config.momentum, self.config.momentum_schedule)
         self.momentum.update(m)
         if self._keys is not None:
-            # Of the host's generator, which the loop seeds for every step alike on all processes.
+            # From the host's generator, which the loop seeds at every step, equally on all processes.
             self.queue.enqueue(gather(self._keys[int(torch.randint(2, ()))]))
             self._keys = None
 
@@ -153,7 +153,7 @@ class SMoCoPlus(MoCoPlus):
 
     @override
     def heads(self, width: int) -> tuple[nn.Module, nn.Module]:
-        """The head of four linear layers, and nothing."""
+        """The head of four linear layers, and no predictor."""
         c = self.config
         halves = (norm_head(inputs, c.hidden, c.dim, bias=True) for inputs in (width, c.dim))
         return nn.Sequential(*(layer for half in halves for layer in half)), nn.Identity()

@@ -43,9 +43,9 @@ class PixProConfig:
     positive_distance: float = 0.7
     """T, the largest distance of two cells that are a positive pair, in diagonals of the larger cell."""
     instance_weight: float = 0.0
-    """Weight of BYOL's loss on the pooled maps, with a projection and a prediction of its own; 1 in the paper."""
+    """Weight of BYOL's loss on the pooled maps, with a separate projection and prediction; 1 in the paper."""
     momentum: float = 0.99
-    """Of the target network at the start; it rises to 1 along a cosine."""
+    """Momentum of the target network at the start; it rises to 1 along a cosine."""
     view_size: int = 224
     """Side of a view in pixels."""
     crop_scale: tuple[float, float] = (0.08, 1.0)
@@ -208,9 +208,9 @@ def cell_head(width: int, hidden: int, dim: int) -> nn.Sequential:
 
 
 PAPER_LARS = LARSConfig(lr=4.0, momentum=0.9, weight_decay=1e-5)
-"""The base rate 1 a batch of 256; vectors neither decayed nor adapted."""
+"""LARS with a base rate of 1 per batch of 256; vectors are neither decayed nor adapted."""
 PAPER_COSINE = CosineSchedule(per="step", warmup_epochs=5, warmup_start=0.01, final=2.5e-7)
-"""From a hundredth of the rate up, then down to 1e-6."""
+"""Schedule that rises from a hundredth of the rate and then falls to 1e-6."""
 
 METHODS = (PixPro,)
 

@@ -33,18 +33,19 @@ class RegionCLConfig:
     """RegionCL as published, on MoCo v2 (RegionCL-M) unless `base` says otherwise."""
 
     base: MoCoConfig | DenseCLConfig | SimSiamConfig = field(default_factory=lambda: MoCoConfig(init="openselfsup"))
-    """The method that the region term is added to; DenseCL gives RegionCL-D, SimSiam RegionCL-S."""
+    """The method to which the region term is added; DenseCL gives RegionCL-D, SimSiam RegionCL-S."""
     region_cells: tuple[int, int] = (3, 5)
-    """Least and largest side of the swapped region in cells of the last map (7 x 7 at 224)."""
+    """Smallest and largest side of the swapped region in cells of the last map (7 x 7 at 224)."""
     region_weight: float = 1.0
-    """Weight of the region term beside the base's loss."""
+    """Weight of the region term; that of the base's loss is 1."""
     stride: int = 32
-    """Pixels a cell."""
+    """Pixels per cell in each direction."""
     swap_parts: int = 8
-    """Parts of the global batch within which images swap, the devices of the paper; at least one a process."""
+    """Number of parts of the global batch within which images swap, like the paper's devices; at least one per
+    process."""
     legacy_offset: bool = False
-    """Place regions as the released code does, which clamps their corner: by size 64 to 92 % of them begin at the last
-    cell that is left, and the pixels of those that were clamped lie a cell less one pixel beside their cells."""
+    """Place regions as the released code does, which clamps their corner: depending on the size, 64 to 92 % of them
+    begin at the last possible cell, and the pixels of clamped regions are one cell less one pixel off their cells."""
 
     @property
     def backbone(self) -> str:
@@ -99,7 +100,7 @@ class RegionCL(Addition[EmbeddingMethod]):
         super().__init__(base)
         self.config = config
         self.parts = splits_per_process(config.swap_parts)
-        """Parts of this process's batch within which images swap."""
+        """Number of parts of this process's batch within which images swap."""
         letter = {"simsiam": "S", "densecl": "D"}.get(base.info.id, "M")
         self.info = replace(type(self).info, name=f"RegionCL-{letter}")  # type: ignore[misc]
         side, rest = divmod(self.plan.specs[0].size, config.stride)
@@ -111,11 +112,11 @@ class RegionCL(Addition[EmbeddingMethod]):
                 "set method.region_cells or method.base.view_size"
             )
         self.side = side
-        """Cells along a view."""
+        """Number of cells along a side of a view."""
 
     @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
-        """What the base returns, with `loss_base`, `loss_region` and the region term's similarities and accuracy.
+        """The base's result with `loss_base`, `loss_region` and the region term's similarities and accuracy.
 
         `loss` is the weighted sum; `region_other` is the mean cosine of the two parts of a composite.
         """
@@ -134,7 +135,7 @@ class RegionCL(Addition[EmbeddingMethod]):
         }
 
     def region_terms(self, embedded: Tensor, partner: Tensor) -> dict[str, Tensor]:
-        """L_region of the embeddings (2 N, C) of canvases and pastes, and what the log tells of it."""
+        """L_region of the embeddings (2 N, C) of canvases and pastes, and scalars for the log."""
         k = self.base.targets
         if k is None:
             raise RuntimeError("the base left no targets of this step")
@@ -188,10 +189,10 @@ def draw_region(side: int, sizes: tuple[int, int], stride: int, *, legacy: bool 
 
 
 def partners(n: int, parts: int) -> Tensor:
-    """Who swaps with whom: each of `parts` equal parts of a batch of n reversed, int64 (n,), its own inverse.
+    """Each image's partner, int64 (n,): each of `parts` equal parts of a batch of n in reverse order, its own inverse.
 
     In a part of odd length the middle image is its own partner, as in the released code.
-    Raises `PretrainError` if the batch cannot be cut so.
+    Raises `PretrainError` if the batch cannot be divided into such parts.
     """
     if n % parts:
         raise PretrainError(
@@ -214,7 +215,7 @@ def canvas_and_paste(B: Tensor, region: Region) -> tuple[Tensor, Tensor]:  # noq
     left, top, right, bottom = region.cells
     outside = torch.ones(B.shape[2:], dtype=torch.bool)
     outside[top:bottom, left:right] = False
-    # By places, which the host knows: with a mask on the device it would wait to learn how many there are.
+    # By indices, which the host knows: with a mask on the device, the host would have to wait for their number.
     rows, columns = (upload(places, B.device) for places in outside.nonzero(as_tuple=True))
     cells = full_precision(B)
     return cells[:, :, rows, columns].mean(2), cells[:, :, top:bottom, left:right].mean((2, 3))
@@ -224,7 +225,7 @@ METHODS = (RegionCL,)
 
 PAPER_SGD = SGDConfig(lr=0.15, momentum=0.9, weight_decay=1e-4)
 FIXED = ("base.predictor.",)
-"""SimSiam's rule: the predictor keeps the base rate."""
+"""The predictor, whose learning rate stays at the base rate, as in SimSiam."""
 _MINI_PAPER = "arXiv 2111.12309; views of 96 pixels, so that a region has a surrounding"
 
 

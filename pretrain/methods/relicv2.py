@@ -42,11 +42,11 @@ class ReLICv2Config:
     """Width C of a projection."""
     temperature: float = 0.2
     contrastive_weight: float = 1.0
-    """alpha"""
+    """alpha, the weight of the contrastive loss."""
     invariance_weight: float = 1.0
-    """beta"""
+    """beta, the weight of the invariance loss."""
     negatives: int = 10
-    """Number n_e of other images that stand against an image, drawn with replacement."""
+    """Number n_e of other images that are an image's negatives, drawn with replacement."""
     same_crop: bool = True
     """Compare a large crop with its own target, too, as the paper's listing does."""
     momentum: float = 0.996
@@ -62,9 +62,9 @@ class ReLICv2Config:
     background_removal: float = 0.1
     """Probability p_m that a large crop shows the foreground alone."""
     background_fill: Literal["black", "grey", "mean"] = "grey"
-    """What takes the background's place; `mean` is the plan's mean colour."""
+    """Color that replaces the background; `mean` is the plan's mean color."""
     background_sticky: bool = False
-    """Read the paper's listing to the letter: once an image has lost its background, so have its later crops."""
+    """Follow the paper's listing literally: once an image has lost its background, all its later crops have, too."""
 
     def build(self, backbone: nn.Module | None = None) -> ReLICv2:
         """The freshly initialised method, on `backbone` if one is given."""
@@ -72,7 +72,7 @@ class ReLICv2Config:
 
 
 def relicv2_views(config: ReLICv2Config) -> ViewPlan:
-    """Large crops, then small ones; BYOL's two kinds of colour in turns."""
+    """Large crops, then small ones, with BYOL's two kinds of color operations in turn."""
     colours = byol_colours(config.blur_sigma)
     crops = [("large", config.view_size, config.crop_scale)] * config.large_crops
     crops += [("small", config.small_size, config.small_scale)] * config.small_crops
@@ -220,12 +220,12 @@ class ReLICv2(Method):
 
 
 def draw_candidates(n: int, negatives: int) -> Tensor:
-    """Rows of the global batch that stand for selection, int64 (n, 1 + negatives): first the image's own row, then
-    uniform draws from the others, with replacement. The draws are those of the global batch from PyTorch's generator
-    of the CPU, of which each process takes its part.
+    """Rows of the global batch among which each image must be found, int64 (n, 1 + negatives): first the image's own
+    row, then uniform draws from the others, with replacement. They are drawn for the global batch from PyTorch's CPU
+    generator, and each process takes its part.
 
     Raises:
-        PretrainError: there are no others.
+        PretrainError: there are no other images.
     """
     total = n * world_size()
     if negatives and total < 2:

@@ -47,12 +47,12 @@ class SimCLRConfig:
     zero_init_residual: bool = True
     """Start residual blocks as identities."""
     head_std: float | None = 0.01
-    """Standard deviation of the head's first weights; None draws them as PyTorch does. Batch norm follows, so that
-    short weights turn far at each step of SGD, while LARS moves them in proportion."""
-    # Not an added field: with it came the loss of the code's scale and batch norm over both views, so that no recipe of
-    # SimCLR computes what it did before.
+    """Standard deviation of the head's initial weights; None draws them as PyTorch does. As batch norm follows, small
+    weights change direction a lot at each step of SGD, while LARS changes them in proportion to their length."""
+    # Not marked as ADDED: the loss of the code's scale and batch norm over both views came at the same time, so every
+    # recipe of SimCLR computes something else than before.
     inputs: Literal["torchvision", "simclr"] = "simclr"
-    """Whose arithmetic crops, resizes, colors and blurs the views: that of SimCLR's code, always bicubic, or
+    """Arithmetic of crops, resizing, colors and blur: that of SimCLR's code, which is always bicubic, or
     torchvision's."""
 
     def build(self, backbone: nn.Module | None = None) -> SimCLR:

@@ -46,7 +46,7 @@ class SimSiamConfig:
 
 
 def simsiam_views(config: SimSiamConfig) -> ViewPlan:
-    """Two views drawn alike, as those of MoCo v2."""
+    """Two views with the same distribution, that of MoCo v2."""
     colour = moco_v2_colour(config.blur_sigma)
     return ViewPlan(
         tuple(
@@ -129,7 +129,7 @@ METHODS = (SimSiam,)
 MINI = SimSiamConfig(
     backbone="resnet18", dim=512, hidden=128, view_size=64, blur_sigma=(0.1, 1.0), zero_init_residual=False
 )
-"""Of the small recipe, and of those that add to SimSiam."""
+"""Settings of the small recipe, from which the small recipes of methods that add to SimSiam start."""
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe(

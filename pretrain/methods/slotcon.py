@@ -42,14 +42,14 @@ class SlotConConfig:
     """Number K of prototypes."""
     student_temperature: float = 0.1
     teacher_temperature: float = 0.07
-    """Of the teacher's assignments, and of both networks' when cells are gathered into slots."""
+    """Temperature of the teacher's assignments, and of both networks' assignments of cells to slots."""
     contrast_temperature: float = 0.2
-    """tau, of the contrast between slots."""
+    """tau, the temperature of the contrast between slots."""
     grouping_weight: float = 0.5
     """Weight of the grouping loss in [0, 1]; the slots' contrast has the rest."""
     centre_momentum: float = 0.9
     momentum: float = 0.99
-    """Of the teacher at the start; it rises to 1 along a cosine."""
+    """Momentum of the teacher at the start; it rises to 1 along a cosine."""
     view_size: int = 224
     """Side of a view in pixels."""
     crop_scale: tuple[float, float] = (0.08, 1.0)
@@ -181,7 +181,7 @@ class SlotCon(Method):
 
     @override
     def after_step(self, step: int, total_steps: int) -> None:
-        """Move the teacher and its centre."""
+        """Update the teacher and its center."""
         m = momentum_at(step + 1, total_steps, self.config.momentum, "cosine")
         self.teacher.update(m)
         if self._mean_scores is not None:
@@ -245,11 +245,11 @@ class Chosen(NamedTuple):
     queries: Tensor
     keys: Tensor
     labels: Tensor
-    """Of each query, the place of its own key among the keys of all processes (R,)."""
+    """Index of each query's own key among the keys of all processes (R,)."""
     query_counts: list[int]
-    """R of every process."""
+    """Number R of queries of every process."""
     key_counts: list[int]
-    """M of every process."""
+    """Number M of keys of every process."""
 
 
 @torch.no_grad()
@@ -309,9 +309,9 @@ def slot_head(width: int, hidden: int, dim: int, *, dense: bool = False) -> nn.S
 
 
 PAPER_LARS = LARSConfig(lr=2.0, momentum=0.9, weight_decay=1e-5)
-"""The base rate 1 a batch of 256; vectors neither decayed nor adapted."""
+"""LARS with a base rate of 1 per batch of 256; vectors are neither decayed nor adapted."""
 PAPER_COSINE = CosineSchedule(per="step", warmup_epochs=5, warmup_start=0.01, final=5e-7)
-"""From a hundredth of the rate up, then down to 1e-6."""
+"""Schedule that rises from a hundredth of the rate and then falls to 1e-6."""
 PAPER_COST = "8 GPUs with 64 images each, mixed precision; hours not published"
 
 METHODS = (SlotCon,)
@@ -351,7 +351,7 @@ RECIPES: tuple[Recipe, ...] = (
             hidden=512,
             dim=128,
             prototypes=64,
-            # At the paper's 0.07 and 0.5 all cells shared the slots alike, and few prototypes ever came into use.
+            # At the paper's 0.07 and 0.5 all cells shared the slots equally, and few prototypes were ever used.
             teacher_temperature=0.03,
             grouping_weight=0.2,
             momentum=0.98,

@@ -1,4 +1,4 @@
-"""A classifier trained with labels: the anchor beside which methods without labels stand.
+"""A classifier trained with labels: the baseline with which methods without labels are compared.
 
 He et al., Deep Residual Learning for Image Recognition, CVPR 2016, arXiv 1512.03385, trained as by Goyal et al.,
 Accurate, Large Minibatch SGD, arXiv 1706.02677.
@@ -84,7 +84,7 @@ class Supervised(Method):
 
     @override
     def prepare(self, source: ImageSource, folder: Path) -> None:
-        """Read the labels, which say how many outputs the classifier has."""
+        """Read the labels, which determine the number of the classifier's outputs."""
         self.known = folder_labels(source)
         like = next(self.backbone.parameters())
         width, classes = width_of(self.backbone), len(self.known.classes)

@@ -117,7 +117,7 @@ class SwAV(Method):
         self._normalise_prototypes()
         self.queues = nn.ModuleList(Queue(config.queue, config.dim) for _ in range(2 if config.queue else 0))
         self.steps = 0
-        """Finished steps."""
+        """Number of finished steps."""
         self._embeddings: Tensor | None = None
 
     @override
@@ -169,13 +169,13 @@ class SwAV(Method):
 
     @override
     def before_update(self, step: int, total_steps: int) -> None:
-        """Without a gradient the optimiser leaves the prototypes alone, weight decay and momentum included."""
+        """Freeze the prototypes at the start: without a gradient the optimizer applies no decay or momentum either."""
         if step <= self.config.freeze_prototypes:
             self.prototypes.weight.grad = None
 
     @override
     def after_step(self, step: int, total_steps: int) -> None:
-        """Prototypes back to unit length; the large crops' embeddings into the queues once these have begun."""
+        """Scale prototypes back to unit length; enqueue the large crops' embeddings once the queues have started."""
         if step > self.config.freeze_prototypes:
             self._normalise_prototypes()
         if self._embeddings is not None and step > self.config.queue_start:
@@ -266,7 +266,7 @@ RECIPES: tuple[Recipe, ...] = (
             backbone="resnet18",
             hidden=512,
             prototypes=32,
-            # At the paper's 0.05 the codes of so few, similar images are uniform, and the loss stays at ln K.
+            # At the paper's 0.05 the codes of these few, similar images are uniform, and the loss stays at ln K.
             epsilon=0.01,
             freeze_prototypes=46,
             view_size=64,

@@ -29,7 +29,7 @@ from pretrain.recipes import CosineSchedule, Recipe, small_recipe
 from pretrain.settings import ADDED
 
 EPSILON = 1e-4
-"""Added to a variance under the square root."""
+"""Value added to a variance under the square root."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class VICRegLConfig:
     variance: float = 25.0
     covariance: float = 1.0
     matches: tuple[int, int] = (20, 4)
-    """gamma: how many of the cells nearest in place are matched, of the one view and of the other, in turn; at most
-    the number of cells of a map."""
+    """gamma, the numbers of cells nearest in place that are matched, for the one view and for the other; at most the
+    number of cells of a map."""
     mirror_grid: bool = True
     """Whether the places of a flipped view's cells are mirrored with it. In the authors' code they are not unless
     asked for, which their commands do not do, so that half of the pairs of views match wrong places; their ImageNet
@@ -179,7 +179,7 @@ def vicreg(a: Tensor, b: Tensor) -> Tensor:
 
 
 def variance_and_covariance(x: Tensor) -> Tensor:
-    """v and c of embeddings (N, S, D), means over S: (2,)."""
+    """The terms v and c of embeddings (N, S, D), means over S: (2,)."""
     centred = (x - x.mean(0)).transpose(0, 1)
     covariance = centred.mT @ centred / (len(x) - 1)
     variances = covariance.diagonal(dim1=1, dim2=2)
@@ -191,7 +191,7 @@ def variance_and_covariance(x: Tensor) -> Tensor:
 @torch.no_grad()
 def distances_between(a: Tensor, b: Tensor) -> Tensor:
     """Distances of the rows of `a` and `b` (N, P, D), image by image: (N, P, P)."""
-    # Not by a matrix product, which loses half of the digits of small distances.
+    # A matrix product would lose half of the digits of small distances.
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 

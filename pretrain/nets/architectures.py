@@ -1,4 +1,4 @@
-"""The one table of architectures: what a name stands for, and the network that it builds."""
+"""The only table of architectures: the meaning of each name, and the network that it builds."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from pretrain.nets.timm_models import STRIDES, NoSuchModelError, TimmBackbone, b
 from pretrain.nets.vit import VisionTransformer
 
 Backbone = ResNet | VisionTransformer | TimmBackbone
-"""A network built here. Methods take any module that maps images (N, 3, H, W) to a map (N, width, h, w) and says its
-`width`."""
+"""A network built here. Methods take any module that maps images (N, 3, H, W) to a map (N, width, h, w) and has an
+attribute `width`."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What is known of a backbone by its name; torchvision's name for ResNets, timm's for all others."""
+    """Facts about a backbone, by its name: torchvision's name for ResNets, timm's for all others."""
 
     name: str
     channels: tuple[int, int, int, int]
-    """Of the four maps that `features` returns: C2 to C5 of a ResNet, four evenly spaced blocks of a ViT."""
+    """Channels of the four maps that `features` returns: C2 to C5 of a ResNet, four evenly spaced blocks of a ViT."""
     strides: tuple[int, int, int, int]
-    """Input pixels a cell of these maps."""
+    """Input pixels per cell of these maps, in each direction."""
     stem: str
     """The first convolution: `7x7`, or the patches `16x16`."""
     norm: Literal["BN", "GN", "LN", "none"]
-    """What most of its normalization layers are."""
+    """Kind of most of its normalization layers."""
     stride_style: Literal["pytorch", "none"]
-    """`pytorch`: a bottleneck's stride is on its 3x3 convolution; `none`: there are no such blocks."""
+    """Place of the stride in bottleneck blocks: `pytorch` for the 3x3 convolution; `none` without such blocks."""
     input_size: int = 224
-    """Side in pixels of the images that it was designed for."""
+    """Side in pixels of the images for which it was designed."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    """What its weights are usually trained with, for pixel values in [0, 1]."""
+    """Standard deviation of the usual input normalization, for pixel values in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ResNetArchitecture(Architecture):
 
     block: Literal["basic", "bottleneck"] = "basic"
     blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
-    """Residual blocks in layer1 to layer4."""
+    """Numbers of residual blocks in layer1 to layer4."""
     inner_width: int = 64
     """Channels of the first stage's 3x3 convolutions; 128 in torchvision's `wide_*_2`."""
 
@@ -67,7 +67,7 @@ class ResNetArchitecture(Architecture):
 
 @dataclass(frozen=True)
 class ViTArchitecture(Architecture):
-    """A vision transformer (arXiv 2010.11929); `vit_name` says what its name says."""
+    """A vision transformer (arXiv 2010.11929); `vit_name` explains its name."""
 
     heads: int = 3
     depth: int = 12
@@ -99,7 +99,7 @@ class TimmArchitecture(Architecture):
     pads: bool = False
     """Whether images are padded to whole cells; see `TimmBackbone`."""
     behind: frozenset[str] = frozenset()
-    """Names of tensors behind the last map, which a file may hold beside the backbone: the classifier's."""
+    """Names of tensors after the last map, those of the classifier, which a file may hold with the backbone."""
 
     def build(self, *, bn_splits: int) -> TimmBackbone:
         """A freshly initialised network. Raises `PretrainError` if its batch norm were to be split."""
@@ -134,14 +134,14 @@ def vit_name(
     class_token: bool = True,
     qkv_bias: bool = True,
 ) -> str:
-    """The one name of a ViT; what is usual is left out.
+    """The only name of a ViT; usual properties are left out.
 
     Args:
         size: a key of `VIT_SIZES`.
         patch: side of a patch in pixels.
         pixels: side of the images to which the position embedding belongs.
         registers, layer_scale, class_token, qkv_bias: see `VisionTransformer`.
-        heads: where it has others than its size (MoCo v3's ViT-S has 12).
+        heads: the number of heads, where it is not that of its size (MoCo v3's ViT-S has 12).
 
     >>> vit_name("base", 14, pixels=518, layer_scale=True)
     'vit_base_patch14_518_ls'
@@ -158,7 +158,7 @@ def vit_name(
 
 
 def _named_vit(name: str) -> ViTArchitecture | None:
-    """The ViT that `vit_name` calls so, within what a network may have; None if there is none."""
+    """The ViT to which `vit_name` gives this name, with plausible sizes; None if there is none."""
     match = _VIT_NAME.fullmatch(name)
     if match is None or len(name) > _LONGEST_NAME:
         return None
@@ -225,14 +225,14 @@ _VITS = (
 )  # fmt: skip
 _TABLE: tuple[ResNetArchitecture | ViTArchitecture, ...] = (*_RESNETS, *filter(None, map(_named_vit, _VITS)))
 ARCHITECTURES: Mapping[str, ResNetArchitecture | ViTArchitecture] = {one.name: one for one in _TABLE}
-"""Those that lists and messages name; further ViTs have a name by `vit_name`."""
+"""The architectures that lists and messages name; further ViTs have a name by `vit_name`."""
 
 
 def find_architecture(name: str) -> ResNetArchitecture | ViTArchitecture | TimmArchitecture:
     """The architecture called `name`: of the table, by `vit_name`, or timm's.
 
     Raises:
-        PretrainError: there is none; the message lists the nearest.
+        PretrainError: there is none; the message lists similar names.
     """
     found = ARCHITECTURES.get(name) or _named_vit(name)
     if found is not None:
@@ -296,7 +296,7 @@ def stages_of(backbone: nn.Module, pixels: Tensor) -> list[Tensor]:
 
 
 def stage_widths(backbone: nn.Module) -> list[int]:
-    """Channels of these maps."""
+    """Channels of the maps of all stages."""
     training = backbone.training
     with torch.no_grad():
         widths = [maps.shape[1] for maps in stages_of(backbone.eval(), torch.zeros(1, 3, 64, 64))]

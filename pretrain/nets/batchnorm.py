@@ -1,4 +1,4 @@
-"""Batch norm over another set of images than this process's part of a batch: over less of it, or over all parts."""
+"""Batch norm over other images than this process's part of a batch: over smaller parts, or over all processes."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class _GlobalNorm(torch.autograd.Function):
 
 
 class _FusedGlobalNorm(torch.autograd.Function):
-    """As `_GlobalNorm`, with the running statistics, on a GPU.
+    """The same as `_GlobalNorm` with running statistics, on a GPU.
 
     These are the kernels of `nn.SyncBatchNorm` in the order of its own function, which cannot be used: it leaves out
     processes with empty batches by a mask, and so makes the host wait for the device three times a layer.
@@ -171,7 +171,7 @@ class _FusedGlobalNorm(torch.autograd.Function):
 
 
 def _dense(x: Tensor) -> Tensor:
-    """`x` as the kernels want it: channels last, or contiguous."""
+    """`x` in a memory format that the kernels accept: channels last, or contiguous."""
     return x if x.is_contiguous(memory_format=torch.channels_last) else x.contiguous()
 
 

@@ -1,4 +1,4 @@
-"""Segmentation heads that are pretrained together with their backbone and exported beside it.
+"""Segmentation heads that are pretrained together with their backbone and exported next to it.
 
 Modules and tensors have MMSegmentation's names (`ASPPHead`, `FCNHead`), so that a fine-tuning loads them as they are.
 Batch norm follows every convolution; `bn_splits` is that of `architectures.build_backbone`.
@@ -49,7 +49,7 @@ class ASPPHead(nn.Module):
 
 
 class FCNHead(nn.Module):
-    """Two 3x3 convolutions, and a third over their output beside the input.
+    """Two 3x3 convolutions, and a third over the concatenation of their output and the input.
 
     Long et al., Fully Convolutional Networks for Semantic Segmentation, CVPR 2015, arXiv 1411.4038.
     """

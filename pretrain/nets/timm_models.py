@@ -1,7 +1,7 @@
 """Convolutional and hierarchical networks of timm (an optional package) as backbones, through one adapter.
 
-Any model will do that timm can cut behind its last map and that gives maps at strides 4, 8, 16 and 32 of images of any
-size; both are tried on shapes alone before a network counts as an architecture.
+It works for any model that timm can cut after its last map and that has maps of strides 4, 8, 16 and 32 for images of
+any size; both are tested with shapes alone before a network counts as an architecture.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pretrain.errors import PretrainError
 
 STRIDES = (4, 8, 16, 32)
 _TRIED = (65, 98)
-"""Height and width of the images on which a network is tried: no network was designed for them, and they are not whole
-cells."""
+"""Height and width of the images with which a network is tested: no network was designed for them, and they are not
+whole cells."""
 _SIZES = [tuple(-(-side // stride) for side in _TRIED) for stride in STRIDES]
-"""Of their maps."""
+"""Height and width of the maps of these images."""
 _WITHOUT_TIMM = "networks of timm need an optional package: pip install 'densebench[timm]'"
 Triple = tuple[float, float, float]
 
@@ -32,37 +32,37 @@ class NoSuchModelError(PretrainError):
 
 
 class TimmBackbone(nn.Module):
-    """A model of timm without what lies behind its last map.
+    """A model of timm without the layers after its last map.
 
-    Its parts are the model's own and not below it, so that the tensors of the state dict have timm's names, and weights
-    go both ways without a converter.
+    Its parts are the modules of the model itself, so that the tensors of the state dict have timm's names, and weights
+    can be exchanged without a converter.
 
     Args:
-        model: pruned, with timm's `forward_intermediates`.
-        taken: which of its maps have the strides 4, 8, 16 and 32.
-        width: channels of the last one.
+        model: the pruned model, with timm's `forward_intermediates`.
+        taken: indices of its maps with the strides 4, 8, 16 and 32.
+        width: channels of the last of these maps.
     """
 
     pads = False
-    """Whether images are padded to multiples of 32 below and at the right, with 0, the mean color after normalization:
-    the model would pass over what lies there beyond whole cells (ConvNeXt, VGG). The maps are cut again."""
+    """Whether images are padded at the bottom and at the right to multiples of 32, with 0, the mean color after
+    normalization: the model would ignore pixels beyond whole cells (ConvNeXt, VGG). The maps are cropped again."""
 
     def __init__(self, model: nn.Module, taken: tuple[int, ...], width: int) -> None:
         super().__init__()
-        self.__dict__["_model"] = model  # no module of this one: its name would stand before those of all tensors
+        self.__dict__["_model"] = model  # not a submodule: all tensor names would begin with its name
         self._modules, self._parameters, self._buffers = model._modules, model._parameters, model._buffers
         self._non_persistent_buffers_set = model._non_persistent_buffers_set
         self._taken, self.width = taken, width
 
     def train(self, mode: bool = True) -> TimmBackbone:
-        """As of any module; the model asks itself, too."""
+        """Set the mode as for any module, and also that of the model, which checks its own."""
         self.model.training = mode
         super().train(mode)
         return self
 
     @property
     def model(self) -> Any:
-        """timm's."""
+        """The model of timm."""
         return self.__dict__["_model"]
 
     def features(self, x: Tensor) -> list[Tensor]:
@@ -84,30 +84,30 @@ class TimmBackbone(nn.Module):
 
 @dataclass(frozen=True)
 class TimmFacts:
-    """What timm says of a model, and what its layers show."""
+    """Facts about a model, from timm and from its layers."""
 
     channels: tuple[int, int, int, int]
     stem: str
-    """Kernel of the first convolution: `3x3`."""
+    """Kernel of the first convolution, e.g. `3x3`."""
     norm: Literal["BN", "GN", "LN", "none"]
-    """What most of its normalisation layers are."""
+    """Kind of most of its normalization layers."""
     stride_style: Literal["pytorch", "none"]
     pads: bool
-    """See `TimmBackbone`."""
+    """Whether images are padded; see `TimmBackbone`."""
     input_size: int
-    """Side in pixels of the images that timm's weights were trained on."""
+    """Side in pixels of the images with which timm's weights were trained."""
     mean: Triple
     std: Triple
-    """Input of timm's weights, for pixel values in [0, 1]."""
+    """Input standard deviation of timm's weights, for pixel values in [0, 1]."""
     behind: frozenset[str]
-    """Names of tensors of the whole model that a backbone does not have: the classifier and what it alone reads."""
+    """Names of tensors of the whole model that a backbone does not have: the classifier and what only it uses."""
 
 
 def build_timm(name: str) -> TimmBackbone:
     """A freshly initialised backbone of the timm model called `name`; draws from PyTorch's global generator.
 
     Raises:
-        PretrainError: as `timm_facts`.
+        PretrainError: see `timm_facts`.
     """
     network = _pruned(name)
     network.pads = timm_facts(name).pads
@@ -116,7 +116,7 @@ def build_timm(name: str) -> TimmBackbone:
 
 @cache
 def timm_facts(name: str) -> TimmFacts:
-    """What a backbone of the timm model called `name` is like.
+    """Facts about a backbone made from the timm model `name`.
 
     Raises:
         NoSuchModelError: timm is not installed or has no such model.
@@ -165,17 +165,17 @@ def with_synchronised_norms(network: nn.Module) -> nn.Module:
 
 def _timm() -> Any:
     try:
-        import timm  # takes seconds
+        import timm  # the import takes seconds
     except ImportError as error:
         raise NoSuchModelError(_WITHOUT_TIMM) from error
     return timm
 
 
 def _pruned(name: str) -> TimmBackbone:
-    """The model without the layers behind its last map."""
+    """The model without the layers after its last map."""
     create, options = _timm().create_model, {"pretrained": False, "features_only": True, "feature_cls": "getter"}
     getter = create(name, **options)
-    if getattr(getter.model, "dynamic_img_size", True) is False:  # a Swin's windows are those of one size otherwise
+    if getattr(getter.model, "dynamic_img_size", True) is False:  # a Swin's windows would fit one size only
         getter = create(name, dynamic_img_size=True, **options)
     info = getter.feature_info
     found = dict(zip(info.reduction(), getter.out_indices, strict=True))  # the last map of each stride
@@ -186,10 +186,10 @@ def _pruned(name: str) -> TimmBackbone:
 
 
 def _tried(name: str, network: TimmBackbone) -> list[Tensor]:
-    """Its maps of an image, on whichever device it is."""
+    """The network's maps of a test image, on the network's device."""
     try:
         return network.features(torch.empty(1, 3, *_TRIED))
-    except Exception as error:  # whatever a model of timm raises where it wants images of one size
+    except Exception as error:  # a model of timm for one image size may raise any error
         raise PretrainError(
             f"{name} cannot be a backbone here: it does not take images of {_TRIED[0]} x {_TRIED[1]} ({error})"
         ) from error

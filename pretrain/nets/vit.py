@@ -2,8 +2,8 @@
 
 Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, arXiv 2010.11929; the small sizes: Touvron et al., 2020,
 arXiv 2012.12877; scaled layers: Touvron et al., 2021, arXiv 2103.17239; registers: Darcet et al., 2023, arXiv
-2309.16588. Names and shapes of the state dict are those of timm's `vit_*` less `head.*`, so that weights go both ways
-without a converter; with registers the position embedding has a row for the class token, as DINOv2's files have.
+2309.16588. Names and shapes of the state dict are those of timm's `vit_*` without `head.*`, so that weights can be
+exchanged without a converter; with registers the position embedding has a row for the class token, as DINOv2's has.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from pretrain.errors import PretrainError
 
 Style = Literal["timm", "dino"]
-"""Whose code a ViT follows where they differ: how its class token starts, and its positions for other sizes."""
+"""The code that a ViT follows where they differ: in its initial class token, and in its positions for other sizes."""
 
 
 class VisionTransformer(nn.Module):
@@ -31,18 +31,18 @@ class VisionTransformer(nn.Module):
 
     Args:
         width: channels of a token.
-        heads: of the attention of each block.
+        heads: number of attention heads in each block.
         depth: number of blocks, a multiple of four.
         patch: side of a patch in pixels.
-        grid: patches a side of the images to which the position embedding belongs.
-        registers: tokens beside class token and patches.
-        layer_scale: each channel of what a block adds has a learned factor.
+        grid: patches per side of the images to which the position embedding belongs.
+        registers: number of further tokens, besides class token and patches.
+        layer_scale: whether each channel of a block's output has a learned factor.
         class_token: whether there is one; without it, the position embedding has a row for each patch alone.
         qkv_bias: whether queries, keys and values have a bias.
     """
 
     style: Style
-    """See `follow_dino`."""
+    """The code that the network follows; see `follow_dino`."""
 
     def __init__(
         self,
@@ -77,10 +77,10 @@ class VisionTransformer(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def follow_dino(self, *, keep_weights: bool = False) -> None:
-        """From now on do as DINO's code (facebookresearch/dino): the class token is drawn like the other weights, and
+        """Follow DINO's code (facebookresearch/dino) from now on: the class token is drawn like the other weights, and
         positions of R x C patches are those of a grid that is (R + .1) / 14 and (C + .1) / 14 times as fine.
 
-        The tenth, which the code adds against rounding, moves what is interpolated by up to a tenth of a patch.
+        The code adds .1 to avoid rounding errors, which shifts the interpolated positions by up to a tenth of a patch.
         """
         self.style = "dino"
         if not keep_weights and self.cls_token is not None:
@@ -143,7 +143,7 @@ class VisionTransformer(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then a perceptron, each on normalised tokens and added to what it was given."""
+    """Attention, then an MLP, each on normalized tokens and with a residual connection."""
 
     def __init__(self, width: int, heads: int, layer_scale: bool, qkv_bias: bool) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ class Block(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A factor for each channel."""
+    """A learned factor for each channel."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""LARS: SGD with momentum whose steps are in proportion to the tensor that they move.
+"""LARS: SGD with momentum whose steps are proportional to the norm of the tensor that they change.
 
 You et al., Large Batch Training of Convolutional Networks, 2017, arXiv 1708.03888. The codes of self-supervised
-methods differ in where weight decay enters the ratio and whether the rate stands inside the momentum buffer; the
-variants here are named after the code that has them. For a tensor w with gradient g, rate lr, momentum mu, weight
+methods differ in how weight decay enters the ratio and whether the rate is inside the momentum buffer; the variants
+here are named after the code that uses them. For a tensor w with gradient g, rate lr, momentum mu, weight
 decay lam and trust eta:
 
     byol      r = eta |w| / |g + lam w|,   v <- mu v + r (g + lam w),      w <- w - lr v
@@ -66,7 +66,7 @@ class LARS(torch.optim.Optimizer):
 
 
 def _adapted(weights: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
-    """r (g + lam w) of each tensor, without the host waiting for a norm."""
+    """The value r (g + lam w) of each tensor, computed without the host waiting for a norm."""
     variant, eta, lam = group["variant"], group["trust"], group["weight_decay"]
     gradients = [w.grad for w in weights if w.grad is not None]
     decayed = torch._foreach_add(gradients, weights, alpha=lam)

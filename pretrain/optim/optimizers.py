@@ -1,6 +1,6 @@
-"""Optimisers as frozen configs: each builds its optimiser and says what changes from step to step.
+"""Optimizers as frozen configs: each builds its optimizer and sets what changes from step to step.
 
-`lr` is the base rate at the recipe's batch size; it is never scaled behind the user's back.
+`lr` is the base rate at the recipe's batch size; it is never scaled silently.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pretrain.settings import ADDED
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """What all optimisers share."""
+    """Settings of all optimizers."""
 
     lr: float
     weight_decay: float = 0.0
     exclude_norm_bias: bool = field(default=False, metadata=ADDED)
-    """No weight decay (and in LARS no adaptation) for vectors and scalars: biases and the scales of norms."""
+    """Whether vectors and scalars (biases, scales of norms) have no weight decay, and in LARS no adaptation."""
     clip_norm: float | None = field(default=None, metadata=ADDED)
     """Largest Euclidean norm of a gradient; a longer one is shortened to it."""
     clip_each: bool = field(default=False, metadata=ADDED)
-    """Clip each tensor's gradient by itself, as DINO does, rather than that of all tensors together."""
+    """Clip the gradient of each tensor separately, as DINO does, instead of that of all tensors together."""
     fixed_lr: tuple[str, ...] = field(default=(), metadata=ADDED)
     """Beginnings of the names of parameters that keep the base rate, whatever the schedule (SimSiam's predictor)."""
 
@@ -37,8 +37,8 @@ class OptimizerConfig:
         raise NotImplementedError
 
     def set_step(self, optimizer: torch.optim.Optimizer, factor: float, progress: float) -> float:
-        """Set what the next step uses, and return its rate: `factor` is the schedule's, `progress` in [0, 1) the
-        share of all steps that are done.
+        """Set the values for the next step and return its rate. `factor` is the schedule's; `progress` in [0, 1) is the
+        share of all steps that are finished.
         """
         rate = self.lr * factor
         for group in optimizer.param_groups:
@@ -61,7 +61,7 @@ class OptimizerConfig:
             nn.utils.clip_grad_norm_(tensors, self.clip_norm)
 
     def groups(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> list[dict[str, Any]]:
-        """Parameter groups by the two questions that are asked of a parameter, without the empty ones."""
+        """Parameter groups by whether parameters are excluded and whether they keep the base rate; no empty groups."""
         groups: dict[tuple[bool, bool], list[tuple[str, nn.Parameter]]] = {}
         for name, parameter in parameters:
             excluded = self.exclude_norm_bias and parameter.ndim <= 1
@@ -73,7 +73,7 @@ class OptimizerConfig:
 
 
 def _clip_each(gradients: list[Tensor], longest: float) -> None:
-    """`clip_grad_norm_` on every tensor by itself, in place, in a few operations on all of them."""
+    """Do `clip_grad_norm_` on every tensor separately, in place, with a few operations on all tensors."""
     norms = torch.stack(torch._foreach_norm(gradients))
     torch._foreach_mul_(gradients, (longest / (norms + 1e-6)).clamp(max=1).unbind())
 
@@ -135,6 +135,6 @@ class AdamWConfig(OptimizerConfig):
         return torch.optim.AdamW(self.groups(parameters), lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
 
     def weight_decay_at(self, progress: float) -> float:
-        """Half a cosine from `weight_decay` to `final_weight_decay`."""
+        """Weight decay on half a cosine from `weight_decay` to `final_weight_decay`."""
         final = self.weight_decay if self.final_weight_decay is None else self.final_weight_decay
         return final + (self.weight_decay - final) * 0.5 * (1 + math.cos(math.pi * progress))

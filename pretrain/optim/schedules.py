@@ -16,10 +16,10 @@ from pretrain.settings import ADDED
 class CosineSchedule:
     """Half a cosine from the base rate down to `final` times it, after a linear warm-up from `warmup_start` times it.
 
-    `per` says when the rate moves: once an epoch as in MoCo's code, or at every step as in BYOL and SimCLR. The
-    warm-up always moves at every step: step s of W has u + (1 - u) s / W of the base rate, with u the start. With
-    `warmup_full` its last step has the base rate already, and so has the next: s / (W - 1) (the codes of DINO and SwAV,
-    by `numpy.linspace`). A rate that stays is `final=1`.
+    `per` says when the rate changes: once per epoch as in MoCo's code, or at every step as in BYOL and SimCLR. In the
+    warm-up it always changes at every step: step s of W has u + (1 - u) s / W of the base rate, where u is the start.
+    With `warmup_full`, the last step of the warm-up has the base rate already, and so has the next: s / (W - 1), as in
+    the code of DINO and of SwAV (by `numpy.linspace`). `final=1` gives a constant rate.
     """
 
     per: Literal["epoch", "step"] = "step"
@@ -52,9 +52,9 @@ class CurriculumSchedule(CosineSchedule):
     """A cosine schedule times K / `clusters_of_lr`, with K the number of clusters of R2O's curriculum."""
 
     clusters: tuple[int, int] = (128, 4)
-    """K at the start and at the end."""
+    """Number of clusters K at the start and at the end."""
     clusters_of_lr: float = 16.0
-    """The number of clusters for which the base rate is meant."""
+    """Number of clusters to which the base rate refers."""
 
     @override
     def factor(self, step: int, steps_per_epoch: int, epochs: int) -> float:

@@ -1,1 +1,1 @@
-"""What methods share: losses, geometry, queues, momentum networks, exchange between processes."""
+"""Parts that methods share: losses, geometry, queues, momentum networks, exchange between processes."""

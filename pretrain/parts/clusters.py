@@ -1,4 +1,4 @@
-"""k-means, of many sets of points at once."""
+"""k-means of many sets of points at once."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from pretrain.parts.losses import full_precision
 
 
 class Clusters(NamedTuple):
-    """What `kmeans` finds in G sets of M points."""
+    """Result of `kmeans` for G sets of M points."""
 
     labels: Tensor
     """The nearest center of each point, int64 (G, M), also of points that are left out."""
     centers: Tensor
-    """(G, K, C)."""
+    """The centers (G, K, C)."""
 
 
 @torch.no_grad()
 def kmeans(points: Tensor, draws: Tensor, *, valid: Tensor | None = None, iterations: int = 100) -> Clusters:
     """Lloyd's algorithm on each of G sets of `points` (G, M, C), with Euclidean distances, started by k-means++.
 
-    `draws` (G, K), uniform in [0, 1), choose the K centers to start from (Arthur and Vassilvitskii, SODA 2007), so that
-    they decide the result. Points for which `valid` (G, M) does not hold move no center. A center that no point is
-    nearest to stays where it is; of equally near centers a point takes the first. A set of fewer different points than
-    K has as many clusters as points, the others are empty.
+    `draws` (G, K), uniform in [0, 1), select the K initial centers (Arthur and Vassilvitskii, SODA 2007), so that they
+    determine the result. Points for which `valid` (G, M) is false do not move centers. A center without points stays
+    where it is; if several centers are equally near, a point takes the first. A set of fewer than K different points
+    has as many clusters as points, and the others are empty.
 
-    Stops after `iterations`, on a CPU also when nothing changes any more; a GPU is not waited for.
+    It stops after `iterations`, on a CPU also when nothing changes any more; on a GPU the host does not wait for this.
 
     Two pairs of points on a line:
 
@@ -57,19 +57,20 @@ def kmeans(points: Tensor, draws: Tensor, *, valid: Tensor | None = None, iterat
 def start_draws(sets: int, clusters: int) -> Tensor:
     """Uniform numbers (sets, clusters) in [0, 1) for `kmeans` of this process's sets.
 
-    They are its part of those of the global batch, from PyTorch's generator of the CPU, the same on every process.
+    They are its part of the numbers for the global batch, from PyTorch's CPU generator, which is the same everywhere.
     """
     return torch.rand(sets * world_size(), clusters).chunk(world_size())[rank()]
 
 
 def _spread(x: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
-    """Starting centers (G, K, C): each a point, drawn in proportion to its squared distance to those before."""
-    distance = weights  # the first is drawn evenly
+    """Initial centers (G, K, C): points, each drawn with a probability proportional to its squared distance to those
+    drawn before."""
+    distance = weights  # the first is drawn uniformly
     chosen: list[Tensor] = []
     for draw in draws.unbind(1):
         total = distance.double().cumsum(1)
         index = torch.searchsorted(total, draw[:, None].double() * total[:, -1:], right=True)
-        if chosen:  # where all points are centers already, once more the first: no point takes the copy
+        if chosen:  # where all points are centers already, the first is repeated: no point takes the copy
             index = torch.where(total[:, -1:] > 0, index, chosen[0])
         chosen.append(index.clamp(max=x.shape[1] - 1))
         center = x.gather(1, chosen[-1][:, :, None].expand(-1, -1, x.shape[2]))

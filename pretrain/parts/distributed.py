@@ -34,7 +34,7 @@ def gather(x: Tensor) -> Tensor:
 
 
 def gather_with_grad(x: Tensor) -> Tensor:
-    """As `gather`; each process's gradient is the sum over processes of what their losses send to its rows.
+    """The rows of `gather`, with gradient: that of a process sums the gradients of all losses for its rows.
 
     With gradients of the weights averaged over processes, a loss that every process computes from the gathered rows
     trains as it would in one process with the whole batch.
@@ -58,8 +58,8 @@ class _Gather(torch.autograd.Function):
 def mean_where(values: Tensor, where: Tensor) -> Tensor:
     """Mean of `values` (n,) over the rows of all processes for which `where` (n,) holds; 0 if there are none.
 
-    It is the mean once losses and gradients are averaged over processes: what one process returns is its own sum over
-    the mean number of such rows.
+    It is the mean once losses and gradients are averaged over processes: each process returns its own sum divided by
+    the mean number of such rows per process.
     """
     count = gather(where.sum()[None]).sum() / world_size()
     return (values * where).sum() / torch.where(count > 0, count, 1)
@@ -79,8 +79,8 @@ def inverse(permutation: Tensor) -> Tensor:
 def reorder(x: Tensor, permutation: Tensor) -> Tensor:
     """This process's part of the permuted global batch: row i of the whole becomes row `permutation[i]` of the old.
 
-    `x` (n, ...) holds this process's rows, `permutation` (world n,) lies on the CPU and is the same everywhere. Equal
-    to gathering all rows, permuting and keeping one's own, but each row travels once. No gradient.
+    `x` (n, ...) holds this process's rows; `permutation` (world n,) is on the CPU and the same everywhere. The result
+    equals gathering all rows, permuting and keeping this process's part, but each row is sent once. No gradient.
     """
     world = world_size()
     if world == 1:
@@ -93,10 +93,10 @@ def reorder(x: Tensor, permutation: Tensor) -> Tensor:
 
 
 def exchange_plan(permutation: Tensor, rank: int, world: int) -> tuple[list[Tensor], list[int], Tensor]:
-    """What `reorder` moves for one process.
+    """The rows that `reorder` moves for one process.
 
     Returns the local rows sent to each process, the number of rows received from each, and the order that puts the
-    rows received (side by side, by sender) into place.
+    received rows (concatenated by sender) into place.
     """
     n = len(permutation) // world
     wanted = permutation.view(world, n)

@@ -1,4 +1,4 @@
-"""Geometry between views: overlap, cell centres, correspondence, and maps and boxes carried through crop and flip.
+"""Geometry between views: overlap, cell centers, correspondence, and crop and flip applied to maps and boxes.
 
 Coordinates are continuous and in [0, 1]: original coordinates run over the original image, view coordinates over the
 view as a network sees it, after crop and flip; (0, 0) is the upper left corner of the upper left pixel. A point is
@@ -36,7 +36,7 @@ class Placed(Protocol):
 
 
 class Frame(NamedTuple):
-    """A place in the original image that need be no view: boxes (N, 4) in original coordinates, flips bool (N,)."""
+    """A place in the original image, of a view or not: boxes (N, 4) in original coordinates, flips bool (N,)."""
 
     box: Tensor
     flip: Tensor
@@ -108,12 +108,12 @@ def cell_distances(a: Placed, b: Placed, size: int) -> Tensor:
     Cells are counted row by row. Divided by `cell_diagonals` this is the distance of PixPro (CVPR 2021).
     """
     centres_a, centres_b = cell_centres(a, size).flatten(1, 2), cell_centres(b, size).flatten(1, 2)
-    # Not by a matrix product, which loses half of the digits of small distances.
+    # A matrix product would lose half of the digits of small distances.
     return torch.cdist(centres_a, centres_b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def overlap(a: Placed, b: Placed) -> tuple[Tensor, Tensor]:
-    """What both views show: boxes (N, 4) in original coordinates, and whether there is any area: bool (N,).
+    """The part that both views show: boxes (N, 4) in original coordinates, and whether it has any area: bool (N,).
 
     Where there is none the box is all zeros.
     """
@@ -131,9 +131,9 @@ def boxes_to_view(boxes: Tensor, view: Placed) -> Tensor:
 
 
 def warp_boxes(boxes: Tensor, view: Placed) -> tuple[Tensor, Tensor]:
-    """Carry boxes (N, K, 4) through crop and flip: boxes clipped to the view (N, K, 4), and visible shares (N, K).
+    """Apply crop and flip to boxes (N, K, 4): boxes clipped to the view (N, K, 4), and visible shares (N, K).
 
-    The share is that of the box's area which the view shows, in [0, 1]; at 0 the clipped box has no area.
+    The share is the part of the box's area that the view shows, in [0, 1]; at 0 the clipped box has no area.
     """
     whole = boxes_to_view(boxes, view)
     clipped = whole.clamp(0, 1)
@@ -144,18 +144,18 @@ def align(features: Tensor, of: Placed, to: Placed, size: int) -> tuple[Tensor, 
     """A feature map `of` one view as the view `to` would see it.
 
     `features` (N, C, H, W) is sampled bilinearly where the centres of the cells of a `size` x `size` map of `to`
-    fall: (N, C, size, size), and which of them lie in `of`: bool (N, size, size). Outside, the nearest border value
-    stands; leave such cells out. Within one box this equals RoIAlign with one sample a bin.
+    fall: (N, C, size, size), and which of them lie in `of`: bool (N, size, size). Cells outside have the nearest border
+    value; leave them out. Within one box this equals RoIAlign with one sample per bin.
     """
     grid = view_centres(size, to.box).expand(len(to.box), -1, -1, -1)
     points = between(grid, to, of)
-    # In the precision of the coordinates: half precision would move the samples.
+    # Computed in the precision of the coordinates: half precision would shift the samples.
     aligned = grid_sample(features.to(points.dtype), 2 * points - 1, padding_mode="border", align_corners=False)
     return aligned.to(features.dtype), inside(points)
 
 
 def warp_labels(maps: Tensor, view: Placed, size: int) -> Tensor:
-    """Carry maps of labels or hard masks (N, ..., H, W) of the whole images through crop and flip.
+    """Apply crop and flip to maps of labels or hard masks (N, ..., H, W) of the whole images.
 
     Gives (N, ..., size, size) of the same type: the value of the pixel in which the centre of each cell falls
     (nearest neighbour). All maps of a batch have one size, which need not be the image's.
@@ -171,7 +171,7 @@ def warp_labels(maps: Tensor, view: Placed, size: int) -> Tensor:
 
 
 def warp_soft(maps: Tensor, view: Placed, size: int) -> Tensor:
-    """Carry soft masks (N, K, H, W), float, of the whole images through crop and flip: (N, K, size, size).
+    """Apply crop and flip to soft masks (N, K, H, W), float, of the whole images: (N, K, size, size).
 
     Each cell is the mean over its area (RoIAlign, aligned, with as many samples as a cell has pixels).
     """

@@ -1,4 +1,4 @@
-"""InfoNCE of queries against one positive key each and a queue of negatives, and what tells collapse from learning."""
+"""InfoNCE of queries with one positive key each and a queue of negatives, and values that show collapse."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pretrain.parts.turns import rows_at_once
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """`x` in float32 if it is half precision, else as it is."""
+    """`x` in float32 if it is half precision, else unchanged."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -27,7 +27,7 @@ def unit(x: Tensor) -> Tensor:
 
 
 class InfoNCE(NamedTuple):
-    """The loss, and detached scalars for the log: what the network makes of positives and negatives.
+    """The loss, and detached scalars for the log: similarities of positives and negatives.
 
     `positive` and `negative` are mean similarities in [-1, 1] for unit vectors, before the temperature; `accuracy` is
     the share of queries whose positive beats every negative (the pretext task's top-1).
@@ -52,7 +52,7 @@ def info_nce(
 
     `queries` (R, C), `positives` (R, C) and `negatives` (K, C) are taken as they come: normalise them first. Only
     `queries` receive a gradient; keys are constants (MoCo, arXiv 1911.05722, equation 1; DenseCL, equations 2 and 3).
-    `own_negatives` (R, M, C) join the sum over j of their row alone; the logged `negative` leaves them out.
+    `own_negatives` (R, M, C) are added to the sum over j of their row only; the logged `negative` leaves them out.
     `decoupled` leaves the positive out of the denominator (as decoupled contrastive learning does, arXiv 2110.06848).
 
     A query that is its own key, against one negative at a right angle:
@@ -62,7 +62,7 @@ def info_nce(
     (tensor(0.1269), tensor(1.), tensor(0.), tensor(1.))
 
     Computed in float32 (float64 for float64 input) also under autocast. The R x K logits are never held at once:
-    forward takes rows in turns and keeps only the gradient (R, C), which is linear in what the chain rule brings.
+    forward processes the rows part by part and keeps only the gradient (R, C), which backward multiplies.
     """
     differentiable = queries.requires_grad and torch.is_grad_enabled()
     own = queries.new_empty(len(queries), 0, queries.shape[1]) if own_negatives is None else own_negatives
@@ -127,7 +127,7 @@ class _InfoNCE(torch.autograd.Function):
 
 @torch.no_grad()
 def embedding_std(embeddings: Tensor) -> Tensor:
-    """How spread unit vectors (N, C) are: standard deviation over N, mean over C, times sqrt(C).
+    """Spread of unit vectors (N, C): standard deviation over N, mean over C, times sqrt(C).
 
     About 1 if directions are uniform on the sphere, 0 if all collapsed to one point.
 
@@ -141,8 +141,8 @@ def embedding_std(embeddings: Tensor) -> Tensor:
 def effective_rank(embeddings: Tensor) -> Tensor:
     """How many dimensions vectors (N, C) use: exp of the entropy of their singular values, scaled to sum to 1.
 
-    From 1 (all on one line through the origin) to min(N, C) (all directions alike); 0 if all vectors are zero, and not
-    a number if one is not finite. Roy and Vetterli, The effective rank, EUSIPCO 2007.
+    It is between 1 (all on one line through the origin) and min(N, C) (all directions equal), 0 if all vectors are
+    zero, and NaN if one is not finite. Roy and Vetterli, The effective rank, EUSIPCO 2007.
 
     Singular values are the roots of the eigenvalues of the smaller of the two Gram matrices, in float64: with N in the
     thousands that costs a hundredth of decomposing the vectors. Those below about 1e-7 of the largest count as 0.
@@ -151,7 +151,7 @@ def effective_rank(embeddings: Tensor) -> Tensor:
         return embeddings.new_full((), float("nan"))
     x = embeddings.double()
     squares = torch.linalg.eigvalsh(x.T @ x if x.shape[0] > x.shape[1] else x @ x.T)
-    # The eigenvalues are exact to rounding errors of the largest: what is not larger than these, or negative, is none.
+    # Eigenvalues have rounding errors relative to the largest: those that are not larger than these count as 0.
     squares = squares * (squares > len(squares) * torch.finfo(squares.dtype).eps * squares.amax())
     values = squares.sqrt()
     total = values.sum()

@@ -13,10 +13,10 @@ MomentumSchedule = Literal["constant", "cosine"]
 
 
 class Momentum(nn.Module):
-    """Copies of trained modules that follow them as moving averages, all at once, and take no gradient.
+    """Copies of trained modules that follow them as moving averages, without gradient.
 
-    Each is an attribute under the name that it was given: `Momentum(backbone=b, head=h)` has `backbone` and `head`. The
-    trained modules are remembered, not registered: they belong to the method alone, and are to stay the same objects.
+    Each copy is an attribute with the given name: `Momentum(backbone=b, head=h)` has `backbone` and `head`. The trained
+    modules are referenced, not registered: they belong to the method alone and must stay the same objects.
     """
 
     def __init__(self, **sources: nn.Module) -> None:
@@ -24,7 +24,7 @@ class Momentum(nn.Module):
         self._sources: dict[str, nn.Module] = {}
         self.add(**sources)
 
-    if TYPE_CHECKING:  # of a module PyTorch says `Tensor | Module`
+    if TYPE_CHECKING:  # PyTorch's annotation of a module's attributes is `Tensor | Module`
 
         def __getattr__(self, name: str) -> Any: ...
 
@@ -36,9 +36,9 @@ class Momentum(nn.Module):
 
     @torch.no_grad()
     def update(self, m: float) -> None:
-        """Move parameters: copy <- m copy + (1 - m) source, with m in [0, 1].
+        """Update the parameters: copy <- m copy + (1 - m) source, with m in [0, 1].
 
-        Buffers are left alone: batch norm of a copy keeps the running statistics of its own inputs, as in the code of
+        Buffers are not changed: batch norm of a copy keeps the running statistics of its own inputs, as in the code of
         MoCo and BYOL.
         """
         copies: list[Tensor] = list(self.parameters())
@@ -46,14 +46,14 @@ class Momentum(nn.Module):
         torch._foreach_lerp_(copies, sources, 1 - m)
 
     def reset(self) -> None:
-        """Make the copies equal to their sources again, buffers included: after these got other weights."""
+        """Make the copies equal to their sources again, including buffers, after these got other weights."""
         for name, source in self._sources.items():
             self.get_submodule(name).load_state_dict(source.state_dict())
 
 
 def take_older_names(method: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
-    """Of a state dict whose copies stand beside their sources (`momentum_head.*`), as checkpoints held them before
-    `Momentum` did: give them their names of today (`momentum.head.*`). A hook to run before a method loads its state.
+    """Rename copies in a state dict of an earlier version, where they are next to their sources (`momentum_head.*`), to
+    their present names (`momentum.head.*`). A hook that runs before a method loads its state.
 
     A copy that is exported stays under `backbone.*`, too.
     """

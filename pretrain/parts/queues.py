@@ -12,7 +12,7 @@ from pretrain.parts.turns import rows_at_once
 
 
 class Queue(nn.Module):
-    """First in, first out: `keys` (size, dim), one unit vector a row, and the row where the next batch goes.
+    """A first-in, first-out queue: `keys` (size, dim), one unit vector per row, and the row for the next batch.
 
     Starts with random unit vectors from PyTorch's global generator, so processes that start from one seed agree. Both
     buffers are in the state dict, so training resumes exactly. Processes stay equal if each enqueues the keys of all.
@@ -49,7 +49,8 @@ class Queue(nn.Module):
 def nearest(queries: Tensor, keys: Tensor, count: int) -> Tensor:
     """Rows of `keys` (K, C) with the largest dot products, the largest first: int64 (R, count) for `queries` (R, C).
 
-    In full precision also under autocast. The R x K products are never held at once: queries come in turns.
+    It is computed in full precision also under autocast. The R x K products are never held at once: queries are
+    processed part by part.
     """
     with torch.autocast(queries.device.type, enabled=False):
         q = full_precision(queries)

@@ -1,6 +1,6 @@
-"""Key images that change places between the parts of a batch that batch norm sees apart, and their way back.
+"""Shuffles key images between the parts of a batch with separate batch norm, and restores their order.
 
-Without it, query and positive key share their part's statistics, which give the answer away (MoCo, arXiv 1911.05722).
+Without it, query and positive key share their part's statistics, which reveal the answer (MoCo, arXiv 1911.05722).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class Shuffle:
 
     @classmethod
     def keyed(cls, n: int, splits: int, seed: int, step: int) -> Shuffle:
-        """Of n images a process, cut into `splits` parts each: the permutation that `seed` and `step` name."""
+        """The shuffle for `seed` and `step`, of n images per process, each divided into `splits` parts."""
         world = world_size()
         return cls(batch_permutation(n * world, seed, step) if world * splits > 1 else None)
 
     @classmethod
     def drawn(cls, n: int, splits: int) -> Shuffle:
-        """Of n images a process, cut into `splits` parts each: drawn from the CPU's generator, alike everywhere."""
+        """A shuffle of n images per process, divided into `splits` parts each, drawn from the CPU's generator."""
         world = world_size()
         return cls(torch.randperm(n * world) if world * splits > 1 else None)
 

@@ -1,4 +1,4 @@
-"""Rows of a large table of logits in turns, so that the table is never held at once."""
+"""Computes a large table of logits part by part, so that the whole table is never in memory."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 MAX_LOGITS = 1 << 24
-"""Logits held at a time: 64 MiB in float32."""
+"""Most logits in memory at a time: 64 MiB in float32."""
 
 
 def rows_at_once(columns: int) -> int:
-    """How many rows of logits with so many columns are held at a time; at least one.
+    """Number of rows with `columns` logits each that are held at a time; at least one.
 
     >>> rows_at_once(65536)
     256
@@ -22,9 +22,10 @@ def rows_at_once(columns: int) -> int:
 
 
 def in_turns(function: Callable[..., tuple[Tensor, ...]], rows: int, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
-    """What `function` makes of up to `rows` rows of the tensors (R, ...) at a time, in their order.
+    """Results of `function` for up to `rows` rows of the tensors (R, ...) at a time, in their order.
 
-    Of more than one part, each is computed again for its gradient, rather than kept. `function` draws no numbers.
+    If there is more than one part, each is recomputed for its gradient instead of kept. `function` must not draw random
+    numbers.
     """
     if len(tensors[0]) <= rows:
         return [function(*tensors)]

@@ -1,4 +1,4 @@
-"""From host memory to the device that trains, without the host waiting for what is queued there."""
+"""Copies from host memory to the training device without waiting for the work that is queued there."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 STAGED_BYTES = 64 * 1024
-"""Up to this size the driver takes a copy of ordinary memory aside at once; more of it may wait for the device."""
+"""Up to this size the driver buffers a copy from ordinary memory at once; a larger copy may wait for the device."""
 
 
 def upload(x: Tensor, device: torch.device) -> Tensor:
-    """`x` from host memory on `device`. The copy is queued: what is large goes through page-locked memory."""
+    """A copy of `x` in host memory on `device`. The copy is queued; large ones go through page-locked memory."""
     if device.type == "cuda" and x.nbytes > STAGED_BYTES:
         x = x.pin_memory()
     return x.to(device, non_blocking=True)

@@ -1,1 +1,1 @@
-"""A run: the training loop, its folder, log and pages, and the processes and devices that it is on."""
+"""Training runs: the loop, the run's folder, log and pages, and its processes and devices."""

@@ -1,4 +1,4 @@
-"""What makes a step faster or smaller on a GPU and changes its results by no more than rounding."""
+"""Settings that make a step faster or smaller on a GPU and change its results by no more than rounding."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from pretrain.errors import PretrainError
 
 @dataclass(frozen=True)
 class Acceleration:
-    """Switches of the training loop. All are off until `bench.benchmarks.gpu_check` has measured that they gain.
+    """Switches of the training loop. All are off until `bench.benchmarks.gpu_check` has measured a gain.
 
-    Runs that differ in them have the same recipe and data, but not the same bits; `prefetch` and, on a CPU, `recompute`
-    keep every bit.
-    Without a GPU only `compile` and `recompute` do anything.
+    Runs that differ in them have the same recipe and data, but not the same bits; only `prefetch` and, on a CPU,
+    `recompute` change no bit. Without a GPU only `compile` and `recompute` have an effect.
 
     Raises:
         PretrainError: `compile` and `recompute` together.
@@ -27,15 +26,15 @@ class Acceleration:
     compile: bool = False
     """Compile the backbone and its momentum copy with torch.compile; the first steps then take minutes."""
     cudnn_benchmark: bool = False
-    """Let cuDNN try its convolutions and take the fastest. Which one wins may differ between two runs."""
+    """Let cuDNN try its convolutions and use the fastest, which may be another one in another run."""
     tf32: bool = False
-    """Let float32 matrix products run in TF32 (10 bits of mantissa); PyTorch lets convolutions do so anyway. It reaches
-    the blur of the views, too, whose pixels then differ by up to 5e-4 (`colour.gaussian_blur`)."""
+    """Let float32 matrix products run in TF32 (10 bits of mantissa), as PyTorch does for convolutions anyway. This also
+    affects the blur of the views, whose pixels then differ by up to 5e-4 (`color.gaussian_blur`)."""
     prefetch: bool = False
-    """Copy a batch to the GPU and apply its colour operations on a stream of their own, beside the step before."""
+    """Copy a batch to the GPU and apply its color operations on a separate stream, during the preceding step."""
     recompute: bool = False
-    """Keep only the inputs of the backbone's stages and compute the rest again in the backward pass: less memory, more
-    time (`pretrain.run.recompute`)."""
+    """Keep only the inputs of the backbone's stages and recompute the rest in the backward pass: less memory, more time
+    (`pretrain.run.recompute`)."""
 
     def __post_init__(self) -> None:
         if self.compile and self.recompute:
@@ -43,7 +42,7 @@ class Acceleration:
 
     @contextmanager
     def applied(self, device: torch.device) -> Iterator[None]:
-        """Set PyTorch's global switches for training on `device`, and put back at the end what was there."""
+        """Set PyTorch's global switches for training on `device`, and restore them at the end."""
         if device.type != "cuda":
             yield
             return
@@ -59,7 +58,7 @@ class Acceleration:
 
 
 PLAIN = Acceleration()
-"""Everything off."""
+"""All switches off."""
 
 
 def compile_backbones(method: nn.Module, backbone: nn.Module, *, backend: str = "inductor") -> None:

@@ -1,4 +1,4 @@
-"""How much of its time a GPU spends between steps, measured on the GPU itself."""
+"""Measures on the GPU itself how much of its time it spends between steps."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 class DeviceGaps:
     """Marks where steps begin and end in the device's queue, without the host waiting for the device.
 
-    The host runs ahead of a GPU: how long it waited for a batch says nothing about whether the GPU had work meanwhile.
-    Between two steps the GPU waits for data, copies it and applies the colour operations, as far as that is not done
-    beside the step before (`Acceleration.prefetch`). On a CPU nothing is measured.
+    The host runs ahead of a GPU: its time of waiting for a batch does not say whether the GPU had work meanwhile.
+    Between two steps the GPU waits for data, copies it and applies the color operations, unless this happens during the
+    preceding step (`Acceleration.prefetch`). On a CPU nothing is measured.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -19,20 +19,20 @@ class DeviceGaps:
         self._ended: list[torch.cuda.Event] = []
 
     def step_begins(self) -> None:
-        """The next thing in the queue is a step."""
+        """Mark that a step is queued next."""
         if self._active:
             self._begun.append(_mark())
 
     def step_ends(self) -> None:
-        """The last thing in the queue was a step."""
+        """Mark that a step was queued last."""
         if self._active:
             self._ended.append(_mark())
 
     def close(self) -> float | None:
-        """The share of the time between steps since the last step of the interval before, in [0, 1].
+        """Share of the time spent between steps, since the last step of the preceding interval, in [0, 1].
 
-        None on a CPU, and before there are two steps to lie between. Waits for the last step: call it where the host
-        has just fetched something from the device.
+        It is None on a CPU, and before there are two steps. It waits for the last step: call it where the host has just
+        fetched something from the device.
         """
         begun, ended = self._begun[-len(self._ended) + 1 :], self._ended
         if len(ended) < 2:

@@ -13,9 +13,10 @@ from pretrain.data.batches import CropBatches, ImageSource, Loading, crop_batche
 from pretrain.data.views import Crop, View, ViewPlan, ViewSpec
 
 OPENED_AHEAD = 2
-"""Batches before the end of an epoch at which the next one's workers start, so that no epoch begins with waiting."""
+"""The workers of the next epoch start this many batches before the end of an epoch, so that no epoch begins with
+waiting."""
 STEPS_AHEAD = 2
-"""Steps in the device's queue beyond which no further views are made beside them: each set of views takes memory."""
+"""Most steps in the device's queue for which further views are made ahead: each set of views takes memory."""
 
 
 def feed(
@@ -31,9 +32,9 @@ def feed(
 ) -> Generator[tuple[list[View], float], None, None]:
     """This process's views of every step from `first_step` to the end of the last epoch, each with the seconds waited.
 
-    Epochs are drawn as those from `first_epoch` on. Views lie on `device`, channels last. The seconds are those for
-    which the loop stood still because no batch was ready; on a GPU, work queued before may have filled part of them.
-    With `prefetch` a GPU makes the views on a stream of its own, beside the step before; they are the same views.
+    Epochs are drawn as those from `first_epoch` on. Views are on `device`, channels last. The seconds are those in
+    which the loop waited because no batch was ready; on a GPU, work queued earlier may have run in this time. With
+    `prefetch` a GPU makes the same views on a separate stream, during the preceding step.
     """
     side = _SideStream(device) if prefetch and device.type == "cuda" else None
 
@@ -67,20 +68,20 @@ def _view(crop: Crop, spec: ViewSpec, plan: ViewPlan, device: torch.device) -> V
 
 
 class _SideStream:
-    """Makes views on a CUDA stream beside the one that the steps are queued on.
+    """Makes views on another CUDA stream than that of the steps.
 
-    The host queues steps faster than the device works them off: views queued on the steps' own stream would wait for
-    the step before to end, those on another stream are made while it runs.
+    The host queues steps faster than the device executes them: views on the steps' own stream would wait for the end of
+    the preceding step, views on another stream are made while it runs.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._queued: deque[torch.cuda.Event] = deque()
-        """Ends of the steps that were queued last."""
+        """Events at the ends of the steps that were queued last."""
 
     def run(self, make: Callable[[], list[View]]) -> list[View]:
-        """What `make` returns, for use on the current stream."""
+        """The result of `make`, for use on the current stream."""
         main = torch.cuda.current_stream(self._device)
         self._queued.append(main.record_event())
         if len(self._queued) > STEPS_AHEAD:
@@ -90,6 +91,6 @@ class _SideStream:
         main.wait_stream(self._stream)
         for view in views:
             for tensor in (view.pixels, view.box, view.flip):
-                # Their memory belongs to the side stream, which must not give it away before the step has read it.
+                # Their memory belongs to the side stream, which must not reuse it before the step has read it.
                 tensor.record_stream(main)
         return views

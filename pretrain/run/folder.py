@@ -1,9 +1,9 @@
-"""A run folder: what was asked for, the checkpoint, and whether it is finished.
+"""A run folder: the inputs of the run, its checkpoint, and whether it is finished.
 
-run.json        the recipe and everything else that the run is a function of; written first
+run.json        the recipe and everything else on which the run depends; written first
 checkpoint.pt   the newest state; replaced atomically
-log.jsonl       one line an interval (see `pretrain.run.log`)
-probes.csv      what probes of the backbone found, where there were any (see `pretrain.run.probing`)
+log.jsonl       one line per interval (see `pretrain.run.log`)
+probes.csv      results of probes of the backbone, if there were any (see `pretrain.run.probing`)
 finished.json   executed steps, and what they cost: seconds, images/s, device, memory; written last
 """
 
@@ -31,9 +31,9 @@ from pretrain.run.memory import device_name, peak_memory_mib
 
 FORMAT = 1
 LONGEST_RECORD = 10_000_000
-"""Bytes of a `run.json`, which has about 5,000."""
+"""Most bytes of a `run.json`, which has about 5,000."""
 BACKBONE_PREFIX = "backbone."
-"""Where a method keeps the network that is exported."""
+"""Prefix of the tensors of the network that is exported, in a method."""
 _MEASURED = ("seconds", "images_per_second", "device", "peak_memory_mib")
 _FLOCK = "hhqqi4x"
 """Linux's `struct flock`: type, whence, start, length, process."""
@@ -41,7 +41,7 @@ _FLOCK = "hhqqi4x"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """`run.json`: everything that a run is a function of, and what its export must say."""
+    """Content of `run.json`: everything on which a run depends, and what its export must say."""
 
     recipe: dict[str, Any]
     recipe_sha256: str
@@ -62,15 +62,15 @@ class RunRecord:
     std: list[float]
     code_commit: str | None
     init: dict[str, str] | None = None
-    """`name` and `sha256` of the backbone that it started from; None for random initialisation."""
+    """The `name` and `sha256` of the backbone from which the run started; None for random initialization."""
     method_file: dict[str, str] | None = None
-    """`name` and `sha256` of the file of a method from outside, which `recipe_sha256` covers, too."""
+    """The `name` and `sha256` of the file of a user's own method, which `recipe_sha256` covers, too."""
     labels: str = "none"
-    """What the method was told of the images."""
+    """Labels of the images that the method used."""
     format: int = FORMAT
 
     def differences(self, other: RunRecord) -> list[str]:
-        """In words, each input in which `other` would be a different run."""
+        """The inputs in which `other` is a different run, in words."""
         compared = {
             "recipe": tuple(present_hash(record.recipe_sha256)[:12] for record in (self, other)),
             "data": (self.data_fingerprint[:12], other.data_fingerprint[:12]),
@@ -111,7 +111,7 @@ class RunFolder:
         return self._finished.exists()
 
     def claim(self, *, resume: bool) -> bool:
-        """Make or reopen the folder for training and hold it; False if the run is finished already.
+        """Make or reopen the folder for training and lock it; False if the run is finished already.
 
         Raises:
             PretrainError: the folder holds something else, another run, an unfinished run without `resume`, or a run
@@ -146,7 +146,7 @@ class RunFolder:
         return True
 
     def release(self) -> None:
-        """Let another process have the folder."""
+        """Release the folder for other processes."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -225,10 +225,10 @@ def read_record(folder: Path) -> RunRecord:
 
 
 def read_cost(folder: Path, record: RunRecord) -> Cost | None:
-    """What the run in `folder` cost; None of one that has not ended, or that an earlier version finished.
+    """The cost of the run in `folder`; None for a run that has not ended, or that an earlier version finished.
 
     Raises:
-        PretrainError: what it left is damaged.
+        PretrainError: its file is damaged.
     """
     path = folder / "finished.json"
     if not path.exists():
@@ -247,9 +247,9 @@ def tensors_under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]
 
 
 def in_training(folder: Path) -> bool:
-    """Whether a process holds the run in `folder`; on systems other than Linux True, because it cannot be told.
+    """Whether a process has locked the run in `folder`; on systems other than Linux True, because it is unknown.
 
-    Asks who has the lock. Trying to take it could make a run fail that starts at this very moment.
+    It asks who has the lock. Trying to take the lock could make a run fail that starts at the same moment.
     """
     if sys.platform != "linux":
         return True
@@ -273,7 +273,7 @@ def read_checkpoint(path: Path, record: RunRecord) -> dict[str, Any]:
         found = (state["format"], state["recipe_sha256"], state["data_fingerprint"], state["seed"])
     except FileNotFoundError as error:
         raise PretrainError(f"{path} is missing: the run was stopped before its first checkpoint") from error
-    except Exception as error:  # the restricted unpickler may raise anything on bytes that are no pickle
+    except Exception as error:  # the restricted unpickler may raise anything on bytes that are not a pickle
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PretrainError(f"{path} is damaged ({reason}): delete the run folder and start again") from error
     expected = (FORMAT, present_hash(record.recipe_sha256), record.data_fingerprint, record.seed)

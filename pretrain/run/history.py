@@ -1,4 +1,4 @@
-"""What a run folder tells: how far the run is, whether it still trains, and all that it logged."""
+"""Reads from a run folder how far the run is, whether it still trains, and all that it logged."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from pretrain.run.probing import ProbeLine, read_probes
 
 State = Literal["training", "finished", "stopped"]
 BESIDE = ("lr", "images_per_second", "data_wait", "peak_memory_mib")
-"""What a log line holds beside a method's own scalars, and is plotted like them."""
+"""Values in a log line besides a method's own scalars, which are plotted like them."""
 
 
 @dataclass(frozen=True)
 class History:
-    """The log of a run column by column: one entry a line, a NaN where a line has no such scalar."""
+    """The log of a run by columns: one entry per line, NaN where a line has no such scalar."""
 
     steps: array[int]
     columns: dict[str, array[float]]
 
 
 class LogReader:
-    """Reads what is new in a `log.jsonl`, complete lines only.
+    """Reads the new complete lines of a `log.jsonl`.
 
-    A last line without its line feed is still being written, or was cut short by a kill: it is left for later. A log
-    that was replaced by a resumed run is read again from the start.
+    A last line without its line feed is still being written, or was truncated when the run was killed: it is left for
+    later. A log that was replaced by a resumed run is read again from the start.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +40,7 @@ class LogReader:
         self._lines = 0
 
     def read(self) -> tuple[bool, list[bytes]]:
-        """Whether lines read before no longer count, and the new ones; nothing where there is no log yet."""
+        """Whether earlier lines are no longer valid, and the new lines; none where there is no log yet."""
         if self.path.exists() and not self.path.is_file():
             raise PretrainError(f"{self.path} is not a regular file, so it is no log")
         try:
@@ -84,7 +84,7 @@ class WatchedRun:
         self.newest: dict[str, Any] | None = None
         self.history = History(array("q"), {}) if keep_history else None
         self.probes: list[ProbeLine] = []
-        """What probes of the backbone have found so far."""
+        """Results of probes of the backbone so far."""
         self.state: State = "training"
         self._reader = LogReader(folder / "log.jsonl")
 
@@ -94,9 +94,9 @@ class WatchedRun:
         return self.folder.resolve().name
 
     def update(self) -> bool:
-        """Look again; whether anything is new."""
+        """Read the folder again; return whether anything is new."""
         before = self.state, self.probes
-        # The state first: a run that ends in between writes its last line before it is looked at.
+        # The state is read first: if the run ends in between, its last line was written before the log is read.
         self.state = _state(self.folder)
         self.probes = read_probes(self.folder)
         replaced, lines = self._reader.read()
@@ -114,7 +114,7 @@ class WatchedRun:
 
 
 def _append(history: History, line: dict[str, Any]) -> None:
-    """One more entry in every column, and columns for names that are new."""
+    """Add one entry to every column, and columns for new names."""
     values = line["scalars"] | {name: line.get(name) for name in BESIDE}
     count = len(history.steps)
     history.steps.append(line["step"])
@@ -127,7 +127,7 @@ def _append(history: History, line: dict[str, Any]) -> None:
 
 
 def _state(folder: Path) -> State:
-    # In this order: a run writes that it is finished before it lets go of its folder.
+    # The order matters: a run writes that it is finished before it releases its folder.
     held = in_training(folder)
     if (folder / "finished.json").exists():
         return "finished"
@@ -135,7 +135,7 @@ def _state(folder: Path) -> State:
 
 
 def newest(run: WatchedRun) -> dict[str, str]:
-    """The newest line as text, under the names that a table shows; of a run without one, its state and length."""
+    """The newest line as text, under the names in a table; for a run without lines, its state and length."""
     planned = run.record.planned_steps
     line = run.newest
     probed = {one.probe: f"{one.value:.1f} ± {one.standard_error:.1f}" for one in run.probes}
@@ -154,12 +154,12 @@ def newest(run: WatchedRun) -> dict[str, str]:
 
 
 def significant(value: float | None) -> str:
-    """Four significant digits; a dash for a value that was not finite or not logged."""
+    """A value with four significant digits; a dash if it was not finite or not logged."""
     return "-" if value is None else f"{value:.4g}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as `2 h 05 min`, `12 min` or `40 s`."""
+    """A number of seconds as `2 h 05 min`, `12 min` or `40 s`."""
     minutes = round(seconds / 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"

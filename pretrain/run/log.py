@@ -1,4 +1,4 @@
-"""The log of a run: one JSON line an interval, a progress bar on a terminal, plain lines elsewhere."""
+"""The log of a run: one JSON line per interval, a progress bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pretrain.run.memory import peak_memory_mib
 from pretrain.run.processes import Process
 
 PLAIN_SECONDS = 10.0
-"""Least time between two plain lines."""
+"""Shortest time between two plain lines."""
 
 
 class Interval:
@@ -38,13 +38,13 @@ class Interval:
         self._opened = time.perf_counter()
 
     def add(self, scalars: Mapping[str, Tensor], waited: float) -> None:
-        """One step: its scalars, and the seconds spent waiting for its data."""
+        """Add one step: its scalars, and the seconds spent waiting for its data."""
         self._names = tuple(scalars)
         self._rows.append(torch.stack([value.detach().float() for value in scalars.values()]))
         self._waited += waited
 
     def leave_out(self, seconds: float) -> None:
-        """Count this time as none of the steps'."""
+        """Do not count this time for the steps."""
         self._opened += seconds
 
     def close(self, **last: Tensor) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Interval:
 class RunLog:
     """Writes `log.jsonl` and shows progress; on ranks other than 0 it does nothing.
 
-    A log that exists is continued: lines beyond `first_step`, and a line cut short, are dropped first.
+    An existing log is continued: lines after `first_step`, and a truncated line, are removed first.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class RunLog:
                 self._writer.close()
 
     def note(self, text: str) -> None:
-        """Show a line that concerns the whole run."""
+        """Show a line about the whole run."""
         if self._active:
             self._screen.note(text)
 
@@ -165,7 +165,7 @@ class _Bar:
 
 
 class _Lines:
-    """Plain lines for a log file, a few a minute."""
+    """Plain lines for a log file, a few per minute."""
 
     def __init__(self, console: Console, title: str, planned_steps: int) -> None:
         self._console = console
@@ -185,7 +185,7 @@ class _Lines:
         self._console.print(f"{self._title} step {line['step']}/{self._planned}  {_status(line)}  {left}")
 
     def close(self) -> None:
-        """Nothing to restore."""
+        """Do nothing: there is nothing to restore."""
 
 
 def _screen(title: str, first_step: int, planned_steps: int) -> _Screen:
@@ -219,7 +219,7 @@ def _truncate(path: Path, last_step: int) -> None:
         try:
             step = json.loads(line)["step"]
         except (ValueError, KeyError, TypeError):
-            break  # cut short by a kill
+            break  # truncated when the run was killed
         if step > last_step:
             break
         kept.append(line + "\n")
@@ -227,7 +227,7 @@ def _truncate(path: Path, last_step: int) -> None:
 
 
 def require_tensorboard() -> None:
-    """Raises PretrainError where TensorBoard is not installed."""
+    """Raise PretrainError where TensorBoard is not installed."""
     if find_spec("tensorboard") is None:
         raise PretrainError("TensorBoard is not installed: pip install 'densebench[tensorboard]'")
 

@@ -1,4 +1,4 @@
-"""What a process runs on, and the memory that it has taken at most."""
+"""The device of a process, and the peak of its memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from leaderboard.base.provenance import processor_name
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's or the processor's model."""
+    """Model of the GPU or processor."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
 
 
@@ -23,7 +23,7 @@ def peak_memory_mib(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")
     if status.is_file():
-        # The kernel's own value. That of getrusage survives exec, so that a process may report its parent's memory.
+        # The kernel's own value: that of getrusage survives exec, so that a process may report its parent's memory.
         peak_kib = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
         if peak_kib:
             return int(peak_kib[1]) / 2**10

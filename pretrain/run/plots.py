@@ -1,8 +1,8 @@
-"""The page of one or several runs: every scalar they logged, plotted over steps, in one HTML file.
+"""The page of one or several runs: every logged scalar, plotted over steps, in one HTML file.
 
 Curves are drawn here as SVG, so that the page needs no script to be read; its script adds the values under the
 pointer. Names come from run folders and logs: they enter through Jinja's autoescape or as JSON, and a content
-security policy admits this style and this script and nothing else. The page asks the network for nothing.
+security policy admits this style and this script and nothing else. The page loads nothing from the network.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from pretrain.run.history import BESIDE, WatchedRun, newest, significant
 WIDTH, HEIGHT = 360, 196
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 24
 POINTS = 400
-"""A curve of more log lines is drawn through the means of this many stretches, with a band from lowest to highest."""
+"""A curve of more log lines is drawn through the means of this many sections, with a band from lowest to highest."""
 COLOURS = 8
-"""Colours in `style.css`; more runs repeat them with dashes."""
+"""Number of colors in `style.css`; further runs repeat them with dashes."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,7 +36,7 @@ _asset = partial(asset, "pretrain.run", "page")
 
 @dataclass(frozen=True)
 class Curve:
-    """One scalar of one run: steps (P,), and mean, lowest and highest value of the log lines behind each point."""
+    """One scalar of one run: steps (P,), and mean, lowest and highest value of the log lines of each point."""
 
     run: int
     steps: Floats
@@ -55,7 +55,7 @@ class Scale:
     end: float
 
     def place(self, values: Floats | float) -> Floats:
-        """Where values lie, in the picture's units."""
+        """Positions of values, in the picture's units."""
         return np.asarray(
             self.start + (np.asarray(values) - self.low) / (self.high - self.low) * (self.end - self.start)
         )
@@ -67,7 +67,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Similarity", ("positive", "negative", "other")),
     ("Accuracy of the pretext task", ("accuracy",)),
 )
-"""Title, and the words of which a scalar's name has one; the first group that fits takes it."""
+"""Title of each group, and words of which a scalar's name has one; a scalar belongs to the first group that fits."""
 NOTES = {
     "loss": "what is minimised",
     "std": "1: spread over the sphere, 0: collapsed",
@@ -92,7 +92,7 @@ def write_page(path: Path, runs: Sequence[WatchedRun]) -> None:
 
 
 def render(runs: Sequence[WatchedRun]) -> str:
-    """The page; equal logs give equal bytes."""
+    """The page as HTML; equal logs give equal bytes."""
     style, script = _asset("style.css"), _asset("page.js")
     sections: list[dict[str, Any]] = []
     data: list[list[list[list[float | None]]]] = []
@@ -124,10 +124,10 @@ def render(runs: Sequence[WatchedRun]) -> str:
 
 
 def thinned(steps: Floats, values: Floats, points: int) -> tuple[Floats, Floats, Floats, Floats]:
-    """Step, mean, lowest and highest of at most `points` stretches of equal length (the last may be shorter).
+    """Step, mean, lowest and highest value of at most `points` sections of equal length (the last may be shorter).
 
-    Values (P,) that are not finite count for nothing; a stretch of nothing else gives NaN. A stretch stands at its
-    last step.
+    Values (P,) that are not finite are left out; a section without finite values gives NaN. The step of a section is
+    its last one.
     """
     length = max(1, math.ceil(len(steps) / points))
     starts = np.arange(0, len(steps), length)
@@ -143,7 +143,7 @@ def thinned(steps: Floats, values: Floats, points: int) -> tuple[Floats, Floats,
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) in [low, high], at most `most` of them."""
+    """At most `most` round numbers in [low, high], whose distance is 1, 2 or 5 times a power of ten."""
     least = (high - low) / most
     power = 10.0 ** math.floor(math.log10(least))
     for factor in (1, 2, 5, 10, 20):
@@ -155,7 +155,7 @@ def ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def short(value: float) -> str:
-    """A tick's label: 0.05, 2e-05, 12k, 1.5M."""
+    """Label of a tick, e.g. 0.05, 2e-05, 12k, 1.5M."""
     for limit, unit in ((1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
             return f"{value / (1e3 if unit == 'k' else limit):.4g}{unit}"
@@ -163,7 +163,7 @@ def short(value: float) -> str:
 
 
 def _sections(runs: Sequence[WatchedRun]) -> Iterator[tuple[str, list[tuple[str, list[Curve]]]]]:
-    """Titles and what is drawn under them: probes, then the scalars in the order in which they were first logged."""
+    """Titles and the charts below them: probes, then the scalars in the order in which they were first logged."""
     if probed := _probed(runs):
         yield "Frozen probes", probed
     logged = {name: None for run in runs if run.history is not None for name in run.history.columns}
@@ -227,7 +227,7 @@ def _chart(name: str, curves: Sequence[Curve], runs: int, x: Scale) -> dict[str,
 
 
 def _scale(values: Iterable[Floats], start: float, end: float, *, margin: float) -> Scale:
-    """Spans the finite values, with a share of their range added on both sides; a little where they are all one."""
+    """Scale that spans the finite values, with a margin on both sides; a little wider where they are all equal."""
     joined = np.concatenate([*values, np.empty(0)])
     joined = joined[np.isfinite(joined)]
     low, high = (float(joined.min()), float(joined.max())) if len(joined) else (0.0, 1.0)
@@ -238,7 +238,7 @@ def _scale(values: Iterable[Floats], start: float, end: float, *, margin: float)
 
 
 def _stretches(*columns: Floats) -> Iterator[list[Floats]]:
-    """The runs of consecutive entries that are finite in all columns."""
+    """Sections of consecutive entries that are finite in all columns."""
     finite: npt.NDArray[np.bool_] = np.logical_and.reduce([np.isfinite(column) for column in columns])
     for part in np.split(np.arange(len(finite)), np.flatnonzero(np.diff(finite)) + 1):
         if len(part) and finite[part[0]]:
@@ -246,7 +246,7 @@ def _stretches(*columns: Floats) -> Iterator[list[Floats]]:
 
 
 def _line(x: Floats, y: Floats) -> str:
-    """Path data; a point between two gaps becomes a line of no length, which round caps show as a dot."""
+    """SVG path data; a point between two gaps becomes a line of length 0, which round caps show as a dot."""
     return "".join("M" + "L".join(_points(xs, ys)) + ("h0" if len(xs) == 1 else "") for xs, ys in _stretches(x, y))
 
 
@@ -268,7 +268,7 @@ def _number(value: float) -> str:
 
 
 def _data(curves: Sequence[Curve], runs: int) -> list[list[list[float | None]]]:
-    """What the script shows: for each run its steps and values, both empty where it has none."""
+    """Data for the script: steps and values of each run, both empty where it has none."""
     found: list[list[list[float | None]]] = [[[], []] for _ in range(runs)]
     for curve in curves:
         values = [float(f"{value:.5g}") if math.isfinite(value) else None for value in curve.mean.tolist()]

@@ -1,12 +1,12 @@
-"""Probes of the backbone while it trains: what it is worth frozen, after every so many epochs.
+"""Probes the frozen backbone during training, at regular numbers of epochs.
 
-The backbone is copied out of the method and measured beside it: no weight, statistic or random state of the training
-changes, so that a run ends with the same bits with and without probes. What was found is kept in the run's folder:
+A copy of the backbone is measured: no weight, statistic or random state of the training changes, so that a run ends
+with the same bits with and without probes. The results are kept in the run's folder:
 
-    probes.csv    step, epoch, probe, data, value, standard_error, seconds: a line a probe
+    probes.csv    step, epoch, probe, data, value, standard_error, seconds: one line per probe
 
-A resumed run does not repeat what stands there, also where it trains the steps before it again: they give the same
-weights.
+A resumed run does not repeat probes in this file, even if it trains the steps before them again, because these give the
+same weights.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from pretrain.run.processes import Process
 
 FILE = "probes.csv"
 _LONGEST = 10_000_000
-"""Bytes of the file: a hundred a line."""
+"""Most bytes of the file, which has about a hundred per line."""
 
 
 @dataclass(frozen=True)
 class Probed:
-    """What one probe found."""
+    """Result of one probe."""
 
     probe: str
-    """Its name, one line."""
+    """Name of the probe, one line."""
     data: str
-    """Fingerprint of the data that it was measured on, or the beginning of it."""
+    """Fingerprint of the data used for it, or the beginning of the fingerprint."""
     value: float
-    """In per cent."""
+    """Value in per cent."""
     standard_error: float
-    """For the draw of the images."""
+    """Standard error for the draw of the images, in points of per cent."""
 
 
 @dataclass(frozen=True)
 class Probing:
-    """How a run is probed."""
+    """Settings of the probes of a run."""
 
     measure: Callable[[Mapping[str, Tensor], RunRecord, int], Sequence[Probed]]
-    """Takes the backbone's tensors as they would be exported, the run's record and the number of finished steps."""
+    """Function that probes, given the backbone's tensors as exported, the run's record and the finished steps."""
     every: int
     """Epochs from one probe to the next; there is one before the first step and one after the last."""
 
@@ -64,7 +64,7 @@ class Probing:
 
 @dataclass(frozen=True)
 class ProbeLine:
-    """One line of the file: what a probe found after `step` steps."""
+    """One line of the file: the result of a probe after `step` steps."""
 
     step: int
     epoch: float
@@ -79,7 +79,7 @@ _COLUMNS = [field.name for field in fields(ProbeLine)]
 
 
 class ProbeLog:
-    """Probes the run in `folder` where it is due, and writes what was found. All processes of the run have one.
+    """Probes the run in `folder` when this is due, and writes the results. All processes of the run have one.
 
     Raises:
         PretrainError: the folder's file is damaged.
@@ -90,10 +90,10 @@ class ProbeLog:
         self._lines = [] if probing is None else process.on_main(lambda: read_probes(folder))
 
     def after(self, step: int, method: nn.Module, log: RunLog) -> float:
-        """Probe the backbone of `method` if that is due after `step` finished steps; the seconds that it took.
+        """Probe the backbone of `method` if this is due after `step` finished steps; return the seconds that it took.
 
         Raises:
-            PretrainError: the backbone cannot be probed, or the file not be written.
+            PretrainError: the backbone cannot be probed, or the file cannot be written.
         """
         probing = self._probing
         if probing is None or not self._due(step, probing.every):
@@ -126,7 +126,7 @@ class ProbeLog:
 
 
 def read_probes(folder: Path) -> list[ProbeLine]:
-    """All that the probes of the run in `folder` have found; nothing where there were none.
+    """All results of probes of the run in `folder`; empty where there were none.
 
     Raises:
         PretrainError: the file is damaged.

@@ -1,4 +1,4 @@
-"""Where a process runs: its device, its rank under `torchrun`, and what the ranks must agree on."""
+"""The device of a process, its rank under `torchrun`, and agreement between the ranks."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from pretrain.errors import PretrainError
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=30)
-"""How long the ranks wait for what rank 0 does alone, e.g. for the regions of a million images. One that dies ends the
-waiting at once."""
+"""Longest time that the ranks wait for work of rank 0 alone, e.g. for the regions of a million images. If a rank dies,
+the waiting ends at once."""
 MOST_WORKERS = 16
-"""Loading processes beyond which a GPU gains nothing from more."""
+"""Number of loading processes above which more are of no use for a GPU."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Process:
         return self.rank == 0
 
     def on_main(self, action: Callable[[], T]) -> T:
-        """Do `action` on rank 0 only and hand its result to all, however long it takes.
+        """Do `action` on rank 0 only and return its result on all ranks, however long it takes.
 
         Raises:
-            PretrainError: on all ranks, what its user can mend; on the other ranks, whatever else went wrong on rank
-                0, and that a process has ended meanwhile.
+            PretrainError: on all ranks, for a problem that the user can fix; on the other ranks also for any other
+                error on rank 0, and if a process has ended meanwhile.
         """
         if self.world == 1:
             return action()
@@ -90,14 +90,14 @@ class Process:
         return values
 
     def loader_workers(self) -> int:
-        """How many loading processes this training process has unless its user says otherwise."""
+        """Default number of loading processes of this training process."""
         local_world = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
         return loader_workers(available_cores(), local_world, self.device.type)
 
 
 @contextmanager
 def process_group(device: str | torch.device | None = None) -> Iterator[Process]:
-    """This process's place: alone, or in the group that `torchrun` (or an initialised process group) describes.
+    """This process, alone or in the group that `torchrun` (or an initialized process group) describes.
 
     `device` defaults to cuda where there is a GPU, else to cpu; cuda without a number is this process's own GPU, that
     of its local rank. A group is made with NCCL on GPUs and Gloo on CPUs, and left at the end if it was made here; the
@@ -123,7 +123,7 @@ def process_group(device: str | torch.device | None = None) -> Iterator[Process]
     made = not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", 1)) > 1
     if made:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    # Every process is a member, so that it gets a group and not the number that stands for none.
+    # Every process is a member, so that it gets a group and not the number that means "no member".
     control = (
         cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=PATIENCE)) if dist.is_initialized() else None
     )
@@ -140,10 +140,10 @@ def process_group(device: str | torch.device | None = None) -> Iterator[Process]
 
 
 def loader_workers(cores: int, local_world: int, device_type: str) -> int:
-    """How many loading processes each of `local_world` training processes on a machine with `cores` cores has.
+    """Number of loading processes of each of `local_world` training processes on a machine with `cores` cores.
 
-    On a GPU its share of the cores, less one for the training process, from 1 to MOST_WORKERS. On a CPU, where training
-    itself needs the cores, 1.
+    On a GPU it is a process's share of the cores, minus one for training, from 1 to MOST_WORKERS. On a CPU, where
+    training itself needs the cores, it is 1.
     """
     if device_type == "cpu":
         return 1

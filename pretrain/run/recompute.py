@@ -1,4 +1,4 @@
-"""Activation checkpointing: a backbone whose stages keep their inputs only, and compute the rest again for backward."""
+"""Activation checkpointing: the stages of a backbone keep only their inputs and recompute the rest for backward."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pretrain.nets.vit import VisionTransformer
 
 
 def recompute_activations(method: nn.Module, backbone: nn.Module) -> None:
-    """Let every trained network in `method` that is built like `backbone` keep less and compute more, in place.
+    """Apply activation checkpointing to every trained network in `method` that is built like `backbone`, in place.
 
-    Losses, gradients and running statistics stay the same bits on a CPU; names and state dict stay. A step takes about
-    a third longer.
+    On a CPU, losses, gradients and running statistics keep the same bits; names and state dict do not change. A step
+    takes about a third longer.
     """
     for network in method.modules():
         if type(network) is type(backbone) and any(p.requires_grad for p in network.parameters()):
@@ -27,7 +27,7 @@ def recompute_activations(method: nn.Module, backbone: nn.Module) -> None:
 
 
 def _stages(network: nn.Module) -> list[nn.Module]:
-    """The parts of which each keeps its input: a ResNet's four, a ViT's blocks, another network as a whole."""
+    """The parts that keep their inputs: a ResNet's four stages, a ViT's blocks, or another network as a whole."""
     if isinstance(network, ResNet):
         return [network.layer1, network.layer2, network.layer3, network.layer4]
     return list(network.blocks) if isinstance(network, VisionTransformer) else [network]
@@ -42,7 +42,7 @@ def _recomputed(stage: nn.Module, forward: Callable[..., Any]) -> Callable[..., 
 
 @contextmanager
 def _buffers_kept(stage: nn.Module) -> Iterator[None]:
-    """Undo what happens to buffers: batch norm's running statistics must not follow one batch twice."""
+    """Restore buffers afterwards: batch norm's running statistics must not be updated twice for one batch."""
     buffers = list(stage.buffers())
     before = [buffer.clone() for buffer in buffers]
     try:

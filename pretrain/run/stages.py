@@ -1,7 +1,7 @@
-"""What is trained or computed before the last training of a recipe of several stages.
+"""Trains or computes the stages before the last training of a recipe of several stages.
 
-Each stage has a folder, `<k>-<name>-<hash>`, whose hash is that of all its inputs: data, seed, starting weights, its
-settings and those of the stages before. What is there already is taken as it is, also by another run.
+Each stage has a folder, `<k>-<name>-<hash>`, with the hash of all its inputs: data, seed, starting weights, its
+settings and those of earlier stages. A finished stage is reused, also by another run.
 
 A training stage's folder is a run folder. That of a computing stage holds
 product       the file that it computed
@@ -38,24 +38,24 @@ PRODUCT, DONE, STAGES = "product", "stage.json", "stages.json"
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage left to the next: see `leaderboard.records.Stage`."""
+    """Result of a stage, see `leaderboard.records.Stage`."""
 
     name: str
     sha256: str
-    """Of the file that was computed, or of the trained backbone as it is exported."""
+    """Hash of the computed file, or of the trained backbone as it is exported."""
     seconds: float
 
 
 @dataclass(frozen=True)
 class Handed:
-    """What stages leave to a training after them."""
+    """What earlier stages pass on to a training."""
 
     products: Mapping[str, Path] = field(default_factory=dict)
     """The files of computing stages, by the stage's name."""
     backbone: Mapping[str, Tensor] | None = None
-    """Weights of the last training stage, where the training starts from them."""
+    """Weights of the last training stage, if the training starts from them."""
     state: Mapping[str, Any] | None = None
-    """All that this stage left, where the training goes on with it (`Recipe.first_epoch`)."""
+    """The whole state of this stage, if the training continues with it (`Recipe.first_epoch`)."""
 
 
 NOTHING = Handed()
@@ -72,13 +72,13 @@ def complete_stages(
     train_stage: Callable[[Recipe, Path, Handed], Path],
     first_method: Callable[[], Method],
 ) -> Handed:
-    """Do in `folder` what is missing of the stages of `recipe`, and list all in the run folder `run`.
+    """Do the unfinished stages of `recipe` in `folder`, and list all stages in the run folder `run`.
 
-    A stage trains by `train_stage` (recipe, folder, what the stages before left). A stage computes with the method of
-    the last training stage; where there is none, with `first_method()`.
+    A training stage is done by `train_stage` (recipe, folder, what earlier stages passed on). A computing stage uses
+    the method of the last training stage or, if there is none, `first_method()`.
 
     Raises:
-        PretrainError: a stage cannot be done, or what is there of it is damaged.
+        PretrainError: a stage cannot be done, or its files are damaged.
     """
     if not recipe.stages:
         return NOTHING
@@ -115,7 +115,7 @@ def complete_stages(
 
 
 def _keys(recipe: Recipe, record: RunRecord) -> Iterator[str]:
-    """For each stage the hash of everything that it is a function of."""
+    """For each stage the hash of everything on which it depends."""
     outside = outside_of(recipe)
     files = [record.init and record.init["sha256"], outside and outside.sha256]
     key = json.dumps([record.data_fingerprint, record.seed, record.processes, *files])
@@ -125,7 +125,7 @@ def _keys(recipe: Recipe, record: RunRecord) -> Iterator[str]:
 
 
 def _loaded(recipe: Recipe, folder: Path) -> Method:
-    """The method of a finished training stage, with all that it has learnt."""
+    """The method of a finished training stage, with its trained state."""
     method = recipe.method.build()
     method.load_state_dict(read_checkpoint(folder / "checkpoint.pt", read_record(folder))["method"])
     return method
@@ -140,7 +140,7 @@ def _computed(
     method: Callable[[], Method],
     products: Mapping[str, Path],
 ) -> StageResult:
-    """Compute the product of `stage` in `folder` from the method and the `products` before, or find it there."""
+    """Compute the product of `stage` in `folder` from the method and earlier `products`, or find it there."""
     product, done = folder / PRODUCT, folder / DONE
     if done.exists():
         result = StageResult(**json.loads(done.read_text(encoding="utf-8")))

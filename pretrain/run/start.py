@@ -1,4 +1,4 @@
-"""The starting weights of a run: an exported backbone in the place of random initialisation."""
+"""The starting weights of a run: an exported backbone instead of random initialization."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pretrain.recipes import Recipe
 
 
 def read_start(init: Path | None, recipe: Recipe) -> ExportedBackbone | None:
-    """The backbone in the exported folder `init` that a run of `recipe` starts from, if it starts from one.
+    """The backbone in the exported folder `init` from which a run of `recipe` starts, if there is one.
 
     Raises:
         PretrainError: the recipe needs one and none is named; the folder is damaged; the backbone is of another
@@ -38,7 +38,7 @@ def read_start(init: Path | None, recipe: Recipe) -> ExportedBackbone | None:
 
 
 def other_normalisation(start: ExportedBackbone, plan: ViewPlan) -> str | None:
-    """What to tell a user whose starting weights were trained on images normalised in another way."""
+    """Note for a user whose starting weights were trained on images with another normalization."""
     card = start.card
     if (tuple(card.mean), tuple(card.std)) == (tuple(plan.mean), tuple(plan.std)):
         return None

@@ -1,4 +1,4 @@
-"""The training loop: images and a recipe in, a finished run folder out.
+"""The training loop, which makes a finished run folder from images and a recipe.
 
 Under `torchrun` every process takes its share of each batch. Randomness is a function of (seed, step), never a state:
 a run that was killed at any moment and resumed ends with the same weights as one that was not, bit for bit on a CPU
@@ -65,15 +65,16 @@ def train(
 ) -> Path:
     """Pretrain `recipe` on `source` and return the run folder `out` (its files: see `pretrain.run.folder`).
 
-    `seed` decides every random draw. `init` is a folder with an exported backbone to start from in the place of random
-    weights, or makes one (the first process alone calls it). `stages` is where the stages of a recipe of several lie
-    (default: `out`/stages); runs that share it share what is equal (see `pretrain.run.stages`). `before` is what
-    stages before have left, where this training is a stage itself. `workers` is the number of loading processes of
-    each training process (`pretrain.run.processes.loader_workers`) and changes no result. `probing` measures the
-    backbone of the last training now and then (`pretrain.run.probing`) and changes none either. Every `log_every`
-    steps a line is logged, and the checkpoint is replaced if it is older than `checkpoint_seconds`. A folder that holds
-    the finished run of the same recipe, data and seed is returned as it is. After Ctrl-C or SIGTERM the checkpoint is
-    replaced at the end of the step (of several processes: of the next step that is logged).
+    `seed` determines every random draw. `init` is a folder with an exported backbone from which to start instead of
+    random weights, or a function that makes one (called by the first process alone). `stages` is the folder for the
+    stages of a recipe that has several (default: `out`/stages); runs with the same folder share equal stages (see
+    `pretrain.run.stages`). `before` is what earlier stages have passed on, if this training is a stage itself.
+    `workers` is the number of loading processes of each training process (`pretrain.run.processes.loader_workers`) and
+    does not change results. `probing` measures the backbone of the last training regularly (`pretrain.run.probing`) and
+    does not change results either. Every `log_every` steps a line is logged, and the checkpoint is replaced if it is
+    older than `checkpoint_seconds`. A folder with the finished run of the same recipe, data and seed is returned
+    unchanged. After Ctrl-C or SIGTERM the checkpoint is replaced at the end of the step (with several processes, at the
+    end of the next step that is logged).
 
     Raises:
         Interrupted: the run was stopped by a signal; its text says how to continue.
@@ -227,9 +228,9 @@ def take_step(
     step: int,
     steps_per_epoch: int,
 ) -> tuple[dict[str, Tensor], float]:
-    """One optimiser step on a batch of views, after `step` finished ones: the named scalars and the learning rate.
+    """Take one optimizer step on a batch of views, after `step` finished ones; return scalars and learning rate.
 
-    Beside the method's own scalars, `grad_norm` is the Euclidean length of the whole gradient before it is clipped.
+    In addition to the method's own scalars, `grad_norm` is the Euclidean norm of the whole gradient before clipping.
     `model` is `method`, or wraps it for several processes.
     """
     total = steps_per_epoch * recipe.epochs
@@ -250,7 +251,7 @@ def take_step(
 
 
 def _go_on(recipe: Recipe, method: Method, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Fill `method` and `optimizer` with all that the stage before left."""
+    """Fill `method` and `optimizer` with the whole state of the preceding stage."""
     try:
         method.load_state_dict(state["method"])
         optimizer.load_state_dict(state["optimizer"])
@@ -270,7 +271,7 @@ def _record(
     start: ExportedBackbone | None,
     process: Process,
 ) -> RunRecord:
-    """Everything that the run is a function of.
+    """Everything on which the run depends.
 
     Raises:
         PretrainError: the batch does not fit the data or the number of processes.
@@ -313,7 +314,7 @@ def _parallel(method: Method, process: Process, compile: bool) -> nn.Module:
         compile_backbones(method, method.backbone)
     if process.world == 1:
         return method
-    # Buffers stay each rank's own: queues are equal by construction, batch norm statistics are local as in the papers.
+    # Each rank keeps its own buffers: queues are equal by construction, batch norm statistics local as in the papers.
     with warnings.catch_warnings():
         # PyTorch 2.15 announces another name for `broadcast_buffers`, which the earlier versions do not know.
         warnings.simplefilter("ignore", FutureWarning)

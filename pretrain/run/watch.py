@@ -1,4 +1,4 @@
-"""Looking at runs while they train, or afterwards: the newest line of each as a table or as plain lines."""
+"""Shows runs while they train, or afterwards: the newest line of each as a table or as plain lines."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pretrain.run.plots import write_page
 
 POLL_SECONDS = 1.0
 PLAIN_SECONDS = 10.0
-"""Least time between two plain lines of a run."""
+"""Shortest time between two plain lines of a run."""
 PAGE_SECONDS = 30.0
-"""Least time between two writings of the page."""
+"""Shortest time between two updates of the page."""
 IN_LINE = ("loss", "accuracy", "std", "rank")
-"""Scalars that a plain line shows of a run that logs them."""
+"""Scalars that a plain line shows, if the run logs them."""
 NAME_WIDTH, RUN_WIDTH = 20, 22
 
 
@@ -32,11 +32,11 @@ def watch(
     once: bool = False,
     console: Console | None = None,
 ) -> bool:
-    """Show the newest line of each run, and follow them until none is training any more; whether all are finished.
+    """Show the newest line of each run, and follow them until none is training; return whether all are finished.
 
-    On a terminal a table is kept up to date; elsewhere it is printed once, then a line now and then. `page` is
-    written as by `plots.write_page`, again and again while the runs are followed. With `once` everything is shown and
-    written as it is now. A killed run counts as stopped (on Linux; elsewhere it seems to be training).
+    On a terminal a table is kept up to date; elsewhere it is printed once, and lines follow at intervals. `page` is
+    written by `plots.write_page` and updated while the runs are followed. With `once` the present state is shown and
+    written, and nothing is followed. A killed run counts as stopped (on Linux; elsewhere it seems to be training).
 
     Raises:
         PretrainError: a folder holds no run, a log is damaged, or the page cannot be written.
@@ -56,7 +56,7 @@ def watch(
 
 
 def table(runs: Sequence[WatchedRun], width: int) -> Group:
-    """The newest line of each run, a column a run; more runs than fit in `width` characters go below each other."""
+    """The newest line of each run, one column per run; runs that do not fit in `width` characters go below."""
     side_by_side = max(1, (width - NAME_WIDTH) // RUN_WIDTH)
     return Group(*[_columns(runs[k : k + side_by_side]) for k in range(0, len(runs), side_by_side)])
 
@@ -73,7 +73,7 @@ def _columns(runs: Sequence[WatchedRun]) -> Table:
 
 
 class _Pages:
-    """Writes the page, not too often."""
+    """Writes the page, at most every `PAGE_SECONDS`."""
 
     def __init__(self, path: Path | None, runs: Sequence[WatchedRun]) -> None:
         self._path, self._runs = path, runs
