@@ -106,7 +106,10 @@ def _operators() -> Finding:
     from bench.openmmlab import prepare_openmmlab
     from bench.openmmlab.ops import uses_compiled_ops
 
-    prepare_openmmlab()
+    try:
+        prepare_openmmlab()
+    except BenchError as error:
+        return Finding("detection operators", "missing", str(error).splitlines()[0], fine_tuning.installation())
     source = "mmcv's compiled operators" if uses_compiled_ops() else "torchvision's kernels under mmcv's names"
     return Finding("detection operators", "ok", source)
 

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from bench.errors import BenchError
-from bench.fine_tuning import require_fine_tuning
+from bench.fine_tuning import installation, require_fine_tuning
 
 # mmdet imports this module unconditionally; it needs imgaug (skimage, imageio, ...) and serves line detection only.
 LINE_MODULE = "mmdet.datasets.transforms.generate_line"
@@ -20,7 +20,7 @@ def prepare_openmmlab() -> None:
     """Make mmcv, mmdet, mmseg and mmengine importable and register DenseBench's classes with them. Idempotent.
 
     Afterwards the registries of mmdet and mmseg know all their own classes and those of `bench.openmmlab`. Must be
-    called before the first import of `mmcv.ops`. Raises :class:`BenchError` if a library is missing.
+    called before the first import of `mmcv.ops`. Raises :class:`BenchError` if a library is missing, or what one needs.
     """
     global _prepared
     if _prepared:
@@ -31,14 +31,19 @@ def prepare_openmmlab() -> None:
     from bench.openmmlab.quiet import ignore_known_warnings, without_known_prints
 
     ignore_known_warnings()
-    with without_known_prints():
-        install_ops()
-        if importlib.util.find_spec("imgaug") is None:
-            sys.modules[LINE_MODULE] = _line_detection_stub()
-        for package in ("mmdet", "mmseg"):
-            _import_despite_version_ceiling(package)
-            for part in ("datasets", "engine", "evaluation", "models", "visualization"):
-                importlib.import_module(f"{package}.{part}")
+    try:
+        with without_known_prints():
+            install_ops()
+            if importlib.util.find_spec("imgaug") is None:
+                sys.modules[LINE_MODULE] = _line_detection_stub()
+            for package in ("mmdet", "mmseg"):
+                _import_despite_version_ceiling(package)
+                for part in ("datasets", "engine", "evaluation", "models", "visualization"):
+                    importlib.import_module(f"{package}.{part}")
+    except ImportError as error:
+        raise BenchError(
+            f"OpenMMLab's packages lack something ({error}): complete them by\n{installation()}"
+        ) from error
     close_pickles()
     importlib.import_module("bench.openmmlab.backbones")
     importlib.import_module("bench.openmmlab.datasets")

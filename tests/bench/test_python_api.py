@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -95,3 +96,15 @@ def test_a_folder_with_files_of_the_same_names(tmp_path: Path) -> None:
     *_, first, second = hidden.stderr.splitlines()
     assert first == f"ImportError: DenseBench's package 'bench' is hidden by {tmp_path / 'bench'}."
     assert second.startswith("Rename that")
+    (tmp_path / "elsewhere").mkdir()
+    hidden = subprocess.run(
+        [sys.executable, "-m", "densebench", "doctor"],
+        cwd=tmp_path / "elsewhere",
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    first, second = hidden.stderr.splitlines()
+    assert hidden.returncode == 1 and first.startswith("error: DenseBench's package 'bench' is hidden by ")
+    assert "PYTHONPATH" in second

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.doctor import diagnose
 from bench.errors import BenchError
+from bench.fine_tuning import installation
 from bench.openmmlab import pickles, prepare
 from bench.openmmlab.quiet import ignore_known_warnings, without_known_prints
 
@@ -47,6 +49,15 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "_prepared", False)
     with pytest.raises(BenchError, match=r"not installed \(onedl-mmsegmentation\): add them by"):
         prepare.prepare_openmmlab()
+
+
+def test_what_a_library_needs_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "mmdet.datasets", None)  # as if an import in it failed
+    monkeypatch.setattr(prepare, "_prepared", False)
+    with pytest.raises(BenchError, match=r"lack something \(.*mmdet.datasets.*\): complete them by\npip install"):
+        prepare.prepare_openmmlab()
+    (finding,) = [one for one in diagnose(tmp_path, None) if one.what == "detection operators"]
+    assert finding.state == "missing" and "lack something" in finding.finding and finding.command == installation()
 
 
 def test_only_known_lines_are_dropped(capsys: pytest.CaptureFixture[str]) -> None:
