@@ -52,7 +52,7 @@ def load_backbone(checkpoint: str | Path, *, work: Path = WORK, **card_fields: A
 
     A checkpoint that is not exported is imported into `work` first, with proof that every tensor is filled and none is
     left over; `card_fields` (such as `color_order`, `mean`, `std`, `prefix`) go to
-    `bench.checkpoints.import_checkpoint`. `random:resnet50` is random initialisation.
+    `bench.checkpoints.import_checkpoint`. `random:resnet50` is random initialization.
 
     Raises:
         DenseBenchError: it cannot be read, or does not fill a network that is known.
@@ -70,7 +70,7 @@ def load_backbone(checkpoint: str | Path, *, work: Path = WORK, **card_fields: A
 
 
 def build_method(recipe: str, **settings: Any) -> Method:
-    """The freshly initialised method of a recipe (`densebench recipes`; or FILE.py, FILE.py:NAME), a torch module.
+    """The freshly initialized method of a recipe (`densebench recipes`; or FILE.py, FILE.py:NAME), a torch module.
 
     `settings` change the method's: `build_method("densecl-mini", dim=64, queue=128)`. Called with views it returns a
     dictionary of tensors whose `loss` is to be minimized.

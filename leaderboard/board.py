@@ -43,7 +43,7 @@ class Entry:
 
     @property
     def is_random(self) -> bool:
-        """Whether the row is random initialisation, which is the zero of the score."""
+        """Whether the row is random initialization, which is the zero of the score."""
         return self.card.method == RANDOM_METHOD
 
 
@@ -78,8 +78,8 @@ class Cell:
     shares: ImageShares | None = field(default=None, compare=False, repr=False)
     """The images' shares, where the value's error is that of its images and the shares were kept."""
     score: Estimate | None = None
-    """The share of the errors of random initialisation that is gone, in per cent: 0 is as good as random
-    initialisation, 100 is without errors. `None` where random initialisation has no value."""
+    """The share of the errors of random initialization that is gone, in per cent: 0 is as good as random
+    initialization, 100 is without errors. `None` where random initialization has no value."""
     ranking: Ranking | None = None
     """Rank among the rows that take part in tests; for a row that does not, the position among all rows."""
     tier: int | None = None
@@ -130,7 +130,7 @@ class Group:
     cells: tuple[Cell, ...]
     """The rows' cells, best mean first; those without a finished run come last."""
     anchor: Summary | None
-    """Summary of random initialisation, the zero of the score; `None` where it has no value."""
+    """Summary of random initialization, the zero of the score; `None` where it has no value."""
     current: bool = True
     suffix: str = ""
     """What distinguishes the group from others with its protocol id and architecture; empty if there are none."""
@@ -173,7 +173,7 @@ class Standing:
     mean_rank_interval: tuple[float, float] | None = None
     """Means of the best and of the worst ranks that the tests leave possible; `None` where a value is not tested."""
     score: Estimate | None = None
-    """Mean of the entry's scores over the groups with random initialisation; `None` if there is no such group."""
+    """Mean of the entry's scores over the groups with random initialization; `None` if there is no such group."""
     tier: int | None = None
     """Tier by score, among the entries with values in the same groups; `None` where a value takes part in no test."""
 

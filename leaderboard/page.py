@@ -54,7 +54,7 @@ class Mark:
     whisker: str | None
     """SVG path data of the interval; None where there is no interval."""
     anchor: str | None
-    """Position of random initialisation: the line to compare with."""
+    """Position of random initialization: the line to compare with."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ Figures = Sequence[tuple[Cell, Summary]]
 
 
 def compare(cells: Sequence[Cell]) -> tuple[tuple[Cell, ...], Summary | None]:
-    """The cells of a group with scores, ranks and tiers, best first; and the value of random initialisation.
+    """The cells of a group with scores, ranks and tiers, best first; and the value of random initialization.
 
     A value that is not tested only has a position and does not influence the ranks of others.
     """
@@ -63,7 +63,7 @@ def score(figure: Estimate, anchor: Estimate) -> Estimate:
 
 
 def _score(cell: Cell, summary: Summary, anchor: Summary | None, of_images: ImageShares | None) -> Estimate | None:
-    """A cell's score; random initialisation has 0 by definition, without an error."""
+    """A cell's score; random initialization has 0 by definition, without an error."""
     if anchor is None or anchor.mean >= 100:
         return None
     independent = score(summary, anchor)

@@ -167,7 +167,7 @@ def _cells(groups: Sequence[Group], fresh: Sequence[Result]) -> Iterator[tuple[G
 
 
 def _row(group: Group, cell: Cell) -> str:
-    """A value, what it gains over random initialisation, and its rank."""
+    """A value, what it gains over random initialization, and its rank."""
     head = f"{cell.entry.label}, {group.protocol.id}: "
     if cell.summary is None:
         return f"{head}no finished run, {cell.failed} failed"

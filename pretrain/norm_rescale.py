@@ -119,7 +119,7 @@ def estimate_batch_norm(backbone: nn.Module, batches: Iterable[Tensor]) -> int:
 
 
 def _batches(images: ImageSource, card: Card, workers: int) -> Iterable[Tensor]:
-    """Random crops of the images, without colour operations, normalised and ordered as the backbone expects."""
+    """Random crops of the images, without color operations, normalized and ordered as the backbone expects."""
     spec = ViewSpec("crop", size=card.pretraining.resolution or 224, scale=(0.2, 1.0))
     backwards = card.color_order == "BGR"
     mean, std = (tuple(reversed(x)) if backwards else x for x in (card.mean, card.std))

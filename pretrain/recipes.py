@@ -48,7 +48,7 @@ class MethodConfig(Protocol):
         ...
 
     def build(self, backbone: nn.Module | None = None) -> Method:
-        """The freshly initialised method."""
+        """The freshly initialized method."""
         ...
 
 

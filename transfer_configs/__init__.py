@@ -1,1 +1,1 @@
-"""One mmengine config a protocol, as data: `<track>/<name>.py` is the protocol `<track>_<name>`; `parts/` is shared."""
+"""One mmengine config per protocol, as data: `<track>/<name>.py` is protocol `<track>_<name>`; `parts/` is shared."""

@@ -26,7 +26,7 @@ def with_backbone(model: Mapping[str, Any], architecture: str, protocol: str, *,
         model: the `model` of the config.
         architecture: the architecture on the card.
         protocol: the protocol's id, for messages.
-        synchronised: whether several processes share the batch's statistics.
+        synchronized: whether several processes share the batch's statistics.
 
     Raises:
         BenchError: a part of the model cannot take it.

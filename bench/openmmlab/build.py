@@ -82,7 +82,7 @@ def build_model(config: dict[str, Any], tensors: dict[str, Tensor], seed: int) -
     from mmengine.logging import MMLogger
     from mmengine.registry import MODELS, init_default_scope
 
-    MMLogger.get_current_instance().setLevel(logging.WARNING)  # it would print every parameter's initialisation
+    MMLogger.get_current_instance().setLevel(logging.WARNING)  # it would print every parameter's initialization
     init_default_scope(config["default_scope"])
     torch.manual_seed(seed)
     model = MODELS.build(ConfigDict(copy.deepcopy(config["model"])))

@@ -51,7 +51,7 @@ def cost_diagram(track: Track) -> Diagram | None:
 def cost(row: Standing) -> float | None:
     """Seconds for one checkpoint: pretraining, times its processes, and one run of each protocol.
 
-    It is the mean over checkpoints, and over the runs of each protocol. Random initialisation is not pretrained. `None`
+    It is the mean over checkpoints, and over the runs of each protocol. Random initialization is not pretrained. `None`
     where a card states no cost.
     """
     of_cards = [0.0 if row.entry.is_random else _pretraining(card) for card in row.entry.cards]

@@ -1,4 +1,4 @@
-"""Scores of rows by protocol: each value between random initialisation (0) and no error (100)."""
+"""Scores of rows by protocol: each value between random initialization (0) and no error (100)."""
 
 from __future__ import annotations
 

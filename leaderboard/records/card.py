@@ -21,7 +21,7 @@ from leaderboard.records.base import (
 )
 
 RANDOM_METHOD = "random initialisation"
-"""`Card.method` of an untrained backbone: the zero of the leaderboard's normalised score."""
+"""`Card.method` of an untrained backbone: the zero of the leaderboard's normalized score."""
 
 
 class InitialWeights(Record):
@@ -76,7 +76,7 @@ class Pretraining(Record):
     labels: Line | None
     """Labels used, e.g. `none` or `ImageNet-1k classes`."""
     init: InitialWeights | None
-    """The weights from which it started; `None` for random initialisation, or where this is not known."""
+    """The weights from which it started; `None` for random initialization, or where this is not known."""
     stages: Annotated[tuple[Stage, ...], Field(max_length=20)]
     """The stages in their order; empty for a pretraining of one stage."""
     cost: Cost | None

@@ -48,7 +48,7 @@ class ColorJitter:
     """Random brightness, contrast, saturation and hue in random order, with probability `p` per sample.
 
     As torchvision's `ColorJitter`: factors are uniform in [max(0, 1 - x), 1 + x], the hue shift uniform in
-    [-hue, hue] of the colour circle, and each result is clamped to [0, 1].
+    [-hue, hue] of the color circle, and each result is clamped to [0, 1].
     """
 
     brightness: float
@@ -151,7 +151,7 @@ class GaussianBlur:
 
     @property
     def radius(self) -> int:
-        """Pixels on each side of the centre of the kernel."""
+        """Pixels on each side of the center of the kernel."""
         return int(np.ceil(4 * self.sigma[1]))
 
     def draw(self, rng: np.random.Generator) -> tuple[float, ...]:
@@ -233,13 +233,13 @@ def moco_v2_colour(blur_sigma: tuple[float, float]) -> tuple[ColourOp, ...]:
 
 
 def simclr_colour(blur_sigma: tuple[float, float], strength: float = 1.0) -> tuple[ColourOp, ...]:
-    """SimCLR, google-research/simclr (version 2: multiplicative brightness); its inputs are not normalised."""
+    """SimCLR, google-research/simclr (version 2: multiplicative brightness); its inputs are not normalized."""
     s = strength
     return ColorJitter(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s, p=0.8), Grayscale(0.2), GaussianBlur(blur_sigma, p=0.5)
 
 
 def byol_colour(blur_sigma: tuple[float, float], *, blur: float, solarize: float | None = None) -> tuple[ColourOp, ...]:
-    """BYOL's operations, and DINO's, with the probabilities of blur and solarisation; None leaves the last one out."""
+    """BYOL's operations, and DINO's, with the probabilities of blur and solarization; None leaves the last one out."""
     ops = (ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8), Grayscale(p=0.2), GaussianBlur(blur_sigma, p=blur))
     return ops if solarize is None else (*ops, Solarize(threshold=0.5, p=solarize))
 
@@ -262,7 +262,7 @@ _CPU_PIXELS = 524288
 
 
 def finish_views(crop: Crop, spec: ViewSpec, plan: ViewPlan) -> View:
-    """The finished view on the crop's device: float32 in [0, 1], colour operations of `spec`, normalised by `plan`.
+    """The finished view on the crop's device: float32 in [0, 1], color operations of `spec`, normalized by `plan`.
 
     Runs in float32 and without gradients whatever autocast or gradient mode the caller is in.
     """

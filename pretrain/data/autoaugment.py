@@ -1,4 +1,4 @@
-"""Learned colour and shape operations on batches, and the choice between two ways of augmenting a sample."""
+"""Learned color and shape operations on batches, and the choice between two ways of augmenting a sample."""
 
 from __future__ import annotations
 

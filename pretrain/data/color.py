@@ -1,4 +1,4 @@
-"""The arithmetic of the colour operations: batches of RGB images (N, 3, H, W), float in [0, 1]."""
+"""The arithmetic of the color operations: batches of RGB images (N, 3, H, W), float in [0, 1]."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def blend(x: Tensor, factor: Tensor, contrast: Tensor, saturation: Tensor, scrat
 
 
 def shift_hue(x: Tensor, shift: Tensor) -> None:
-    """Turn the hue of each sample of `x` by `shift` (N,) of the colour circle, in place.
+    """Turn the hue of each sample of `x` by `shift` (N,) of the color circle, in place.
 
-    With the hue h in [0, 6) and chroma = high - low, a colour in HSV is red = low + chroma * t(h - 3),
+    With the hue h in [0, 6) and chroma = high - low, a color in HSV is red = low + chroma * t(h - 3),
     green = high - chroma * t(h - 2), blue = high - chroma * t(h - 4), where t(d) = |d| - 1 clamped to [0, 1].
     Solved for h, each of the six sectors gives |h| = 2 + (green + blue - red - high) / chroma for h in [-3, 3), with
     the sign of green - blue.

@@ -44,7 +44,7 @@ def draw_box(
     """Left, top, width and height in pixels of a random crop of a `width` x `height` image.
 
     The rule of torchvision's `RandomResizedCrop`: the share of the area is uniform in `scale`, the width / height
-    log-uniform in `ratio`, the corner uniform; after ten crops that do not fit, the largest centred crop whose ratio
+    log-uniform in `ratio`, the corner uniform; after ten crops that do not fit, the largest centered crop whose ratio
     is within `ratio` (at least one pixel wide and high, where torchvision's may be empty).
     """
     for _ in range(10):

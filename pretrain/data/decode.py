@@ -71,7 +71,7 @@ def _decode_jpeg(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
     check_pixels(width, height)
     four_inks = space in ("CMYK", "YCCK")
     try:
-        # Strict, the default, refuses truncated data instead of making the rest of the picture grey.
+        # Strict, the default, refuses truncated data instead of making the rest of the picture gray.
         pixels = simplejpeg.decode_jpeg(data, "CMYK" if four_inks else "RGB", strict=True)
     except ValueError:
         return None

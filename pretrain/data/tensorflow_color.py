@@ -108,7 +108,7 @@ def saturated(x: Tensor, factor: Tensor) -> Tensor:
 class ZeroPaddedBlur:
     """Gaussian blur with a standard deviation uniform in `sigma` (pixels of the view), with probability `p`.
 
-    The kernel has a twentieth of the view's height on each side of its centre. Beyond the border there is black.
+    The kernel has a twentieth of the view's height on each side of its center. Beyond the border there is black.
     """
 
     sigma: tuple[float, float]

@@ -1,6 +1,6 @@
 """Views: crops, their origin, and which crops a method needs.
 
-The order of operations is fixed: crop -> resize -> flip -> colour operations -> normalisation. A view carries
+The order of operations is fixed: crop -> resize -> flip -> color operations -> normalization. A view carries
 its `box` in original-image coordinates and its `flip`, which is all that dense, region and object methods need.
 """
 
@@ -21,7 +21,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class ColourOp(Protocol):
-    """One colour operation: draws its parameters for one sample and applies them to a batch."""
+    """One color operation: draws its parameters for one sample and applies them to a batch."""
 
     @property
     def parameters(self) -> int:
@@ -135,7 +135,7 @@ class ViewPlan:
 
 @dataclass
 class Crop:
-    """A batch of crops as the data workers deliver it, before colour operations.
+    """A batch of crops as the data workers deliver it, before color operations.
 
     Shapes: `pixels` uint8 (N, 3, S, S); `box` float32 (N, 4) as x1, y1, x2, y2 in [0, 1] of the original image;
     `flip` bool (N,), applied to `pixels` already; `image_id` int64 (N,), the position in the image source, always in
@@ -172,7 +172,7 @@ class Crop:
 class View:
     """A batch of finished views: what a method sees.
 
-    `pixels` is float32 (N, 3, S, S), normalised; `box`, `flip` and `image_id` as in `Crop`: of these, `image_id` is in
+    `pixels` is float32 (N, 3, S, S), normalized; `box`, `flip` and `image_id` as in `Crop`: of these, `image_id` is in
     host memory, wherever the others are.
     """
 

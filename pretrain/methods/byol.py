@@ -51,14 +51,14 @@ class BYOLConfig:
     blur: tuple[float, float] = (1.0, 0.1)
     """Probability of the blur in the first and in the second view."""
     solarize: tuple[float, float] = (0.0, 0.2)
-    """Probability of solarisation in the first and in the second view."""
+    """Probability of solarization in the first and in the second view."""
     zero_init_residual: bool = False
     """Start residual blocks as identities; the code's README calls it more stable and neutral for a ResNet-50."""
     inputs: Literal["torchvision", "byol"] = field(default="torchvision", metadata=ADDED)
     """Arithmetic of crops, resizing, colors and blur: torchvision's, or that of BYOL's code, always bicubic."""
 
     def build(self, backbone: nn.Module | None = None) -> BYOL:
-        """The freshly initialised method, on `backbone` if one is given."""
+        """The freshly initialized method, on `backbone` if one is given."""
         return BYOL(self, backbone)
 
 
@@ -72,7 +72,7 @@ def byol_views(
     solarize: tuple[float, float] = (0.0, 0.2),
     inputs: Literal["torchvision", "byol"] = "torchvision",
 ) -> ViewPlan:
-    """Two views that differ in how often they are blurred and solarised."""
+    """Two views that differ in how often they are blurred and solarized."""
     of_code = inputs == "byol"
     color = byol_code_color if of_code else byol_colour
     return ViewPlan(
@@ -98,7 +98,7 @@ class BYOL(MapMethod):
 
         L = |q(g_theta(f_theta(v)))^ - g_xi(f_xi(v'))^|^2 + |q(g_theta(f_theta(v')))^ - g_xi(f_xi(v))^|^2,
 
-    averaged over images, with ^ for vectors of length 1; between 0 and 8. After the optimiser's step xi becomes
+    averaged over images, with ^ for vectors of length 1; between 0 and 8. After the optimizer's step xi becomes
     m xi + (1 - m) theta. Batch norm takes its statistics from the whole batch, of one view at a time; that of the
     momentum network works in training mode on its own inputs.
     """
@@ -181,7 +181,7 @@ def regression_loss(predictions: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class BYOLSGDConfig(BYOLConfig):
-    """BYOL on the same footing as MoCo v2+: its heads, optimiser and momentum, for 200 epochs."""
+    """BYOL on the same footing as MoCo v2+: its heads, optimizer and momentum, for 200 epochs."""
 
     last_bias: bool = True
     momentum: float = 0.99

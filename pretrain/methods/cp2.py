@@ -68,7 +68,7 @@ class CP2Config:
     """Start residual blocks as identities, as the code's ResNet does when it loads no weights."""
 
     def build(self, backbone: nn.Module | None = None) -> CP2:
-        """The freshly initialised method, on `backbone` if one is given."""
+        """The freshly initialized method, on `backbone` if one is given."""
         return CP2(self, backbone)
 
 
@@ -90,10 +90,10 @@ class CP2(Method):
 
     A composite is a view of the image inside a random rectangle and of another image around it. The network is a
     backbone of stride 16, a segmentation head and two 1x1 convolutions; F_q, F_k (N, C, P) are its outputs for the
-    two composites, by trained and momentum weights, every cell of length 1; M_q, M_k are the cells whose centre lies
+    two composites, by trained and momentum weights, every cell of length 1; M_q, M_k are the cells whose center lies
     in the rectangle.
 
-        q = normalised sum of F_q over M_q, k likewise;     L_ins = InfoNCE(q; k, queue)
+        q = normalized sum of F_q over M_q, k likewise;     L_ins = InfoNCE(q; k, queue)
         S[x, y] = F_q[:, x] . F_k[:, y]
         L_den = mean over x in M_q, y in M_k of -log( exp S[x, y] / sum_x' exp S[x', y] )
         L = L_ins + 0.2 L_den

@@ -56,14 +56,14 @@ class DenseCL(MoCo):
     """Dense contrast between the cells of two views that the backbone finds most alike.
 
     For query and key view: backbone maps B_q, B_k (N, width, P), dense projections D_q, D_k (N, C, P), global
-    projections g_q, g_k (N, C), P = S^2 cells, all normalised over channels; Q1, Q2 are the two queues.
+    projections g_q, g_k (N, C), P = S^2 cells, all normalized over channels; Q1, Q2 are the two queues.
 
         c(s) = argmax_t B_q[:, s] . B_k[:, t]
         l_dense = mean over n, s of InfoNCE(D_q[n, :, s]; D_k[n, :, c(s)], Q2)
         l_global = mean over n of InfoNCE(g_q; g_k, Q1)
         L = (1 - lambda) l_global + lambda l_dense
 
-    Q2 receives the mean over cells of the dense key, taken before normalisation and normalised then (or one cell, see
+    Q2 receives the mean over cells of the dense key, taken before normalization and normalized then (or one cell, see
     `dense_negatives`). Nothing geometric enters: the crops may overlap or not.
     """
 
@@ -156,7 +156,7 @@ def correspondence(B_q: Tensor, B_k: Tensor) -> Tensor:
     """c(s), the key cell of largest cosine for every query cell: int64 (N, P) from maps (N, width, P).
 
     In full precision also under autocast, since cells of one image differ by little. The length of B_q[:, s] does not
-    change the argmax, so only the key is normalised.
+    change the argmax, so only the key is normalized.
     """
     with torch.autocast(B_q.device.type, enabled=False):
         similarity = full_precision(B_q).transpose(1, 2) @ unit(B_k)

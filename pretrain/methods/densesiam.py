@@ -71,12 +71,12 @@ class DenseSiamConfig:
     blur_sigma: tuple[float, float] = (0.1, 2.0)
 
     def build(self, backbone: nn.Module | None = None) -> DenseSiam:
-        """The freshly initialised method, on `backbone` if one is given."""
+        """The freshly initialized method, on `backbone` if one is given."""
         return DenseSiam(self, backbone)
 
 
 def densesiam_views(config: DenseSiamConfig) -> ViewPlan:
-    """Two views with the colours of MoCo v2 and SimSiam; a crop and the whole image with those of the code."""
+    """Two views with the colors of MoCo v2 and SimSiam; a crop and the whole image with those of the code."""
     size = config.view_size
     if config.views == "crops":
         colour = moco_v2_colour(config.blur_sigma)
@@ -94,7 +94,7 @@ def densesiam_views(config: DenseSiamConfig) -> ViewPlan:
 
 
 def segmentation_colour(blur_sigma: tuple[float, float]) -> tuple[ColourOp, ...]:
-    """The code's colours, which are PiCIE's: each change by itself, always in this order."""
+    """The code's colors, which are PiCIE's: each change by itself, always in this order."""
     strengths = ((0.3, 0.0, 0.0, 0.0), (0.0, 0.3, 0.0, 0.0), (0.0, 0.0, 0.3, 0.0), (0.0, 0.0, 0.0, 0.1))
     return *(ColorJitter(*strength, p=0.8) for strength in strengths), Grayscale(0.2), GaussianBlur(blur_sigma, p=0.5)
 

@@ -69,7 +69,7 @@ class DINOConfig:
     (`follow_dino`)."""
 
     def build(self, backbone: nn.Module | None = None) -> DINO:
-        """The freshly initialised method, on `backbone` if one is given."""
+        """The freshly initialized method, on `backbone` if one is given."""
         return DINO(self, backbone)
 
 
@@ -92,7 +92,7 @@ class DINO(Method):
         P_t(x_u) = softmax((g_t(x_u) - c) / T_t),   P_s(x_v) = softmax(g_s(x_v) / T_s),
         L = mean over u, v with v != u, and images, of - sum_k P_t(x_u)_k log P_s(x_v)_k.
 
-    The centre c, a moving average of the teacher's outputs, keeps one output from winning everywhere; the teacher's low
+    The center c, a moving average of the teacher's outputs, keeps one output from winning everywhere; the teacher's low
     temperature keeps the outputs from becoming equal. The exported backbone is the teacher's, as in the paper.
     """
 
@@ -238,7 +238,7 @@ class DINOHead(nn.Module):
 
 
 class NormalisedLinear(nn.Module):
-    """y = g * (x . w / |w|) for each output, without bias (weight normalisation); g is 1, or learned from 1 on."""
+    """y = g * (x . w / |w|) for each output, without bias (weight normalization); g is 1, or learned from 1 on."""
 
     def __init__(self, inputs: int, outputs: int, *, learn_length: bool) -> None:
         super().__init__()

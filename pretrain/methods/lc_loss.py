@@ -56,7 +56,7 @@ class LCLossConfig:
         return self.base.backbone
 
     def build(self, backbone: nn.Module | None = None) -> LCLoss:
-        """The freshly initialised method, on `backbone` if one is given."""
+        """The freshly initialized method, on `backbone` if one is given."""
         return LCLoss(self, backbone)
 
 
@@ -64,8 +64,8 @@ class LCLoss(Addition[MapMethod]):
     """Every cell must find the place of the other view that shows the same pixels, among the other cells there.
 
     F is the local projection of a view's last map by the trained network, T that of the other view by the momentum
-    network; cells of both have length 1. A cell s whose centre lies in the other view, at the point x(s) of it, is in
-    V; y(s) is T there. Omega(s) are the cells of the same image's T, less those whose centre is within one cell's
+    network; cells of both have length 1. A cell s whose center lies in the other view, at the point x(s) of it, is in
+    V; y(s) is T there. Omega(s) are the cells of the same image's T, less those whose center is within one cell's
     width of x(s).
 
         L_LC = -1/|V| sum over s in V of log( e^{F_s.y(s)/T} / (e^{F_s.y(s)/T} + sum over t in Omega(s) e^{F_s.T_t/T}) )
@@ -180,7 +180,7 @@ def at_cells(T: Tensor, x: Tensor) -> Tensor:
 
 
 def local_contrast(F: Tensor, T: Tensor, y: Tensor, x: Tensor, temperature: float) -> Local:
-    """L_LC of unit maps F, T and y (N, C, S, S) and mapped centres x (N, S, S, 2) in view coordinates.
+    """L_LC of unit maps F, T and y (N, C, S, S) and mapped centers x (N, S, S, 2) in view coordinates.
 
     In full precision also under autocast. Without any valid cell the loss is 0. Over several processes the mean is
     that over all their images, once gradients and losses are averaged over processes.

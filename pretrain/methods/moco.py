@@ -58,7 +58,7 @@ class MoCoConfig:
     init: Literal["torchvision", "openselfsup"] = "torchvision"
 
     def build(self, backbone: nn.Module | None = None) -> MoCo:
-        """The freshly initialised method, on `backbone` if one is given."""
+        """The freshly initialized method, on `backbone` if one is given."""
         return MoCo(self, backbone)
 
 
@@ -94,7 +94,7 @@ class MoCo(MapMethod, EmbeddingMethod):
 
         L = -log( exp(q.k / T) / (exp(q.k / T) + sum_j exp(q.n_j / T)) ),
 
-    averaged over images. Momentum moves after the optimiser's step rather than before the key's forward pass: with the
+    averaged over images. Momentum moves after the optimizer's step rather than before the key's forward pass: with the
     constant momentum of the paper the keys are the same at every step, since f_k starts as f_q.
     """
 

@@ -1,4 +1,4 @@
-"""MoCo with constrained multi-crop, stronger augmentation and nearest neighbours, for uncurated images.
+"""MoCo with constrained multi-crop, stronger augmentation and nearest neighbors, for uncurated images.
 
 Van Gansbeke, Vandenhende, Georgoulis and Van Gool, Revisiting Contrastive Methods for Unsupervised Learning of Visual
 Representations, NeurIPS 2021, arXiv 2106.05967.
@@ -44,7 +44,7 @@ class MoCoMultiCropConfig(MoCoConfig):
     """Probability that AutoAugment replaces MoCo v2's color operations, in all crops except the key's; 0 switches it
     off."""
     neighbour_weight: float = 0.4
-    """Weight of the loss that pulls a query to its nearest neighbours; 0 switches it and the second queue off."""
+    """Weight of the loss that pulls a query to its nearest neighbors; 0 switches it and the second queue off."""
     neighbours: int = 20
     """Number of nearest neighbors of a query."""
     neighbour_warmup: float = 0.025
@@ -77,7 +77,7 @@ def multi_crop_views(config: MoCoMultiCropConfig) -> ViewPlan:
 
 
 class MoCoMultiCrop(MoCo):
-    """Momentum contrast of several crops with one key, and with the nearest neighbours of each.
+    """Momentum contrast of several crops with one key, and with the nearest neighbors of each.
 
     The queries u of an image are its large crop and its V small ones; k is the key of the other large crop. With the
     queue n_1 .. n_K and, kept in step with it, the queue m_1 .. m_K of the momentum backbone's pooled features,
@@ -114,7 +114,7 @@ class MoCoMultiCrop(MoCo):
         self.plan = multi_crop_views(config)
         self.feature_queue = Queue(config.queue, width_of(self.backbone)) if config.neighbour_weight else None
         self.pulling = config.neighbour_warmup == 0
-        """Whether the neighbours' loss counts in the next step."""
+        """Whether the neighbors' loss counts in the next step."""
         self._key_features: Tensor | None = None
 
     @override

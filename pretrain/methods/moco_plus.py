@@ -50,7 +50,7 @@ class MoCoPlusConfig:
     """Range of the blur's standard deviation in pixels of the view."""
 
     def build(self, backbone: nn.Module | None = None) -> MoCoPlus:
-        """The freshly initialised method, on `backbone` if one is given."""
+        """The freshly initialized method, on `backbone` if one is given."""
         return MoCoPlus(self, backbone)
 
 
@@ -71,7 +71,7 @@ class MoCoPlus(Method):
 
         L = InfoNCE(o_1; t_2, n) + InfoNCE(o_2; t_1, n).
 
-    After the optimiser's step the momentum moves from 0.99 to 1 along a cosine, and the queue receives t_1 or t_2 by
+    After the optimizer's step the momentum moves from 0.99 to 1 along a cosine, and the queue receives t_1 or t_2 by
     the toss of a coin. Batch norm is over the images of all processes, and nothing is shuffled.
     """
 

@@ -60,7 +60,7 @@ class PixProConfig:
             raise PretrainError(f"sharpness {self.sharpness} must be at least 1: below, its gradient is infinite at 0")
 
     def build(self, backbone: nn.Module | None = None) -> PixPro:
-        """The freshly initialised method, on `backbone` if one is given."""
+        """The freshly initialized method, on `backbone` if one is given."""
         return PixPro(self, backbone)
 
 
@@ -72,12 +72,12 @@ class PixPro(Method):
 
         y_i = unit( sum_j max(cos(x_i, x_j), 0)^gamma unit(g(x_j)) ),   g a 1 x 1 convolution,
 
-    and (i, j) is a positive pair if the centres of the two cells in the original image are nearer than T times the
+    and (i, j) is a positive pair if the centers of the two cells in the original image are nearer than T times the
     diagonal of the larger cell. With m(y, x') the mean of cos(y_i, x'_j) over an image's positive pairs, 0 without any,
 
         L = -2 mean_n m(y^1, x'^2) - 2 mean_n m(y^2, x'^1),   in [-4, 4].
 
-    There are no negatives. Momentum moves after the optimiser's step, by the amount with which the authors' code moves
+    There are no negatives. Momentum moves after the optimizer's step, by the amount with which the authors' code moves
     it before the next forward pass: the targets are the same.
     """
 
@@ -166,7 +166,7 @@ class InstanceBranch(nn.Module):
 
 
 def propagate(x: Tensor, value: Tensor, sharpness: float) -> Tensor:
-    """The pixel propagation module: y (N, C, H, W) before its normalisation, from x and g(x), both (N, C, H, W)."""
+    """The pixel propagation module: y (N, C, H, W) before its normalization, from x and g(x), both (N, C, H, W)."""
     with torch.autocast(x.device.type, enabled=False):
         cells, values = unit(x.flatten(2)), unit(value.flatten(2))
         likeness = (cells.transpose(1, 2) @ cells).clamp(min=0) ** sharpness

@@ -53,7 +53,7 @@ class RegionCLConfig:
         return self.base.backbone
 
     def build(self, backbone: nn.Module | None = None) -> RegionCL:
-        """The freshly initialised method, on `backbone` if one is given."""
+        """The freshly initialized method, on `backbone` if one is given."""
         return RegionCL(self, backbone)
 
 
@@ -62,7 +62,7 @@ class RegionCL(Addition[EmbeddingMethod]):
 
     The composite of image b is its query view with the region replaced by that of its partner b', who receives b's in
     turn. Of its map, the mean over the cells outside the region is the canvas embedding c_b, which belongs to image b;
-    the mean inside is the paste p_b, which belongs to b'. Both go through the base's head and are normalised. With the
+    the mean inside is the paste p_b, which belongs to b'. Both go through the base's head and are normalized. With the
     base's keys k (of the other view, never swapped) and queue Q,
 
         L_region = 1/2B sum_b InfoNCE(c_b; k_b, Q + {sg p_b}) + InfoNCE(p_b; k_b', Q + {sg c_b}),

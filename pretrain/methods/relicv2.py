@@ -67,7 +67,7 @@ class ReLICv2Config:
     """Follow the paper's listing literally: once an image has lost its background, all its later crops have, too."""
 
     def build(self, backbone: nn.Module | None = None) -> ReLICv2:
-        """The freshly initialised method, on `backbone` if one is given."""
+        """The freshly initialized method, on `backbone` if one is given."""
         return ReLICv2(self, backbone)
 
 
@@ -208,7 +208,7 @@ class ReLICv2(Method):
         return found
 
     def _fill(self, like: Tensor) -> Tensor:
-        """The colour (3, 1, 1) of a removed background as the network sees it."""
+        """The color (3, 1, 1) of a removed background as the network sees it."""
         mean, std = (constant(values, like).view(3, 1, 1) for values in (self.plan.mean, self.plan.std))
         colour = {"black": torch.zeros_like(mean), "grey": torch.full_like(mean, 0.5), "mean": mean}
         return (colour[self.config.background_fill] - mean) / std

@@ -36,7 +36,7 @@ class SimCLRConfig:
     """Width C of an embedding."""
     temperature: float = 0.1
     jitter: float = 1.0
-    """Strength s of the colour jitter (0.8 s, 0.8 s, 0.8 s, 0.2 s)."""
+    """Strength s of the color jitter (0.8 s, 0.8 s, 0.8 s, 0.2 s)."""
     view_size: int = 224
     """Side of a view in pixels."""
     crop_scale: tuple[float, float] = (0.08, 1.0)
@@ -56,12 +56,12 @@ class SimCLRConfig:
     torchvision's."""
 
     def build(self, backbone: nn.Module | None = None) -> SimCLR:
-        """The freshly initialised method, on `backbone` if one is given."""
+        """The freshly initialized method, on `backbone` if one is given."""
         return SimCLR(self, backbone)
 
 
 def simclr_views(config: SimCLRConfig) -> ViewPlan:
-    """Two views drawn alike. Pixels stay in [0, 1]: they are not normalised."""
+    """Two views drawn alike. Pixels stay in [0, 1]: they are not normalized."""
     of_code = config.inputs == "simclr"
     colour = (simclr_code_color if of_code else simclr_colour)(config.blur_sigma, config.jitter)
     return ViewPlan(
@@ -139,7 +139,7 @@ class SimCLR(Method):
 
 
 def nt_xent(z_1: Tensor, z_2: Tensor, temperature: float) -> InfoNCE:
-    """The normalised temperature-scaled cross entropy of unit vectors z_1, z_2 (n, C): two views of n images.
+    """The normalized temperature-scaled cross entropy of unit vectors z_1, z_2 (n, C): two views of n images.
 
     The batch is that of all processes. The loss is the sum of this process's means over the n anchors of each view;
     with equal n, the mean over processes is the code's loss, and the gradients of weights averaged over processes are

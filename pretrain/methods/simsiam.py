@@ -41,7 +41,7 @@ class SimSiamConfig:
     """Start residual blocks as identities."""
 
     def build(self, backbone: nn.Module | None = None) -> SimSiam:
-        """The freshly initialised method, on `backbone` if one is given."""
+        """The freshly initialized method, on `backbone` if one is given."""
         return SimSiam(self, backbone)
 
 

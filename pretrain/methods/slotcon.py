@@ -60,7 +60,7 @@ class SlotConConfig:
     """Start residual blocks as identities."""
 
     def build(self, backbone: nn.Module | None = None) -> SlotCon:
-        """The freshly initialised method, on `backbone` if one is given."""
+        """The freshly initialized method, on `backbone` if one is given."""
         return SlotCon(self, backbone)
 
 
@@ -92,13 +92,13 @@ class SlotCon(Method):
     With the cosines d_k of a cell and the prototypes and a_k = softmax_k(d / 0.07) + 1e-6, slot k of an image is the
     mean of its cells weighted by a_k. Two losses, each summed over both directions between the views:
 
-        grouping   the teacher's softmax((d' - centre) / 0.07) is to be predicted by the student's softmax(d / 0.1), by
+        grouping   the teacher's softmax((d' - center) / 0.07) is to be predicted by the student's softmax(d / 0.1), by
                    cross entropy, at H x W places of what both views show, where the maps d and d' are sampled;
         slots      2 tau times InfoNCE with temperature tau: the predicted student slot against the teacher's slot of
                    the same image and prototype in the other view, among all the teacher's slots of the batch.
 
     A slot is a query where it is the first choice of a cell in both views, and a key where it is in the teacher's. The
-    centre follows the teacher's mean cosines. The teacher is what is exported, as it is what the authors transfer.
+    center follows the teacher's mean cosines. The teacher is what is exported, as it is what the authors transfer.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -209,7 +209,7 @@ class SlotCon(Method):
         queries, n = student.slots.flatten(0, 1)[chosen.queries], len(chosen.queries)
         total = sum(chosen.query_counts)
         if min(chosen.query_counts) == 0 or total == 1:
-            # Nothing to normalise over in some process; rare with more than a handful of images.
+            # Nothing to normalize over in some process; rare with more than a handful of images.
             nothing = queries.sum() * 0 + sum(p.sum() * 0 for p in self.predictor.parameters())
             zero = nothing.detach()
             return Contrast(nothing, zero, zero, zero, queries.new_zeros(1, self.config.dim))

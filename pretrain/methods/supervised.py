@@ -40,7 +40,7 @@ class SupervisedConfig:
     """Start residual blocks as identities."""
 
     def build(self, backbone: nn.Module | None = None) -> Supervised:
-        """The freshly initialised method, on `backbone` if one is given."""
+        """The freshly initialized method, on `backbone` if one is given."""
         return Supervised(self, backbone)
 
 

@@ -62,12 +62,12 @@ class SwAVConfig:
     """Range of the blur's standard deviation in pixels of the view."""
 
     def build(self, backbone: nn.Module | None = None) -> SwAV:
-        """The freshly initialised method, on `backbone` if one is given."""
+        """The freshly initialized method, on `backbone` if one is given."""
         return SwAV(self, backbone)
 
 
 def swav_views(config: SwAVConfig) -> ViewPlan:
-    """Two large crops, then the small ones, all coloured alike."""
+    """Two large crops, then the small ones, all colored alike."""
     colour = simclr_colour(config.blur_sigma)
     large = ViewSpec("large", config.view_size, config.crop_scale, colour=colour)
     small = ViewSpec("small", config.small_size, config.small_scale, colour=colour)
@@ -84,7 +84,7 @@ class SwAV(Method):
 
         L_i = 1/(V - 1) sum_{v != i} mean_n( - sum_k q_i[n, k] log softmax(S_v[n] / T)[k] ),   L = (L_0 + L_1) / 2.
 
-    Prototypes are scaled to unit length after the optimiser's step, which the code does before the forward pass.
+    Prototypes are scaled to unit length after the optimizer's step, which the code does before the forward pass.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -203,7 +203,7 @@ def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
     """Soft assignment of samples to K prototypes that are used nearly equally (Sinkhorn-Knopp): rows sum to 1.
 
     `scores` (n, K) are this process's; the n, which may differ from call to call but not between processes, count
-    together. Scaling exp(scores / epsilon) alternately to equal prototype sums and to equal sample sums maximises
+    together. Scaling exp(scores / epsilon) alternately to equal prototype sums and to equal sample sums maximizes
     sum(q * scores) + epsilon * entropy. In full precision; the largest score is taken off first and nothing is left at
     zero, so that no epsilon overflows or divides by nothing.
     """

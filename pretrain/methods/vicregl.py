@@ -63,7 +63,7 @@ class VICRegLConfig:
     """Start residual blocks as identities."""
 
     def build(self, backbone: nn.Module | None = None) -> VICRegL:
-        """The freshly initialised method, on `backbone` if one is given."""
+        """The freshly initialized method, on `backbone` if one is given."""
         return VICRegL(self, backbone)
 
 

@@ -57,7 +57,7 @@ class ResNetArchitecture(Architecture):
     """Channels of the first stage's 3x3 convolutions; 128 in torchvision's `wide_*_2`."""
 
     def build(self, *, bn_splits: int) -> ResNet:
-        """A freshly initialised network."""
+        """A freshly initialized network."""
         from torchvision.models import resnet  # takes seconds, and only a network needs it
 
         norm = nn.BatchNorm2d if bn_splits == 1 else partial(SplitBatchNorm2d, splits=bn_splits)
@@ -78,7 +78,7 @@ class ViTArchitecture(Architecture):
     qkv_bias: bool = True
 
     def build(self, *, bn_splits: int) -> VisionTransformer:
-        """A freshly initialised network; it has no batch norm to split."""
+        """A freshly initialized network; it has no batch norm to split."""
         return VisionTransformer(
             self.channels[-1],
             self.heads,
@@ -102,7 +102,7 @@ class TimmArchitecture(Architecture):
     """Names of tensors after the last map, those of the classifier, which a file may hold with the backbone."""
 
     def build(self, *, bn_splits: int) -> TimmBackbone:
-        """A freshly initialised network. Raises `PretrainError` if its batch norm were to be split."""
+        """A freshly initialized network. Raises `PretrainError` if its batch norm were to be split."""
         if bn_splits > 1 and self.norm == "BN":
             raise PretrainError(f"the batch norm of {self.name} cannot be split: set bn_splits to 1")
         return build_timm(self.name)
@@ -246,7 +246,7 @@ def find_architecture(name: str) -> ResNetArchitecture | ViTArchitecture | TimmA
 
 
 def build_backbone(name: str, *, bn_splits: int = 1) -> Backbone:
-    """A freshly initialised backbone, drawn from PyTorch's global generator.
+    """A freshly initialized backbone, drawn from PyTorch's global generator.
 
     `bn_splits` > 1 emulates the batch norm of that many devices on one (see `SplitBatchNorm2d`); a ViT has none.
     Raises `PretrainError` for a name outside `ARCHITECTURES`.

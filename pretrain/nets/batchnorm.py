@@ -48,7 +48,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         self.training = norm.training
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise `input` (n, C, ...)."""
+        """Normalize `input` (n, C, ...)."""
         if not self.training:
             return super().forward(input)
         if has_kernels(input):
@@ -178,7 +178,7 @@ def _dense(x: Tensor) -> Tensor:
 class SplitBatchNorm2d(nn.BatchNorm2d):
     """Batch norm that treats a batch of N as `splits` batches of N / splits, as that many devices would.
 
-    In training, slice g (images gN/G to (g+1)N/G - 1) is normalised with its own mean and variance, and the running
+    In training, slice g (images gN/G to (g+1)N/G - 1) is normalized with its own mean and variance, and the running
     statistics become the mean of those that the slices alone would have given. In evaluation it is plain batch norm.
 
     Raises `PretrainError` in training if N is not a multiple of `splits`.
@@ -189,7 +189,7 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         self.splits = splits
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise `input` (N, C, H, W)."""
+        """Normalize `input` (N, C, H, W)."""
         if not self.training:
             return super().forward(input)
         n = len(input)

@@ -104,7 +104,7 @@ class TimmFacts:
 
 
 def build_timm(name: str) -> TimmBackbone:
-    """A freshly initialised backbone of the timm model called `name`; draws from PyTorch's global generator.
+    """A freshly initialized backbone of the timm model called `name`; draws from PyTorch's global generator.
 
     Raises:
         PretrainError: see `timm_facts`.
@@ -153,7 +153,7 @@ def timm_facts(name: str) -> TimmFacts:
 
 
 def with_synchronised_norms(network: nn.Module) -> nn.Module:
-    """`network` with every batch norm synchronised among processes; timm has norms with an activation of their own."""
+    """`network` with every batch norm synchronized among processes; timm has norms with an activation of their own."""
     if not isinstance(network, TimmBackbone):
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     from timm.layers import convert_sync_batchnorm

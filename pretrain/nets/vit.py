@@ -87,7 +87,7 @@ class VisionTransformer(nn.Module):
             nn.init.trunc_normal_(self.cls_token, std=0.02)
 
     def tokens(self, x: Tensor) -> Tensor:
-        """Normalised tokens (N, T, width) of images (N, 3, H, W): class token, registers, then patches by row."""
+        """Normalized tokens (N, T, width) of images (N, 3, H, W): class token, registers, then patches by row."""
         for t in self._blocks(x):
             last = t
         return self.norm(last)

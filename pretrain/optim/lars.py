@@ -27,7 +27,7 @@ LARSVariant = Literal["byol", "simclr", "airl", "larc"]
 
 
 class LARS(torch.optim.Optimizer):
-    """The optimiser of the equations above. The groups of `params` may have a key `excluded`."""
+    """The optimizer of the equations above. The groups of `params` may have a key `excluded`."""
 
     def __init__(
         self,

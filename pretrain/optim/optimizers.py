@@ -33,7 +33,7 @@ class OptimizerConfig:
     """Beginnings of the names of parameters that keep the base rate, whatever the schedule (SimSiam's predictor)."""
 
     def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
-        """The optimiser over named `parameters`; `set_step` gives it its rate before every step."""
+        """The optimizer over named `parameters`; `set_step` gives it its rate before every step."""
         raise NotImplementedError
 
     def set_step(self, optimizer: torch.optim.Optimizer, factor: float, progress: float) -> float:
@@ -87,7 +87,7 @@ class SGDConfig(OptimizerConfig):
     nesterov: bool = False
 
     def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
-        """The optimiser over named `parameters`."""
+        """The optimizer over named `parameters`."""
         return torch.optim.SGD(
             self.groups(parameters),
             lr=self.lr,
@@ -109,7 +109,7 @@ class LARSConfig(OptimizerConfig):
     variant: LARSVariant = "byol"
 
     def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
-        """The optimiser over named `parameters`."""
+        """The optimizer over named `parameters`."""
         return LARS(
             self.groups(parameters),
             lr=self.lr,
@@ -131,7 +131,7 @@ class AdamWConfig(OptimizerConfig):
     betas: tuple[float, float] = (0.9, 0.999)
 
     def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
-        """The optimiser over named `parameters`."""
+        """The optimizer over named `parameters`."""
         return torch.optim.AdamW(self.groups(parameters), lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
 
     def weight_decay_at(self, progress: float) -> float:

@@ -2,7 +2,7 @@
 
 Coordinates are continuous and in [0, 1]: original coordinates run over the original image, view coordinates over the
 view as a network sees it, after crop and flip; (0, 0) is the upper left corner of the upper left pixel. A point is
-(x, y), a box (x1, y1, x2, y2) with x1 < x2 and y1 < y2. Cell (r, c) of an S x S map of a view has its centre at
+(x, y), a box (x1, y1, x2, y2) with x1 < x2 and y1 < y2. Cell (r, c) of an S x S map of a view has its center at
 ((c + 1/2) / S, (r + 1/2) / S) in view coordinates.
 
 Everything is batched: row n of a tensor belongs to sample n of the views. Views are anything with `box` and `flip`:
@@ -81,7 +81,7 @@ def inside(points: Tensor) -> Tensor:
 
 
 def view_centres(size: int, like: Tensor) -> Tensor:
-    """Centres of the cells of a `size` x `size` map in view coordinates: (size, size, 2), row by row.
+    """Centers of the cells of a `size` x `size` map in view coordinates: (size, size, 2), row by row.
 
     >>> view_centres(2, torch.empty(0)).flatten(0, 1).tolist()
     [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
@@ -92,7 +92,7 @@ def view_centres(size: int, like: Tensor) -> Tensor:
 
 
 def cell_centres(view: Placed, size: int) -> Tensor:
-    """Centres of the cells of a `size` x `size` map of `view` in original coordinates: (N, size, size, 2)."""
+    """Centers of the cells of a `size` x `size` map of `view` in original coordinates: (N, size, size, 2)."""
     grid = view_centres(size, view.box).expand(len(view.box), -1, -1, -1)
     return to_original(grid, view)
 
@@ -143,7 +143,7 @@ def warp_boxes(boxes: Tensor, view: Placed) -> tuple[Tensor, Tensor]:
 def align(features: Tensor, of: Placed, to: Placed, size: int) -> tuple[Tensor, Tensor]:
     """A feature map `of` one view as the view `to` would see it.
 
-    `features` (N, C, H, W) is sampled bilinearly where the centres of the cells of a `size` x `size` map of `to`
+    `features` (N, C, H, W) is sampled bilinearly where the centers of the cells of a `size` x `size` map of `to`
     fall: (N, C, size, size), and which of them lie in `of`: bool (N, size, size). Cells outside have the nearest border
     value; leave them out. Within one box this equals RoIAlign with one sample per bin.
     """
@@ -157,8 +157,8 @@ def align(features: Tensor, of: Placed, to: Placed, size: int) -> tuple[Tensor, 
 def warp_labels(maps: Tensor, view: Placed, size: int) -> Tensor:
     """Apply crop and flip to maps of labels or hard masks (N, ..., H, W) of the whole images.
 
-    Gives (N, ..., size, size) of the same type: the value of the pixel in which the centre of each cell falls
-    (nearest neighbour). All maps of a batch have one size, which need not be the image's.
+    Gives (N, ..., size, size) of the same type: the value of the pixel in which the center of each cell falls
+    (nearest neighbor). All maps of a batch have one size, which need not be the image's.
     """
     height, width = maps.shape[-2:]
     centres = cell_centres(view, size)

@@ -50,7 +50,7 @@ def info_nce(
 ) -> InfoNCE:
     """L = -1/R sum_r log( exp(q_r.k_r / T) / (exp(q_r.k_r / T) + sum_j exp(q_r.n_j / T)) ).
 
-    `queries` (R, C), `positives` (R, C) and `negatives` (K, C) are taken as they come: normalise them first. Only
+    `queries` (R, C), `positives` (R, C) and `negatives` (K, C) are taken as they come: normalize them first. Only
     `queries` receive a gradient; keys are constants (MoCo, arXiv 1911.05722, equation 1; DenseCL, equations 2 and 3).
     `own_negatives` (R, M, C) are added to the sum over j of their row only; the logged `negative` leaves them out.
     `decoupled` leaves the positive out of the denominator (as decoupled contrastive learning does, arXiv 2110.06848).
@@ -168,7 +168,7 @@ def matching(first: Tensor, second: Tensor) -> dict[str, Tensor]:
     of all others, `accuracy` the share of rows whose own partner is more similar than every other one; chance is 1 / N.
 
     In full precision also under autocast: in bfloat16 most similarities near 1 are equal. Ties count as wrong, as in
-    `info_nce`: of a network that has collapsed to one point nothing is recognised.
+    `info_nce`: of a network that has collapsed to one point nothing is recognized.
     """
     n = len(first)
     with torch.autocast(first.device.type, enabled=False):

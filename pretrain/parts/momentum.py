@@ -68,7 +68,7 @@ def take_older_names(method: nn.Module, state: dict[str, Any], prefix: str, *_: 
 
 
 def momentum_at(step: int, total_steps: int, base: float, schedule: MomentumSchedule) -> float:
-    """The momentum of the update after optimiser step `step` (from 1 to `total_steps`).
+    """The momentum of the update after optimizer step `step` (from 1 to `total_steps`).
 
     `constant`: always `base` (MoCo). `cosine`: from `base` towards 1, that is 1 - (1 - base) (cos(pi t / T) + 1) / 2
     with t = step - 1 finished updates (BYOL, arXiv 2006.07733).

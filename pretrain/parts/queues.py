@@ -31,7 +31,7 @@ class Queue(nn.Module):
         """Replace the oldest n rows by `keys` (n, dim), those of the global batch in its order.
 
         Raises `PretrainError` unless the size is a multiple of n: otherwise a batch would be replaced in part, and its
-        remaining keys would come from an older encoder than their neighbours.
+        remaining keys would come from an older encoder than their neighbors.
         """
         size, n = len(self.keys), len(keys)
         if n == 0 or size % n:

@@ -88,7 +88,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: finished optimiser steps and the seconds spent training."""
+    """How far a run has come: finished optimizer steps and the seconds spent training."""
 
     step: int = 0
     seconds: float = 0.0

@@ -1,1 +1,1 @@
-"""Track frozen: ResNets at small input sizes, minutes a checkpoint on two CPU cores."""
+"""Track frozen: ResNets at small input sizes, minutes per checkpoint on two CPU cores."""

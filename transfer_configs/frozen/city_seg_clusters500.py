@@ -1,10 +1,10 @@
 """Cityscapes unsupervised segmentation, 500 clusters of the frozen backbone's cells; mIoU of 19 classes.
 
-Purpose: Are small groups of like cells of one class, where a class is too varied for one cluster?
+Purpose: Do small groups of similar cells belong to one class, where a class is too varied for one cluster?
 Cost: about a minute on one CPU core beyond the features, which are those of `frozen_city_seg_linear`.
 Memory: 20,000 training cells x (channels x 12 + 500 x 4) bytes; covariance of channels^2 x 12 bytes.
 Metric: mIoU (%) from the confusion matrix of the whole val set at the images' own size, 255 ignored, mean of 5 runs.
-k-means of the first 50 principal components of standardized training cells. Each cluster is named as the class that
+k-means of the first 50 principal components of standardized training cells. Each cluster gets the class that
 most of its pixels in the validation set have, so values are upper bounds. After Leopart (Ziegler and Asano, CVPR 2022),
 which clusters validation cells and scores masks of 100 x 100.
 """

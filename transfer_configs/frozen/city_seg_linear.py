@@ -1,11 +1,11 @@
 """Cityscapes semantic segmentation, linear probe of the frozen backbone; mIoU of 19 classes.
 
-Purpose: Can a line tell the classes apart by what the backbone has learnt, without changing it?
+Purpose: Can a linear classifier separate the classes by the features of the unchanged backbone?
 Cost: about a minute on one CPU core with ResNet-18, two minutes with ResNet-50, for 120 and 50 images.
 Memory: 20,000 training cells x channels x 4 bytes (60 MB with ResNet-18, 250 MB with ResNet-50), twice.
 Metric: mIoU (%) from the confusion matrix of the whole val set at the images' own size, 255 ignored.
-Multinomial logistic regression with a squared penalty on standardised cells, solved to its minimum by L-BFGS: no step
-size, no draw but that of the held-out images.
+Multinomial logistic regression with a squared penalty on standardized cells, solved to its minimum by L-BFGS: no step
+size, and nothing random but the choice of the held-out images.
 """
 
 from transfer_configs.parts import probes

@@ -4,8 +4,8 @@ Purpose: Do the cells of an object stand apart from its surroundings within one 
 Cost: seconds beyond the features, which are those of `frozen_voc_seg_linear`.
 Memory: the cells of one image.
 Metric: IoU (%) of foreground (any of the 20 classes), mean over the val images, 255 ignored. Clusters that are rarer
-along the border than elsewhere are taken for the object; also the cluster of the center, and the best one (an oracle).
-After R2O's protocol of CUB-200 (arXiv 2208.11821), on VOC, with rules that are named: its own is not published.
+along the border than elsewhere are taken as the object; also the cluster of the center, and the best one (an oracle).
+Like R2O's protocol on CUB-200 (arXiv 2208.11821), but on VOC and with documented rules: R2O's rule is not published.
 """
 
 from transfer_configs.parts import probes

@@ -4,9 +4,9 @@ Purpose: How much of what the linear probe finds is left when images are noisy, 
 Cost: that of `frozen_voc_seg_linear`, and each val image passes through the backbone 15 times more.
 Memory: that of `frozen_voc_seg_linear`, and 15 confusion matrices of 21 x 21 x 8 bytes for each val image.
 Metric: mIoU (%) of the val set at the images' own size, 255 ignored, mean of five corruptions with three strengths;
-also of each corruption and of the clean images.
+also for each corruption and for the clean images.
 The probe is chosen and fitted on clean images. Noise, blur, brightness, contrast and JPEG apply to the scaled picture;
-`bench/probes/corruptions.py` has the formulas. After Hendrycks and Dietterich (ICLR 2019), with strengths of ours.
+`bench/probes/corruptions.py` has the formulas. After Hendrycks and Dietterich (ICLR 2019), with our own strengths.
 """
 
 from transfer_configs.parts import probes

@@ -1,6 +1,6 @@
 """VOC semantic segmentation, light convolutional head on the frozen backbone; mIoU of 21 classes.
 
-Purpose: What do the frozen features give to a head that looks around, where a linear probe sees one cell?
+Purpose: What do the frozen features give to a head that sees neighboring cells, where a linear probe sees one cell?
 Cost: three trainings of 300 iterations: two minutes on one CPU core with ResNet-18, four with ResNet-50, whatever the
 size of the data set, beyond the features, which are those of `frozen_voc_seg_linear`.
 Memory: cells of 16 images and the head's activations, below 200 MB.

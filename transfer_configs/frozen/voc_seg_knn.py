@@ -1,10 +1,10 @@
 """VOC semantic segmentation, nearest cells of the frozen backbone; mIoU of 21 classes.
 
-Purpose: Are the cells that look alike to the backbone of one class, without any training?
+Purpose: Do cells with similar features belong to the same class, without any training?
 Cost: about two minutes on one CPU core with ResNet-18, four minutes with ResNet-50, for 420 and 220 images.
 Memory: 20,000 training cells x channels x 4 bytes (60 MB with ResNet-18, 250 MB with ResNet-50), twice.
 Metric: mIoU (%) from the confusion matrix of the whole val set at the images' own size, 255 ignored.
-Cosine similarity of standardised cells; each of the nearest k votes with weight exp(similarity / .07) (Wu et al., CVPR
+Cosine similarity of standardized cells; each of the nearest k votes with weight exp(similarity / .07) (Wu et al., CVPR
 2018).
 """
 

@@ -4,7 +4,7 @@ Purpose: Do cells find cells of their class in other, augmented images, without 
 Cost: the training images pass through the backbone once more, then each validation cell is compared with the memory.
 Memory: 20,480 cells x channels x 4 bytes (63 MB with ResNet-18, 250 MB with ResNet-50), twice.
 Metric: mIoU (%) from the confusion matrix of the whole val set at the images' own size, 255 ignored.
-Hummingbird (Balazevic et al., NeurIPS 2023) with the slips of its public evaluation put right: see
+Hummingbird (Balazevic et al., NeurIPS 2023) with the errors of its public evaluation corrected: see
 `bench/probes/kinds/retrieval.py` for each. Smaller than published (512 px, 102,400 cells and more): the input is that
 of the track, the memory 20,480 cells.
 """

@@ -1,1 +1,1 @@
-"""Track mini: ResNets and ViTs at small input sizes, minutes a checkpoint on two CPU cores."""
+"""Track mini: ResNets and ViTs at small input sizes, minutes per checkpoint on two CPU cores."""

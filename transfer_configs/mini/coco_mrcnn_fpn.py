@@ -1,13 +1,13 @@
 """COCO detection and instance segmentation, Mask R-CNN with a feature pyramid, all layers trained; box and mask AP.
 
-Purpose: does the backbone localise, name and outline objects of several sizes?
+Purpose: does the backbone localize, name and outline objects of several sizes?
 Cost: about 90 s on one CPU core with ResNet-18 (bfloat16), 170 s with ResNet-50.
 Metric: box AP (%) of pycocotools; also mask AP and both at IoU .50 and .75 and by object size.
-A small sibling of the FPN family A of the self-supervised literature (two fully connected layers, no norm in heads):
-batch normalisation in training mode, no weight decay on norm parameters (as detectron2 does), step schedule. Smaller
-than the usual: three levels from stride 8, 64 channels, 32 regions an image, box regression and masks shared by the
-classes, four images an iteration, 30 detections an image.
-Version 2: pictures as stored; version 1 turned those with an EXIF orientation under their annotations.
+A small version of the FPN family A of the self-supervised literature (two fully connected layers, no norm in heads):
+batch normalization in training mode, no weight decay on norm parameters (as detectron2 does), step schedule. Smaller
+than the usual: three levels from stride 8, 64 channels, 32 regions per image, box regression and masks shared by the
+classes, four images per iteration, 30 detections per image.
+Version 2: pictures are used as stored; version 1 turned those with an EXIF orientation, but not their annotations.
 """
 
 from transfer_configs.parts import backbones, datasets, detectors, loading, schedules

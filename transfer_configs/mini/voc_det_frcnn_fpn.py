@@ -1,14 +1,14 @@
 """VOC detection, Faster R-CNN with a feature pyramid, all layers trained; AP of 20 classes.
 
-Purpose: does the backbone localise and name objects of several sizes?
+Purpose: does the backbone localize and name objects of several sizes?
 Cost: about 65 s on one CPU core with ResNet-18 (bfloat16), 140 s with ResNet-50.
 Metric: AP (%), VOC's 11-point average precision averaged over IoU .50:.05:.95 as detectron2 computes it; also AP50,
 AP75 and pycocotools' AP.
-A small sibling of the FPN family A of the self-supervised literature (two fully connected layers, no norm in the box
-head): batch normalisation in training mode, no weight decay on norm parameters (as detectron2 does), step schedule,
-objects marked difficult are trained on. Smaller than the usual: three levels from stride 8, 64 channels, 32 regions an
-image, box regression shared by the classes, four images an iteration (more updates count for more than larger batches).
-Version 2: pictures as stored; version 1 turned those with an EXIF orientation under their annotations.
+A small version of the FPN family A of the self-supervised literature (two fully connected layers, no norm in the box
+head): batch normalization in training mode, no weight decay on norm parameters (as detectron2 does), step schedule,
+objects marked difficult are trained on. Smaller than the usual: three levels from stride 8, 64 channels, 32 regions per
+image, box regression shared by the classes, four images per iteration (more updates help more than larger batches).
+Version 2: pictures are used as stored; version 1 turned those with an EXIF orientation, but not their annotations.
 """
 
 from transfer_configs.parts import backbones, datasets, detectors, loading, schedules

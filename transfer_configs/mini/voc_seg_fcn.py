@@ -3,10 +3,10 @@
 Purpose: does the backbone separate objects from background and from each other?
 Cost: about 70 s on one CPU core with ResNet-18 (bfloat16), 3 minutes with ResNet-50.
 Metric: mIoU (%) from the confusion matrix of the whole val set at the images' own size, 255 ignored.
-A small sibling of the usual FCN transfer: plain 7x7 stem, batch normalisation in training mode, weight decay on every
+A small version of the usual FCN transfer: plain 7x7 stem, batch normalization in training mode, weight decay on every
 parameter (as mmseg does), poly schedule. One head reads the last three stages, joined at stride 8 as in FCN-8s (Long et
 al., CVPR 2015), so that small inputs still have enough cells; dilation would cost more and show less.
-Version 2: pictures as stored; version 1 turned those with an EXIF orientation under their annotations.
+Version 2: pictures are used as stored; version 1 turned those with an EXIF orientation, but not their annotations.
 """
 
 from transfer_configs.parts import backbones, datasets, loading, schedules, segmenters

@@ -4,17 +4,17 @@ Purpose: the transfer of MoCo, DetCo and RegionCL to instances in street scenes,
 Metric: AP (%) of masks as Cityscapes' own evaluation defines it, which is not COCO's; also its AP50, and pycocotools'
 AP and AP50 of boxes.
 Architecture: that of `coco_mrcnn_fpn_1x_a.py` with 8 classes; statistics of batch normalization over 1,600 training
-images in the end. Nothing but the checkpoint is loaded, where stock configs begin with a detector trained on COCO.
-Schedule: 8 images an iteration, SGD at .01 from iteration 1,000 on, a tenth from 18,000 on; weight decay .0001, none of
-norms. Short side 800, 832, ... or 1024 in training, 1024 in evaluation.
+images at the end. Nothing but the checkpoint is loaded, where stock configs begin with a detector trained on COCO.
+Schedule: 8 images per iteration, SGD at .01 from iteration 1,000 on, a tenth from 18,000 on; weight decay .0001, none
+of norms. Short side 800, 832, ... or 1024 in training, 1024 in evaluation.
 Differs from the papers: `transfer_configs/parts/detectron2.py`; one batch of 8 where they have 8 of 1 and synchronize;
-boxes and masks are those of the seen pixels (detectron2: of the drawn outlines).
+boxes and masks are those of the visible pixels (detectron2: of the drawn outlines).
 Published (AP/AP50 of masks, single runs; how much runs differ is not known): RegionCL-M 34.9/62.5. MoCo v1 32.3/59.3,
 MoCo v2 33.9/60.8, supervised 32.9/59.6 and random 25.4/51.1 are DetCo's, whose settings are not known in full.
 Tested: trained and evaluated at reduced size with a ResNet-18 on a CPU; Cityscapes' AP against a plain computation and
 against Cityscapes' own script. No run of the whole schedule has been made with this file.
 Cost: 192,000 images seen. Computed, not measured: .44 EFLOP of convolutions and linear layers, forward and backward,
-with 128 masks an image, or 3 GPU-hours if a GPU sustains 40 TFLOP/s; 29 GiB for parameters, gradients, momentum, and
+with 128 masks per image, or 3 GPU-hours if a GPU sustains 40 TFLOP/s; 29 GiB for parameters, gradients, momentum, and
 what is kept for backward.
 """
 

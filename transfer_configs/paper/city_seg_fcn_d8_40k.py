@@ -5,10 +5,10 @@ Metric: mIoU (%) of 19 classes from one confusion matrix of the whole val set at
 class that is in no label and no prediction is left out. Nothing is rounded (mmseg: to two decimals).
 Architecture: the checkpoint's ResNet with its 7x7 stem; layer3 and layer4 are dilated by 2 and 4 and have no stride,
 their first blocks are dilated by half of that (contract_dilation). Head on layer4: two 3x3 convolutions of 512
-channels, a third on their input and result side by side, dropout .1, a classifier. Auxiliary head on layer3: one
+channels, a third on their input and result concatenated, dropout .1, a classifier. Auxiliary head on layer3: one
 convolution of 256 channels, weight .4. Scores are resized with aligned corners. Batch normalization in training mode
 everywhere.
-Schedule: 8 crops of 769 an iteration; SGD at .01, momentum .9, weight decay .0005 of every parameter; no warm-up; to
+Schedule: 8 crops of 769 per iteration; SGD at .01, momentum .9, weight decay .0005 of every parameter; no warm-up; to
 .0001 along (1 - progress) ** .9. Images are resized to .5 to 2 times 2049 x 1025, cropped, flipped and changed in
 color. Tested at 2049 x 1025 in windows of 769, 513 apart, whose scores are averaged.
 Published: none that could be verified for the 7x7 stem. DenseCL's Cityscapes values stand in the paper only, and

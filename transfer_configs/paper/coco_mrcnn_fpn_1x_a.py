@@ -1,12 +1,12 @@
 """COCO detection and instance segmentation, Mask R-CNN FPN of family A, 90,000 iterations; box and mask AP.
 
-Purpose: the transfer of MoCo (its official reply), RegionCL, DetCo and VirTex to COCO. Not to be set beside family B
+Purpose: the transfer of MoCo (its official reply), RegionCL, DetCo and VirTex to COCO. Not comparable with family B
 (`coco_mrcnn_fpn_1x_b.py`), whose heads alone add .8 AP to the same backbone.
 Metric: box AP (%) of pycocotools; also mask AP and both at IoU .50 and .75 and by object size.
 Architecture: feature pyramid P2 to P6 with batch normalization; box head of two fully connected layers and mask head of
-four convolutions, both without. Batch normalization in training mode everywhere, its statistics computed anew over
-3,200 training images in the end.
-Schedule: 16 images an iteration, SGD at .02 from iteration 1,000 on, a tenth from 60,000 and from 80,000 on; weight
+four convolutions, both without. Batch normalization in training mode everywhere, its statistics recomputed over
+3,200 training images at the end.
+Schedule: 16 images per iteration, SGD at .02 from iteration 1,000 on, a tenth from 60,000 and from 80,000 on; weight
 decay .0001, none of norms. Short side 640, 672, ... or 800 in training, 800 in evaluation.
 Differs from the papers: `transfer_configs/parts/detectron2.py`; one batch of 16 where they have 8 of 2 and synchronize.
 Published (box/mask AP, single runs): supervised 38.9/35.4, which a run should meet within .7/.7; MoCo v1 38.5/35.1;
@@ -14,7 +14,7 @@ MoCo v2 of 200 epochs 38.9/35.5; RegionCL-M 40.1/36.3; random 31.0/28.5.
 Tested: trained and evaluated at reduced size with a ResNet-18 on a CPU; matching against a plain computation, COCO's AP
 against pycocotools. No run of the whole schedule has been made with this file.
 Cost: 1,440,000 images seen. Computed, not measured: 1.8 EFLOP of convolutions and linear layers, forward and backward,
-with 128 masks an image, or 12 GPU-hours if a GPU sustains 40 TFLOP/s; 28 GiB for parameters, gradients, momentum, and
+with 128 masks per image, or 12 GPU-hours if a GPU sustains 40 TFLOP/s; 28 GiB for parameters, gradients, momentum, and
 what is kept for backward.
 """
 

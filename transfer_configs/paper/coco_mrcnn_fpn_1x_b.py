@@ -1,11 +1,11 @@
 """COCO detection and instance segmentation, Mask R-CNN FPN of family B, 90,000 iterations; box and mask AP.
 
-Purpose: the transfer of InfoMin, DenseCL, PixPro, SlotCon, ORL and InstanceLoc's baselines to COCO. Not to be set
-beside family A (`coco_mrcnn_fpn_1x_a.py`).
+Purpose: the transfer of InfoMin, DenseCL, PixPro, SlotCon, ORL and InstanceLoc's baselines to COCO. Not comparable
+with family A (`coco_mrcnn_fpn_1x_a.py`).
 Metric: box AP (%) of pycocotools; also mask AP and both at IoU .50 and .75 and by object size.
 Architecture: that of family A, but batch normalization in both heads, too, and a box head of four convolutions and one
 fully connected layer.
-Schedule: as family A: 16 images an iteration, SGD at .02 from iteration 1,000 on, a tenth from 60,000 and from 80,000
+Schedule: as family A: 16 images per iteration, SGD at .02 from iteration 1,000 on, a tenth from 60,000 and from 80,000
 on; weight decay .0001, none of norms. Short side 640, 672, ... or 800 in training, 800 in evaluation.
 Differs from the papers: `transfer_configs/parts/detectron2.py`; one batch of 16 where they have 8 of 2 and synchronize.
 Published (box/mask AP, single runs): MoCo v2 of 200 epochs 39.8/36.1, which a run should meet within .7/.7, and of 800
@@ -14,7 +14,7 @@ InstanceLoc's own rows begin with a pretrained pyramid and box head.)
 Tested: trained and evaluated at reduced size with a ResNet-18 on a CPU; matching against a plain computation, COCO's AP
 against pycocotools. No run of the whole schedule has been made with this file.
 Cost: 1,440,000 images seen. Computed, not measured: 2.3 EFLOP of convolutions and linear layers, forward and backward,
-with 128 masks an image, or 16 GPU-hours if a GPU sustains 40 TFLOP/s; 34 GiB for parameters, gradients, momentum, and
+with 128 masks per image, or 16 GPU-hours if a GPU sustains 40 TFLOP/s; 34 GiB for parameters, gradients, momentum, and
 what is kept for backward.
 """
 

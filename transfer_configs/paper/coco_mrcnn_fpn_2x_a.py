@@ -1,6 +1,6 @@
 """COCO detection and instance segmentation, Mask R-CNN FPN of family A, 180,000 iterations; box and mask AP.
 
-Purpose: as `coco_mrcnn_fpn_1x_a.py`, twice as long: backbones differ less, random initialization catches up.
+Purpose: that of `coco_mrcnn_fpn_1x_a.py`, twice as long: backbones differ less, random initialization catches up.
 Metric: box AP (%) of pycocotools; also mask AP and both at IoU .50 and .75 and by object size.
 Architecture: that of `coco_mrcnn_fpn_1x_a.py`.
 Schedule: the same with 180,000 iterations, a tenth from 120,000 and from 160,000 on.
@@ -10,7 +10,7 @@ Published (box/mask AP, single runs): supervised 40.6/36.8, which a run should m
 Tested: trained and evaluated at reduced size with a ResNet-18 on a CPU; matching against a plain computation, COCO's AP
 against pycocotools. No run of the whole schedule has been made with this file.
 Cost: 2,880,000 images seen. Computed, not measured: 3.6 EFLOP of convolutions and linear layers, forward and backward,
-with 128 masks an image, or 25 GPU-hours if a GPU sustains 40 TFLOP/s; 28 GiB for parameters, gradients, momentum, and
+with 128 masks per image, or 25 GPU-hours if a GPU sustains 40 TFLOP/s; 28 GiB for parameters, gradients, momentum, and
 what is kept for backward.
 """
 

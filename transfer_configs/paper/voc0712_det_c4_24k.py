@@ -1,15 +1,15 @@
 """VOC 2007+2012 detection, Faster R-CNN C4, all layers trained, 24,000 iterations; AP of 20 classes.
 
 Purpose: the reference of self-supervised detection: MoCo, DenseCL, PixPro, InfoMin, SynCo, and, as their papers say,
-SoCo, DetCo and ReSim. Training: VOC 2007 trainval and 2012 trainval (5,011 + 11,540 images), objects marked difficult
-among them. Evaluation: VOC 2007 test (4,952).
+SoCo, DetCo and ReSim. Training: VOC 2007 trainval and 2012 trainval (5,011 + 11,540 images), including objects
+marked difficult. Evaluation: VOC 2007 test (4,952).
 Metric: AP (%), VOC's 11-point average precision averaged over IoU .50:.05:.95 as detectron2 computes it; also AP50,
 AP75, and pycocotools' AP, which is another value.
 Architecture: conv1 to res4 of the checkpoint; proposals from res4 (stride 16, 15 anchors, 1,024 channels); of each
 region 14 x 14 cells, then the checkpoint's res5 and one more batch normalization, mean, classes and boxes. Batch
-normalization in training mode everywhere, its statistics computed anew over 3,200 training images in the end.
-Schedule: 16 images an iteration, SGD at .02 from iteration 100 on, a tenth from 18,000 and from 22,000 on; weight decay
-.0001, none of norms. Short side 480, 512, ... or 800 in training, 800 in evaluation.
+normalization in training mode everywhere, its statistics recomputed over 3,200 training images at the end.
+Schedule: 16 images per iteration, SGD at .02 from iteration 100 on, a tenth from 18,000 and from 22,000 on; weight
+decay .0001, none of norms. Short side 480, 512, ... or 800 in training, 800 in evaluation.
 Differs from the papers: `transfer_configs/parts/detectron2.py`; one batch of 16 where they have 8 of 2, whose
 statistics they synchronize or average.
 Published (AP/AP50/AP75, means of five runs, which deviate by .2/.2/.4): MoCo v2 of 200 epochs 57.0/82.4/63.6, which

@@ -6,9 +6,9 @@ Metric: mIoU (%) of 21 classes from one confusion matrix of the whole val set at
 class that is in no label and no prediction is left out. Nothing is rounded (mmseg: to two decimals).
 Architecture: the checkpoint's ResNet with its 7x7 stem; layer3 and layer4 are dilated by 2 and 4 and have no stride,
 their first blocks are dilated by half of that (contract_dilation). Head on layer4: two 3x3 convolutions of 512
-channels, a third on their input and result side by side, dropout .1, a classifier. Auxiliary head on layer3: one
+channels, a third on their input and result concatenated, dropout .1, a classifier. Auxiliary head on layer3: one
 convolution of 256 channels, weight .4. Batch normalization in training mode everywhere.
-Schedule: 16 crops of 512 an iteration; SGD at .01, momentum .9, weight decay .0005 of every parameter; no warm-up; to
+Schedule: 16 crops of 512 per iteration; SGD at .01, momentum .9, weight decay .0005 of every parameter; no warm-up; to
 .0001 along (1 - progress) ** .9. Images are resized to .5 to 2 times the size whose short side is 512, cropped, flipped
 and changed in color. Tested whole, short side 512.
 Published (mIoU, means of five runs; a run should meet them within .7): ImageNet, 200 epochs: MoCo v2 67.5, DenseCL

@@ -1,6 +1,6 @@
-"""What several protocols share, as pure functions: arguments in, a part of a config out.
+"""Parts that several protocols share, as pure functions from arguments to a part of a config.
 
-A protocol's hash covers what these functions return, not how: rewriting one is free as long as every value stays.
-Each call returns new dictionaries, so that a change to one part of a config never shows in another. A part imports
-nothing but its neighbours, and reading it needs no other library.
+A protocol's hash covers the values that these functions return: one may be rewritten as long as every value stays.
+Each call returns new dictionaries, so that changing one part of a config never changes another. A part imports
+nothing but its neighbors, and reading it needs no other library.
 """

@@ -1,4 +1,4 @@
-"""The checkpoint's network as it stands in a model."""
+"""The checkpoint's network as a part of a model."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ from typing import Any
 def resnet(out_indices: tuple[int, ...], **more: Any) -> dict[str, Any]:
     """The checkpoint's ResNet with every layer trained and batch normalization in training mode.
 
-    A checkpoint of another family takes its place when the protocol is run (`bench.openmmlab.adapting`): a ViT gives
-    its last map alone, and necks and heads are built for it. The protocol and its hash stay the same.
+    A checkpoint of another family replaces it when the protocol is run (`bench.openmmlab.adapting`): a ViT gives
+    only its last map, and necks and heads are built for it. The protocol and its hash stay the same.
 
     Args:
         out_indices: the stages that neck or head read, from 0 (C2, stride 4) to 3 (C5, stride 32).

@@ -70,7 +70,7 @@ def coco(split: str, pipeline: Pipeline, **more: Any) -> dict[str, Any]:
 
 
 def coco_metric(split: str, iou_types: tuple[str, ...]) -> dict[str, Any]:
-    """pycocotools' AP of `iou_types` (`bbox`, `segm`) against the annotations of `split`."""
+    """pycocotools' AP of `iou_types` (`bbox`, `segm`) for the annotations of `split`."""
     return dict(type="CocoDetectionMetric", ann_file=f"run:data_root/{_coco_annotations(split)}", iou_types=iou_types)
 
 

@@ -1,4 +1,4 @@
-"""Faster and Mask R-CNN in the pieces in which the protocols differ."""
+"""Faster and Mask R-CNN, in parts in which the protocols differ."""
 
 from typing import Any
 
@@ -25,12 +25,12 @@ def preprocessor(*, divisor: int, masks: bool = False) -> dict[str, Any]:
 
 
 def fpn(*, channels: int, levels: int, start: int = 0) -> dict[str, Any]:
-    """Feature pyramid with batch normalization over the stages from `start` (0: C2, stride 4) on; of a ViT, the simple
+    """Feature pyramid with batch normalization over the stages from `start` (0: C2, stride 4) on; for a ViT, the simple
     feature pyramid with the same levels.
 
     Args:
-        channels: of every level.
-        levels: how many; those beyond the backbone's stages are pooled from the coarsest.
+        channels: channels of every level.
+        levels: number of levels; those beyond the backbone's stages are pooled from the coarsest.
         start: the first stage that is used.
     """
     return dict(
@@ -47,8 +47,8 @@ def rpn(*, channels: int, strides: list[int], scales: list[int], **more: Any) ->
     """Region proposals: one convolution and three anchor ratios.
 
     Args:
-        channels: of the input and of the convolution.
-        strides: of the levels that are read.
+        channels: channels of the input and of the convolution.
+        strides: strides of the levels that are read.
         scales: side of the anchors in strides, the same list on every level.
         more: further arguments of `RPNHead`; they replace what is set here.
     """
@@ -67,13 +67,13 @@ def rpn(*, channels: int, strides: list[int], scales: list[int], **more: Any) ->
 
 
 def roi_align(size: int, *, channels: int, strides: list[int], sampling: int, **more: Any) -> dict[str, Any]:
-    """RoIAlign from one level a region.
+    """RoIAlign from one level per region.
 
     Args:
-        size: cells a side of the result.
-        channels: of the levels.
-        strides: of the levels that regions are read from.
-        sampling: samples a side of each cell; 0 takes as many as the region has pixels there.
+        size: cells per side of the result.
+        channels: channels of the levels.
+        strides: strides of the levels from which regions are read.
+        sampling: samples per side of each cell; 0 takes as many as the region has pixels there.
         more: further arguments of `SingleRoIExtractor`, such as `finest_scale`.
     """
     return dict(
@@ -86,13 +86,13 @@ def roi_align(size: int, *, channels: int, strides: list[int], sampling: int, **
 
 
 def box_head(kind: str, *, channels: int, size: int, classes: int, **more: Any) -> dict[str, Any]:
-    """Class and box of a region, with cross entropy and L1 loss.
+    """Head for class and box of a region, with cross entropy and L1 loss.
 
     Args:
         kind: mmdet's class: `Shared2FCBBoxHead` (FPN, family A), `Shared4Conv1FCBBoxHead` (family B), `BBoxHead` (C4).
-        channels: of the region's features.
-        size: cells a side of a region.
-        classes: without background.
+        channels: channels of the region's features.
+        size: cells per side of a region.
+        classes: number of classes without background.
         more: further arguments of the class, such as `fc_out_channels`, `norm_cfg` or `reg_class_agnostic`.
     """
     return dict(
@@ -108,12 +108,12 @@ def box_head(kind: str, *, channels: int, size: int, classes: int, **more: Any) 
 
 
 def mask_head(*, convolutions: int, channels: int, classes: int, **more: Any) -> dict[str, Any]:
-    """Mask of a region: 3x3 convolutions, then one doubling of the resolution.
+    """Head for the mask of a region: 3x3 convolutions, then the resolution is doubled once.
 
     Args:
-        convolutions: how many.
-        channels: of the input and of each convolution.
-        classes: without background.
+        convolutions: number of convolutions.
+        channels: channels of the input and of each convolution.
+        classes: number of classes without background.
         more: further arguments of `FCNMaskHead`, such as `norm_cfg` or `class_agnostic`.
     """
     return dict(
@@ -140,14 +140,14 @@ def two_stage_training(
     positive: float,
     mask_size: int | None = None,
 ) -> dict[str, Any]:
-    """What is matched and sampled in training, as detectron2 does it.
+    """Matching and sampling in training, as in detectron2.
 
     Args:
-        anchors: sampled an image, half of them positive where there are enough.
-        proposals: kept an image before (a level) and after non-maximum suppression.
-        regions: sampled an image.
+        anchors: anchors sampled per image, half of them positive where there are enough.
+        proposals: proposals kept per image before (per level) and after non-maximum suppression.
+        regions: regions sampled per image.
         positive: the largest share of positive ones among the regions.
-        mask_size: cells a side of the target masks; None without masks.
+        mask_size: cells per side of the target masks; None without masks.
     """
     masks = dict() if mask_size is None else dict(mask_size=mask_size)
     return dict(
@@ -176,12 +176,12 @@ def two_stage_training(
 
 
 def two_stage_testing(*, proposals: tuple[int, int], detections: int, masks: bool = False) -> dict[str, Any]:
-    """What is kept in evaluation: scores above .05, overlaps of at most .5.
+    """Detections kept in evaluation: scores above .05, overlaps of at most .5.
 
     Args:
-        proposals: kept an image before (a level) and after non-maximum suppression.
-        detections: kept an image.
-        masks: cut the masks at .5.
+        proposals: proposals kept per image before (per level) and after non-maximum suppression.
+        detections: detections kept per image.
+        masks: whether there are masks, which are thresholded at .5.
     """
     cut = dict(mask_thr_binary=0.5) if masks else dict()
     return dict(

@@ -1,8 +1,8 @@
-"""Two-stage detectors as detectron2 trains and evaluates them, which the published values come from.
+"""Two-stage detectors as detectron2, from which the published values come, trains and evaluates them.
 
-What no setting of mmdet gives is `bench.openmmlab.matching` and `bench.openmmlab.res5`. What stays different, in all
+The parts that mmdet lacks are `bench.openmmlab.matching` and `bench.openmmlab.res5`. What stays different, in all
 protocols: images are scaled by OpenCV (detectron2: PIL); anchors in the padding are left out (detectron2: negative);
-images are grouped by aspect ratio over the whole batch (detectron2: over two of a GPU); target masks are cut from
+images are grouped by aspect ratio over the whole batch (detectron2: over the two of a GPU); target masks are cut from
 bitmaps (detectron2: from polygons); convolutions of feature pyramids start from Xavier's distribution (detectron2:
 Kaiming's).
 """
@@ -15,13 +15,13 @@ from transfer_configs.parts import backbones, datasets, detectors, loading, sche
 Proposals = tuple[int, int]
 
 WEIGHT_DECAY = 0.0001
-"""Of all parameters but those of normalization, which have none."""
+"""Weight decay of all parameters except those of normalization, which have none."""
 WORKERS = "run:workers"
 _CHANNELS = 256
 
 
 def multi_scale(shortest: int, longest: int, *, limit: int) -> dict[str, Any]:
-    """Resize the short side to `shortest`, `shortest` + 32, ... or `longest`, drawn evenly; the long side to at most
+    """Resize the short side to `shortest`, `shortest` + 32, ... or `longest`, drawn uniformly; the long side to at most
     `limit`.
     """
     sizes = range(shortest, longest + 1, 32)
@@ -29,11 +29,11 @@ def multi_scale(shortest: int, longest: int, *, limit: int) -> dict[str, Any]:
 
 
 def training(*, proposals: Proposals, mask_size: int | None = None) -> dict[str, Any]:
-    """256 anchors and 512 regions an image, matched as detectron2 matches them.
+    """256 anchors and 512 regions per image, matched as in detectron2.
 
     Args:
-        proposals: kept an image before (a level) and after non-maximum suppression.
-        mask_size: cells a side of the target masks; None without masks.
+        proposals: proposals kept per image before (per level) and after non-maximum suppression.
+        mask_size: cells per side of the target masks; None without masks.
     """
     config = detectors.two_stage_training(
         anchors=256, proposals=proposals, regions=512, positive=0.25, mask_size=mask_size
@@ -44,7 +44,7 @@ def training(*, proposals: Proposals, mask_size: int | None = None) -> dict[str,
 
 
 def testing(*, proposals: Proposals, masks: bool = False) -> dict[str, Any]:
-    """100 detections an image, of scores above .05. Arguments as in :func:`training`."""
+    """100 detections per image with scores above .05. For the arguments see :func:`training`."""
     return detectors.two_stage_testing(proposals=proposals, detections=100, masks=masks)
 
 
@@ -52,7 +52,7 @@ def mask_rcnn_fpn(*, classes: int, norm_in_heads: bool) -> dict[str, Any]:
     """Mask R-CNN on P2 to P6 of 256 channels, normalized in the pyramid, of one of two families.
 
     Args:
-        classes: without background.
+        classes: number of classes without background.
         norm_in_heads: family B of the literature: four convolutions and one fully connected layer in the box head,
             normalized in the heads. Family A: two fully connected layers, no norm in the heads.
     """
@@ -105,7 +105,7 @@ def cityscapes_training(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cityscapes_testing() -> dict[str, Any]:
-    """Cityscapes val, short side 1024; with what its metric compares with."""
+    """Cityscapes val, short side 1024, with the paths that its metric needs."""
     pipeline = loading.detection_testing(loading.fit((2048, 1024)), boxes=True)
     pipeline[-1]["meta_keys"] = (*pipeline[-1]["meta_keys"], "ids_path")
     return test_loader(datasets.cityscapes_instances("val", pipeline, test_mode=True))
@@ -127,8 +127,8 @@ def sgd(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def steps(plan: Mapping[str, Any], *, warm_up: int, milestones: list[int]) -> list[dict[str, Any]]:
-    """Linear warm-up from a thousandth, complete at iteration `warm_up`; a tenth from each milestone on.
+    """Linear warm-up from a thousandth, complete at iteration `warm_up`; from each milestone on a tenth of the rate.
 
-    mmengine's warm-up is complete one iteration before its end, hence the one more.
+    mmengine's warm-up is complete one iteration before its end, so 1 is added.
     """
     return schedules.steps(plan, warm_up=warm_up + 1, warm_up_from=0.001, milestones=milestones)

@@ -1,7 +1,7 @@
-"""From files to batches: pipelines of one image, and the loaders that run them.
+"""Pipelines for one image, and the loaders that make batches with them.
 
-Pictures are used as they are stored: no EXIF orientation turns them under their boxes and masks. (Up to version 1 of
-the protocols fine-tuning turned them; pictures without an orientation give the same values.)
+Pictures are used as they are stored, not turned by an EXIF orientation, which boxes and masks would not follow. (Up to
+version 1 of the protocols fine-tuning turned them; pictures without an orientation give the same values.)
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ def fit(size: Size) -> dict[str, Any]:
 
 
 def detection_training(resize: dict[str, Any], *, masks: bool = False) -> Pipeline:
-    """Load with boxes (and `masks`), `resize`, flip every second image."""
+    """Load with boxes (and `masks`), `resize`, flip with probability 1/2."""
     shapes = dict(with_mask=True) if masks else dict()
     return [
         dict(type="LoadStoredImage"),
@@ -41,13 +41,13 @@ def detection_testing(resize: dict[str, Any], *, boxes: bool) -> Pipeline:
 
 
 def segmentation_training(*, size: Size, ratios: tuple[float, float], crop: Size, distort: bool = False) -> Pipeline:
-    """Load, resize at random, crop so that no class fills more than three quarters, flip every second image.
+    """Load, resize at random, crop so that no class fills more than three quarters, flip with probability 1/2.
 
     Args:
-        size: what the image fits into at ratio 1 (long side, short side).
-        ratios: between which the ratio is drawn.
-        crop: height and width.
-        distort: then change brightness, contrast, saturation and hue, each of them in every second image.
+        size: size into which the image fits at ratio 1 (long side, short side).
+        ratios: range of the random ratio.
+        crop: height and width of the crop.
+        distort: then change brightness, contrast, saturation and hue, each with probability 1/2.
     """
     colors = [dict(type="PhotoMetricDistortion")] if distort else []
     return [
@@ -74,12 +74,12 @@ def segmentation_testing(resize: dict[str, Any]) -> Pipeline:
 def train_loader(
     dataset: dict[str, Any], plan: Mapping[str, Any], *, workers: int | str = 0, **more: Any
 ) -> dict[str, Any]:
-    """Shuffled batches without end, of the plan's `batch_size`.
+    """Endless shuffled batches of the plan's `batch_size`.
 
     Args:
-        dataset: from `datasets`.
-        plan: the protocol's.
-        workers: processes that load; `run:workers` is as many as the machine has cores for, none without a GPU.
+        dataset: a data set from `datasets`.
+        plan: the plan of the protocol.
+        workers: number of loading processes; `run:workers` depends on the cores, and is 0 without a GPU.
         more: further arguments of mmengine's loader, such as `batch_sampler`.
     """
     return dict(
@@ -92,7 +92,7 @@ def train_loader(
 
 
 def test_loader(dataset: dict[str, Any], *, batch_size: int, workers: int | str = 0) -> dict[str, Any]:
-    """Every image once, in order; `workers` as in :func:`train_loader`."""
+    """Every image once, in order; for `workers` see :func:`train_loader`."""
     return dict(
         batch_size=batch_size,
         num_workers=workers,
@@ -102,5 +102,5 @@ def test_loader(dataset: dict[str, Any], *, batch_size: int, workers: int | str 
 
 
 def by_aspect_ratio() -> dict[str, Any]:
-    """A batch sampler that puts wide images together and tall ones, so that little is padded."""
+    """A batch sampler that groups wide images and tall images, so that there is little padding."""
     return dict(type="AspectRatioBatchSampler")

@@ -8,7 +8,7 @@ _CELLS, _HELD_OUT = 20_000, 0.2
 def linear(size: tuple[int, int], classes: int, **more: Any) -> dict[str, Any]:
     """Multinomial logistic regression on images scaled to `size` (height, width); five penalties to choose from.
 
-    `more` are the fields beyond, e.g. `labels`, the share of the training images whose labels are used.
+    `more` are further fields, e.g. `labels`, the share of the training images whose labels are used.
     """
     return dict(
         kind="linear",

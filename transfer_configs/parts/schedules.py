@@ -1,4 +1,4 @@
-"""Optimizer and schedule from the protocol's plan, so that each of its numbers stands once.
+"""Optimizer and schedule from the protocol's plan, so that each number is written once.
 
 `plan` is `protocol["plan"]`: `batch_size`, `iterations`, `learning_rate`, `final_learning_rate`, `norm_weight_decay`.
 """
@@ -21,8 +21,8 @@ def sgd(plan: Mapping[str, Any], *, weight_decay: float, max_norm: float | None 
     """SGD with momentum .9 at the plan's learning rate.
 
     Args:
-        plan: the protocol's.
-        weight_decay: of all parameters but those of batch normalization, which have the plan's.
+        plan: the plan of the protocol.
+        weight_decay: weight decay of all parameters except those of batch normalization, which have the plan's.
         max_norm: gradients are scaled down to this L2 norm; None does not clip.
     """
     optimizer = dict(
@@ -40,8 +40,8 @@ def steps(plan: Mapping[str, Any], *, warm_up: int, warm_up_from: float, milesto
     """Linear warm-up, then a tenth of the learning rate from each milestone on.
 
     Args:
-        plan: the protocol's; its final learning rate must be what the milestones leave.
-        warm_up: iterations.
+        plan: the plan of the protocol; its final learning rate must be the one after the last milestone.
+        warm_up: number of iterations of the warm-up.
         warm_up_from: share of the learning rate at the first iteration.
         milestones: iterations at which the learning rate drops.
     """
@@ -52,7 +52,7 @@ def steps(plan: Mapping[str, Any], *, warm_up: int, warm_up_from: float, milesto
 
 
 def poly(plan: Mapping[str, Any], *, power: float = 0.9) -> list[dict[str, Any]]:
-    """From the plan's learning rate to its final one, along (1 - progress) ** `power`."""
+    """Learning rate from the plan's first to its final one, along (1 - progress) ** `power`."""
     return [
         dict(
             type="PolyLR",

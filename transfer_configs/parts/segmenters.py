@@ -28,15 +28,15 @@ def fcn_head(
     align_corners: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
-    """3x3 convolutions, dropout of .1 and a classifier of each cell; label 255 has no loss.
+    """Head of 3x3 convolutions, dropout of .1 and a classifier of each cell; label 255 has no loss.
 
     Args:
-        in_channels: slot with the channels of what it reads.
-        in_index: which of the backbone's outputs it reads.
-        convolutions: how many.
-        channels: of each convolution.
-        classes: background among them where the data set has it.
-        align_corners: how scores are resized.
+        in_channels: slot with the channels of its input.
+        in_index: index of the backbone's output (or outputs) that it reads.
+        convolutions: number of convolutions.
+        channels: channels of each convolution.
+        classes: number of classes, including background where the data set has it.
+        align_corners: whether scores are resized with aligned corners.
         more: further arguments of `FCNHead`; they replace what is set here.
     """
     return (
@@ -67,16 +67,16 @@ def dilated_fcn(
 ) -> dict[str, Any]:
     """mmseg's FCN of output stride 8, with torchvision's 7x7 stem instead of its own deep one.
 
-    The last two stages are dilated in place of their strides. The head reads the last one: two convolutions of 512
-    channels, a third on their input and result side by side. An auxiliary head of one convolution of 256 channels reads
+    The last two stages are dilated instead of strided. The head reads the last one: two convolutions of 512
+    channels, a third on their input and result concatenated. An auxiliary head of one convolution of 256 channels reads
     the one before.
 
     Args:
-        crop: height and width in training.
-        classes: background among them where the data set has it.
-        auxiliary_weight: of the auxiliary head's loss.
+        crop: height and width of crops in training.
+        classes: number of classes, including background where the data set has it.
+        auxiliary_weight: weight of the auxiliary head's loss.
         testing: `mode` (`whole`, or `slide` with `crop_size` and `stride`).
-        align_corners: how scores are resized.
+        align_corners: whether scores are resized with aligned corners.
     """
     return dict(
         type="EncoderDecoder",
@@ -115,7 +115,7 @@ def mean_over_all_pixels(weight: float) -> dict[str, Any]:
 
 
 def fcn8_head(*, channels: int, classes: int) -> dict[str, Any]:
-    """One convolution on the last three stages, resized to stride 8 and joined, as FCN-8s does with scores."""
+    """Head of one convolution on the last three stages, which are resized to stride 8 and joined, as in FCN-8s."""
     return fcn_head(
         in_channels="card:upper_channels",
         in_index=(0, 1, 2),
