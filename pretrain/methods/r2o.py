@@ -29,7 +29,7 @@ from pretrain.parts.geometry import warp_soft
 from pretrain.parts.losses import embedding_std, full_precision, matching, unit
 from pretrain.parts.masks import one_hot, pool
 from pretrain.parts.momentum import momentum_at
-from pretrain.recipes import LARSConfig, Recipe, small_recipe
+from pretrain.recipes import LARSConfig, Recipe, SGDConfig, small_recipe
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ class R2O(BYOL):
             "the mean is over the regions of all processes; in the code over each process's own first",
             "the blur is a Gaussian of any size, where the code cuts it to 23 x 23 pixels",
             "k-means makes 50 iterations; the code's up to 200, until the distances stop falling",
+            "regions that a view does not show are in batch norm's statistics as zeros, as in the code",
         ),
     )
     config: R2OConfig
@@ -236,12 +237,14 @@ RECIPES: tuple[Recipe, ...] = (
             superpixel_side=128,
             mask_side=32,
             whole_size=128,
-            clusters=(16, 4),
+            clusters=(8, 4),
             images_together=16,
             view_size=96,
             blur_sigma=(0.1, 1.0),
         ),
-        epochs=10,
-        paper="arXiv 2208.11821; 96 pixels make a map of 3 x 3 cells",
+        epochs=14,
+        warmup_epochs=2,
+        optimizer=SGDConfig(lr=0.03, momentum=0.9, weight_decay=1e-4),
+        paper="arXiv 2208.11821; 96 pixels make a map of 3 x 3 cells; optimizer and schedule are those of byol-mini",
     ),
 )
