@@ -75,7 +75,8 @@ class R2O(BYOL):
 
         L = mean of |p_k^ - t_k'^|^2
 
-    over both directions and all regions that both views show, with ^ for vectors of length 1; between 0 and 4.
+    over both directions and all regions that both views show, with ^ for vectors of length 1; between 0 and 4. The
+    heads' batch norm is over all K regions of all images, zeros where a view does not show one, as in the code.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -100,7 +101,6 @@ class R2O(BYOL):
             "the mean is over the regions of all processes; in the code over each process's own first",
             "the blur is a Gaussian of any size, where the code cuts it to 23 x 23 pixels",
             "k-means makes 50 iterations; the code's up to 200, until the distances stop falling",
-            "regions that a view does not show are in batch norm's statistics as zeros, as in the code",
         ),
     )
     config: R2OConfig
