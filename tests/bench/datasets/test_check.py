@@ -92,11 +92,11 @@ def test_nothing_has_no_fingerprint(tmp_path, dataset):
 
 
 @pytest.mark.parametrize("entry", (DATASETS | FURTHER).values(), ids=DATASETS | FURTHER)
-def test_the_layout_stands_in_the_help_and_in_the_readme(entry):
+def test_the_layout_stands_in_the_help_and_in_the_documentation(entry):
     from bench.cli.evaluation import check_data
 
-    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
-    for words in (check_data.__doc__, readme):
+    page = (Path(__file__).parents[3] / "docs/evaluate.md").read_text(encoding="utf-8")
+    for words in (check_data.__doc__, page):
         plain = words.replace("`", "")
         for part in re.findall(r"\S*[/{]\S*[^\s,)]", entry.layout):
             assert part in plain
