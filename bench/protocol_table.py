@@ -35,7 +35,7 @@ def paper_protocols_markdown() -> str:
         "",
         f"What all detectors differ in: {shared_differences()}",
         "",
-        "Published values that may stand beside those of a protocol:",
+        "Published values that may be compared with those of a protocol:",
         "",
         *_table(
             published.HEADINGS,

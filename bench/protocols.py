@@ -69,7 +69,7 @@ class TrainingPlan:
 
     def __post_init__(self) -> None:
         if self.precise_bn_batches * self.batch_size != self.precise_bn_images:
-            raise ValueError(f"precise_bn_images={self.precise_bn_images} are no whole batches of {self.batch_size}")
+            raise ValueError(f"precise_bn_images={self.precise_bn_images} are not whole batches of {self.batch_size}")
 
     @property
     def precise_bn_batches(self) -> int:

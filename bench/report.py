@@ -97,7 +97,7 @@ def rehearsal_lines(rehearsal: Rehearsal) -> list[str]:
     if rehearsal.disk_bytes > rehearsal.free_bytes:
         lines.append(f"the disk is too small: {_size(rehearsal.free_bytes)} are free. Choose another --work")
     if not all(one.fits for one in rehearsal.rehearsed):
-        lines.append("TOO LARGE: --batch N trains with fewer images an iteration; its results stand in another table")
+        lines.append("TOO LARGE: --batch N trains with fewer images per iteration; its results are in another table")
     if rehearsal.probes:
         lines.append(f"not rehearsed, as probes take minutes: {', '.join(rehearsal.probes)}")
     return [*lines, "no result was stored"]

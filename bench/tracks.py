@@ -40,7 +40,7 @@ MINI = Track(
         "The backbone is a ResNet with torchvision's 7x7 stem, of any depth or width, or a plain ViT; rows of "
         "different architectures are not comparable and the table says which is which.",
         "A ViT's last map takes the place of a ResNet's stages: detectors get their levels from it by ViTDet's simple "
-        "feature pyramid, heads of segmentation read it as it is. Images are scaled to whole patches.",
+        "feature pyramid, segmentation heads read it directly. Images are scaled to whole patches.",
         "Every backbone tensor comes from the checkpoint, bit for bit; necks and heads start at random, from the seed.",
         "All layers are trained; batch normalization uses batch statistics in training and running statistics in "
         "evaluation.",
@@ -56,7 +56,7 @@ MINI = Track(
 
 FROZEN = Track(
     id="frozen",
-    purpose="What the cells of a frozen backbone tell about the classes of their pixels: minutes on a CPU, any data "
+    purpose="How well the cells of a frozen backbone show the classes of their pixels: minutes on a CPU, any data "
     "root, and differences that fine-tuning on few images cannot show.",
     protocols=(
         "frozen_voc_seg_linear",
@@ -71,7 +71,7 @@ FROZEN = Track(
         "comparable and the table says which is which.",
         "Every backbone tensor comes from the checkpoint, bit for bit.",
         "Pixels are normalized as the checkpoint's card says; images are scaled to the protocol's size.",
-        "A cell covers 16 x 16 pixels: the last two maps of the backbone, side by side. Its label is that of the pixel "
+        "A cell covers 16 x 16 pixels: the last two maps of the backbone, concatenated. Its label is that of the pixel "
         "at its centre.",
         "The classifier's one hyper-parameter is chosen for each checkpoint on training images that are held out; the "
         "validation images are evaluated once.",
@@ -112,7 +112,7 @@ FROZEN = Track(
 
 PAPER = Track(
     id="paper",
-    purpose="The protocols that papers are judged by, at full size, for values to set beside published ones: GPUs.",
+    purpose="The protocols that papers are judged by, at full size, for values comparable with published ones: GPUs.",
     protocols=(
         "paper_voc0712_det_c4_24k",
         "paper_coco_mrcnn_fpn_1x_b",
@@ -131,7 +131,7 @@ PAPER = Track(
         "Only the weights of the last iteration are evaluated, once, without test-time augmentation.",
         "A row is the mean over the seeds; a run that diverges stays in the table as failed. Papers give the mean of "
         "five runs on VOC and one run on COCO and Cityscapes.",
-        "Each protocol's file says what differs from the papers, and the published values that it may stand beside.",
+        "Each protocol's file says what differs from the papers, and which published values are comparable.",
     ),
     further=(
         "paper_coco_mrcnn_fpn_1x_a",

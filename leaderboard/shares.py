@@ -48,7 +48,7 @@ class Shares:
     def __post_init__(self) -> None:
         for metric, shares in self.metrics.items():
             if shares.shape != (len(self.names),) or not np.isfinite(shares).all():
-                raise ValueError(f"{metric}: one finite share an image is needed")
+                raise ValueError(f"{metric}: one finite share per image is needed")
 
     def standard_error(self, metric: str) -> float:
         """Standard error of the metric for the draw of the images, in points of per cent; 0 where there is one image.

@@ -208,7 +208,7 @@ def _read_or_why(path: Path | str) -> Result | str:
     try:
         return read_result_json(read_bounded(path, MAX_BYTES))
     except FileError as error:
-        return f"{str(error).removeprefix(f'{path}: ')}, so it is no result; move it away"
+        return f"{str(error).removeprefix(f'{path}: ')}, so it is not a result; move it away"
     except OSError as error:
         return f"cannot be read ({describe_os_error(OSError(error.errno, error.strerror))})"
     except RecordError as error:

@@ -73,7 +73,7 @@ def read_card(folder: Path) -> Card:
     try:
         return read_card_json(read_bounded(path, MAX_BYTES))
     except FileError as error:
-        raise PretrainError(f"{error}, so it is no card") from error
+        raise PretrainError(f"{error}, so it is not a card") from error
     except OSError as error:
         raise PretrainError(
             f"{path}: {error.strerror}; give a folder that `densebench export` or an import wrote"

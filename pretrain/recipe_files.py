@@ -33,7 +33,7 @@ def read_recipe(file: Path, known: Iterable[Recipe]) -> Recipe:
     try:
         values = json.loads(read_bounded(file, LONGEST_RECORD))
     except FileError as error:
-        raise PretrainError(f"{error}, so it is no recipe") from error
+        raise PretrainError(f"{error}, so it is not a recipe") from error
     except OSError as error:
         raise PretrainError(f"{file}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

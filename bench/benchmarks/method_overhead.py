@@ -299,7 +299,7 @@ def main(
     console.print(in_words(about), markup=False)
     console.print(f"{backbone}, batch {batch_size}, {rounds} rounds of {steps} steps")
     base = equal[0].name
-    columns = ("", "views", "ms a step", f"time / {base}", "lowest", "highest", "MiB", "memory / it")
+    columns = ("", "views", "ms per step", f"time / {base}", "lowest", "highest", "MiB", "memory / it")
     table = Table(*columns, show_edge=False, pad_edge=False)
     for row in rows:
         ratio, peak = row["time_over_base"], row["peak_memory_mib"]

@@ -92,7 +92,7 @@ def _is_shape(value: object) -> TypeGuard[tuple[int, ...]]:
 
 def _fields(record: object) -> Mapping[Any, Any]:
     if not isinstance(record, Record):
-        raise UnreadableError("its .metadata is none of torch.distributed.checkpoint")
+        raise UnreadableError("its .metadata was not written by torch.distributed.checkpoint")
     return record.fields
 
 

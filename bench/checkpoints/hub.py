@@ -44,12 +44,12 @@ def declared(weights: Path) -> Declared:
                 continue
             triple = _triple(where[value])
             if triple is None:
-                notes.append(f"{value} of the configuration beside the weights is not for pixel values in [0, 1]")
+                notes.append(f"{value} of the configuration next to the weights is not for pixel values in [0, 1]")
             else:
                 given[key] = triple
     if given:
         said = ", ".join(f"{key} {' '.join(f'{value:g}' for value in triple)}" for key, triple in given.items())
-        notes.append(f"the configuration beside the weights says {said}: the card's, where nothing else is declared")
+        notes.append(f"the configuration next to the weights says {said}: the card's, where nothing else is declared")
     name = config.get("architecture")
     architecture = name.split(".")[0] if isinstance(name, str) else None
     return Declared(given, tuple(notes), tuple(_problems(config)), architecture)
@@ -84,6 +84,6 @@ def _read(path: Path, notes: list[str]) -> Mapping[str, Any]:
             return {}
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        notes.append(f"{path.name} beside the weights cannot be read ({type(error).__name__}) and was passed over")
+        notes.append(f"{path.name} next to the weights cannot be read ({type(error).__name__}) and was passed over")
         return {}
     return content if isinstance(content, dict) else {}

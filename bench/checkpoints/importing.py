@@ -264,7 +264,7 @@ def _reuse(folder: Path, card: Card) -> Path:
     if different:
         raise BenchError(
             f"these weights are already in {folder} as {there.name!r}, with another card: {'; '.join(different)}. "
-            "Use that card, or remove the folder and its results to import them anew"
+            "Use that card, or remove the folder and its results to import them again"
         )
     return folder
 

@@ -247,7 +247,7 @@ class _Machine:
     def _binpersid(self, _: Any) -> None:
         wanted = self.stack.pop()
         if not isinstance(wanted, tuple) or len(wanted) < 5 or wanted[0] != "storage":
-            raise UnreadableError("it names a part that is no storage of torch.save")
+            raise UnreadableError("it names a part that is not a storage of torch.save")
         kind = wanted[1].name if isinstance(wanted[1], _Named) else ""
         self.stack.append(self._storage((storage_type(kind), *wanted[2:])))
 

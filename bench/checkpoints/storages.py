@@ -55,7 +55,7 @@ class Stored:
     ) -> None:
         numbers = (offset, *shape, *stride)
         if not isinstance(storage, Storage) or any(type(n) is not int or not 0 <= n < 2**62 for n in numbers):
-            raise UnreadableError("a tensor has no storage, or a size that is no number")
+            raise UnreadableError("a tensor has no storage, or a size that is not a number")
         if len(shape) != len(stride) or len(shape) > _MOST_DIMENSIONS:
             raise UnreadableError(f"a tensor has {len(shape)} dimensions and {len(stride)} strides")
         self.storage, self.offset, self.shape, self.stride = storage, offset, shape, stride

@@ -218,7 +218,7 @@ class _Legacy:
         stream = self.file.stream
         version, machine = read_pickle(stream), read_pickle(stream)
         if version != 1001 or not isinstance(machine, dict):
-            raise UnreadableError("its header is none of torch.save")
+            raise UnreadableError("its header is not that of torch.save")
         if machine.get("little_endian") is False:
             raise BeyondBoundsError("it was written on a big-endian machine: load and save it with PyTorch there")
         tree = read_pickle(stream, self._storage)

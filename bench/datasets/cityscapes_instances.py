@@ -54,7 +54,7 @@ def read_ids(path: Path, findings: Findings) -> Ids | None:
         findings.error("damaged masks", f"{name} is damaged: {first_line(error)}")
         return None
     if mode not in ("I", "I;16"):
-        findings.error("masks of a wrong type", f"{name} is a {mode} image: instance ids have 16 bits a pixel")
+        findings.error("masks of a wrong type", f"{name} is a {mode} image: instance ids have 16 bits per pixel")
         return None
     return ids.astype(np.int32)
 

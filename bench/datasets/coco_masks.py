@@ -129,15 +129,15 @@ def _decoded(counts: str) -> npt.NDArray[np.int64]:
     places before.
     """
     if not counts.isascii():
-        raise ValueError("its run lengths are no such text")
+        raise ValueError("its run lengths are not in COCO's compressed form")
     digits = np.frombuffer(counts.encode(), np.uint8).astype(np.int64) - 48
     if not len(digits) or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
-        raise ValueError("its run lengths are no such text")
+        raise ValueError("its run lengths are not in COCO's compressed form")
     ends = np.flatnonzero(digits & 32 == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])
     places = np.arange(len(digits)) - np.repeat(starts, ends - starts + 1)
     if places.max() > 6:  # 35 bits: more than any picture has pixels
-        raise ValueError("its run lengths are no such text")
+        raise ValueError("its run lengths are not in COCO's compressed form")
     numbers = np.add.reduceat((digits & 31) << 5 * places, starts)
     numbers = np.where(digits[ends] & 16, numbers - (1 << 5 * (places[ends] + 1)), numbers)
     for first in (1, 2):

@@ -227,5 +227,5 @@ def report_lengths(splits: Mapping[str, Split], published: Mapping[str, int], fi
         if found not in (0, count):
             findings.warning(
                 "splits of another length",
-                f"{name} has {found:,} images, published results {count:,}: no value of yours stands beside theirs",
+                f"{name} has {found:,} images, published results {count:,}: your values cannot be compared with theirs",
             )

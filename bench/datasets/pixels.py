@@ -43,7 +43,7 @@ def decode_pixels(content: bytes) -> npt.NDArray[np.uint8]:
     except cv2.error as error:
         raise ValueError(f"OpenCV cannot decode it: {first_line(error)}") from error
     if pixels is None:
-        raise ValueError("OpenCV cannot decode it; save it anew")
+        raise ValueError("OpenCV cannot decode it; save it again")
     if pixels.shape != (height, width, 3):
         raise ValueError(f"OpenCV reads {pixels.shape[1]}x{pixels.shape[0]} pixels, Pillow {width}x{height}")
     return np.asarray(pixels, np.uint8)
@@ -66,7 +66,7 @@ class WrongModeError(ValueError):
     """A picture that is not a label image, because it does not hold one byte per pixel."""
 
     def __init__(self, mode: str) -> None:
-        super().__init__(f"is a {mode} image: a mask must hold one label a pixel (8-bit grey or palette PNG)")
+        super().__init__(f"is a {mode} image: a mask must hold one label per pixel (8-bit grey or palette PNG)")
 
 
 class quiet(warnings.catch_warnings):  # noqa: N801

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -141,12 +143,19 @@ Found = Mapping[str, Any]
 """The evaluator's result for one image, category and area range."""
 
 
-def _by_category(evaluation: Any) -> dict[tuple[Any, float, float], dict[Any, Found]]:
-    """Matches by category and area range, then by image; images without objects and detections are absent."""
-    matched: dict[tuple[Any, float, float], dict[Any, Found]] = {}
+def _by_category(evaluation: Any) -> dict[tuple[Any, float, float], list[tuple[int, Found]]]:
+    """Matches by category and area range, each with its image's index, in ascending order.
+
+    Images without objects and detections are absent.
+    """
+    places = {image: place for place, image in enumerate(evaluation.params.imgIds)}
+    matched: dict[tuple[Any, float, float], list[tuple[int, Found]]] = {}
     for one in evaluation.evalImgs:
         if one is not None:
-            matched.setdefault((one["category_id"], *map(float, one["aRng"])), {})[one["image_id"]] = one
+            found = matched.setdefault((one["category_id"], *map(float, one["aRng"])), [])
+            found.append((places[one["image_id"]], one))
+    for found in matched.values():
+        found.sort(key=itemgetter(0))
     return matched
 
 
@@ -158,8 +167,8 @@ def _shares(evaluation: Any, metrics: Sequence[str]) -> dict[str, Floats]:
     for area, (low, high) in zip(parameters.areaRngLbl, parameters.areaRng, strict=True):
         names = [name for name in metrics if _AREAS.get(name, "all") == area]
         for category in parameters.catIds:
-            images = matched.get((category, float(low), float(high)), {})
-            matches = _Matches.of([images.get(image) for image in parameters.imgIds], parameters)
+            found_here = matched.get((category, float(low), float(high)), [])
+            matches = _Matches.of(found_here, len(parameters.imgIds), parameters)
             if names and matches.objects.any():
                 each = [ap_shares(matches.ranking(threshold), levels) for threshold in thresholds]
                 for name in names:
@@ -181,22 +190,21 @@ class _Matches:
     """Number of objects of each image that count (V,)."""
 
     @classmethod
-    def of(cls, found: Sequence[Mapping[str, Any] | None], parameters: Any) -> _Matches:
-        """Join the evaluator's results for the images; None for an image with neither objects nor detections."""
+    def of(cls, found: Sequence[tuple[int, Found]], images: int, parameters: Any) -> _Matches:
+        """Join the evaluator's results, each with its image's index below `images`, in ascending order."""
         most = parameters.maxDets[-1]
-        objects = np.array([0 if one is None else np.count_nonzero(~_bool(one["gtIgnore"])) for one in found])
-        there = [(index, one) for index, one in enumerate(found) if one is not None]
-        counts = [len(one["dtScores"][:most]) for _, one in there]
-        image = np.repeat([index for index, _ in there], counts).astype(np.int64)
-        if not len(image):
-            nothing = np.zeros((len(parameters.iouThrs), 0), bool)
-            return cls(image, nothing, nothing, objects)
-        order = np.argsort(-np.concatenate([one["dtScores"][:most] for _, one in there]), kind="mergesort")
+        places, results = [place for place, _ in found], [one for _, one in found]
+        counted = ~_joined(one["gtIgnore"] for one in results).astype(bool)
+        owners = np.repeat(np.array(places, np.int64), [len(one["gtIgnore"]) for one in results])
+        objects = np.bincount(owners[counted], minlength=images)
+        scores = _joined(one["dtScores"][:most] for one in results)
+        image = np.repeat(np.array(places, np.int64), [len(one["dtScores"][:most]) for one in results])
+        order = np.argsort(-scores, kind="mergesort")
         matched, ignored = (
-            np.concatenate([_bool(one[name])[:, :most] for _, one in there], 1)[:, order]
+            np.stack([_joined(one[name][t][:most] for one in results) for t in range(len(parameters.iouThrs))]) != 0
             for name in ("dtMatches", "dtIgnore")
         )
-        return cls(image[order], matched & ~ignored, ignored, objects)
+        return cls(image[order], matched[:, order] & ~ignored[:, order], ignored[:, order], objects)
 
     def ranking(self, threshold: int) -> Ranking:
         """The detections that count at one threshold."""
@@ -204,8 +212,9 @@ class _Matches:
         return Ranking(self.image[counts], self.true[threshold, counts], self.objects)
 
 
-def _bool(values: Any) -> NDArray[np.bool_]:
-    return np.asarray(values).astype(bool)
+def _joined(lists: Iterable[Iterable[float]]) -> Floats:
+    """The numbers of many short lists in one array (N,)."""
+    return np.fromiter(chain.from_iterable(lists), np.float64)
 
 
 def _has_mask(annotation: Mapping[str, Any]) -> bool:

@@ -54,7 +54,7 @@ class Checkpoints:
         except Exception as error:  # the restricted unpickler may raise anything on bytes that are not a pickle
             why = f"is damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
         if why is not None:
-            print(f"{self.file} {why}: the run starts anew", flush=True)
+            print(f"{self.file} {why}: the run starts again from the beginning", flush=True)
             return None
         print(f"continued: {self.file} was written after iteration {state['iteration']}", flush=True)
         return state

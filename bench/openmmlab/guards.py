@@ -104,7 +104,7 @@ def check_batch(dataloader: Any, plan: TrainingPlan, world: int = 1) -> None:
     effective = world * int(dataloader.batch_size or getattr(sampler, "batch_size", 0))
     if effective != plan.batch_size:
         raise BenchError(
-            f"the built loader gives {effective} images an iteration, the protocol plans {plan.batch_size}"
+            f"the built loader gives {effective} images per iteration, the protocol plans {plan.batch_size}"
         )
 
 

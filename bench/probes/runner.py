@@ -68,7 +68,7 @@ def run_probe(
     """
     plan = protocol.plan
     if not isinstance(plan, ProbePlan):
-        raise BenchError(f"{protocol.id} is no probe: it fine-tunes")
+        raise BenchError(f"{protocol.id} is not a probe: it fine-tunes")
     started = time.perf_counter()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = freeze(read_exported(checkpoint), device)

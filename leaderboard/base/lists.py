@@ -32,5 +32,5 @@ def read_lines(path: Path, most: int) -> list[str]:
     errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"
     text = data.decode(encoding, errors)
     if "\0" in text:
-        raise ValueError("it holds NUL, so it is no text file (UTF-16 needs a byte order mark)")
+        raise ValueError("it holds NUL, so it is not a text file (UTF-16 needs a byte order mark)")
     return [line for line in map(str.strip, text.splitlines()) if line]

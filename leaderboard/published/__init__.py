@@ -15,7 +15,7 @@ from functools import cache
 from leaderboard.base.html import asset
 from leaderboard.text import plain
 
-TITLE = "Published values: reported by others, to stand beside measured ones and never to be ranked with them"
+TITLE = "Published values: reported by others, shown next to measured ones and never ranked with them"
 HEADINGS = ["protocol", "metric", "method", "backbone", "pretrained on", "epochs", "value", "runs", "source"]
 
 

@@ -30,7 +30,7 @@ class InitialWeights(Record):
     name: Line
     """Name of the backbone, from its card or its file."""
     sha256: Sha256
-    """Of its `backbone.safetensors`."""
+    """Hash of the trained backbone's `backbone.safetensors`."""
 
 
 class Stage(Record):
@@ -132,7 +132,7 @@ class Card(Record):
     parameters: Positive
     """Number of backbone parameters (without classifier or heads)."""
     sha256: Sha256
-    """Of `backbone.safetensors`."""
+    """Hash of `backbone.safetensors`."""
     pretraining: Pretraining
     source: Source
     license: Line | None

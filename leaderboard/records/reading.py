@@ -160,7 +160,7 @@ def _parse(data: bytes) -> Any:
     except RecursionError as error:
         raise RecordError("it is nested too deeply") from error
     except ValueError as error:  # no UTF-8, no JSON, a number of thousands of digits
-        raise RecordError(f"it is no valid JSON: {error}") from error
+        raise RecordError(f"it is not valid JSON: {error}") from error
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

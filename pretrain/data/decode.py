@@ -98,7 +98,7 @@ def _decode_by_pillow(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
             high = (np.asarray(picture) >> 8).astype(np.uint8)
             return np.repeat(high[:, :, None], 3, axis=2)
         if picture.mode in ("I", "F"):
-            raise ValueError(f"{picture.format} with 32 bits a pixel has no defined range")
+            raise ValueError(f"{picture.format} with 32 bits per pixel has no defined range")
         picture.info.pop("transparency", None)  # Pillow would warn that the conversion loses it.
         return np.array(picture.convert("RGB"))
 

@@ -141,7 +141,7 @@ def expand_shards(pattern: str) -> list[Path]:
     for path in shards:
         if not is_shard(path.name):
             refuse_compressed([path])
-            raise PretrainError(f"{pattern} names {path}, which is no .tar file.")
+            raise PretrainError(f"{pattern} names {path}, which is not a .tar file.")
     return shards
 
 
@@ -241,7 +241,7 @@ def _image(member: tarfile.TarInfo, path: Path) -> bytes | None:
             "Write it again with the images themselves: tar --dereference --hard-dereference."
         )
     if member.sparse is not None or not member.isreg():
-        raise PretrainError(f"shard {path} holds {name}, which is no plain file; write it again without --sparse.")
+        raise PretrainError(f"shard {path} holds {name}, which is not a plain file; write it again without --sparse.")
     return os.fsencode(name)
 
 

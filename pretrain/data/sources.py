@@ -120,7 +120,7 @@ def read_list(path: Path) -> list[str]:
     except (DenseBenchError, OSError, ValueError) as error:
         raise PretrainError(f"{path} cannot be read as a list of images: {error}.") from error
     if not names:
-        raise PretrainError(f"{path} lists no images; write one image path a line, relative to the file's folder.")
+        raise PretrainError(f"{path} lists no images; write one image path per line, relative to the file's folder.")
     plain = [_without_labels(name) for name in names]
     if not (path.parent / names[0]).is_file() and all(short != name for short, name in zip(plain, names, strict=True)):
         names = plain

@@ -116,7 +116,7 @@ class BYOL(MapMethod):
         gpu_memory="22 to 25 / 41 to 45",
         uncertain=(
             "crops are rounded to 8 bits before the color operations, where the code keeps floats",
-            "weights start as PyTorch's, and the momentum network as a copy, where the code draws both anew (Haiku)",
+            "weights start as PyTorch's, and the momentum network as a copy, where the code draws it anew (Haiku)",
             "strided convolutions and pooling pad evenly, where the code pads as TensorFlow does",
         ),
     )

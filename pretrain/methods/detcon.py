@@ -71,7 +71,7 @@ class RegionContrast(BYOL):
     config: RegionContrastConfig
 
     def contrast(self, views: Sequence[View], cells_of: Callable[[View, int], Tensor]) -> dict[str, Tensor]:
-        """Of two views, with the label of each cell by `cells_of`(view, size), int64 (N, size, size): `loss`.
+        """The `loss` of two views, where `cells_of`(view, size) gives the label of each cell, int64 (N, size, size).
 
         For the log `positive` and `negative`, mean similarities of predictions with their region's and with all
         targets; `accuracy`, the share of regions in both views whose nearest target is their own; `shared`, the share
@@ -187,9 +187,9 @@ def region_loss(
 def _log_sums(
     other: Tensor, same: Tensor, tau: float, p: Tensor, itself: Tensor, match: Tensor, own: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Of the images at places `own` (n,) in the batch: log sum exp of each prediction's logits (n, R), and the largest
-    logit (n, R) of another region than its own; `itself` and `match` (n, R, R) are its own among those of its image in
-    the same and in the other view.
+    """For the images at places `own` (n,) in the batch: log sum exp of each prediction's logits (n, R), and the largest
+    logit (n, R) of a region other than its own. `itself` and `match` (n, R, R) mark its own region among those of its
+    image in the same and in the other view.
     """
     n, regions, _ = p.shape
     rows = p.flatten(0, 1) / tau

@@ -108,7 +108,7 @@ class SimCLR(Method):
         gpu_memory="22 to 25 / 41 to 45",
         uncertain=(
             "inputs are those of the code's default, its second version; the first added to the brightness",
-            "each blurred view has a sigma of its own, in the code all images of a device share one a view",
+            "each blurred view has a sigma of its own, in the code all images of a device share one per view",
             "crops are rounded and clamped to 8 bits before the color operations, where the code keeps floats",
             "weight decay is the paper's 1e-6, where the command in the code's README has 1e-4",
             "convolutions start as PyTorch's, where the code scales by fan-in",

@@ -219,7 +219,7 @@ def read_record(folder: Path) -> RunRecord:
     except FileNotFoundError as error:
         raise PretrainError(f"{folder} is not a pretraining run: it has no run.json") from error
     except FileError as error:
-        raise PretrainError(f"{error}, so it is no record of a run") from error
+        raise PretrainError(f"{error}, so it is not a record of a run") from error
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise PretrainError(f"{path} cannot be read: {error}") from error
 

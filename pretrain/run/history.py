@@ -42,7 +42,7 @@ class LogReader:
     def read(self) -> tuple[bool, list[bytes]]:
         """Whether earlier lines are no longer valid, and the new lines; none where there is no log yet."""
         if self.path.exists() and not self.path.is_file():
-            raise PretrainError(f"{self.path} is not a regular file, so it is no log")
+            raise PretrainError(f"{self.path} is not a regular file, so it is not a log")
         try:
             with self.path.open("rb") as file:
                 size, file_id = _size_and_id(file.fileno())
@@ -67,7 +67,7 @@ class LogReader:
             values: dict[str, Any] = json.loads(line)
             values["step"], values["scalars"].keys()
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise PretrainError(f"{self.path} is damaged: {line[:60]!r} is no line of a run's log") from error
+            raise PretrainError(f"{self.path} is damaged: {line[:60]!r} is not a line of a run's log") from error
         return values
 
 

@@ -69,14 +69,14 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """Title of each group, and words of which a scalar's name has one; a scalar belongs to the first group that fits."""
 NOTES = {
-    "loss": "what is minimised",
+    "loss": "the value that is minimized",
     "std": "1: spread over the sphere, 0: collapsed",
     "rank": "effective rank of the embeddings of one batch",
     "positive": "similarity to the positive",
     "negative": "mean similarity to negatives",
     "accuracy": "how often the positive is the most similar",
     "lr": "learning rate",
-    "images_per_second": "images a second, all processes",
+    "images_per_second": "images per second, all processes",
     "data_wait": "share of the time spent waiting for data",
     "peak_memory_mib": "peak memory of a process, MiB",
 }

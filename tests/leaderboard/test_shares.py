@@ -66,7 +66,7 @@ def test_errors_are_those_of_a_plain_loop() -> None:
 
 def test_shares_are_finite_and_one_an_image() -> None:
     for bad in (np.zeros(3), np.array([0.0, np.nan]), np.zeros((2, 1))):
-        with pytest.raises(ValueError, match="mIoU: one finite share an image"):
+        with pytest.raises(ValueError, match="mIoU: one finite share per image"):
             Shares(("a", "b"), {"mIoU": bad})
 
 

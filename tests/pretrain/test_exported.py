@@ -129,7 +129,7 @@ def other_architecture(folder: Path) -> None:
         (lambda folder: (folder / CARD).write_text("{"), "card.json is not a valid card"),
         (
             lambda folder: (folder / CARD).write_text(" " * 2_000_000),
-            "card.json: is longer than .* bytes, so it is no card",
+            "card.json: is longer than .* bytes, so it is not a card",
         ),
         (flip_a_bit, "not the file that its card.json describes"),
         (other_hash, "backbone.safetensors is damaged"),

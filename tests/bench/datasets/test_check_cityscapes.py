@@ -51,7 +51,7 @@ def test_a_mask_of_another_size(root, mask):
 
 def test_a_colour_mask(root, mask):
     Image.open(mask).convert("RGB").save(mask)
-    assert "one label a pixel" in only_error(root, "cityscapes")
+    assert "one label per pixel" in only_error(root, "cityscapes")
 
 
 def test_an_empty_split(root):

@@ -112,10 +112,10 @@ def test_what_is_peculiar_is_counted(root, edit, change, warning):
         ({"counts": [3, 4], "size": [1, 7]}, "its run lengths are for size [1, 7]"),
         ({"counts": 5, "size": [144, 144]}, "neither a list nor a string"),
         ({"counts": [144 * 144 + 1, -1], "size": [144, 144]}, "do not add up"),
-        ({"counts": "", "size": [144, 144]}, "are no such text"),
+        ({"counts": "", "size": [144, 144]}, "are not in COCO's compressed form"),
         ({"counts": "0000", "size": [144, 144]}, "do not add up"),
-        ({"counts": "P" * 12, "size": [144, 144]}, "are no such text"),  # each says that another follows
-        ({"counts": "\u00e9", "size": [144, 144]}, "are no such text"),
+        ({"counts": "P" * 12, "size": [144, 144]}, "are not in COCO's compressed form"),  # each announces another
+        ({"counts": "\u00e9", "size": [144, 144]}, "are not in COCO's compressed form"),
         ([[0, 0, 9, 0, 9, 9]] * 10_001, "it has 10,001 polygons: at most 10,000 are joined"),
         (5, "neither a list of polygons nor run lengths"),
     ],

@@ -314,7 +314,7 @@ class TestMasks:
 
     def test_colours_instead_of_labels(self, root, path):
         Image.open(path).convert("RGB").save(path)
-        assert "is a RGB image: a mask must hold one label a pixel" in only_error(root, "voc2012_seg")
+        assert "is a RGB image: a mask must hold one label per pixel" in only_error(root, "voc2012_seg")
 
     def test_damaged(self, root, path):
         path.write_bytes(path.read_bytes()[:200])

@@ -28,7 +28,7 @@ def test_both_years_are_trained_on_and_one_is_evaluated(root: Path, tiny_data: P
 def test_lists_of_another_length_than_the_published_ones_are_told(root: Path) -> None:
     told = [message for severity, message in check(root, "voc0712_det").problems if severity == "warning"]
     assert told[:2] == [
-        f"{name} has {count} images, published results {published}: no value of yours stands beside theirs"
+        f"{name} has {count} images, published results {published}: your values cannot be compared with theirs"
         for name, count, published in (("train", 8, "16,551"), ("val", 4, "4,952"))
     ]
 

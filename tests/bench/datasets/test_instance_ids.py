@@ -56,7 +56,7 @@ def test_objects_and_groups_are_counted(root: Path) -> None:
     assert split.histogram["car"] == sum(number // 1000 == 26 for number in objects)
     assert split.counts["groups"] == sum(number in CITYSCAPES_THINGS for number in numbers.elements())
     told = [message for severity, message in report.problems if severity == "warning"]
-    assert "train has 4 images, published results 2,975: no value of yours stands beside theirs" in told
+    assert "train has 4 images, published results 2,975: your values cannot be compared with theirs" in told
 
 
 def test_they_are_asked_for_where_one_is(root: Path, tiny_data: Path) -> None:

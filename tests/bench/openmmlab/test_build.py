@@ -349,7 +349,7 @@ def test_effective_batch_is_the_planned_one() -> None:
     plan = load_protocol("mini_voc_seg_fcn").plan
     guards.check_batch(Loader(plan.batch_size), plan)
     guards.check_batch(Loader(plan.batch_size // 2), plan, world=2)
-    with pytest.raises(BenchError, match="images an iteration"):
+    with pytest.raises(BenchError, match="images per iteration"):
         guards.check_batch(Loader(plan.batch_size // 2), plan)
 
 

@@ -52,7 +52,7 @@ def test_a_checkpoint_of_another_run_is_refused(key: str, tmp_path: Path, capsys
     Checkpoints(tmp_path, IDENTITY).write(state())
     assert Checkpoints(tmp_path, IDENTITY | {key: "other"}).read() is None
     said = capsys.readouterr().out
-    assert f"belongs to another run ({key} {IDENTITY[key]} -> other): the run starts anew" in said
+    assert f"belongs to another run ({key} {IDENTITY[key]} -> other): the run starts again from the beginning" in said
 
 
 def test_what_cannot_be_read_or_lacks_its_losses_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +60,8 @@ def test_what_cannot_be_read_or_lacks_its_losses_is_refused(tmp_path: Path, caps
     kept.write(state(3))
     lines(tmp_path, 2)
     assert kept.read() is None
-    assert "is at iteration 3, and losses.csv ends before: the run starts anew" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "is at iteration 3, and losses.csv ends before: the run starts again from the beginning" in said
     whole = kept.file.read_bytes()
     for content in (b"", b"nonsense", whole[: len(whole) // 2]):
         kept.file.write_bytes(content)

@@ -87,7 +87,7 @@ def test_ten_kills_change_no_bit(protocol_id: str, tiny_data: Path, tmp_path: Pa
         process.join()
         assert process.exitcode == 0, (tmp_path / "killed.log").read_text()[-2000:]
     log = (tmp_path / "killed.log").read_text()
-    assert log.count("continued: ") >= KILLS - 2 and "starts anew" not in log
+    assert log.count("continued: ") >= KILLS - 2 and "starts again" not in log
     for name in (WEIGHTS, "losses.csv", "shares.npz"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert described(tmp_path / "killed") == described(tmp_path / "whole")

@@ -104,5 +104,5 @@ def test_label_maps_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"a\.png is missing"):
         labels(tmp_path / "a.png")
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
-    with pytest.raises(BenchError, match=r"a\.png is a RGB image: a mask must hold one label a pixel"):
+    with pytest.raises(BenchError, match=r"a\.png is a RGB image: a mask must hold one label per pixel"):
         labels(tmp_path / "a.png")

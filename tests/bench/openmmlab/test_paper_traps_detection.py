@@ -216,7 +216,7 @@ def test_trap_14_a_batch_for_which_the_learning_rate_was_not_made(protocol_id: s
         guards.check_batch(loader, plan, world)
         assert config["optim_wrapper"]["optimizer"]["lr"] == plan.learning_rate == 0.02 * plan.batch_size / 16
         if world > 1:
-            with pytest.raises(BenchError, match="images an iteration"):
+            with pytest.raises(BenchError, match="images per iteration"):
                 guards.check_batch(loader, plan)
 
 

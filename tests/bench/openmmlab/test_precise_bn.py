@@ -121,7 +121,7 @@ def test_a_protocol_asks_for_it_in_its_plan() -> None:
     protocol = load_protocol("mini_voc_seg_fcn")
     assert with_precise_bn(protocol, 8).sha256 != protocol.sha256
     assert isinstance(protocol.plan, TrainingPlan) and protocol.plan.precise_bn_images == 0
-    with pytest.raises(ValueError, match="precise_bn_images=6 are no whole batches of 4"):
+    with pytest.raises(ValueError, match="precise_bn_images=6 are not whole batches of 4"):
         dataclasses.replace(protocol.plan, precise_bn_images=6)
     segmentation = [one for one in all_protocols() if one.task == "semantic segmentation"]
     assert all(getattr(one.plan, "precise_bn_images", 0) == 0 for one in segmentation)

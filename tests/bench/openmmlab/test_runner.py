@@ -172,7 +172,7 @@ def test_a_loss_that_is_not_finite_is_a_failed_result(data: Path, backbone: Path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c["train_dataloader"].update(batch_size=1), "1 images an iteration"),
+        (lambda c: c["train_dataloader"].update(batch_size=1), "1 images per iteration"),
         (lambda c: c["train_cfg"].update(max_iters=3), "will run 3 iterations"),
         (lambda c: c["optim_wrapper"]["optimizer"].update(lr=0.5), "starts from learning rates"),
         (lambda c: c["optim_wrapper"].update(paramwise_cfg={"norm_decay_mult": 0.0}), "has weight decay 0.0"),

@@ -217,7 +217,7 @@ def test_every_kind_of_plan_is_executed() -> None:
 
 
 def test_a_fine_tuning_protocol_is_refused(checkpoint: Path, tiny_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="mini_voc_seg_fcn is no probe"):
+    with pytest.raises(BenchError, match="mini_voc_seg_fcn is not a probe"):
         probe(checkpoint, tiny_data, tmp_path, "mini_voc_seg_fcn")
 
 

@@ -250,7 +250,7 @@ def test_patterns(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(PretrainError, match="does not exist"):
         open_images(tmp_path / "none-*.tar")
     (target / "notes.txt").write_text("")
-    with pytest.raises(PretrainError, match=r"notes\.txt, which is no \.tar file"):
+    with pytest.raises(PretrainError, match=r"notes\.txt, which is not a \.tar file"):
         open_images(target / "*")
 
 
@@ -297,7 +297,7 @@ def test_compressed_shards_are_refused_with_a_remedy(packed: Path, tmp_path: Pat
     [
         ({"type": tarfile.SYMTYPE, "linkname": "other.jpg"}, "as a link to other.jpg"),
         ({"type": tarfile.LNKTYPE, "linkname": "other.jpg"}, "--hard-dereference"),
-        ({"type": tarfile.FIFOTYPE}, "no plain file"),
+        ({"type": tarfile.FIFOTYPE}, "not a plain file"),
         ({"pax_headers": {"GNU.sparse.map": "0,1", "GNU.sparse.size": "1"}}, "without --sparse"),
     ],
 )

@@ -56,5 +56,5 @@ def test_a_log_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_line_of_a_log_that_is_nested_deeply_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PretrainError, match="is no line of a run's log"):
+    with pytest.raises(PretrainError, match="is not a line of a run's log"):
         LogReader(tmp_path / "log.jsonl").parse(b"[" * 100_000)
