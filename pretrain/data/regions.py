@@ -1,4 +1,4 @@
-"""Regions of whole images without labels: how they are found, kept on disk and cut for a view.
+"""Regions of whole images without labels: finds them, keeps them on disk and crops them for a view.
 
 A segmentation is made once for every image and kept as one small label map. A view's labels follow from its box and
 flip, so that one region can be found again in every view that shows it.
@@ -93,7 +93,7 @@ class Grid:
     side: int
 
     def __call__(self, image: Tensor) -> npt.NDArray[np.integer[Any]]:
-        """Labels (S, S) with S the multiple of `side` from 64 on, whatever the image."""
+        """Labels (S, S) for any image, where S is the smallest multiple of `side` that is at least 64."""
         cell = -(-64 // self.side)
         labels = np.arange(self.side**2).reshape(self.side, self.side)
         return labels.repeat(cell, axis=0).repeat(cell, axis=1)
@@ -104,8 +104,8 @@ class Saliency:
     """Foreground 1 and background 0, by the geodesic distance to the image's border (Wei et al., ECCV 2012).
 
     The image is reduced to `side` x `side`. A step between neighbouring pixels costs their distance in CIE Lab less
-    the median of all steps, at least 0; a pixel is as salient as the cheapest way to it from the border is dear, and
-    is foreground above Otsu's threshold. An image without contrast is foreground all over.
+    the median of all steps, at least 0. The saliency of a pixel is the cost of the cheapest path to it from the border;
+    pixels above Otsu's threshold are foreground. An image without contrast is foreground everywhere.
     """
 
     side: int = 64
