@@ -1,4 +1,4 @@
-"""COCO's average precision for boxes and masks by hotcoco, with the values of pycocotools, and the images' shares in it."""
+"""COCO's average precision for boxes and masks by hotcoco: pycocotools' values, and each image's share in them."""
 
 from __future__ import annotations
 
