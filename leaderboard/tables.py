@@ -149,8 +149,8 @@ def is_marked(standing: Standing, track: Track) -> bool:
 def _intervals(summaries: Sequence[Summary], usual: str) -> str:
     """What the intervals of most values are over, and what the marks of the other values mean."""
     words = {
-        "p": "over so many pretraining runs of the method",
-        "s": "over so many seeds of one checkpoint",
+        "p": "over that number of pretraining runs of the method",
+        "s": "over that number of seeds of one checkpoint",
         "i": "for the draw of the validation images, given the one run",
     }
     kind = next((text.mark(s) for s in summaries if text.source(s) == usual), "1")

@@ -82,7 +82,7 @@ def test_seeds_that_differ_failures_and_gaps_are_marked():
     assert "| few | few | – | 15.0 (1) | 4.0 1/2 | 4.5 | – |" in text  # noqa: RUF001
     assert "16.5 ± 6.4 (2s)† |" in text
     assert "| broken | broken | – | failed | – | – | – |" in text  # noqa: RUF001
-    assert "(s) over so many seeds of one checkpoint; (1) a single run." in text
+    assert "(s) over that number of seeds of one checkpoint; (1) a single run." in text
     assert "1/2" in text and "m/2: has m of 2 protocols" in text
     assert "†: some runs failed" in text
 
@@ -175,7 +175,7 @@ def test_what_an_interval_is_over_is_marked():
         make_result(make_card(f"m-{i}", method="M", pretraining=one), SEG, 0, 20.0 + i) for i, one in enumerate(seen)
     ]
     text = tables.markdown(analyse([*make_results(BASIC), *runs]))
-    assert "20.5 ± 6.4 (2p)" in text and "; (p) over so many pretraining runs of the method." in text
+    assert "20.5 ± 6.4 (2p)" in text and "; (p) over that number of pretraining runs of the method." in text
     probes = tables.markdown(analyse([make_probe("moco", 52.0), make_probe("random", 48.0)]))
     assert "| **52.0 ± 1.0** |" in probes and "for the draw of the validation images, given the one run." in probes
 
