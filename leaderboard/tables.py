@@ -158,7 +158,7 @@ def _intervals(summaries: Sequence[Summary], usual: str) -> str:
     marks = [f"({letter}) {words[letter]}" for letter in words if letter in others]
     marks += ["(1) a single run"] if any(s.over is None and text.source(s) != usual for s in summaries) else []
     if kind[-1] in words:
-        first = f"Mean ± half of the 95 % interval {words[kind[-1]].replace('so many', kind[:-1])}"
+        first = f"Mean ± half of the 95 % interval {words[kind[-1]].replace('that number of', kind[:-1])}"
     else:
         first = "A single run each, without an interval"
     return f"{'; '.join([first, *marks])}."
