@@ -211,7 +211,8 @@ def find_recipe(recipes: Mapping[str, Recipe], name: str) -> Recipe:
 def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """A copy with settings changed by text such as `epochs=3`, `method.temperature=0.1` or `optimizer.lr=1e-2`.
 
-    A stage is reached by its name: `stages.first.epochs=3`.
+    A stage is reached by its name: `stages.first.epochs=3`. Where the recipe's training goes on with that of stages
+    (`first_epoch`), a setting that is equal in all of them changes in all of them.
     Values are read by the type of the field: numbers, `true`/`false`, `none`, and tuples as `0.2,1`.
 
     Raises:
@@ -228,7 +229,7 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
             listed = f"did you mean {', '.join(nearest)}?" if nearest else f"there are {', '.join(known)}"
             raise PretrainError(f"recipe {recipe.name} has no setting {key!r}; {listed}")
         try:
-            recipe = _replaced(recipe, key.split("."), text)
+            recipe = _changed(recipe, key, text)
         except ValueError as error:
             raise PretrainError(f"setting {key}={text}: {error} (now {as_text(known[key])})") from error
     return recipe
@@ -247,6 +248,37 @@ def settings_of(part: Any, prefix: str = "") -> dict[str, Any]:
         else:
             found[prefix + item.name] = value
     return found
+
+
+def _changed(recipe: Recipe, key: str, text: str) -> Recipe:
+    path = key.split(".")
+    rounds = _rounds_before(recipe)
+    if not rounds or path[0] == "stages":
+        replaced: Recipe = _replaced(recipe, path, text)
+        return replaced
+    present = settings_of(recipe)[key]
+    last = _replaced(replace(recipe, stages=()), path, text)
+    stages, done = [], 0
+    for stage in recipe.stages:
+        if isinstance(stage, Recipe) and stage.name in rounds:
+            changed = _replaced(stage, path, text) if settings_of(stage)[key] == present else stage
+            stages.append(replace(changed, first_epoch=done))
+            done += changed.epochs
+        else:
+            stages.append(stage)
+    return replace(last, stages=tuple(stages), first_epoch=last.first_epoch if key == "first_epoch" else done)
+
+
+def _rounds_before(recipe: Recipe) -> set[str]:
+    """Names of the training stages with which the recipe's own training goes on."""
+    rounds = set[str]()
+    later = recipe
+    for stage in reversed([stage for stage in recipe.stages if isinstance(stage, Recipe)]):
+        if not later.first_epoch:
+            break
+        rounds.add(stage.name)
+        later = stage
+    return rounds
 
 
 def _replaced(part: Any, path: list[str], text: str) -> Any:

@@ -117,3 +117,14 @@ def test_every_published_recipe_can_be_written_and_changed(recipe: Recipe) -> No
     assert json.dumps(recipe.to_dict())
     assert override(recipe, ["epochs=1", "optimizer.lr=0.5"]).optimizer.lr == 0.5
     assert recipe.data and recipe.paper
+
+
+def test_the_rounds_of_one_training_change_together() -> None:
+    settings = ["epochs=2", "optimizer.lr=0.5", "method.temperature=0.3", "method.masks=other"]
+    recipe = override(all_recipes()["cyborgs-mini"], settings)
+    rounds = [stage.to_dict() for stage in (*recipe.stages, recipe) if isinstance(stage, Recipe)]
+    assert [(r["epochs"], r["first_epoch"]) for r in rounds] == [(2, 0), (2, 2), (2, 4)]
+    assert {(r["optimizer"]["lr"], r["method"]["temperature"]) for r in rounds} == {(0.5, 0.3)}
+    assert [r["method"]["masks"] for r in rounds] == ["masks-0", "masks-1", "other"]
+    one = override(all_recipes()["cyborgs-mini"], ["stages.round-1.epochs=3"])
+    assert next(stage.epochs for stage in one.stages if isinstance(stage, Recipe)) == 3
