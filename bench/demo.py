@@ -25,7 +25,7 @@ RECIPES = ("moco-v2-mini", "densecl-mini")
 ARCHITECTURE = "resnet18"
 PROBES = ("frozen_voc_seg_linear", "frozen_city_seg_linear")
 TUNED = ("mini_coco_mrcnn_fpn", "mini_voc_seg_fcn")
-"""Of each track a part, so that the demo takes minutes: `submit` without `--protocol` runs all."""
+"""Protocols that the demo runs, so that it takes minutes: `submit` without `--protocol` runs all."""
 SHORT = ("epochs=13", "schedule.warmup_epochs=1", "method.queue=128")
 """Fewer epochs than the recipes' own, so that the whole demo takes minutes. In so short a run the network changes
 quickly, and older keys would be told from new ones by their age alone: hence the short queue."""
@@ -97,7 +97,7 @@ def _run_demo(work: Path, processes: int | None) -> int:
 
 
 def _precision() -> str:
-    """What this machine trains faster in: processors without instructions for bfloat16 compute it by detours."""
+    """The faster precision on this machine: processors without instructions for bfloat16 compute it by detours."""
     import torch
 
     return "bf16" if torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() else "fp32"

@@ -35,10 +35,10 @@ class Finding:
     state: Literal["ok", "note", "missing"]
     finding: str
     command: str | None = None
-    """What to type to mend or add it."""
+    """The command that fixes or adds it."""
 
     def to_dict(self) -> dict[str, str | None]:
-        """For `--json`."""
+        """The finding as data, for `--json`."""
         return asdict(self)
 
 

@@ -23,7 +23,7 @@ DISTRIBUTIONS: Final = {
     "mmseg": "onedl-mmsegmentation",
     "hotcoco": "hotcoco",
 }
-"""What is imported, and the distribution that the lock installs it from; other forks are taken, too."""
+"""Modules that are imported, with the distribution that the lock installs each from; other forks are taken, too."""
 
 
 def missing() -> list[str]:

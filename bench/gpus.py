@@ -29,15 +29,15 @@ class Gpus:
     """GPUs that runs can use."""
 
     names: tuple[str, ...]
-    """For each, the value of CUDA_VISIBLE_DEVICES under which a process has this one alone. Empty: use the CPU."""
+    """The value of CUDA_VISIBLE_DEVICES for each GPU under which a process has this one alone. Empty: use the CPU."""
     forks: bool
     """Whether a process forked from the server can work as it should; otherwise it must be started anew."""
 
     def on(self, device: str | None) -> Gpus:
-        """Those of them that `device` names: cpu none, cuda:N one, cuda all; None takes what there is.
+        """The GPUs that `device` names: cpu none, cuda:N one, cuda all; None takes what there is.
 
         Raises:
-            BenchError: there is none.
+            BenchError: there is no such device.
         """
         if device == CPU:
             return Gpus((), self.forks)
@@ -50,13 +50,13 @@ class Gpus:
 
 
 def check_device(device: str | None) -> None:
-    """Return if `device` can be the name of one: cpu, cuda or cuda:N; whether it exists is found out later.
+    """Return if `device` can be the name of a device: cpu, cuda or cuda:N; whether it exists is found out later.
 
     Raises:
         BenchError: it cannot.
     """
     if device is not None and not re.fullmatch(rf"{CPU}|{CUDA}(:\d+)?", device):
-        raise BenchError(f"{device!r} is no device: use cuda, cuda:N or cpu")
+        raise BenchError(f"{device!r} is not a device: use cuda, cuda:N or cpu")
 
 
 def find_gpus(server: ForkServerContext) -> Gpus:
@@ -84,7 +84,7 @@ def find_gpus(server: ForkServerContext) -> Gpus:
 
 
 def _look(sender: Connection) -> None:
-    """In a forked process: the number of GPUs, and whether processes like this one can use them."""
+    """Send, from a forked process, the number of GPUs and whether processes like this one can use them."""
     import torch
 
     count, forks = torch.cuda.device_count(), not torch.cuda._is_in_bad_fork()
@@ -107,7 +107,7 @@ def _names(count: int) -> tuple[str, ...]:
 
 @contextmanager
 def _set(name: str, value: str) -> Iterator[None]:
-    """An environment variable, for a while."""
+    """Set an environment variable for a while."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:

@@ -37,7 +37,7 @@ from leaderboard.base.provenance import available_cores
 from leaderboard.records import DatasetReference, result_key
 
 PRELOAD = ("bench.openmmlab.preload",)
-"""What the server imports from which runs are forked."""
+"""Modules that the server from which runs are forked imports."""
 NO_LOG = 74
 """Exit code of a run's process that cannot write its log (EX_IOERR)."""
 TAIL = 1 << 16
@@ -52,17 +52,17 @@ class LocalRun(Protocol):
 
     @property
     def key(self) -> str:
-        """Its own among all that are executed together."""
+        """A key that no other run has of those that are executed together."""
         ...
 
     @property
     def folder(self) -> Path:
-        """Of this run alone, for its lock and its log."""
+        """A folder of this run alone, for its lock and its log."""
         ...
 
     @property
     def log(self) -> Path:
-        """What it printed, a file in `folder`."""
+        """The file in `folder` that holds what the run printed."""
         ...
 
 
@@ -80,7 +80,7 @@ class TransferRun:
     dataset: DatasetReference
     seed: int
     folder: Path
-    """Where the run keeps its log, resolved config, predictions and final weights."""
+    """Folder in which the run keeps its log, resolved config, predictions and final weights."""
     results: Path
     """Folder of the result store."""
     key: str
@@ -89,7 +89,7 @@ class TransferRun:
 
     @property
     def log(self) -> Path:
-        """What the run printed."""
+        """The file that holds what the run printed."""
         return self.folder / "run.log"
 
 
@@ -114,7 +114,7 @@ def run_all(
     """Execute `runs` in order on `processes` processes at a time, sharing the cores equally.
 
     Each process has one GPU, and no other is visible to it; more processes than GPUs share them evenly. The default is
-    one process a GPU, or without GPUs one a core, four at most. `device` limits them to cpu, or to one GPU, cuda:N;
+    one process per GPU, or without GPUs one per core, at most 4. `device` limits them to cpu, or to one GPU, cuda:N;
     `threads` replaces each run's share of the cores. `finished` is called after each run. A run that fails is reported
     and does not stop the others. `execute` does one run with a number of threads, in the run's process.
 
@@ -226,7 +226,7 @@ def _in_process(execute: Callable[[Run, int], None], run: Run, threads: int, gpu
 
 
 def _words(error: BaseException) -> str:
-    """What to say of an error in one line."""
+    """The message for an error, in one line."""
     if isinstance(error, DenseBenchError):
         return printable(error)
     if isinstance(error, OSError):

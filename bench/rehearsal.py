@@ -35,7 +35,7 @@ SMALL = 2
 MOST_SECONDS = 60.0
 """Time after which the iterations of a rehearsal end, and again its evaluation."""
 MEMORY_SHARE = 0.8
-"""Of a CPU's memory, how much the full batches of all runs at a time may take to be tried."""
+"""Largest share of a CPU's memory that the full batches of all runs at a time may take to be tried."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Rehearsed:
     iteration_seconds: float
     iterations: int
     image_seconds: float
-    """Of the evaluation."""
+    """Mean time in seconds to evaluate one image."""
     images: int
     memory_mib: float
     device_mib: float
-    """Memory that there is for it: the GPU's, or a share of the machine's."""
+    """Memory in MiB that the run can have: the GPU's, or a share of the machine's."""
     disk_bytes: int
     """Weights, and the checkpoints that a run of this length keeps; without predictions."""
 
@@ -64,17 +64,17 @@ class Rehearsed:
 
     @property
     def training_hours(self) -> float:
-        """Of all iterations."""
+        """Hours that all iterations take."""
         return self.iteration_seconds * self.iterations / 3600
 
     @property
     def evaluation_hours(self) -> float:
-        """Of all validation images."""
+        """Hours that evaluating all validation images takes."""
         return self.image_seconds * self.images / 3600
 
     @property
     def hours(self) -> float:
-        """Of the whole run."""
+        """Hours that the whole run takes."""
         return self.training_hours + self.evaluation_hours
 
     @property
@@ -95,16 +95,16 @@ class Rehearsal:
     seeds: int
     """Runs of each protocol."""
     free_bytes: int
-    """On the disk of the work folder."""
+    """Free bytes on the disk of the work folder."""
 
     @property
     def hours(self) -> float:
-        """Of all runs, one after the other."""
+        """Hours that all runs take, one after the other."""
         return self.seeds * sum(one.hours for one in self.rehearsed)
 
     @property
     def disk_bytes(self) -> int:
-        """Of all runs, if none was removed."""
+        """Bytes that all runs keep on disk, if none was removed."""
         return self.seeds * sum(one.disk_bytes for one in self.rehearsed)
 
 
@@ -167,7 +167,7 @@ def rehearse(
 
 
 def _rehearse(run: TransferRun, threads: int) -> None:
-    """In the run's process: measure, and leave the outcome in its folder."""
+    """Measure, in the run's process, and leave the outcome in its folder."""
     import cv2
     import torch
 
@@ -185,7 +185,7 @@ def _rehearse(run: TransferRun, threads: int) -> None:
 
 
 def _measure_on_gpu(run: TransferRun, protocol: Protocol) -> Measured:
-    """With the full batch, or where it does not fit, with a small one."""
+    """Measure on the GPU with the full batch, or where it does not fit, with a small one."""
     import torch
 
     plan = _plan(protocol)
@@ -200,7 +200,7 @@ def _measure_on_gpu(run: TransferRun, protocol: Protocol) -> Measured:
 
 
 def _measure_on_cpu(run: TransferRun, protocol: Protocol, device_mib: float) -> Measured:
-    """With a small batch, and then with the full one where that takes neither too much memory nor too much time."""
+    """Measure with a small batch, then with the full one where that takes neither too much memory nor too much time."""
     from bench.openmmlab.measuring import ITERATIONS
 
     plan = _plan(protocol)
@@ -256,7 +256,7 @@ def _plan(protocol: Protocol) -> TrainingPlan:
 
 
 def _memory_mib() -> float:
-    """Of the machine, or what its container may use."""
+    """Memory of the machine in MiB, or what its container may use."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text().strip() if limit.is_file() else "max"

@@ -1,9 +1,9 @@
-"""A protocol for a GPU that is too small for its batch: fewer images an iteration under the linear rule.
+"""A protocol for a GPU that is too small for its batch: fewer images per iteration under the linear rule.
 
-As detectron2 scales its schedules: with a k-th of the images an iteration, the learning rate is a k-th, and iterations,
-milestones and warm-up are k times as many, so that as many images are seen. Momentum and weight decay stay. (The rule:
-Goyal et al., arXiv 1706.02677, section 2.1.) Batch normalization sees fewer images, which no schedule makes good: such
-a protocol is another one, with an id, a hash and a table of its own.
+As detectron2 scales its schedules: with a k-th of the images per iteration, the learning rate is a k-th, and
+iterations, milestones and warm-up are k times as many, so that as many images are seen. Momentum and weight decay stay.
+(The rule: Goyal et al., arXiv 1706.02677, section 2.1.) Batch normalization sees fewer images, which no schedule
+makes good: such a protocol is another one, with an id, a hash and a table of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ID: Final = re.compile(r"(.+)_batch([1-9][0-9]{0,3})")
 
 
 def smaller_id(protocol_id: str, batch: int) -> str:
-    """The id of protocol `protocol_id` with `batch` images an iteration."""
+    """The id of protocol `protocol_id` with `batch` images per iteration."""
     return f"{protocol_id}_batch{batch}"
 
 
@@ -36,7 +36,7 @@ def possible_batches(batch: int) -> list[int]:
 
 
 def with_smaller_batch(config: Mapping[str, Any], batch: int) -> dict[str, Any]:
-    """The config of a protocol that fine-tunes, with `batch` images an iteration.
+    """The config of a protocol that fine-tunes, with `batch` images per iteration.
 
     Raises:
         BenchError: its own batch cannot be cut into such batches, or it has a schedule that the rule does not cover.
@@ -70,7 +70,7 @@ def with_smaller_batch(config: Mapping[str, Any], batch: int) -> dict[str, Any]:
 def describe(batch: int, own: int) -> str:
     """What the docstring of such a protocol says beyond that of the protocol itself."""
     return (
-        f"SMALLER BATCH: everything above is said of batches of {own}. Here {batch} images an iteration, the learning "
+        f"SMALLER BATCH: everything above is said of batches of {own}. Here {batch} images per iteration, the learning "
         f"rate divided by {own // batch}, iterations, milestones and warm-up times {own // batch} (the linear rule); "
         "batch normalization sees fewer images. Results stand in a table of their own, beside no published value."
     )

@@ -1,4 +1,4 @@
-"""Submit a checkpoint: import it with proof, run every protocol with every seed, write one result file a run."""
+"""Submit a checkpoint: import it with proof, run every protocol with every seed, write one result file per run."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SubmissionPlan:
     """The runs of a submission: those that have a result already and those that are to be executed."""
 
     card: Card
-    """Of random initialisation with another network a seed, the first one's."""
+    """The checkpoint's card; for random initialisation with another network per seed, that of the first network."""
     done: list[TransferRun]
     todo: list[TransferRun]
     inspection: Inspection | None = None
@@ -54,7 +54,7 @@ class SubmissionPlan:
     """Files of the result store that are not usable. A run whose file is among them is neither done nor to be done."""
 
     def finished(self) -> int:
-        """How many of the runs have a finished result now."""
+        """The number of runs that have a finished result now."""
         keys = {run.key for run in (*self.done, *self.todo)}
         stores = {run.results for run in (*self.done, *self.todo)}
         found = [result for folder in stores for result in ResultStore(folder).load()[0]]
@@ -67,11 +67,11 @@ class Evaluation:
 
     protocols: tuple[Protocol, ...]
     seeds: tuple[int, ...]
-    """Of the evaluation, not of a pretraining."""
+    """Seeds of the evaluation, not of a pretraining."""
     data: Path
     """Data root."""
     datasets: Mapping[str, DatasetReference]
-    """By name, those that the protocols need, checked."""
+    """The data sets that the protocols need, by name, checked."""
     networks: tuple[int, ...] = ()
     """Seeds of the networks that random initialisation without a seed of its own stands for (none: `seeds`)."""
 
@@ -92,7 +92,7 @@ def plan_submission(
 
     `protocols` are ids of the track, or protocols from outside: files (their code is executed) and those of installed
     packages, which run with the track's seeds. `seeds` runs the first seeds only, `batch`
-    with at most so many images an iteration (`bench.smaller_batch`); `card_fields` go to `import_checkpoint`. Every
+    with at most so many images per iteration (`bench.smaller_batch`); `card_fields` go to `import_checkpoint`. Every
     input is checked before anything is written, and all before the first run starts.
 
     Raises:
@@ -166,7 +166,7 @@ def submit(
     finished: Callable[[Outcome[TransferRun]], None] = lambda outcome: None,
     execute: Callable[[TransferRun, int], None] = evaluate,
 ) -> Submission:
-    """Execute what is left of `plan` on local processes (default: one a GPU; on a CPU one a core, four at most).
+    """Execute what is left of `plan` on local processes (default: one per GPU; on a CPU one per core, at most 4).
 
     `threads` and `device` are those of `run_all`.
 
@@ -226,7 +226,7 @@ def choose_protocols(
 ) -> tuple[list[Protocol], tuple[int, ...]]:
     """Protocols by `names` (none: all of the track), each once, and the first `seeds` (None: all) of the track's seeds.
 
-    With `batch`, protocols of more images an iteration are replaced by those of so many.
+    With `batch`, protocols of more images per iteration are replaced by those of so many.
 
     Raises:
         BenchError: there is no such track, protocol or number of seeds, the batch is not possible, or what fine-tuning
@@ -244,7 +244,7 @@ def choose_protocols(
 
 
 def run_folder(work: Path, checkpoint_sha256: str, protocol: str, seed: int, key: str) -> Path:
-    """Where the run of this key keeps what it makes beside its result; `protocol` is its protocol's id."""
+    """Folder in which the run of this key keeps what it makes beside its result; `protocol` is its protocol's id."""
     return work / "transfers" / checkpoint_sha256[:12] / protocol / f"seed{seed}-{key[:8]}"
 
 

@@ -30,7 +30,7 @@ class Verification:
     metrics: dict[str, float]
     """Every metric, found now, in per cent."""
     how: str
-    """What was done, in words."""
+    """A description of what was done."""
     differences: list[str]
     """Metrics, standard errors and per-image outputs that are not exactly the result's."""
     circumstances: list[str]
@@ -116,7 +116,7 @@ def _protocol(result: Result, name: str | None) -> Protocol:
 
 
 def _compare(what: str, stored: Mapping[str, float], found: Mapping[str, float]) -> list[str]:
-    """In words, each value that is not exactly the same."""
+    """A description of each value that is not exactly the same."""
     return [
         f"{what}{name}: {stored.get(name, 'none')} in the result, {found.get(name, 'none')} now"
         for name in dict.fromkeys((*stored, *found))

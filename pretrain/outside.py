@@ -149,7 +149,7 @@ def _from_package(point: EntryPoint, before: list[OutsideMethods]) -> OutsideMet
         module = point.load()
     except Exception as error:
         raise PretrainError(
-            f"{where} cannot be loaded: {type(error).__name__}: {error}. Mend or uninstall it"
+            f"{where} cannot be loaded: {type(error).__name__}: {error}. Fix or uninstall it"
         ) from error
     file = getattr(module, "__file__", None)
     if not isinstance(module, ModuleType) or file is None:

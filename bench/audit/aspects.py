@@ -20,9 +20,9 @@ class Aspect:
 
     name: str
     decisive: bool
-    """Where it differs, results must not stand beside each other."""
+    """Whether results must not stand beside each other where this aspect differs."""
     why: str
-    """What a difference does, one sentence."""
+    """One sentence that says what a difference does."""
 
 
 _ALL: Final = (
@@ -72,4 +72,4 @@ _ALL: Final = (
 )
 
 ASPECTS: Final = {aspect.name: aspect for aspect in _ALL}
-"""By name, in the order of a report."""
+"""Every aspect by its name, in the order of a report."""

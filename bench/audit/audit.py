@@ -15,7 +15,7 @@ from bench.errors import BenchError
 from bench.protocols import Protocol
 
 NEAR = 0.03
-"""Iterations that differ by less are alike: 12 epochs of COCO are 87,960 iterations, detectron2's 1x is 90,000."""
+"""Share within which iterations are alike: 12 epochs of COCO are 87,960 iterations, detectron2's 1x is 90,000."""
 _COUNTED = ("iterations", "schedule", "warm-up")
 
 
@@ -27,13 +27,13 @@ class Deviation:
     protocol: str
     config: str
     decisive: bool
-    """Results must not stand beside each other."""
+    """Whether results must not stand beside each other."""
     why: str
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found."""
+    """The result of an audit."""
 
     protocol: str
     deviations: tuple[Deviation, ...]
@@ -45,12 +45,12 @@ class Audit:
 
     @property
     def comparable(self) -> bool:
-        """Whether nothing that is known forbids to put a result beside the protocol's."""
+        """Whether nothing that is known forbids putting a result beside the protocol's."""
         return not any(deviation.decisive for deviation in self.deviations)
 
 
 def audit(user: UserConfig, protocols: Sequence[Protocol], *, gpus: int | None = None) -> list[Audit]:
-    """`user`'s config against each of `protocols`, the nearest first: fewest decisive deviations, then fewest in all.
+    """Audits of `user`'s config, one per protocol, the nearest first: fewest decisive deviations, then fewest in all.
 
     `gpus` is the number of processes that it is trained on; if `None`, what its log or file name says.
 

@@ -61,11 +61,11 @@ DEFAULTS = {
     "SOLVER.WEIGHT_DECAY_NORM": 0.0,
     "TEST.PRECISE_BN.ENABLED": False,
 }
-"""Of version 0.6 and later (`detectron2/config/defaults.py`)."""
+"""Default values of detectron2 0.6 and later (`detectron2/config/defaults.py`)."""
 
 
 def detectron2_facts(config: Mapping[str, Any], *, whole: bool) -> tuple[Facts, list[str]]:
-    """The facts of `config`, and what it says but does not do, a sentence each.
+    """The facts of `config`, and one sentence for each thing that it says but does not do.
 
     `whole` says that none of its bases is missing, so that the rest is as by default.
     """

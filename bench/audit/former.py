@@ -57,7 +57,7 @@ def _length(config: Config) -> tuple[bool, int | None]:
 
 
 def _leaves(dataset: Config) -> Iterator[dict[str, Any]]:
-    """A data set of several lists (`ann_file` or `split`) is several."""
+    """The data sets in `dataset`; one of several lists (`ann_file` or `split`) counts as several."""
     if isinstance(dataset, (list, tuple)):
         for one in dataset:
             yield from _leaves(one)
@@ -77,7 +77,7 @@ def _leaves(dataset: Config) -> Iterator[dict[str, Any]]:
 
 
 def _steps(dataset: Any) -> Iterator[Config]:
-    """The pipeline, with the steps within others."""
+    """The pipeline's steps, those within other steps included."""
     while isinstance(dataset, (list, tuple)) and dataset:
         dataset = dataset[0]
     if isinstance(dataset, Mapping) and "pipeline" not in dataset and "dataset" in dataset:

@@ -16,7 +16,7 @@ from bench.audit.words import Config, as_list, normalization
 
 
 def openmmlab_facts(config: Config, *, gpus: int) -> tuple[Facts, list[str]]:
-    """The facts of `config` trained on `gpus` processes, and what it says but does not do, a sentence each.
+    """The facts of `config` trained on `gpus` processes, and a sentence for each thing it says but does not do.
 
     Raises:
         KeyError: it has no `model`.

@@ -84,7 +84,7 @@ def _training_pipeline(pipeline: Sequence[Config]) -> dict[str, str]:
 
 
 def _fit(step: Config) -> str:
-    """Sizes as `short side up to long side`."""
+    """The sizes of a step in words: `short side up to long side`."""
     if scales := step.get("scales"):
         pairs = [sorted(scale) for scale in scales]
         short = sorted({pair[0] for pair in pairs})

@@ -10,11 +10,11 @@ IMAGES = {
     "VOC2012 trainaug": 10_582,
     "Cityscapes train": 2_975,
 }
-"""Training images after those without an object are left out, to turn epochs into iterations."""
+"""Numbers of training images, those without an object left out, to turn epochs into iterations."""
 
 
 def schedule_facts(config: Config, data: str, gpus: int) -> dict[str, str]:
-    """Of a training on `gpus` processes; `data` turns epochs into iterations where it is a key of `IMAGES`."""
+    """Schedule of a training on `gpus` processes; `data` turns epochs into iterations if it is a key of `IMAGES`."""
     facts: dict[str, str] = {}
     loader, loop = config.get("train_dataloader") or {}, config.get("train_cfg") or {}
     batch = loader["batch_size"] * gpus if "batch_size" in loader else None

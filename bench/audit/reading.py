@@ -23,29 +23,29 @@ from leaderboard.base.errors import FileError
 from leaderboard.base.files import read_bounded
 
 _DETECTRON2 = {"MODEL", "SOLVER", "DATASETS", "INPUT"}
-"""Sections of its configs."""
+"""Sections that the configs of detectron2 have."""
 _LONGEST = 200_000_000
-"""Bytes: logs of long trainings are large."""
+"""Most bytes of a file that is read: logs of long trainings are large."""
 _LONGEST_BASE = 2**20
-"""Bytes of a file that is a `_BASE_`; detectron2's have a few thousand."""
+"""Most bytes of a file that is a `_BASE_`; detectron2's have a few thousand."""
 _BASES = 10
-"""Files that may follow each other as `_BASE_`."""
+"""Most files that may follow each other as `_BASE_`."""
 
 
 @dataclass(frozen=True)
 class UserConfig:
-    """What was read."""
+    """A user's config, as it was read from a file."""
 
     config: Mapping[str, Any]
     gpus: int | None
     """Processes of the training; `None` where nothing says it."""
     notes: tuple[str, ...]
     whole: bool = True
-    """Whether no file that it inherits from is missing."""
+    """Whether no file that the config inherits from is missing."""
 
     @property
     def of_detectron2(self) -> bool:
-        """Whether it is a config of detectron2."""
+        """Whether the config is one of detectron2."""
         return bool(_DETECTRON2 & self.config.keys())
 
 
@@ -98,7 +98,7 @@ def read_literals(text: str) -> dict[str, Any] | None:
 
 
 def _literal(node: ast.expr) -> Any:
-    """Raises ValueError where it is not data."""
+    """The value of `node`. Raises ValueError where it is not data."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args:
         if any(word.arg is None for word in node.keywords):
             raise ValueError("dict(**...) is not data")
@@ -126,7 +126,7 @@ def _parsed(parse: Any, text: str, file: Path) -> Any:
 
 
 def _with_bases(config: Any, file: Path, notes: list[str], depth: int = 0) -> Any:
-    """detectron2's `_BASE_`: a file that this one changes."""
+    """The config with detectron2's `_BASE_` under it, a file that this one changes."""
     if not isinstance(config, Mapping) or "_BASE_" not in config:
         return config
     base = file.parent / str(config["_BASE_"])
@@ -168,7 +168,7 @@ def _from_log(text: str, file: Path) -> Any:
 
 
 def _gpus(text: str, file: Path) -> int | None:
-    """What the log's list of the environment says, or the name of the file, as the OpenMMLab projects write it."""
+    """Number of GPUs from the log's list of the environment, or from the file's name as OpenMMLab projects write it."""
     match = re.search(r"GPU number: (\d+)", text) if file.suffix != ".py" else None
     match = match or re.search(r"_(\d+)xb\d+", file.name)
     return int(match[1]) if match else None

@@ -9,7 +9,7 @@ Config = Mapping[str, Any]
 
 IMAGENET = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
 AS_CARD = "RGB as the checkpoint's card says"
-"""Of protocols, and of a config with ImageNet's mean and deviation, which nearly all of these checkpoints have."""
+"""Words for protocols, and for a config with ImageNet's mean and deviation, which nearly all checkpoints here have."""
 
 
 def normalization(own: Config) -> str:
@@ -52,7 +52,7 @@ def first_of(value: Any) -> Config:
 
 
 def as_list(value: Any) -> list[Any]:
-    """The values: of a list its own, of `None` none."""
+    """`value` as a list: a list as it is, `None` as an empty one."""
     return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
 
 

@@ -37,7 +37,7 @@ Detection = dict[str, Any]
 
 
 def compare(annotations: Path, *, count: int, rounds: int, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """For boxes and masks: both values of each metric, their largest difference, and seconds of each evaluator.
+    """Both values of each metric for boxes and masks, their largest difference, and seconds of each evaluator.
 
     Raises:
         BenchError: the annotations cannot be read, or pycocotools is not installed.
@@ -153,7 +153,7 @@ def _moved(mask: np.ndarray[Any, Any], x: int, y: int) -> np.ndarray[Any, Any]:
 def _in_turns(
     contestants: Mapping[str, Callable[[], dict[str, float]]], rounds: int
 ) -> tuple[dict[str, list[float]], dict[str, dict[str, float]]]:
-    """Seconds of each in each round, and what it found."""
+    """Seconds of each evaluator in each round, and what it found."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     values: dict[str, dict[str, float]] = {}
     for _ in range(rounds):

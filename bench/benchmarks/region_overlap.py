@@ -1,4 +1,4 @@
-"""How well regions that are found without labels fit the objects of PASCAL VOC: best overlap, image by image.
+"""The fit of regions found without labels to the objects of PASCAL VOC: best overlap, image by image.
 
     python -m bench.benchmarks.region_overlap EXPORTED --data ROOT [--images 100] [--clusters 8] [--pictures FOLDER]
 
@@ -45,13 +45,13 @@ from pretrain.nets.architectures import build_backbone, stages_of
 Labels = npt.NDArray[np.integer[Any]]
 ITERATIONS = 50
 DRAWN = 8
-"""How many images are drawn as pictures."""
+"""Number of images that are drawn as pictures."""
 
 
 def best_overlaps(regions: Labels, labels: Labels) -> npt.NDArray[np.float64]:
-    """For each class in `labels` (H, W) the best IoU of a region of `regions` (H, W) with it: (classes,), in [0, 1].
+    """Best IoU of a region of `regions` (H, W) with each class in `labels` (H, W): (classes,), in [0, 1].
 
-    Background (0) is no class; void pixels (255) count for neither.
+    Background (0) is not a class; void pixels (255) count for neither.
     """
     seen = labels != IGNORE
     found, region = np.unique(regions[seen], return_inverse=True)

@@ -113,7 +113,7 @@ def _say(mark: str, text: object) -> None:
 
 
 def stop_once() -> None:
-    """From now on Ctrl-C and SIGTERM raise `Interrupted`, once: what cleans up then is not interrupted by the other.
+    """Let Ctrl-C and SIGTERM raise `Interrupted`, once, from now on: the other does not interrupt what cleans up then.
 
     A second Ctrl-C does interrupt it. A process that is forked from this one ends as usual.
     """

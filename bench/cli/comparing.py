@@ -64,7 +64,7 @@ def compare(
     resolution
         Side in pixels of all crops, of the largest where a method has several sizes (default: as for backbone).
     batch
-        Images a step; learning rates follow in proportion (default: as for backbone).
+        Images per step; learning rates follow in proportion (default: as for backbone).
     settings
         Change one setting of every recipe, `key.sub=value`; may be repeated.
     rates
@@ -78,7 +78,7 @@ def compare(
     evaluation_seeds
         Use only the track's first seeds.
     processes
-        How many trainings or runs at a time (default: one a GPU; on a CPU one a core, four at most).
+        How many trainings or runs at a time (default: one per GPU; on a CPU one per core, at most 4).
     """
     from bench.checkpoints.given import exported_folder, submission_name
     from bench.compare.budget import common_budget, under

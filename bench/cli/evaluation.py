@@ -26,7 +26,7 @@ def demo(*, work: Work = Path("demo-work"), processes: int | None = None) -> int
     Parameters
     ----------
     processes
-        How many fine-tuning runs at a time (default: one a GPU; on a CPU one a core, four at most).
+        How many fine-tuning runs at a time (default: one per GPU; on a CPU one per core, at most 4).
     """
     from bench.demo import run_demo
 
@@ -102,7 +102,7 @@ def submit(
     tensorboard: bool = False,
     tracker: Literal["wandb", "trackio"] | None = None,
 ) -> int:
-    """Import a checkpoint with proof, run the protocols of a track, and write one result file a run.
+    """Import a checkpoint with proof, run the protocols of a track, and write one result file per run.
 
     Repeating the command continues interrupted work, a long fine-tuning at its last checkpoint; no finished run is done
     twice.
@@ -126,11 +126,11 @@ def submit(
     seeds
         Run only the track's first seeds.
     batch
-        Fine-tune with at most so many images an iteration, for a GPU that is too small: the learning rate falls with
+        Fine-tune with at most so many images per iteration, for a GPU that is too small: the learning rate falls with
         it, the schedule becomes longer (the linear rule). Results are marked with their batch and stand in a table of
         their own.
     processes
-        How many runs at a time (default: one a GPU; on a CPU one a core, four at most).
+        How many runs at a time (default: one per GPU; on a CPU one per core, at most 4).
     threads
         CPU threads of each run (default: its share of the cores).
     device

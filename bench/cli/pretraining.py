@@ -141,12 +141,12 @@ def pretrain(
         )
     except KeyboardInterrupt as stop:
         raise Interrupted.after(stop, "stopped: --resume continues from the last checkpoint, if there is one") from stop
-    if os.environ.get("RANK", "0") == "0":  # torchrun starts this command once a process
+    if os.environ.get("RANK", "0") == "0":  # torchrun starts this command once per process
         print(f"finished: {folder}\nnext: densebench export {folder}")
 
 
 def _probing(data: Path | None, every: int | None, recipe: Recipe, out: Path) -> Probing | None:
-    """How the run in `out` is probed on the data root `data`, which is checked here."""
+    """Settings by which the run in `out` is probed on the data root `data`, which is checked here."""
     from pretrain.run.probing import Probing
 
     if data is None:

@@ -34,12 +34,12 @@ class Form:
     """A library's files of a backbone."""
 
     name: str
-    """As `--format` takes it."""
+    """Name of the form, as `--format` takes it."""
     files: Callable[[Architecture, Tensors, Card], Mapping[str, bytes]]
     """The content of each file by its name, for tensors that expect RGB. Raises `BenchError` for an architecture that
     the library does not have."""
     usage: Callable[[Architecture], str]
-    """Lines of Python that load them, in the folder that holds them."""
+    """Lines of Python that load the files, in the folder that holds them."""
 
 
 def find_form(name: str) -> Form:

@@ -21,14 +21,17 @@ DETECTRON2: Rules = (
     (r"\bdownsample\.0\.", "shortcut."),
     (r"\bdownsample\.1\.", "shortcut.norm."),
 )
-"""detectron2/modeling/backbone/resnet.py: stem.conv1.norm.weight, res2.0.conv1.weight, res2.0.shortcut.weight."""
+"""Rules for detectron2/modeling/backbone/resnet.py.
+
+Names are stem.conv1.norm.weight, res2.0.conv1.weight, res2.0.shortcut.weight.
+"""
 
 POSITIONAL: Rules = (
     (r"^conv1\.", "0."),
     (r"^bn1\.", "1."),
     *((rf"^layer{n}\.", f"{n + 3}.") for n in (1, 2, 3, 4)),
 )
-"""`nn.Sequential` of a torchvision ResNet's children, as lightly's examples build it; 2 is ReLU, 3 the pooling."""
+"""Rules for `nn.Sequential` of a torchvision ResNet's children, as in lightly's examples; 2 is ReLU, 3 the pooling."""
 
 HUGGING_FACE_RESNET: Rules = (
     (r"^conv1\.", "embedder.embedder.convolution."),
@@ -39,7 +42,7 @@ HUGGING_FACE_RESNET: Rules = (
     (r"\.downsample\.0\.", ".shortcut.convolution."),
     (r"\.downsample\.1\.", ".shortcut.normalization."),
 )
-"""transformers/models/resnet/modeling_resnet.py, `ResNetModel`."""
+"""Rules for `ResNetModel` of transformers/models/resnet/modeling_resnet.py."""
 
 TORCHVISION_VIT: Rules = (
     (r"^cls_token$", "class_token"),
@@ -53,7 +56,7 @@ TORCHVISION_VIT: Rules = (
     (r"\.mlp\.fc1\.", ".mlp.0."),
     (r"\.mlp\.fc2\.", ".mlp.3."),
 )
-"""torchvision/models/vision_transformer.py."""
+"""Rules for torchvision/models/vision_transformer.py."""
 
 HUGGING_FACE_VIT: Rules = (
     (r"^cls_token$", "embeddings.cls_token"),
@@ -68,7 +71,7 @@ HUGGING_FACE_VIT: Rules = (
     (r"\.mlp\.fc1\.", ".intermediate.dense."),
     (r"\.mlp\.fc2\.", ".output.dense."),
 )
-"""transformers/models/vit/modeling_vit.py, `ViTModel`; queries, keys and values are three matrices there."""
+"""Rules for `ViTModel` of transformers/models/vit/modeling_vit.py; queries, keys and values are three matrices."""
 
 
 def renamed(tensors: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:

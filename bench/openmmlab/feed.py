@@ -57,7 +57,7 @@ class Feed:
         return next(self._batches)
 
     def skip_iter(self, iterations: int) -> None:
-        """mmengine's loop asks for it when it continues; the feed begins where it should already."""
+        """Do nothing: mmengine's loop calls this when it continues, but the feed already begins where it should."""
 
 
 def _begin(initialize: Callable[[int], None] | None, worker: int) -> None:

@@ -48,19 +48,19 @@ class Executed:
     rates: list[float] = field(default_factory=list)
     """The learning rate of every iteration."""
     losses: dict[str, float] = field(default_factory=dict)
-    """Of the last iteration."""
+    """Losses of the last iteration, by name."""
     images_seen: int = 0
     data_seconds: float = 0.0
     step_seconds: float = 0.0
     checkpoint_seconds: float = 0.0
     peak_memory_mib: float = 0.0
-    """Of the processes before this one."""
+    """Peak memory in MiB of the processes before this one."""
     backbone_tensors: int = 0
     """Number of tensors proven equal to the checkpoint's when training began."""
 
     @property
     def iterations(self) -> int:
-        """How many."""
+        """Number of iterations that were executed."""
         return len(self.rates)
 
 
@@ -73,7 +73,7 @@ class GuardHook(Hook):
         self.plan, self.card, self.tensors, self.record = plan, card, tensors, record
 
     def before_train(self, runner: Runner) -> None:
-        """Nothing has been trained yet: model, loader, optimizer and schedulers are final."""
+        """Check model, loader, optimizer and schedulers, which are final before anything is trained."""
         model = runner.model.module if hasattr(runner.model, "module") else runner.model
         optimizer = runner.optim_wrapper.optimizer
         model.train()
@@ -88,7 +88,7 @@ class GuardHook(Hook):
         self.record.backbone_tensors = prove_backbone(checkpoint_part(model), self.tensors)
 
     def after_train(self, runner: Runner) -> None:
-        """Planned is executed."""
+        """Check that what was planned was executed."""
         guards.check_executed(runner.iter, self.record.rates, self.plan)
 
 
@@ -103,11 +103,11 @@ class RecordHook(Hook):
         self._mark = 0.0
 
     def before_train(self, runner: Runner) -> None:
-        """The wait for the first batch begins."""
+        """Note that the wait for the first batch begins."""
         self._mark = time.perf_counter()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """The batch has arrived."""
+        """Note that the batch has arrived."""
         now = time.perf_counter()
         self.record.data_seconds += now - self._mark
         self._mark = now
@@ -115,7 +115,7 @@ class RecordHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
     ) -> None:
-        """Weights are updated; reading the losses also waits for an accelerator."""
+        """Note the iteration's values after the weights' update; reading the losses also waits for an accelerator."""
         losses = {name: float(value.detach()) for name, value in (outputs or {}).items() if torch.is_tensor(value)}
         now = time.perf_counter()
         self.record.step_seconds += now - self._mark
@@ -236,7 +236,7 @@ class ProgressHook(Hook):
         self._started = self._shown = 0.0
 
     def before_train(self, runner: Runner) -> None:
-        """The clock of the time left starts."""
+        """Start the clock of the time left."""
         self._first = self.record.iterations
         self._started = self._shown = time.perf_counter()
 
@@ -268,12 +268,12 @@ class RehearsalHook(Hook):
     def __init__(self, record: Executed, iterations: int, most_seconds: float, *, passed: int = 1) -> None:
         self.record, self.iterations, self.most_seconds, self.passed = record, iterations, most_seconds, passed
         self.seconds = self.data_seconds = 0.0
-        """Means of the iterations that count: of the whole, and of the wait for data in it."""
+        """Mean seconds of the iterations that count: of the whole iteration, and of the wait for data in it."""
         self._ends: list[float] = []
         self._waits: list[float] = []
 
     def before_train(self, runner: Runner) -> None:
-        """The clock starts."""
+        """Start the clock."""
         self._ends, self._waits = [time.perf_counter()], [0.0]
 
     def after_train_iter(

@@ -1,4 +1,4 @@
-"""`losses.csv` of a run: a line an iteration, written at once, so that a run of days can be followed."""
+"""`losses.csv` of a run: one line per iteration, written at once, so that a run of days can be followed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from leaderboard.base.files import describe_os_error, write_atomic
 from pretrain.run.log import require_tensorboard
 
 LOSSES = "losses.csv"
-"""Its name in the run's folder."""
+"""Name of the loss log in the run's folder."""
 
 
 def has_lines(file: Path, iterations: int) -> bool:
@@ -71,7 +71,7 @@ class LossLog:
         os.fsync(self._descriptor)
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         os.close(self._descriptor)
         for other in (self._writer, self._tracker):
             if other is not None:

@@ -22,7 +22,7 @@ from pretrain.exported import read_exported
 from pretrain.run.memory import peak_memory_mib
 
 ITERATIONS, IMAGES = 3, 8
-"""How many are timed, unless said otherwise, after one more iteration or batch whose time is not counted."""
+"""Numbers of iterations and images that are timed by default, after one iteration or batch that is not counted."""
 
 
 @dataclass(frozen=True)
@@ -31,22 +31,22 @@ class Measured:
 
     batch: int
     iteration_seconds: float
-    """Mean of an iteration with its data, the first left out."""
+    """Mean time in seconds of an iteration with its data, the first left out."""
     data_seconds: float
-    """Of it, what was waited for data."""
+    """Mean part of an iteration's time that was spent waiting for data, in seconds."""
     image_seconds: float
-    """Mean of evaluating an image with its data, without what the metric computes at the end."""
+    """Mean time in seconds to evaluate an image with its data, without what the metric computes at the end."""
     before_mib: float
     """Memory of this process before the first iteration."""
     peak_mib: float
     fixed_mib: float
-    """What training adds to it whatever the batch: gradients, and the optimizer's state."""
+    """Memory that training adds whatever the batch: gradients, and the optimizer's state."""
     evaluation_mib: float
     """Peak memory at the end, the evaluation included."""
     weights_bytes: int
-    """Of `weights.safetensors`."""
+    """Size of `weights.safetensors` in bytes."""
     checkpoint_bytes: int
-    """Of weights and optimizer in `checkpoint.pt`."""
+    """Size in bytes of weights and optimizer in `checkpoint.pt`."""
 
 
 def measure(
@@ -112,7 +112,7 @@ def measure(
 
 
 def _evaluate(runner: Any, most_seconds: float) -> float:
-    """Seconds an image; the first batch is left out where there are several."""
+    """Seconds per image; the first batch is left out where there are several."""
     loop, timed, images = runner.test_loop, 0.0, 0
     runner.model.eval()
     opened = time.perf_counter()
@@ -139,7 +139,7 @@ def _timed_batches(loop: Any) -> Iterator[tuple[int, Any, float]]:
 
 
 def _bytes(value: Any) -> int:
-    """Of all tensors in a state."""
+    """Size in bytes of all tensors in a state."""
     if isinstance(value, Tensor):
         return value.nbytes
     if isinstance(value, dict):

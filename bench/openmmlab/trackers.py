@@ -15,7 +15,7 @@ from bench.errors import BenchError
 
 TrackerName = Literal["wandb", "trackio"]
 PROJECT: Final = "densebench"
-"""Where the runs appear; the clients' own environment variables choose account, server and folder."""
+"""Project in which the runs appear; the clients' own environment variables choose account, server and folder."""
 _HINTS: Final = {"wandb": "log in (`wandb login`), or set WANDB_MODE=offline", "trackio": "see its documentation"}
 
 
@@ -43,7 +43,7 @@ class Tracker:
         self._try(lambda: self._run.log(dict(values), step=iteration))
 
     def close(self) -> None:
-        """The run ends."""
+        """End the run at the service."""
         self._try(lambda: self._run.finish())
 
     def _try(self, call: Any) -> None:

@@ -19,14 +19,14 @@ from torch import Tensor
 from pretrain.errors import PretrainError
 
 Boxes = npt.NDArray[np.int64]
-"""(n, 4)."""
+"""Boxes as an int64 array (n, 4)."""
 Search = Literal["opencv", "skimage"]
 SCALES = (150.0, 300.0, 450.0)
-"""Of the segmentations that are merged, as in OpenCV's fast mode."""
+"""Scales of the segmentations that are merged, as in OpenCV's fast mode."""
 SMALLEST = 100
-"""Pixels of the smallest region of a segmentation, as there."""
+"""Pixels of the smallest region of a segmentation, as in OpenCV's fast mode."""
 BINS = 25
-"""Of each channel's histogram of colors."""
+"""Number of bins in each channel's histogram of colors."""
 
 
 def selective_search(image: Tensor, search: Search, seed: int) -> Boxes:

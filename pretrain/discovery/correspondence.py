@@ -53,9 +53,9 @@ class Proposals:
     search: Search = "opencv"
     min_side: int = 96
     max_ratio: float = 3.0
-    """Longer side / shorter side."""
+    """Largest ratio of a box's longer side to its shorter side."""
     max_overlap: float = 0.5
-    """Intersection over union with a box that was kept before."""
+    """Largest intersection over union with a box that was kept before."""
     limit: int = 100
 
     def compute(self, method: Method, source: ImageSource, product: Path) -> None:
@@ -99,7 +99,7 @@ class Neighbors:
     resize: int = 256
     """Shorter side in pixels to which an image is resized."""
     size: int = 224
-    """Side in pixels of the square that is then taken from its middle."""
+    """Side in pixels of the square that is then taken from the middle of the image."""
     batch: int = 64
 
     def compute(self, method: Method, source: ImageSource, product: Path) -> None:

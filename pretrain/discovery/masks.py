@@ -62,7 +62,7 @@ class Clusters:
     """Fewest and most clusters of a group."""
     iterations: int = 20
     stage: int = 2
-    """Of the network's four stages, the one whose features are clustered: `layer2`."""
+    """Stage of the network, of four, whose features are clustered: `layer2`."""
     resize: int | None = None
     """Shorter side in pixels to which images are resized; None keeps their size."""
     side: int = 64

@@ -45,7 +45,7 @@ class CYBORGSConfig(RegionContrastConfig):
     labels: int = 81
     """Regions of larger labels are not seen: cells that show nothing else count as region 0."""
     masks: str = "masks-0"
-    """Of the stages before, the one whose masks are used."""
+    """Name of the stage before whose masks are used."""
 
     @override
     def build(self, backbone: nn.Module | None = None) -> CYBORGS:

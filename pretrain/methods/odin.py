@@ -37,9 +37,9 @@ class OdinConfig(RegionContrastConfig):
     whole_size: int = 448
     """Side in pixels of the whole image, as the discovery network sees it."""
     discovery_momentum: float | None = None
-    """Of the discovery network's weights; without one it is the momentum network itself."""
+    """Momentum of the discovery network's weights; None: the momentum network itself is the discovery network."""
     iterations: int = 50
-    """Of k-means; on a CPU it stops when nothing changes any more."""
+    """Number of iterations of k-means; on a CPU it stops when nothing changes any more."""
 
     @override
     def build(self, backbone: nn.Module | None = None) -> Odin:

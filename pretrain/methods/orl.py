@@ -37,7 +37,7 @@ class ORLConfig(BYOLConfig):
     momentum: float = 0.99
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     objects: bool = True
-    """Whether boxes are compared beside whole images; without, it is the first training."""
+    """Whether boxes are compared beside whole images; if not, this is the first training."""
     patch_size: int = 96
     """Side of a box's view in pixels."""
     shift: float = 0.5
@@ -129,7 +129,7 @@ class ORL(BYOL):
 
     @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
-        """As BYOL's for the whole images, and for the log the parts `image`, `intra` and `inter` of `loss`."""
+        """Losses as BYOL's for whole images, and for the log the parts `image`, `intra` and `inter` of `loss`."""
         out = super().forward(views[:2])
         out["image"] = out["loss"].detach()
         for place, (pair, predictor) in enumerate(self.box_predictors.items(), 1):
@@ -149,7 +149,7 @@ class ORL(BYOL):
 
 @dataclass(frozen=True)
 class ObjectPlaces:
-    """Where ORL's views of boxes are cut: `pretrain.data.views.Places`."""
+    """Places at which ORL's views of boxes are cut: `pretrain.data.views.Places`."""
 
     config: ORLConfig
     proposals: Path
@@ -157,7 +157,7 @@ class ObjectPlaces:
     pairs: Path
 
     def draw(self, rng: np.random.Generator, image_id: int, width: int, height: int) -> Mapping[str, tuple[int, Box]]:
-        """As published: a box, a neighbor and one of its pairs, each uniformly."""
+        """Draw a box, a neighbor and one of its pairs, each uniformly, as published."""
         boxes = listed(opened(self.proposals)[image_id])
         box = boxes[rng.integers(len(boxes))]
         moved = moved_box(rng, box, width, height, self.config)
@@ -228,11 +228,11 @@ RECIPES: tuple[Recipe, ...] = (
             data="COCO train2017, 118 k images",
             paper="arXiv 2106.11952; code Jiahao000/ORL",
             expected=(
-                "VOC07 low-shot SVM mAP 42.3 (1 image a class) to 84.6 (96 images), "
+                "VOC07 low-shot SVM mAP 42.3 (1 image per class) to 84.6 (96 images), "
                 "VOC12 mIoU 70.9, ADE20K mIoU 36.7 (other papers' tables)"
             ),
             cost=(
-                "stages at COCO's size, computed: proposals 3.8 s an image and core, 125 core hours, 95 MB; neighbors "
+                "stages at COCO's size, computed: proposals 3.8 s per image and core, 125 core hours, 95 MB; neighbors "
                 "118 k images forward, 5 MB; pairs at most 11.8 M boxes forward (1e17 operations), 190 MB, and at most "
                 "97 GB of disk until it is done"
             ),

@@ -39,21 +39,21 @@ class R2OConfig(BYOLConfig):
     last_bias: bool = True
     momentum: float = 0.99
     superpixels: int = 100
-    """About how many superpixels an image is divided into."""
+    """Approximate number of superpixels that an image is divided into."""
     superpixel_side: int = 224
-    """Side in pixels of the resized image in which they are found."""
+    """Side in pixels of the resized image in which superpixels are found."""
     mask_side: int = 56
     """Side of a stored map of superpixels, and of the maps of clusters."""
     whole_size: int = 224
     """Side in pixels of the whole image, as the network sees it whose features are clustered."""
     stage: int = 3
-    """Of the four stages of the network, the one whose features are clustered: `layer3`."""
+    """Stage of the network, of four, whose features are clustered: `layer3`."""
     clusters: tuple[int, int] = (128, 4)
-    """K at the start and at the end."""
+    """Number of clusters K at the start and at the end."""
     images_together: int = 32
-    """How many images share their clusters; the batch of a process is a multiple of it, or smaller."""
+    """Number of images that share their clusters; the batch of a process is a multiple of it, or smaller."""
     iterations: int = 50
-    """Of k-means; on a CPU it stops when nothing changes any more."""
+    """Number of iterations of k-means; on a CPU it stops when nothing changes any more."""
 
     @override
     def build(self, backbone: nn.Module | None = None) -> R2O:
@@ -121,7 +121,7 @@ class R2O(BYOL):
 
     @property
     def clusters(self) -> int:
-        """K of the present step."""
+        """Number of clusters K of the present step."""
         return curriculum(self.progress, *self.config.clusters)
 
     @override
@@ -224,7 +224,7 @@ RECIPES: tuple[Recipe, ...] = (
         paper="arXiv 2208.11821; code KKallidromitis/r2o",
         expected="VOC12 FCN mIoU 77.3; Cityscapes FCN mIoU 76.6; COCO Mask R-CNN FPN box AP 41.7, mask AP 38.3 "
         "(code's README)",
-        cost="128 GPUs of 32 images each; superpixels, made once, take 39 core hours (0.11 s an image) and 4.0 GB",
+        cost="128 GPUs of 32 images each; superpixels, made once, take 39 core hours (0.11 s per image) and 4.0 GB",
     ),
     small_recipe(
         "r2o-mini",

@@ -32,7 +32,7 @@ def pool(features: Tensor, masks: Tensor, *, least_area: float = 0.0) -> tuple[T
 def most_frequent(labels: Tensor, size: int, count: int = LABELS) -> Tensor:
     """The most frequent label, below `count`, in each cell of a `size` x `size` grid: int64 (N, size, size).
 
-    `labels` (N, size * s, size * s) are those of s x s points a cell; of equally frequent ones the smallest is taken,
+    `labels` (N, size * s, size * s) are those of s x s points per cell; of equally frequent ones the smallest is taken,
     so that a cell which has only labels of `count` and more gets 0.
     (DetCon's average pooling of one-hot maps, and argmax.)
     """

@@ -110,7 +110,7 @@ def process_group(device: str | torch.device | None = None) -> Iterator[Process]
     try:
         chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
     except RuntimeError:
-        raise PretrainError(f"{device!r} is no device: use cuda, cuda:N or cpu") from None
+        raise PretrainError(f"{device!r} is not a device: use cuda, cuda:N or cpu") from None
     if chosen.type == "cuda":
         if chosen.index is None:
             chosen = torch.device("cuda", local_rank)

@@ -38,7 +38,7 @@ def test_the_linear_rule_as_detectron2_applies_it() -> None:
     warm_up, steps = config["param_scheduler"]
     assert (warm_up["end"], steps["milestones"], steps["end"]) == (401, [72_000, 88_000], 96_000)
     assert config["model"] == own.config["model"] and config["test_dataloader"] == own.config["test_dataloader"]
-    assert smaller.docstring.startswith(own.docstring) and "Here 4 images an iteration" in smaller.docstring
+    assert smaller.docstring.startswith(own.docstring) and "Here 4 images per iteration" in smaller.docstring
 
 
 @pytest.mark.parametrize("protocol", TRAINED, ids=lambda protocol: protocol.id)

@@ -20,7 +20,7 @@ from bench.errors import BenchError
 from leaderboard.base.files import make_folder, write_atomic
 
 TINY_PATIENCE = 5.0
-"""Budgets are those of a GPU: where every part only has to run, on whatever machine, it has so many times as long."""
+"""Factor by which budgets, which are those of a GPU, grow where every part only has to run, on whatever machine."""
 REPORT, LOG = "gpu_check.json", "gpu_check.log"
 
 

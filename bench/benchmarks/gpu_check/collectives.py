@@ -20,7 +20,7 @@ KEYS = (256, 128)
 GRADIENT = 25_557_032
 """Parameters of a ResNet-50."""
 TOLERANCE = 1e-4
-"""Of a float32 batch norm and its gradient, of values near 1, on another device."""
+"""Tolerance for a float32 batch norm and its gradient, of values near 1, on another device."""
 
 
 def collectives(task: Task) -> None:

@@ -10,9 +10,9 @@ import bench
 from bench.benchmarks.gpu_check.task import CheckFailedError, SkippedError, Task
 
 ROOT = Path(bench.__file__).parents[1]
-"""Of the checkout; an installed package has no tests beside it."""
+"""Root of the checkout; an installed package has no tests beside it."""
 MARK = "mark.cuda"
-"""What a file of tests for a GPU contains."""
+"""Text that a file of tests for a GPU contains."""
 ERROR_LINES = 6
 """Lines of a test's error that are kept."""
 
@@ -54,21 +54,21 @@ class Recorder:
         self.seconds: dict[str, float] = {}
 
     def pytest_collection_finish(self, session: Any) -> None:
-        """How many there are."""
+        """Note how many tests there are."""
         self.collected = len(session.items)
         self.note()
 
     def pytest_collectreport(self, report: Any) -> None:
-        """A file that cannot be imported is a failure."""
+        """Note a file that cannot be imported as a failure."""
         if report.failed:
             self._fail(report)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """The test that runs now; it stays so called if the process dies."""
+        """Note the test that runs now; its name stays if the process dies."""
         self.note(running=nodeid)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """The outcome of a test's set-up, call or tear-down."""
+        """Note the outcome of a test's set-up, call or tear-down."""
         if report.failed:
             self._fail(report)
         elif report.skipped:

@@ -12,7 +12,7 @@ from pretrain.methods import all_recipes
 from pretrain.recipes import Recipe
 
 IMAGES = {"ImageNet-1k train": 1_281_167, "COCO train2017": 118_287, "ImageNet-100 train": 126_689}
-"""By the beginning of `Recipe.data`."""
+"""Number of images of each data set, by the beginning of `Recipe.data`."""
 
 
 def estimates(task: Task) -> None:
@@ -37,8 +37,8 @@ def estimates(task: Task) -> None:
     task.note(
         hours=hours,
         left_out=left_out,
-        computed_from="images of all epochs x seconds an image of MoCo v2's step (part throughput) x step time over "
-        "MoCo v2's (part methods), or / images a second of the loader, scaled by pixels, where that is longer",
+        computed_from="images of all epochs x seconds per image of MoCo v2's step (part throughput) x step time over "
+        "MoCo v2's (part methods), or / images per second of the loader, scaled by pixels, where that is longer",
     )
     for one in hours:
         scaled = f", views scaled by {one['scaled_views']:.2f}" if one["scaled_views"] != 1 else ""

@@ -13,7 +13,7 @@ from pretrain.data.batches import ImageSource
 LONGER_SIDE = 500
 """Pixels of the longer side of most ImageNet images."""
 QUALITY = 95
-"""Of the JPEG files. Enlarged images have little detail: at this quality they have 60 to 100 kB, ImageNet's 110."""
+"""JPEG quality. Enlarged images have little detail: at this quality they have 60 to 100 kB, ImageNet's 110."""
 
 
 def enlarged(source: ImageSource, folder: Path, *, count: int, longer_side: int = LONGER_SIDE) -> ImageSource:

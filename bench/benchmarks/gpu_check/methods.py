@@ -15,17 +15,17 @@ from pretrain.methods import all_recipes
 from pretrain.recipes import Recipe
 
 FIRST = ("DenseCLConfig", "MoCHiConfig")
-"""Measured before the others, in case time runs out."""
+"""Methods that are measured before the others, in case time runs out."""
 TINY_METHODS = ("densecl-mini", "mochi-mini")
 SECONDS_EACH = 9.0
-"""With less than this left no other method is begun."""
+"""Seconds that must be left for another method to be begun."""
 SMALLEST = 16
 IMAGE_SIDE = 128
 """Side of the synthetic images in pixels: a step's time does not depend on it, the time to make views does."""
 
 
 def methods(task: Task) -> None:
-    """For each method a paper's recipe with its own views, in batches that fit: time and memory over MoCo v2's."""
+    """Measure each method's recipe of a paper, its own views, in batches that fit: time and memory over MoCo v2's."""
     recipes, rows, failed, late = _recipes(task), list[dict[str, Any]](), dict[str, str](), list[str]()
     with tempfile.TemporaryDirectory() as folder:
         base = _Base(task, Path(folder))

@@ -17,14 +17,14 @@ class Part:
     what: str
     budget: float
     where: str
-    """`module:function`."""
+    """The part's function, as `module:function`."""
     takes_rest: bool = False
-    """Whether it also gets what those before it left over of their budgets. May then be ended without failing."""
+    """Whether the part also gets what parts before it left of their budgets. It may then be ended without failing."""
     asked: bool = False
-    """Whether it runs only where it is named."""
+    """Whether the part runs only where it is named."""
 
     def __call__(self, task: Any) -> None:
-        """Do it, in this process."""
+        """Run the part in this process."""
         module, _, function = self.where.partition(":")
         getattr(import_module(module), function)(task)
 

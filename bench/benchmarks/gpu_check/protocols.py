@@ -1,4 +1,4 @@
-"""Two protocols of track paper at full size, for some iterations: images a second, memory, waiting, and GPU-hours."""
+"""Two protocols of track paper at full size, for some iterations: images per second, memory, waiting, and GPU-hours."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from bench.openmmlab.measuring import Measured
 
 MEASURED = {"paper_voc0712_det_c4_24k": 4_952, "paper_coco_mrcnn_fpn_1x_b": 5_000}
-"""Protocol -> validation images of its data set as published."""
+"""Number of validation images in the data set as published, by protocol."""
 IMAGES, FEW_IMAGES = (24, 8), (8, 4)
-"""Of generated data: for training and for validation."""
+"""Numbers of generated images: for training and for validation, in full and where the task is tiny."""
 ZOOM = 4
-"""Generated images are so many times larger: 480 to 768 pixels, about as COCO's."""
+"""Factor by which generated images are larger: 480 to 768 pixels, about as COCO's."""
 PASSED, TIMED = 4, 24
-"""Iterations: in which libraries choose their algorithms and memory is taken, and that are timed."""
+"""Numbers of iterations: first those in which libraries choose algorithms and memory is taken, then those timed."""
 MOST_SECONDS = 45.0
-"""Of a protocol's training, and of its evaluation."""
+"""Most seconds of a protocol's training, and of its evaluation."""
 TINY_SHARE, TINY_REGIONS = 8, 8
-"""Where the task is tiny: images are so many times smaller, and so many regions of each are looked at."""
+"""Factor by which images are smaller where the task is tiny, and regions of each that are then looked at."""
 
 
 def protocols(task: Task) -> None:
@@ -52,8 +52,8 @@ def protocols(task: Task) -> None:
             measured = _measure(task, protocol, checkpoint, data, work / name)
             found = scaled(measured, protocol, images, _device_mib(task))
             rows.append(_figures(measured, found))
-            task.note(rows=rows, computed_from="iterations x seconds an iteration, and the published validation images "
-                "x seconds an image; without precise batch normalization and the metric")  # fmt: skip
+            task.note(rows=rows, computed_from="iterations x seconds per iteration, and the published validation "
+                "images x seconds per image; without precise batch normalization and the metric")  # fmt: skip
             task.line(_in_words(rows[-1]))
 
 
@@ -82,7 +82,7 @@ def _divided(scale: Any) -> Any:
 
 
 def _measure(task: Task, protocol: Protocol, checkpoint: Path, data: Path, folder: Path) -> Measured:
-    """With the full batch, or where the GPU is too small for it, with a small one."""
+    """Measure with the full batch, or where the GPU is too small for it, with a small one."""
     import cv2
     import torch
 
@@ -131,7 +131,7 @@ def _figures(measured: Measured, found: Rehearsed) -> dict[str, Any]:
 
 
 def _in_words(row: dict[str, Any]) -> str:
-    """`~` marks what is extrapolated from a smaller batch."""
+    """The row in words, where `~` marks what is extrapolated from a smaller batch."""
     about = "~" if row["extrapolated"] else ""
     batch = f"batch {row['measured_batch']}" + (f" of {row['batch']}" if row["extrapolated"] else "")
     hours = f"{about}{row['gpu_hours']:.1f} GPU-hours ({row['evaluation_hours']:.2f} of them evaluation)"
@@ -147,7 +147,7 @@ def _plan(protocol: Protocol) -> TrainingPlan:
 
 
 def _device_mib(task: Task) -> float:
-    """Memory of the GPU; of a CPU no limit is known here."""
+    """Memory of the GPU in MiB; for a CPU no limit is known here."""
     import torch
 
     if task.device.type != "cuda":

@@ -1,4 +1,4 @@
-"""At which size the parts train: that of the papers, or one that a CPU does in a second."""
+"""The size at which the parts train: that of the papers, or one that a CPU does in a second."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pretrain.recipes import Recipe
 
 @dataclass(frozen=True)
 class Size:
-    """How much is trained."""
+    """The amount of training."""
 
     batch: int
     """Images of a step where one method trains."""
     small_batch: int
-    """Of a step of the methods' comparison, and of the pipelines'."""
+    """Images of a step where methods are compared, and where pipelines are."""
     images: int
-    """Files that the images are taken from."""
+    """Number of files that the images are taken from."""
     side: int
     """Longer side of those files in pixels, at least."""
     epoch: int

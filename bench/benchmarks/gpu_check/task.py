@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import, which the command itself a
     import torch
 
 State = Literal["running", "passed", "failed", "skipped", "ended"]
-"""`ended` by the budget: what was found until then is kept."""
+"""State of a part; `ended` is by the budget: what was found until then is kept."""
 
 
 class CheckFailedError(BenchError):
@@ -30,14 +30,14 @@ class SkippedError(BenchError):
 
 @dataclass(frozen=True)
 class Options:
-    """What the command was asked for."""
+    """The options that the command was given."""
 
     data: Path
     """Images as `pretrain.data.batches.open_images` takes them."""
     device: str | None
-    """cuda or cpu; None: cuda where there is one."""
+    """Device, cuda or cpu; None: cuda where there is one."""
     tiny: bool
-    """Only show that every part runs: nothing measured so is worth reading."""
+    """Whether only to show that every part runs: nothing measured so is worth reading."""
     workers: int | None
     """Loading processes; None: as many as training would start."""
     transfer_data: Path | None
@@ -46,12 +46,12 @@ class Options:
     """The command's JSON file, with what the parts before found."""
 
     def to_json(self) -> str:
-        """As one line of text, for another process."""
+        """The options as one line of text, for another process."""
         return json.dumps(asdict(self), default=str)
 
     @staticmethod
     def from_json(text: str) -> Options:
-        """What `to_json` wrote."""
+        """The options that `to_json` wrote."""
         values = json.loads(text)
         for name in ("data", "transfer_data", "report"):
             values[name] = None if values[name] is None else Path(values[name])
@@ -69,7 +69,7 @@ class Task:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where the part works."""
+        """The device on which the part works."""
         import torch
 
         return torch.device(self.options.device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -1,4 +1,4 @@
-"""Images a second of MoCo v2: the step alone, the loader alone, both together, with each switch, and beside others."""
+"""Images per second of MoCo v2: the step alone, the loader alone, both, with each switch, and beside others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SWITCHES = {
     "cudnn_benchmark": Acceleration(cudnn_benchmark=True),
     "tf32": Acceleration(tf32=True),
 }
-"""What may speed up the step alone."""
+"""Switches that may speed up the step alone."""
 
 
 def throughput(task: Task) -> None:
@@ -69,7 +69,7 @@ def compiled(task: Task) -> None:
         alone = StepsOnDevice(trainee, source, task.workers)
         before = _seconds(task, Contestant("plain", alone))
         task.note(plain_ms=1000 * before)
-        task.line(f"plain: {1000 * before:.1f} ms a step; compiling ...")
+        task.line(f"plain: {1000 * before:.1f} ms per step; compiling ...")
         # The usual backend takes minutes on a CPU.
         compile_backbones(trainee.method, trainee.method.backbone, backend="eager" if task.tiny else "inductor")
         began = time.perf_counter()
@@ -81,7 +81,7 @@ def compiled(task: Task) -> None:
         task.line(f"compiled in {seconds:.0f} s")
         after = _seconds(task, Contestant("compiled", alone))
         task.note(compiled_ms=1000 * after, speed_up=before / after, peak_memory_mib=peak_memory_mib(task.device))
-        task.line(f"compiled: {1000 * after:.1f} ms a step, {before / after:.2f} times as fast")
+        task.line(f"compiled: {1000 * after:.1f} ms per step, {before / after:.2f} times as fast")
 
 
 def _images(task: Task, folder: Path) -> ImageSource:
@@ -138,7 +138,7 @@ def _loader_alone(task: Task, trainee: Trainee, source: ImageSource) -> None:
 
 
 def _rate(task: Task, batches: Iterator[int]) -> float:
-    """Images a second, after the batches that the processes hold ready have been taken."""
+    """Images per second, after the batches that the processes hold ready have been taken."""
     for _ in range(2 * task.workers + 1):
         next(batches)
     _wait(task)

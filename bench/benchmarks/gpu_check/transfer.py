@@ -21,9 +21,9 @@ from leaderboard.records import Result
 from leaderboard.store import ResultStore
 
 REPEATED = "mini_city_seg_fcn"
-"""Run twice: among the quickest."""
+"""Protocol that is run twice, one of the quickest."""
 IMAGES, FEW_IMAGES = (60, 24), (8, 4)
-"""Of generated data: for training and for validation."""
+"""Numbers of generated images: for training and for validation, in full and where the task is tiny."""
 
 
 def transfer(task: Task) -> None:
@@ -114,18 +114,18 @@ def _in_words(row: dict[str, Any]) -> str:
 
 
 def _count_processes(task: Task, results: list[Result]) -> None:
-    """How many runs were at work at a time: on GPUs one for each."""
+    """Check how many runs were at work at a time: on GPUs one for each."""
     spans = [(r.finished_at - timedelta(seconds=r.wall_seconds), r.finished_at) for r in results]
     most = max(sum(begun <= start < ended for begun, ended in spans) for start, _ in spans)
     allowed = torch.cuda.device_count() if task.device.type == "cuda" else None
     task.note(most_runs_at_a_time=most, gpus=allowed)
     task.line(f"at most {most} runs at a time" + ("" if allowed is None else f" on {allowed} GPU"))
     if allowed is not None and most > allowed:
-        raise CheckFailedError(f"{most} runs shared {allowed} GPU: submit must run one process a GPU")
+        raise CheckFailedError(f"{most} runs shared {allowed} GPU: submit must run one process per GPU")
 
 
 def _compare(task: Task, first: list[Result], again: list[Result]) -> None:
-    """Inputs must be equal; scores may differ by what a GPU's order of additions makes of them, which is told."""
+    """Check that inputs are equal; scores may differ by what a GPU's order of additions makes of them: this is told."""
     by_protocol = {result.protocol.id: result for result in first}
     for result in again:
         before = by_protocol[result.protocol.id]

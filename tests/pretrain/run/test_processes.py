@@ -59,7 +59,7 @@ def test_a_device_that_does_not_exist_is_an_error(gpus: list[torch.device], monk
         ("cuda", r"cuda:4 does not exist: this machine shows 4 GPU\(s\)"),
         ("cuda:9", "cuda:9 does not exist"),
         ("mps", "mps is not supported: use cuda or cpu"),
-        ("gpu", "'gpu' is no device: use cuda, cuda:N or cpu"),
+        ("gpu", "'gpu' is not a device: use cuda, cuda:N or cpu"),
     ):
         with pytest.raises(PretrainError, match=message), process_group(asked):
             pass
