@@ -14,8 +14,8 @@ from bench.errors import BenchError
 from pretrain.recipes import Recipe, override, settings_of
 
 T = TypeVar("T")
-SMALL_CROPS = ("small_size", "local_size")
-"""Names of settings for the side of further, smaller crops, which keep their ratio to `view_size`."""
+FURTHER_SIDES = ("small_size", "local_size", "whole_size")
+"""Names of settings for the side of further views, which keep their ratio to `view_size`."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def under(recipe: Recipe, budget: Budget, *, rate: float = 1.0) -> Recipe:
     changes = [f"batch_size={budget.batch_size}"]
     changes += [f"{key}={budget.backbone}" for key in settings if _last(key) == "backbone"]
     changes += [f"{key}={budget.resolution}" for key in settings if _last(key) == "view_size"]
-    changes += [f"{k}={round(v * budget.resolution / own)}" for k, v in settings.items() if _last(k) in SMALL_CROPS]
+    changes += [f"{k}={round(v * budget.resolution / own)}" for k, v in settings.items() if _last(k) in FURTHER_SIDES]
     changes.append(f"optimizer.lr={settings['optimizer.lr'] * budget.batch_size / recipe.batch_size * rate!r}")
     changed = override(recipe, changes)
     crops = crops_of(changed)
@@ -82,8 +82,8 @@ def under(recipe: Recipe, budget: Budget, *, rate: float = 1.0) -> Recipe:
 
 
 def crops_of(recipe: Recipe) -> int:
-    """Crops of an image that the recipe's method sees in an epoch."""
-    return len(recipe.method.build().plan.specs)
+    """Crops of an image that the trained encoders of the recipe's method see in an epoch."""
+    return sum(spec.trained for spec in recipe.method.build().plan.specs)
 
 
 def _common(option: str, values: dict[str, T]) -> T:

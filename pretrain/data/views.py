@@ -54,6 +54,9 @@ class ViewSpec:
 
     `rules` selects the rules by which the crop is drawn and resized: torchvision's, or those of the code of BYOL or
     SimCLR (`pretrain.data.tensorflow_crops`), which are bicubic without antialiasing and cannot use `overlap`.
+
+    `trained` says whether a trained encoder sees the view; another one only serves to find regions, and does not count
+    as an image-view.
     """
 
     name: str
@@ -65,6 +68,7 @@ class ViewSpec:
     colour: tuple[ColourOp, ...] = ()
     overlap: tuple[str, float] | None = None
     rules: Literal["torchvision", "byol", "simclr"] = "torchvision"
+    trained: bool = True
 
     def __post_init__(self) -> None:
         wrong = (

@@ -78,7 +78,7 @@ class Odin(RegionContrast):
 
     def __init__(self, config: OdinConfig, backbone: nn.Module | None = None) -> None:
         super().__init__(config, backbone)
-        whole = ViewSpec("whole", config.whole_size, scale=(1.0, 1.0), interpolation="bicubic", flip=0.0)
+        whole = ViewSpec("whole", config.whole_size, scale=(1.0, 1.0), interpolation="bicubic", flip=0.0, trained=False)
         self.plan = replace(self.plan, specs=(*self.plan.specs, whole), places=WholeImage(whole.name))
         self.discovery = None if config.discovery_momentum is None else Momentum(backbone=self.backbone)
 

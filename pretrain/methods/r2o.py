@@ -107,7 +107,7 @@ class R2O(BYOL):
 
     def __init__(self, config: R2OConfig, backbone: nn.Module | None = None) -> None:
         super().__init__(config, backbone)
-        whole = ViewSpec("whole", config.whole_size, scale=(1.0, 1.0), interpolation="bicubic", flip=0.0)
+        whole = ViewSpec("whole", config.whole_size, scale=(1.0, 1.0), interpolation="bicubic", flip=0.0, trained=False)
         self.plan = replace(self.plan, specs=(*self.plan.specs, whole), places=WholeImage(whole.name))
         self.superpixels: Masks | None = None
         self.progress = 0.0

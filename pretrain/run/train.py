@@ -298,6 +298,7 @@ def _record(
         views=[
             {"name": spec.name, "size": spec.size, "scale": list(spec.scale), "ratio": list(spec.ratio)}
             for spec in method.plan.specs
+            if spec.trained
         ],
         mean=list(method.plan.mean),
         std=list(method.plan.std),
