@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,24 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from cyclopts import CycloptsError
+from guides import ROOT, blocks, commands
 
 from bench.checkpoints import import_checkpoint
 from bench.cli import app
 
-ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def blocks(document: Path, language: str) -> list[str]:
-    """The code blocks of a language in a document."""
-    return re.findall(rf"```{language}\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
-
-
-def commands(text: str) -> list[list[str]]:
-    """The words of each `densebench` command in lines of a shell."""
-    lines = text.replace("\\\n", " ").split("\n")
-    words = [shlex.split(line, comments=True) for line in lines]
-    return [line[line.index("densebench") + 1 :] for line in words if "densebench" in line[:8] and line[0] != "pip"]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
