@@ -235,6 +235,8 @@ def _rehearse(
 def generate(root: Path, *, seed: int = 0, paper: bool = False) -> None:
     """Generate VOC-, COCO- and Cityscapes-format data and unlabelled images, the same bytes for the same seed.
 
+    Other versions of OpenCV draw slightly different pixels, so that the data have another fingerprint.
+
     Example: densebench data generate demo-data
 
     Parameters
