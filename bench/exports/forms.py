@@ -92,8 +92,7 @@ def _torchvision(architecture: Architecture, tensors: Tensors, card: Card) -> di
         _resnet("torchvision", architecture, *_USUAL, *_WIDE)
         return {"backbone.pth": _torch_file(dict(tensors))}
     _plain_vit("torchvision", architecture)
-    named = renamed(tensors, TORCHVISION_VIT)
-    return {"backbone.pth": _torch_file({k.replace("in_proj_.", "in_proj_"): v for k, v in named.items()})}
+    return {"backbone.pth": _torch_file(renamed(tensors, TORCHVISION_VIT))}
 
 
 def _torchvision_usage(architecture: Architecture) -> str:
