@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -146,28 +146,29 @@ def save_jpeg(image: Image, path: Path) -> None:
 
 def _voc(root: Path, seed: int, split: str, count: int, zoom: int, tick: Callable[[], None]) -> None:
     writer = VocWriter(root / "VOCdevkit" / "VOC2012")
-    for index in range(count):
-        rng = _rng(seed, "voc", split, index)
-        picture = scene(rng, _drawn_size(rng, zoom), VOC_KINDS)
-        name = f"{2007 + index % 6}_{index + (0 if split == 'train' else 500_000):06d}"
-        save_jpeg(picture.image, writer.image_path(name))
-        writer.add(name, picture)
-        tick()
+    first = 0 if split == "train" else 500_000
+    _voc_images(writer, seed, ("voc", split), [f"{2007 + i % 6}_{first + i:06d}" for i in range(count)], zoom, tick)
     writer.finish(split)
 
 
 def _voc2007(root: Path, seed: int, train: int, val: int, zoom: int, tick: Callable[[], None]) -> None:
     writer, first = VocWriter(root / "VOCdevkit" / "VOC2007"), 1
     for split, part, count in (("train", "trainval", train), ("val", "test", val)):
-        for index in range(count):
-            rng = _rng(seed, "voc2007", split, index)
-            picture = scene(rng, _drawn_size(rng, zoom), VOC_KINDS)
-            name = f"{first + index:06d}"
-            save_jpeg(picture.image, writer.image_path(name))
-            writer.add(name, picture)
-            tick()
+        _voc_images(writer, seed, ("voc2007", split), [f"{first + i:06d}" for i in range(count)], zoom, tick)
         writer.finish(part, together=None)
         first += count
+
+
+def _voc_images(
+    writer: VocWriter, seed: int, part: tuple[str, str], names: Sequence[str], zoom: int, tick: Callable[[], None]
+) -> None:
+    """One image with its annotations per name; what it shows follows from `seed`, `part` and its place."""
+    for index, name in enumerate(names):
+        rng = _rng(seed, *part, index)
+        picture = scene(rng, _drawn_size(rng, zoom), VOC_KINDS)
+        save_jpeg(picture.image, writer.image_path(name))
+        writer.add(name, picture)
+        tick()
 
 
 def _augmented(root: Path, seed: int, count: int, zoom: int, tick: Callable[[], None]) -> None:
