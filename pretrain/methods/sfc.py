@@ -18,7 +18,7 @@ from pretrain.method import Method, MethodInfo
 from pretrain.methods.pixpro import cell_head, cosines, masked_mean, pair_statistics, positive_pairs
 from pretrain.nets.architectures import backbone_for, width_of
 from pretrain.nets.batchnorm import synchronised
-from pretrain.nets.resnet import ResNet
+from pretrain.nets.resnet import ResNet, keep_stride_8
 from pretrain.parts.losses import embedding_std, unit
 from pretrain.parts.momentum import Momentum, momentum_at
 from pretrain.recipes import AdamWConfig, CosineSchedule, Recipe, small_recipe
@@ -117,14 +117,6 @@ class SFC(Method):
     @override
     def after_step(self, step: int, total_steps: int) -> None:
         self.momentum.update(momentum_at(step + 1, total_steps, self.config.momentum, "cosine"))
-
-
-def keep_stride_8(backbone: ResNet) -> None:
-    """Give layer3 and layer4 the resolution of layer2: all their strides become 1, without dilation."""
-    for layer in (backbone.layer3, backbone.layer4):
-        for module in layer.modules():
-            if isinstance(module, nn.Conv2d):
-                module.stride = (1, 1)
 
 
 METHODS = (SFC,)

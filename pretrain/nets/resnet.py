@@ -46,6 +46,14 @@ class ResNet(nn.Module):
         return self.features(x)[-1]
 
 
+def keep_stride_8(backbone: ResNet) -> None:
+    """Give layer3 and layer4 the resolution of layer2: all their strides become 1, without dilation."""
+    for layer in (backbone.layer3, backbone.layer4):
+        for module in layer.modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
+
+
 def start_as_identities(backbone: nn.Module) -> None:
     """Start every residual block as the identity: the scale of its last batch norm becomes zero."""
     from torchvision.models import resnet

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from pretrain.data.views import View
 from pretrain.methods import all_recipes
 from pretrain.methods.pixpro import positive_pairs
-from pretrain.methods.sfc import SFC, SFCConfig, keep_stride_8
+from pretrain.methods.sfc import SFC, SFCConfig
 from pretrain.nets.architectures import build_backbone
+from pretrain.nets.resnet import keep_stride_8
 from pretrain.recipes import AdamWConfig
 
 SMALL = {"backbone": "toy", "hidden": 10, "dim": 6, "view_size": 16, "momentum": 0.9}
