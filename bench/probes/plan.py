@@ -18,6 +18,12 @@ class ProbePlan:
 
     kind: str
     """Kind of probe, a key of `KINDS`."""
+
+
+@dataclass(frozen=True)
+class CellPlan(ProbePlan):
+    """The fields of the plan of every probe of images."""
+
     size: tuple[int, int]
     """Height and width to which images are scaled before they enter the backbone."""
 
@@ -27,7 +33,7 @@ class ProbePlan:
 
 
 @dataclass(frozen=True)
-class ClassifierPlan(ProbePlan):
+class ClassifierPlan(CellPlan):
     """A classifier of cells, trained on labels: `linear`, multinomial logistic regression, or `knn`, a vote of the
     nearest cells."""
 
@@ -72,7 +78,7 @@ class RobustnessPlan(ClassifierPlan):
 
 
 @dataclass(frozen=True)
-class HeadPlan(ProbePlan):
+class HeadPlan(CellPlan):
     """`head`: a light convolutional head, trained on labels. A batch of images is in memory at once."""
 
     classes: int
@@ -96,7 +102,7 @@ class HeadPlan(ProbePlan):
 
 
 @dataclass(frozen=True)
-class ClusterPlan(ProbePlan):
+class ClusterPlan(CellPlan):
     """`clusters`: k-means of cells, whose clusters the labels of the validation images name."""
 
     classes: int
@@ -125,7 +131,7 @@ class ClusterPlan(ProbePlan):
 
 
 @dataclass(frozen=True)
-class ForegroundPlan(ProbePlan):
+class ForegroundPlan(CellPlan):
     """`foreground`: k-means of the cells of each image, where some clusters are taken as its object. One image is in
     memory at a time."""
 
@@ -152,7 +158,7 @@ class SegmentPlan(ForegroundPlan):
 
 
 @dataclass(frozen=True)
-class RetrievalPlan(ProbePlan):
+class RetrievalPlan(CellPlan):
     """`retrieval`: a memory of cells of augmented training images, whose soft labels the validation cells look up."""
 
     classes: int
@@ -175,12 +181,12 @@ class RetrievalPlan(ProbePlan):
 
 
 @dataclass(frozen=True)
-class RankPlan(ProbePlan):
+class RankPlan(CellPlan):
     """`rank`: RankMe of the cells, which needs no labels. The covariance of channels^2 x 8 bytes is kept in memory."""
 
 
 @dataclass(frozen=True)
-class LidarPlan(ProbePlan):
+class LidarPlan(CellPlan):
     """`lidar`: LiDAR of augmented images, which needs no labels. Memory: channels^2 x 8 bytes, six times."""
 
     views: int
@@ -191,6 +197,29 @@ class LidarPlan(ProbePlan):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require_positive(self.views - 1, self.ridge)
+
+
+@dataclass(frozen=True)
+class PropagationPlan(ProbePlan):
+    """`propagation`: the masks of a video's first frame are carried from frame to frame by the similarity of cells.
+
+    A cell gets the mean of the labels of its `neighbors` most similar cells among those of the first frame and of the
+    last `context` frames, weighted by a softmax of cosine / `temperature`.
+    """
+
+    rules: str
+    """What else differs between the published procedures, `crw` or `dino` (`bench.probes.kinds.propagation`)."""
+    neighbors: int
+    context: int
+    """Number of preceding frames."""
+    radius: int
+    """Cells that are farther away than this in a preceding frame do not count."""
+    temperature: float
+
+    def __post_init__(self) -> None:
+        if self.rules not in ("crw", "dino"):
+            raise BenchError(f"labels are propagated by the rules crw or dino, not {self.rules!r}")
+        _require_positive(self.neighbors, self.context, self.radius, self.temperature)
 
 
 KINDS: Mapping[str, type[ProbePlan]] = {
@@ -204,6 +233,7 @@ KINDS: Mapping[str, type[ProbePlan]] = {
     "retrieval": RetrievalPlan,
     "rank": RankPlan,
     "lidar": LidarPlan,
+    "propagation": PropagationPlan,
 }
 """Classes of the plans, by the kind of probe."""
 
