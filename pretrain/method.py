@@ -48,6 +48,8 @@ class Method(nn.Module):
     """
 
     info: ClassVar[MethodInfo]
+    trains: ClassVar[bool] = True
+    """Whether it trains a network; if not, its result is what its stages compute."""
     plan: ViewPlan
     backbone: nn.Module
     labels: str = "none"

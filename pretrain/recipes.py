@@ -72,7 +72,7 @@ class ComputeStage(Protocol):
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way of pretraining.
+    """One way of pretraining. If its stages only compute, it may have 0 epochs: then their files are its result.
 
     Raises:
         PretrainError: epochs or batch size below 1, or a name that cannot be a file name.
@@ -110,9 +110,10 @@ class Recipe:
                 f"{self.name!r} is no recipe name: write at most 60 letters, digits, '.', '_', '+' and '-', "
                 "the first a letter or a digit"
             )
-        for key, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
-            if value < 1:
-                raise PretrainError(f"recipe {self.name}: {key} is {value}, but must be at least 1")
+        computes = bool(self.stages) and not any(isinstance(stage, Recipe) for stage in self.stages)
+        for key, value, least in (("epochs", self.epochs, 0 if computes else 1), ("batch_size", self.batch_size, 1)):
+            if value < least:
+                raise PretrainError(f"recipe {self.name}: {key} is {value}, but must be at least {least}")
         self._check_stages()
 
     def _check_stages(self) -> None:

@@ -232,7 +232,9 @@ def with_everywhere(part: Any, name: str, value: object) -> Any:
 
 def _chosen(names: list[str] | None) -> list[Recipe]:
     known = all_recipes()
-    listed = names or [f"{method.info.id}-mini" for method in METHODS if f"{method.info.id}-mini" in known]
+    listed = names or [
+        f"{method.info.id}-mini" for method in METHODS if method.trains and f"{method.info.id}-mini" in known
+    ]
     return [find_recipe(known, name) for name in dict.fromkeys([BASE if names is None else names[0], *listed])]
 
 

@@ -33,12 +33,12 @@ def continue_table(
     """Write the .npy file `path` of an array of this `shape`, or its missing rows after an interruption.
 
     `rows(done)` gives the rows `done`, `done` + 1, ..., each of shape `shape[1:]`; they depend on nothing else.
-    A file that was begun for another shape or type is started again.
+    A file that was begun for another shape or type is started again. A type with named fields has them in its rows.
     """
     kind = np.dtype(dtype)
     row = kind.itemsize * int(np.prod(shape[1:], dtype=np.int64))
     start = io.BytesIO()
-    layout = {"descr": kind.str, "fortran_order": False, "shape": shape}
+    layout = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(start, layout)  # type: ignore[no-untyped-call]
     header = start.getvalue()
     path.touch()

@@ -284,6 +284,27 @@ RECIPES: tuple[Recipe, ...] = (
         expected="not published for this command; 800 epochs with LARS: ImageNet kNN 67.5, linear 75.3 (code's README)",
         cost="8 GPUs with 64 images each (code)",
     ),
+    Recipe(
+        name="dino-vit-tiny-64px",
+        method=DINOConfig(
+            backbone="vit_tiny_patch8_64",
+            hidden=512,
+            bottleneck=128,
+            outputs=1024,
+            freeze_last_layer=46,
+            momentum=0.99,
+            view_size=64,
+            local_crops=4,
+            local_size=32,
+            blur_sigma=(0.1, 1.0),
+        ),
+        epochs=18,
+        batch_size=64,
+        optimizer=AdamWConfig(lr=5e-4, weight_decay=0.04, final_weight_decay=0.4, clip_norm=3.0, clip_each=True),
+        schedule=CosineSchedule(per="step", warmup_epochs=2, final=1e-3),
+        data="a few thousand small images",
+        paper="reduced from arXiv 2104.14294, for a transformer: maskdistill-mini finds masks with it",
+    ),
     small_recipe(
         "dino-mini",
         DINOConfig(

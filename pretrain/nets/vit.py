@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -101,6 +102,13 @@ class VisionTransformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The last map (N, width, H / patch, W / patch) of images (N, 3, H, W)."""
         return self._map(self.tokens(x), x)
+
+    def last_queries_and_keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys (N, heads, T, width / heads) of the last block's attention, in the order of `tokens`."""
+        *_, before = islice(self._blocks(x), len(self.blocks) - 1)
+        last = self.blocks[-1]
+        q, k, _ = last.attn.qkv(last.norm1(before)).unflatten(2, (3, last.attn.heads, -1)).permute(2, 0, 3, 1, 4)
+        return q, k
 
     def _blocks(self, x: Tensor) -> Iterator[Tensor]:
         """The tokens after each block."""

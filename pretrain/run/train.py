@@ -133,6 +133,9 @@ def train(
         elif recipe.from_stage:
             raise PretrainError(f"recipe {recipe.name} starts from a stage before it: run the recipe that lists it")
         method.products = completed.products
+        if not recipe.epochs:
+            process.on_main(lambda: run.finish(Progress(), process.device))
+            return out
         method.to(process.device).to(memory_format=torch.channels_last)
         process.on_main(lambda: method.prepare(source, out))
         if not process.main:

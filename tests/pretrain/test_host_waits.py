@@ -42,7 +42,7 @@ def no_cached_matrices() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_cached_matrices")
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.info.id)
+@pytest.mark.parametrize("method", [m for m in METHODS if m.trains], ids=lambda method: method.info.id)
 def test_a_step_waits_as_often_as_is_said_here(
     method: type[Method], source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

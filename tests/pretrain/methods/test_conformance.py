@@ -46,6 +46,9 @@ def method_of(recipe: Recipe) -> type[Method]:
     return get_type_hints(type(recipe.method).build)["return"]
 
 
+TRAINING = [method for method in METHODS if method.trains]
+
+
 def recipes_of(method: type[Method]) -> dict[str, Recipe]:
     return {name: recipe for name, recipe in all_recipes().items() if method_of(recipe) is method}
 
@@ -80,7 +83,7 @@ def test_recipe_names_are_unique() -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.info.id)
+@pytest.mark.parametrize("method", TRAINING, ids=lambda method: method.info.id)
 def test_a_method_has_the_papers_recipe_and_a_small_one(method: type[Method]) -> None:
     recipes = recipes_of(method)
     mini = recipes.pop(f"{method.info.id}-mini")
@@ -286,7 +289,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.info.id)
+@pytest.mark.parametrize("method", TRAINING, ids=lambda method: method.info.id)
 def test_the_small_recipe_trains_logs_and_exports(method: type[Method], pictures: Path, tmp_path: Path) -> None:
     """Two steps of the real loop on 16 pictures of noise."""
     name = f"{method.info.id}-mini"
