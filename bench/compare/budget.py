@@ -7,14 +7,15 @@ batch. All other settings of a recipe (augmentation, optimizer, schedule, heads)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TypeVar
 
 from bench.errors import BenchError
-from pretrain.recipes import Recipe, override, settings_of
+from pretrain.recipes import Recipe, StepSchedule, override, settings_of
 
 T = TypeVar("T")
-FURTHER_SIDES = ("small_size", "local_size", "whole_size")
+FURTHER_SIDES = ("small_size", "local_size", "whole_size", "patch_size")
 """Names of settings for the side of further views, which keep their ratio to `view_size`."""
 
 
@@ -57,28 +58,79 @@ def common_budget(
 
 
 def under(recipe: Recipe, budget: Budget, *, rate: float = 1.0) -> Recipe:
-    """The recipe under `budget`: the number of epochs (rounded) that gives the views, and the learning rate scaled in
-    proportion to the batch (Goyal et al. 2017, arXiv 1706.02677) and by `rate`.
+    """The recipe under `budget`.
+
+    The number of epochs is the (rounded) one that gives the views; the trainings of a recipe of several stages share
+    the views as their own epochs do. Milestones of the learning rate keep their place in the training. The learning
+    rate is scaled in proportion to the batch (Goyal et al. 2017, arXiv 1706.02677) and by `rate`.
 
     Raises:
-        BenchError: the recipe has stages, or sees more crops of an image in one epoch than the budget has in all.
+        BenchError: one epoch of every training of the recipe shows more crops of an image than the budget has in all.
         PretrainError: a setting does not fit the method.
     """
-    if recipe.stages:
-        raise BenchError(f"recipe {recipe.name} trains in stages, which no budget can share out yet: leave it out")
-    settings, own = settings_of(recipe), _own_resolution(recipe)
+    trainings = [replace(one, stages=()) for one in (*recipe.stages, recipe) if isinstance(one, Recipe)]
+    alike = [_alike(training, budget, rate) for training in trainings]
+    timed = iter(_with_epochs(alike, _epochs(recipe.name, alike, budget.views)))
+    stages = tuple(next(timed) if isinstance(stage, Recipe) else stage for stage in recipe.stages)
+    return replace(next(timed), stages=stages)
+
+
+def _alike(training: Recipe, budget: Budget, rate: float) -> Recipe:
+    """A training with the budget's backbone, resolution, batch and learning rate, and its own epochs."""
+    settings, own = settings_of(training), _own_resolution(training)
     changes = [f"batch_size={budget.batch_size}"]
     changes += [f"{key}={budget.backbone}" for key in settings if _last(key) == "backbone"]
     changes += [f"{key}={budget.resolution}" for key in settings if _last(key) == "view_size"]
     changes += [f"{k}={round(v * budget.resolution / own)}" for k, v in settings.items() if _last(k) in FURTHER_SIDES]
-    changes.append(f"optimizer.lr={settings['optimizer.lr'] * budget.batch_size / recipe.batch_size * rate!r}")
-    changed = override(recipe, changes)
-    crops = crops_of(changed)
-    if crops > budget.views:
+    changes.append(f"optimizer.lr={settings['optimizer.lr'] * budget.batch_size / training.batch_size * rate!r}")
+    return override(training, changes)
+
+
+def _epochs(name: str, trainings: Sequence[Recipe], views: int) -> list[int]:
+    """For each training the epochs that it gets, so that all of them together show each image in `views` crops.
+
+    Raises:
+        BenchError: not every one of them can have an epoch.
+    """
+    crops = [crops_of(training) for training in trainings]
+    if sum(crops) > views:
         raise BenchError(
-            f"recipe {recipe.name} sees {crops} crops of each image in one epoch: give --views at least {crops}"
+            f"recipe {name} sees {sum(crops)} crops of each image in one epoch"
+            f"{' of each training' * (len(crops) > 1)}: give --views at least {sum(crops)}"
         )
-    return override(changed, [f"epochs={round(budget.views / crops)}"])
+    own = [training.epochs * seen for training, seen in zip(trainings, crops, strict=True)]
+    epochs: list[int] = []
+    shown = 0
+    for seen, until in zip(crops, accumulate(own), strict=True):
+        epochs.append(max(1, round((views * until / sum(own) - shown) / seen)))
+        shown += epochs[-1] * seen
+    return epochs
+
+
+def _with_epochs(trainings: Sequence[Recipe], epochs: Sequence[int]) -> list[Recipe]:
+    """The trainings with these epochs, and the milestones of their learning rates moved in proportion."""
+    changed: list[Recipe] = []
+    for rounds in _rounds(list(zip(trainings, epochs, strict=True))):
+        before, after = sum(training.epochs for training, _ in rounds), sum(given for _, given in rounds)
+        done = 0
+        for training, given in rounds:
+            schedule = training.schedule
+            if isinstance(schedule, StepSchedule):
+                places = [round((m + training.first_epoch) * after / before) - done for m in schedule.milestones]
+                schedule = replace(schedule, milestones=tuple(places))
+            changed.append(replace(training, epochs=given, first_epoch=done, schedule=schedule))
+            done += given
+    return changed
+
+
+def _rounds(trainings: Sequence[tuple[Recipe, int]]) -> list[list[tuple[Recipe, int]]]:
+    """The trainings in groups, of which each is one training that goes on (`Recipe.first_epoch`)."""
+    groups: list[list[tuple[Recipe, int]]] = []
+    for training, epochs in trainings:
+        if not training.first_epoch:
+            groups.append([])
+        groups[-1].append((training, epochs))
+    return groups
 
 
 def crops_of(recipe: Recipe) -> int:

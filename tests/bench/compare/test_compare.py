@@ -24,7 +24,7 @@ from pretrain.errors import PretrainError
 from pretrain.exported import read_exported, write_exported
 from pretrain.methods import all_recipes
 from pretrain.outside import find_written
-from pretrain.recipes import Recipe, settings_of
+from pretrain.recipes import Recipe, StepSchedule, settings_of
 
 NAMES = ("moco-v2-mini", "simsiam-mini")
 BUDGET = Budget("resnet18", 64, 16, 8)
@@ -162,19 +162,40 @@ def test_a_checkpoint_to_continue_stands_beside_once(comparison: Comparison, tmp
 @pytest.mark.parametrize("name", [name for name in all_recipes() if name.endswith("-mini")])
 def test_every_small_recipe_has_the_budget(name: str) -> None:
     recipe = all_recipes()[name]
-    if recipe.stages:
-        with pytest.raises(BenchError, match="stages"):
-            under(recipe, Budget("resnet18", 96, 32, 36))
-        return
     fair = under(recipe, Budget("resnet18", 96, 32, 36), rate=2)
+    shown = sum(one.epochs * crops_of(one) for one in _trainings(fair))
+    assert abs(shown - 36) <= (crops_of(fair) // 2 if fair.stages else 0)
+    for before, after in zip(_trainings(recipe), _trainings(fair), strict=True):
+        assert (after.backbone, after.batch_size) == ("resnet18", 32)
+        assert max(spec.size for spec in after.method.build().plan.specs if spec.trained) == 96
+        assert after.optimizer.lr == pytest.approx(2 * before.optimizer.lr * 32 / before.batch_size)
     settings = settings_of(fair)
-    assert (fair.backbone, fair.batch_size) == ("resnet18", 32)
-    assert fair.epochs * crops_of(fair) == 36
-    assert max(spec.size for spec in fair.method.build().plan.specs if spec.trained) == 96
-    assert settings["optimizer.lr"] == pytest.approx(2 * recipe.optimizer.lr * 32 / recipe.batch_size)
-    kept = {"batch_size", "epochs", "optimizer.lr"}
-    changed = {key for key, value in settings_of(recipe).items() if settings[key] != value and key not in kept}
-    assert {key.rpartition(".")[2] for key in changed} <= {"view_size", "small_size", "local_size"}
+    changed = {key.rpartition(".")[2] for key, value in settings_of(recipe).items() if settings[key] != value}
+    sides = {"view_size", "small_size", "local_size", "whole_size", "patch_size"}
+    assert changed <= {"batch_size", "epochs", "first_epoch", "lr", "milestones", *sides}
+
+
+def _trainings(recipe: Recipe) -> list[Recipe]:
+    return [one for one in (*recipe.stages, recipe) if isinstance(one, Recipe)]
+
+
+def test_the_trainings_of_a_recipe_share_the_budget_as_their_own_epochs_do() -> None:
+    orl = under(all_recipes()["orl-mini"], Budget("resnet18", 64, 32, 40))
+    assert [(one.epochs, crops_of(one)) for one in _trainings(orl)] == [(5, 2), (5, 6)]
+    assert [stage.name for stage in orl.stages] == ["proposals", "image-level", "neighbors", "pairs"]
+    with pytest.raises(BenchError, match="8 crops of each image in one epoch of each training: give --views at least"):
+        under(all_recipes()["orl-mini"], Budget("resnet18", 64, 32, 7))
+
+
+def test_rounds_go_on_with_one_another_and_their_learning_rate_falls_at_the_same_place() -> None:
+    """CYBORGS' three rounds of three epochs are one training whose learning rate falls after seven of nine."""
+    budget = Budget("resnet18", 64, 32, 26)
+    rounds = _trainings(under(all_recipes()["cyborgs-mini"], budget))
+    assert [(one.epochs, one.first_epoch) for one in rounds] == [(4, 0), (5, 4), (4, 9)]
+    falls = {one.schedule.milestones[0] + one.first_epoch for one in rounds if isinstance(one.schedule, StepSchedule)}
+    assert falls == {10}
+    schedule = under(all_recipes()["moco-v1-mini"], budget).schedule
+    assert isinstance(schedule, StepSchedule) and schedule.milestones == (8, 11)
 
 
 def test_what_differs_must_be_chosen() -> None:
