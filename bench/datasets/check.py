@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from bench.datasets import check_cityscapes, check_coco, check_voc, cityscapes_instances
+from bench.datasets import check_cityscapes, check_coco, check_voc, cityscapes_instances, davis
 from bench.datasets.files import ImageFiles, fingerprint, report_copies
 from bench.datasets.report import DatasetReport, Findings, Split
 from bench.errors import BenchError
@@ -57,8 +57,12 @@ FURTHER: Final[dict[str, Dataset]] = {
         check_cityscapes.check_cityscapes_instances,
         sign=f"gtFine/*/*/*{cityscapes_instances.LABEL}",
     ),
+    davis.DAVIS_2016: Dataset(davis.FOLDER, davis.LAYOUT, "pixels", davis.check_davis2016),
+    davis.DAVIS_2017: Dataset(
+        davis.FOLDER, davis.LAYOUT, "pixels", davis.check_davis2017, sign="ImageSets/2017/val.txt"
+    ),
 }
-"""The data sets that only track paper needs; a data root that has one has its `folder` and files like its `sign`."""
+"""The data sets that only track paper and the video probes need; a data root that has one has its `folder` and files like its `sign`."""
 
 
 def expected_in(root: Path) -> list[str]:

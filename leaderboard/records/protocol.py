@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from leaderboard.records.base import Identifier, Line, Positive, Prose, Record, Sha256
+from leaderboard.records.base import Count, Identifier, Line, Positive, Prose, Record, Sha256
 
 Task = Literal["detection", "instance segmentation", "semantic segmentation", "representation"]
 
@@ -42,5 +42,6 @@ class DatasetReference(Record):
 
     name: Line
     fingerprint: Sha256
-    train_images: Positive
+    train_images: Count
+    """Number of training images; 0 where nothing is trained on."""
     val_images: Positive
