@@ -21,6 +21,7 @@ from bench.cli import (  # noqa: F401 - they register commands
     evaluation,
     listings,
     planning,
+    preparing,
     pretraining,
     protocols,
     runs,
