@@ -1,275 +1,248 @@
-"use strict";
-(() => {
-  const root = document.documentElement;
-  const all = (selector, scope = document) => Array.from(scope.querySelectorAll(selector));
+/* The page: theme, filters, selection, and what the address names. */
 
-  /* Texts of strangers only ever become text nodes. */
-  const make = (tag, className, ...children) => {
-    const element = document.createElement(tag);
-    if (className) element.className = className;
-    element.append(...children.filter((child) => child !== null));
-    return element;
-  };
+/* Theme: the system's until the reader chooses; the choice is kept where the browser allows it. */
+const isDark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+const themeButton = document.getElementById("theme");
+const nameTheme = () => themeButton.setAttribute("aria-label", isDark() ? "Use the light theme" : "Use the dark theme");
+nameTheme();
+themeButton.hidden = false;
+themeButton.addEventListener("click", () => {
+  root.dataset.theme = isDark() ? "light" : "dark";
+  nameTheme();
+  try {
+    localStorage.setItem("densebench-theme", root.dataset.theme);
+  } catch {
+    /* It holds until the page is closed. */
+  }
+});
 
-  /* Theme: the system's until the reader chooses; the choice is kept where the browser allows it. */
-  const isDark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-  const theme = document.getElementById("theme");
-  const label = () => theme.setAttribute("aria-label", isDark() ? "Use the light theme" : "Use the dark theme");
-  label();
-  theme.hidden = false;
-  theme.addEventListener("click", () => {
-    root.dataset.theme = isDark() ? "light" : "dark";
-    label();
-    try {
-      localStorage.setItem("densebench-theme", root.dataset.theme);
-    } catch {
-      /* It holds until the page is closed. */
+/* The submissions that are to be compared, in the order in which they were chosen. */
+const selection = new Set();
+const bar = document.getElementById("selection");
+const select = (sid, on) => {
+  if (on) selection.add(sid);
+  else selection.delete(sid);
+  showSelection();
+};
+const showSelection = () => {
+  const rows = [...selection];
+  bar.hidden = !rows.length || readAddress().place === "compare";
+  if (bar.hidden) return;
+  bar.replaceChildren(make("span", {}, `${rows.length} chosen`), rows.length > 1 ? link(address({ place: "compare", rows }), "Compare side by side") : make("span", {}, "Choose another to compare"), action("Clear", () => { selection.clear(); render(); }));
+};
+
+const tabs = all("[role=tab]");
+const panels = all(".panel");
+const page = document.getElementById("view");
+const count = document.getElementById("count");
+const controls = document.getElementById("filters");
+const title = document.title;
+let model = null;
+let shown = null; /* The address that is drawn. */
+let table = ""; /* The address of the table from which a page was reached. */
+
+const trackOf = (place) => model.tracks.find((track) => place === `overall.${track.address}` || track.groups.some((group) => group.id === place));
+const isTable = (place) => panels.some((panel) => panel.id === place);
+/* Tables that a place names; a place that is nothing is the first table. */
+const placesOf = (place) => {
+  if (place.startsWith("backbones/")) {
+    const id = place.slice("backbones/".length);
+    const found = model.tracks.filter((track) => id === "" || track.id === id).map((track) => `overall.${track.address}`);
+    if (found.length) return found;
+  }
+  return [isTable(place) ? place : panels[0].id];
+};
+
+const pageFor = (state) => {
+  const [, kind, id] = /^(submission|protocol)\/(.*)$/s.exec(state.place) ?? [];
+  if (kind === "submission") return submissionPage(model, id);
+  if (kind === "protocol") return protocolPage(model, id);
+  return state.place === "compare" ? comparePage(model, state, go) : null;
+};
+
+/* Show another address: a step of the browser's history, unless it replaces the present one. */
+const go = (state, replace = false) => {
+  const next = address(state);
+  if (next !== location.hash) history[replace ? "replaceState" : "pushState"](null, "", next);
+  render(false);
+};
+
+function render(focus = false) {
+  shown = location.hash;
+  const state = readAddress();
+  const article = pageFor(state);
+  root.classList.toggle("paged", article !== null);
+  page.hidden = article === null;
+  controls.hidden = article !== null;
+  if (article) {
+    if (state.place === "compare") {
+      selection.clear();
+      for (const sid of state.rows) if (model.bySid.has(sid)) selection.add(sid);
     }
-  });
-
-  const tabs = all("[role=tab]");
-  if (!tabs.length) return;
-
-  /* Tabs: links without script, tabs with it; the address names the open one. */
-  const panels = all(".panel");
-  const show = (id, focus) => {
-    const chosen = tabs.find((tab) => tab.hash.slice(1) === id) || tabs[0];
-    for (const tab of tabs) {
-      tab.setAttribute("aria-selected", String(tab === chosen));
-      tab.tabIndex = tab === chosen ? 0 : -1;
+    page.replaceChildren(make("p", { class: "back" }, link(table || `#${panels[0].id}`, "← Back to the table")), article);
+    for (const panel of panels) panel.classList.remove("shown");
+    for (const tab of tabs) tab.setAttribute("aria-selected", "false");
+    document.title = `${article.querySelector("h2").textContent}, ${title}`;
+    count.textContent = "";
+    showSelection();
+    if (focus) {
+      scrollTo(0, 0);
+      article.querySelector("h2").focus({ preventScroll: true });
     }
-    for (const panel of panels) panel.classList.toggle("shown", panel.id === chosen.hash.slice(1));
-    chosen.scrollIntoView({ block: "nearest", inline: "nearest" });
-    if (focus) chosen.focus();
-    search();
-  };
-  /* The name in the address; one that is no text ("#%") names nothing. */
-  const named = () => {
-    try {
-      return decodeURIComponent(location.hash.slice(1));
-    } catch {
-      return "";
-    }
-  };
-  const go = (tab, focus) => {
-    history.replaceState(null, "", tab.hash);
-    show(tab.hash.slice(1), focus);
-  };
+    return;
+  }
+  page.replaceChildren();
+  table = location.hash;
+  const places = placesOf(state.place);
+  if (!isTable(state.place) && places.length < 2) state.place = places[0];
+  const several = places.length > 1 || state.place.startsWith("backbones/");
+  const drawn = { shown: 0, total: 0 };
+  for (const panel of panels) {
+    const on = places.includes(panel.id);
+    panel.classList.toggle("shown", on);
+    if (!on) continue;
+    const result = fillTable(panel, viewOf(panel.id, state), state, go);
+    drawn.shown += result.shown;
+    drawn.total += result.total;
+    const whole = isFiltered(state) || state.protocols.length;
+    for (const element of all("figure", panel)) element.hidden = Boolean(whole);
+  }
+  const track = trackOf(places[0]);
   for (const tab of tabs) {
-    tab.setAttribute("aria-controls", tab.hash.slice(1));
-    tab.addEventListener("click", (event) => {
-      event.preventDefault();
-      go(tab, false);
-    });
-    tab.addEventListener("keydown", (event) => {
-      const row = all("[role=tab]", tab.parentElement);
-      const at = row.indexOf(tab);
-      const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: row.length - 1 }[event.key];
-      if (event.key === " ") go(tab, true);
-      else if (next !== undefined) go(row[(next + row.length) % row.length], true);
-      else return;
-      event.preventDefault();
-    });
+    const id = decoded(tab.hash.slice(1).split("?")[0]);
+    const chosen = !several && id === places[0];
+    tab.setAttribute("aria-selected", String(chosen));
+    tab.tabIndex = chosen || (several && tab === tabs[0]) ? 0 : -1;
+    tab.setAttribute("href", address({ ...state, place: id, sort: "", protocols: [] }));
+    tab.closest(".tabrow").hidden = Boolean(track) && id !== "published" && trackOf(id) !== track;
+    if (chosen) tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.offsetLeft - 40;
   }
-  for (const panel of panels) panel.setAttribute("role", "tabpanel");
-  addEventListener("hashchange", () => show(named(), false));
+  showFilters(state, track, several);
+  count.textContent = drawn.shown === drawn.total ? plural(drawn.total, "row") : `${grouped(drawn.shown)} of ${plural(drawn.total, "row")}`;
+  document.title = several || !track ? title : `${panels.find((panel) => panel.id === places[0]).querySelector("h2").textContent.trim().replace(/\s+/g, " ")}, ${title}`;
+  showSelection();
+}
 
-  /* Search: every word must occur in a row's name, method, backbone or data. */
-  const input = document.getElementById("search");
-  const count = document.getElementById("count");
-  const rows = all("tbody tr").map((row) => {
-    row.classList.add("row");
-    return { row, text: row.dataset.text.toLowerCase(), panel: row.closest(".panel") };
+const viewOf = (id, state) => {
+  if (id === "published") return publishedTable(model, state);
+  const track = model.tracks.find((one) => id === `overall.${one.address}`);
+  return track ? overallTable(model, track, state) : groupTable(model, model.groups[id], state);
+};
+
+/* Filters: selects with the values that occur. */
+const option = (value, text, chosen) => {
+  const element = make("option", { value }, text);
+  element.selected = chosen;
+  return element;
+};
+const field = (name, label, options, chosen, change) => {
+  const id = `filter-${name}`;
+  const box = make("select", { id }, options.map(([value, text]) => option(value, text, value === chosen)));
+  if (!options.some(([value]) => value === chosen)) box.prepend(option(chosen, chosen, true));
+  box.addEventListener("change", () => {
+    change(box.value);
+    document.getElementById(id)?.focus();
   });
-  const closeDetails = (row) => {
-    if (!row.nextElementSibling?.classList.contains("details")) return;
-    row.nextElementSibling.remove();
-    row.querySelector(".open").setAttribute("aria-expanded", "false");
+  return make("div", { class: "field" }, make("label", { for: id }, label), box);
+};
+const occurring = (name) => {
+  const values = new Set(model.entries.filter((entry) => !entry.random).map((entry) => entry[name]));
+  if (name === "data") for (const value of model.published) values.add(value.data);
+  const stated = [...values].filter((value) => value !== null).sort();
+  return [["", "any"], ...stated.map((value) => [value, value]), ...(values.has(null) ? [["unstated", "not stated"]] : [])];
+};
+/* At most eight steps of each kind of budget. */
+const budgets = () => {
+  const steps = (kind) => {
+    const values = [...new Set(model.entries.filter((entry) => !entry.random && entry[kind] !== null).map((entry) => entry[kind]))].sort((a, b) => a - b);
+    const every = Math.ceil(values.length / 8);
+    return values.filter((_, at) => (values.length - 1 - at) % every === 0).map((value) => `${kind}:${value}`);
   };
-  function search() {
-    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let shown = 0;
-    let total = 0;
-    for (const { row, text, panel } of rows) {
-      const hit = words.every((word) => text.includes(word));
-      if (!hit) closeDetails(row);
-      row.hidden = !hit;
-      if (panel.classList.contains("shown")) {
-        total += 1;
-        shown += hit;
-      }
-    }
-    count.textContent = words.length ? `${shown} of ${total}` : "";
-  }
-  document.querySelector(".find").hidden = false;
-  input.addEventListener("input", search);
+  return [["", "any"], ...[...steps("views"), ...steps("epochs"), "unstated"].map((value) => [value, budgetText(value)])];
+};
+const VALUES = [["", "measured and reported"], ["measured", "measured"], ["logs", "measured, with logs or re-run"], ["rerun", "measured, re-run by others"], ["reported", "reported"]];
 
-  /* Sorting: figures from the highest, words and ranks from the first; what is missing stays at the end. */
-  const valueOf = (row, column, kind) => {
-    const cell = row.cells[column];
-    if (kind === "text") return (cell.querySelector(".open") || cell).textContent.trim().toLowerCase() || null;
-    const figure = parseFloat(cell.dataset.value ?? cell.textContent);
-    return Number.isNaN(figure) ? null : figure;
+const showFilters = (state, track, several) => {
+  const filter = (name) => (value) => go({ ...state, [name]: value });
+  const jump = (find, fallback) => {
+    const kind = track && state.place !== `overall.${track.address}` ? model.groups[state.place]?.protocol : null;
+    const next = model.tracks.find(find) ?? model.tracks.find(fallback ?? (() => true));
+    const same = kind && next.groups.find((group) => group.protocol === kind);
+    go({ ...state, place: same ? same.id : `overall.${next.address}`, sort: "", protocols: [] });
   };
-  const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b, "en") : a - b);
-  for (const button of all(".sort")) {
-    button.addEventListener("click", () => {
-      const head = button.closest("th");
-      const body = head.closest("table").tBodies[0];
-      const kind = button.dataset.kind;
-      const before = head.getAttribute("aria-sort");
-      const direction = before ? (before === "ascending" ? "descending" : "ascending") : kind === "number" ? "descending" : "ascending";
-      for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
-      head.setAttribute("aria-sort", direction);
-      const list = all(":scope > tr.row", body);
-      list.forEach(closeDetails);
-      const keyed = list.map((row) => [valueOf(row, head.cellIndex, kind), row]);
-      const sign = direction === "ascending" ? 1 : -1;
-      keyed.sort(([a], [b]) => (a === null ? (b === null ? 0 : 1) : b === null ? -1 : sign * compare(a, b)));
-      body.append(...keyed.map(([, row]) => row));
+  const ids = [...new Set(model.tracks.map((one) => one.id))];
+  const here = state.place === "backbones/" ? "*" : track ? track.id : "";
+  const architectures = [...new Set(model.tracks.filter((one) => here === "*" || one.id === here).map((one) => one.architecture))];
+  const fields = [
+    field("track", "Track", [...ids.map((id) => [id, id]), ...(ids.length > 1 ? [["*", "all tracks"]] : [])], here, (id) =>
+      id === "*" ? go({ ...state, place: "backbones/", sort: "", protocols: [] }) : jump((one) => one.id === id && one.architecture === track?.architecture, (one) => one.id === id)),
+    field("backbone", "Backbone", [...architectures.map((name) => [name, name]), ...(architectures.length > 1 || several ? [["*", "all, each by itself"]] : [])], several ? "*" : (track?.architecture ?? ""), (name) =>
+      name === "*" ? go({ ...state, place: `backbones/${here === "*" ? "" : here}`, sort: "", protocols: [] }) : jump((one) => one.architecture === name && (here === "*" || one.id === here))),
+    field("data", "Pretrained on", occurring("data"), state.data, filter("data")),
+    field("budget", "Budget", budgets(), state.budget, filter("budget")),
+    field("license", "License", occurring("license"), state.license, filter("license")),
+    field("values", "Values", VALUES, state.values, filter("values")),
+  ];
+  const choose = !several && track && state.place === `overall.${track.address}` && track.current.length > 1 ? protocolChoice(state, track) : null;
+  const active = FILTERS.some((name) => state[name]) || state.protocols.length;
+  const focused = document.activeElement?.id;
+  controls.querySelector(".fields").replaceChildren(...fields, choose ?? "", active ? action("Clear filters", () => go({ ...cleared(state), q: state.q })) : "");
+  controls.querySelector("summary").textContent = active ? "Filters (active)" : "Filters";
+  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  if (search.value !== state.q && document.activeElement !== search) search.value = state.q;
+};
+const protocolChoice = (state, track) => {
+  const box = make("fieldset", { class: "protocols" }, make("legend", {}, "Protocols that count"));
+  for (const group of track.current) {
+    const id = `protocol-${group.id}`;
+    const input = make("input", { type: "checkbox", id });
+    input.checked = !state.protocols.length || state.protocols.includes(group.id);
+    input.addEventListener("change", () => {
+      const chosen = track.current.filter((one) => (one === group ? input.checked : !state.protocols.length || state.protocols.includes(one.id))).map((one) => one.id);
+      go({ ...state, protocols: chosen.length === track.current.length ? [] : chosen, sort: "" });
     });
+    box.append(make("span", { class: "box" }, input, make("label", { for: id }, ` ${group.label}`)));
   }
+  return box;
+};
 
-  /* Provenance: read and built when the first row is opened. No object has inherited keys: a stranger's name may be
-     that of one ("constructor"). */
-  const bare = (key, value) => (value !== null && typeof value === "object" && !Array.isArray(value) ? Object.assign(Object.create(null), value) : value);
-  let read = null;
-  const provenance = () => (read ??= JSON.parse(document.getElementById("data").textContent, bare));
-  const number = (value, decimals = 2) => (value === null || value === undefined ? "–" : value.toFixed(decimals));
-  const grouped = (value) => (value === null || value === undefined ? null : String(value).replace(/\B(?=(\d{3})+$)/g, "\u2009"));
-  const list = (title, pairs) => {
-    const dl = make("dl", "");
-    for (const [term, value, className] of pairs) {
-      if (value === null || value === undefined || value === "") continue;
-      dl.append(make("dt", "", term), make("dd", className || "", String(value)));
-    }
-    return dl.children.length ? make("section", "", make("h3", "", title), dl) : null;
-  };
-  const heading = (text, className) => {
-    const th = make("th", className, text);
-    th.scope = "col";
-    return th;
-  };
-  /* Wider than a phone: the keyboard scrolls it when it has the focus. */
-  const scrolling = (title, table) => {
-    const region = make("div", "scroll", table);
-    region.tabIndex = 0;
-    region.setAttribute("role", "region");
-    region.setAttribute("aria-label", title);
-    return region;
-  };
-  const distinct = (values) => Array.from(new Set(values.filter((value) => value !== null && value !== undefined && value !== ""))).join(", ");
+const search = document.getElementById("search");
+search.addEventListener("input", () => go({ ...readAddress(), q: search.value }, true));
 
-  const runTable = (group, cell) => {
-    const headline = group.protocol.headline;
-    const names = [headline];
-    for (const run of cell.runs) for (const name of Object.keys(run.metrics)) if (!names.includes(name)) names.push(name);
-    const several = new Set(cell.runs.map((run) => run.checkpoint)).size > 1;
-    const head = make("tr", "", ...(several ? [heading("Checkpoint", "")] : []), heading("Seed", ""), ...names.map((name) => heading(name, "num")), heading("Time, s", "num"), heading("Memory, MiB", "num"), heading("Finished", ""), heading("Result", ""));
-    const body = make("tbody", "");
-    for (const run of cell.runs) {
-      const seed = make("th", "", String(run.seed));
-      seed.scope = "row";
-      const line = make("tr", "", ...(several ? [make("td", "", run.checkpoint)] : []), seed);
-      if (run.failure) {
-        const why = make("td", "failed", `failed: ${run.failure}`);
-        why.colSpan = names.length;
-        line.append(why);
-      } else {
-        for (const name of names) line.append(make("td", "num", number(run.metrics[name])));
-      }
-      line.append(make("td", "num", number(run.wall_seconds, 0)), make("td", "num", number(run.peak_memory_mib, 0)));
-      line.append(make("td", "", run.finished_at), make("td", "hash", run.key));
-      body.append(line);
-    }
-    return make("section", "", make("h3", "", "Runs"), scrolling("Runs", make("table", "", make("thead", "", head), body)));
-  };
+/* Links within the page: the browser would scroll to the element of that name. */
+document.addEventListener("click", (event) => {
+  const anchor = event.target.closest?.("a[href^='#']");
+  if (!anchor || anchor.classList.contains("skip") || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  if (anchor.hash !== location.hash) history.pushState(null, "", anchor.hash || "#");
+  render(true);
+});
+for (const tab of tabs) {
+  tab.setAttribute("aria-controls", decoded(tab.hash.slice(1)));
+  tab.addEventListener("keydown", (event) => {
+    const row = all("[role=tab]", tab.parentElement);
+    const at = row.indexOf(tab);
+    const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: row.length - 1, " ": at }[event.key];
+    if (next === undefined) return;
+    event.preventDefault();
+    const chosen = row[(next + row.length) % row.length];
+    chosen.click();
+    chosen.focus();
+  });
+}
+for (const panel of panels) panel.setAttribute("role", "tabpanel");
+for (const name of ["popstate", "hashchange"]) {
+  addEventListener(name, () => {
+    if (location.hash === shown) return;
+    search.value = readAddress().q;
+    render(true);
+  });
+}
 
-  const cardLists = (card) => {
-    const seen = card.pretraining;
-    const triple = (values) => values.map((value) => value.toFixed(3)).join(" ");
-    return [
-      list("Checkpoint", [
-        ["Submission", card.name], ["Method", card.method], ["Backbone", card.architecture],
-        ["Parameters", grouped(card.parameters)], ["Weights", card.sha256, "hash"],
-        ["Source", card.source.file], ["Format", card.source.format], ["Key prefix", card.source.key_prefix],
-        ["Source file", card.source.sha256, "hash"], ["Stem", `${card.stem}, ${card.norm}, stride as in ${card.stride_style}`],
-        ["Input", `${card.color_order}, mean ${triple(card.mean)}, std ${triple(card.std)}`],
-        ["License", card.license], ["Code commit", card.code_commit, "hash"],
-      ]),
-      list("Pretraining", [
-        ["Recipe", seen.recipe], ["Data", seen.data], ["Fingerprint", seen.data_fingerprint, "hash"], ["Labels", seen.labels],
-        ["Images", grouped(seen.images)], ["Epochs", seen.epochs], ["Batch", seen.effective_batch], ["Crops", seen.crops],
-        ["Image views", grouped(seen.image_views)], ["Resolution", seen.resolution && `${seen.resolution} px`], ["Seed", seen.seed],
-      ]),
-    ];
-  };
-
-  const protocolLists = (group, cell) => {
-    const { protocol, dataset } = group;
-    const training = cell.runs.map((run) => run.training).filter(Boolean);
-    const environments = Array.from(new Set(cell.runs.map((run) => run.environment)), (index) => provenance().environments[index]);
-    const probes = cell.runs.map((run) => run.probe).filter(Boolean);
-    const of = (name, reports = training) => distinct(reports.map((report) => grouped(report[name])));
-    const loaded = of("backbone_tensors", [...training, ...probes]);
-    const packages = distinct(environments.map((e) => Object.entries(e.packages).map(([name, version]) => `${name} ${version}`).join(", ")));
-    const time = Object.create(null);
-    for (const run of cell.runs) for (const [name, value] of Object.entries(run.seconds)) (time[name] ||= []).push(value);
-    const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-    return [
-      list("Protocol and data", [
-        ["Protocol", `${protocol.id}, version ${protocol.version}`], ["Hash", protocol.sha256, "hash"], ["Task", protocol.task],
-        ["Data set", dataset.name], ["Fingerprint", dataset.fingerprint, "hash"],
-        ["Images", `${grouped(dataset.train_images)} training, ${grouped(dataset.val_images)} validation`],
-      ]),
-      list("Execution", [
-        ["Iterations", distinct(training.map((r) => r.executed_iterations === r.planned_iterations ? grouped(r.executed_iterations) : `${r.executed_iterations} of ${r.planned_iterations}`))],
-        ["Batch", of("batch_size")], ["Learning rate", distinct(training.map((r) => r.learning_rate))], ["Images seen", of("images_seen")],
-        ["Cells", probes.length ? `${of("training_cells", probes)} for training, of ${of("channels", probes)} channels` : ""],
-        ["Chosen", distinct(probes.filter((r) => r.chosen !== null).map((r) => `${r.chosen} of ${Object.keys(r.candidates).join(", ")}, on held-out training images`))],
-        ["Loaded", loaded && `${loaded} backbone tensors proven equal to the checkpoint`],
-        ["Trainable", of("trainable_parameters")], ["Frozen", of("frozen_parameters")], ["Head", of("head_parameters")],
-        ["Device", distinct(environments.map((e) => e.device))], ["Precision", distinct(environments.map((e) => e.precision))],
-        ["Threads", distinct(environments.map((e) => e.threads))],
-        ["Seconds", Object.entries(time).map(([name, values]) => `${name.replaceAll("_", " ")} ${mean(values).toFixed(0)}`).join(", ")],
-        ["Python", distinct(environments.map((e) => e.python))], ["Packages", packages],
-        ["Code commit", distinct(environments.map((e) => e.code_commit)), "hash"],
-      ]),
-    ];
-  };
-
-  const figures = (cells) => {
-    const head = make("tr", "", heading("Protocol", ""), heading("Mean", "num"), heading("± 95 %", "num"), heading("Over", ""), heading("Failed", "num"));
-    const body = make("tbody", "");
-    for (const [id, cell] of Object.entries(cells)) {
-      const group = provenance().groups[id];
-      if (!group.current) continue;
-      const link = make("th", "", `${group.label} ${group.protocol.headline}`);
-      link.scope = "row";
-      const failed = cell.runs.filter((run) => run.failure).length;
-      body.append(make("tr", "", link, make("td", "num", number(cell.mean)), make("td", "num", number(cell.half)), make("td", "", cell.over ?? "–"), make("td", "num", String(failed))));
-    }
-    return make("section", "", make("h3", "", "Values"), scrolling("Values", make("table", "", make("thead", "", head), body)));
-  };
-
-  const sheet = (sid, gid) => {
-    const { groups, cards, cells: all } = provenance();
-    const cells = all[sid];
-    const lists = [...(gid ? protocolLists(groups[gid], cells[gid]) : []), ...cards[sid].flatMap(cardLists)];
-    const top = gid ? runTable(groups[gid], cells[gid]) : figures(cells);
-    return make("div", "sheet", top, make("div", "columns", ...lists));
-  };
-
-  for (const button of all(".open")) {
-    button.addEventListener("click", () => {
-      const row = button.closest("tr");
-      if (button.getAttribute("aria-expanded") === "true") return closeDetails(row);
-      const cell = make("td", "", sheet(button.dataset.sid, button.dataset.gid));
-      cell.colSpan = row.cells.length;
-      row.after(make("tr", "details", cell));
-      button.setAttribute("aria-expanded", "true");
-    });
-  }
-
-  show(named(), false);
-})();
+if (panels.length) {
+  model = readModel(embedded("rows"));
+  controls.querySelector("details").open = !matchMedia("(max-width: 860px)").matches;
+  controls.hidden = false;
+  search.value = readAddress().q;
+  render();
+}

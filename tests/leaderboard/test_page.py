@@ -5,16 +5,13 @@ import hashlib
 import json
 import random
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
-from fabricate import make_card, make_probe, make_protocol, make_result, make_results
+from fabricate import make_card, make_protocol, make_result, make_results
 
 from leaderboard.analysis import analyse
-from leaderboard.page import render
+from leaderboard.page import MOST_ROWS, render
 from leaderboard.records import Pretraining, TrackDescription
 
 SEG, DET = "mini_voc_seg_fcn", "mini_voc_det_frcnn_fpn"
@@ -66,11 +63,24 @@ def page():
     return Page(render(analyse(make_results(VALUES))))
 
 
-def test_every_submission_has_its_rows(page):
-    opened = [(a["data-sid"].split("@")[0], a["data-gid"]) for a in page.all("button") if "data-sid" in a]
-    overall = [name for name, group in opened if not group]
-    assert overall == ["moco", "random", "densecl", "broken"]
-    assert [name for name, group in opened if group == f"{SEG}.resnet18"] == ["densecl", "moco", "random", "broken"]
+def names_by_table(text):
+    """The names of each table's rows in the HTML itself, by the table's address."""
+    panels = re.findall(r'<section class="panel" id="([^"]*)"(.*?)</section>', text, re.DOTALL)
+    return {id_: re.findall(r'<th scope="row" class="name">([^<]*)<', body) for id_, body in panels}
+
+
+def test_every_submission_has_its_rows_without_a_script():
+    found = names_by_table(render(analyse(make_results(VALUES))))
+    assert found["overall.mini.resnet18"] == ["moco", "random", "densecl", "broken"]
+    assert found[f"{SEG}.resnet18"] == ["densecl", "moco", "random", "broken"]
+
+
+def test_long_tables_keep_their_first_rows_in_the_html():
+    board = analyse([make_result(f"m{i:03}", SEG, 0, 10.0 + i / 10) for i in range(MOST_ROWS + 5)])
+    text = render(board)
+    assert [len(names) for names in names_by_table(text).values()] == [MOST_ROWS, MOST_ROWS, 0]
+    assert text.count("And 5 more rows, which need JavaScript.") == 2
+    assert len(json.loads(Page(text).scripts[2])["entries"]) == MOST_ROWS + 5
 
 
 def test_tables_are_accessible(page):
@@ -81,7 +91,6 @@ def test_tables_are_accessible(page):
     assert {a["href"][1:] for a in page.all("a") if a.get("role") == "tab"} == {a["id"] for a in page.all("section")}
     ids = [a["id"] for _, a in page.elements if "id" in a]
     assert len(ids) == len(set(ids))
-    assert sum("aria-sort" in a for a in page.all("th")) == 4
 
 
 def test_provenance_is_complete(page):
@@ -91,7 +100,7 @@ def test_provenance_is_complete(page):
         run["key"]: (run, sid, gid)
         for sid, cells in data["cells"].items()
         for gid, cell in cells.items()
-        for run in cell["runs"]
+        for run in cell
     }
     assert len(found) == len(results)
     for result in results:
@@ -145,7 +154,7 @@ def test_the_policy_admits_exactly_the_inlined_code(page):
     assert "default-src 'none'" in policy
     hashes = [
         f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
-        for code in (page.styles[0], page.scripts[0], page.scripts[2])
+        for code in (page.styles[0], page.scripts[0], page.scripts[3])
     ]
     assert f"style-src {hashes[0]};" in policy
     assert f"script-src {hashes[1]} {hashes[2]};" in policy
@@ -157,7 +166,15 @@ def test_nothing_comes_from_the_network(page):
         for name in ("src", "href", "srcset", "action"):
             assert attributes.get(name, "#").startswith(("#", "data:,"))
     text = render(analyse(make_results(VALUES)))
-    assert not re.search(r"https?://|@import|url\(", text)
+    assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|WebSocket|import\(", text)
+    # What stays is the namespace of SVG, and the beginnings of links, which load nothing until they are followed.
+    begun = {
+        "https://github.com/",
+        "https://arxiv.org/abs/",
+        "https://spdx.org/licenses/",
+        "http://www.w3.org/2000/svg",
+    }
+    assert {found.split("$")[0] for found in re.findall(r"https?://[^\s\"`]*", text)} == begun
 
 
 def test_equal_results_give_equal_bytes():
@@ -169,7 +186,7 @@ def test_equal_results_give_equal_bytes():
 
 def test_the_script_makes_no_html_of_strings(page):
     assert not re.search(
-        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", page.scripts[0] + page.scripts[2]
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", page.scripts[0] + page.scripts[3]
     )
 
 
@@ -189,73 +206,12 @@ def test_a_track_is_described_above_its_protocols():
     assert render(analyse(make_results(VALUES)), {"paper": other}) == plain
 
 
-INHERITED = ["constructor", "toString", "__proto__", "hasOwnProperty", "valueOf"]
-
-
-def opened(text, folder, address="", *words):
-    """What a reader of the page sees who opens every row: see `open_page.js`."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("needs node")
-    (folder / "index.html").write_text(text, encoding="utf-8")
-    command = [node, str(Path(__file__).with_name("open_page.js")), str(folder / "index.html"), address, *words]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
-@pytest.mark.parametrize("name", INHERITED)
-def test_a_name_that_every_object_inherits_is_only_a_name(name, tmp_path):
-    """As a time, a metric of one run alone, a package and a protocol."""
-    environment = make_result().environment.model_copy(update={"packages": {name: "1.0"}})
-    words = {"seconds": {name: 12.0}, "environment": environment}
-    protocol = make_protocol(name if name[0] != "_" else "proto", headline=name)
-    results = [
-        make_result("moco", protocol, 0, 50.0, **words),
-        make_result("moco", protocol, 1, 51.0, metrics={"other": 1.0}, **words),
-        make_result("random", protocol, 0, 10.0, metrics={name + "2": 1.0}),
-    ]
-    seen = opened(render(analyse(results)), tmp_path)
-    assert seen["failures"] == []
-    assert len(seen["opened"]) == 4
-    assert any(f"{name.replace('_', ' ')} 12" in row and f"{name} 1.0" in row for row in seen["opened"])
-    assert not any("function" in row or "[object" in row for row in seen["opened"])
-
-
-def test_a_probe_says_what_it_chose(tmp_path):
-    seen = opened(render(analyse([make_probe("moco", 52.0), make_probe("random", 48.0)])), tmp_path)
-    assert seen["failures"] == []
-    assert any("0.003 of 0.003, 0.03, on held-out training images" in row for row in seen["opened"])
-    assert any("for training, of 768 channels" in row and "120 backbone tensors" in row for row in seen["opened"])
-    assert not any("Iterations" in row for row in seen["opened"])
-
-
-@pytest.mark.parametrize("address", ["#%", "#%E0%A4%A", "#nothing", "#%00", ""])
-def test_an_address_that_names_nothing_shows_the_first_table(address, tmp_path):
-    seen = opened(render(analyse(make_results(VALUES))), tmp_path, address)
-    assert (seen["failures"], seen["shown"], seen["tabbed"]) == ([], ["overall.mini.resnet18"], True)
-
-
-def test_an_address_names_a_table(tmp_path):
-    text = render(analyse(make_results(VALUES)))
-    assert opened(text, tmp_path, f"#{SEG}.resnet18")["shown"] == [f"{SEG}.resnet18"]
-    assert opened(text, tmp_path, f"#{SEG[:4]}%5f{SEG[5:]}.resnet18")["shown"] == [f"{SEG}.resnet18"]
-
-
-def test_where_the_script_fails_all_tables_are_shown(tmp_path):
-    assert opened(render(analyse(make_results(VALUES))), tmp_path, "", "broken")["tabbed"] is False
-
-
-def test_tables_that_are_wider_than_a_phone_are_scrolled_by_keyboard(page, tmp_path):
+def test_tables_that_are_wider_than_a_phone_are_scrolled_by_keyboard(page):
     scrolled = [a for a in page.all("div") if a.get("class") == "scroll"]
     assert scrolled and all((a["tabindex"], a["role"]) == ("0", "region") and a["aria-label"] for a in scrolled)
-    regions = opened(render(analyse(make_results(VALUES))), tmp_path)["regions"]
-    assert len(regions) == 10  # 4 rows of the overall table, 6 of the protocols
-    assert all([index, role] == [0, "region"] and label for index, role, label in regions)
 
 
-def test_on_paper_every_column_is_black_on_white(page):
-    """Columns are hidden, and colors are light on dark, on screens alone."""
+def test_colors_are_light_on_dark_on_screens_alone(page):
     blocks = re.split(r"(?=@media)", page.styles[0])
-    hiding = [block for block in blocks if re.search(r"\.wide\s*{[^}]*display:\s*none", block)]
     dark = [block for block in blocks if "color-scheme: dark" in block]
-    assert len(hiding) == 1 and len(dark) == 2
-    assert all(block.startswith("@media screen") for block in (*hiding, *dark))
+    assert len(dark) == 2 and all(block.startswith("@media screen") for block in dark)

@@ -1,0 +1,204 @@
+"""The data embedded in the page: the rows of its tables, and the provenance behind them.
+
+The rows hold full-precision values with their errors, so that the page's script (`site/statistics.js`) can rank again
+what a filter leaves with the numbers that `leaderboard.ranking` would give. What holds for a whole table, its ranks and
+tiers, is computed here and only here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from leaderboard import published, tables, text
+from leaderboard.board import Board, Cell, Entry, Group, Standing, Track
+from leaderboard.comparison import Contest
+from leaderboard.ranking import measured
+from leaderboard.records import Result
+from leaderboard.stats import Estimate
+
+MORE_METRICS = 3
+"""A protocol's table shows this many metrics in addition to the headline; a submission's page shows all."""
+MOST_PAIRED = 300
+"""With more rows on the same images, the variances of their differences (one per pair) would make the page too large:
+ranks among filtered rows are then found without pairing images, which widens intervals."""
+CHECKS = ("self-reported", "logs", "re-run")
+"""The values of `Result.verification`, from the least to the most."""
+
+ENTRY = ("sid", "label", "method", "architecture", "data", "epochs", "views", "license", "random", "checkpoints")
+CELL = (
+    "entry", "mean", "error", "df", "tested", "over", "n", "failed", "position", "best", "worst", "tier", "leads",
+    "score", "scoreError", "scoreDf", "imagesHalf", "metrics", "images", "check",
+)  # fmt: skip
+STANDING = ("entry", "protocols", "meanRank", "low", "high", "score", "scoreError", "scoreDf", "tier")
+PUBLISHED = ("protocol", "metric", "method", "architecture", "data", "epochs", "value", "runs", "source")
+"""Names of the fields of the arrays in `rows`, in their order."""
+
+
+def rows(board: Board) -> dict[str, Any]:
+    """What the tables show and what ranks are computed from; entries in the order of their ids, cells best first."""
+    entries = {cell.entry.id: cell.entry for t in board.tracks for group in t.groups for cell in group.cells}
+    number = {id_: i for i, id_ in enumerate(sorted(entries))}
+    return {
+        "fields": {"entry": ENTRY, "cell": CELL, "standing": STANDING, "published": PUBLISHED},
+        "entries": [_entry(entries[id_]) for id_ in sorted(entries)],
+        "groups": {group.id: _group(group, number) for track in board.tracks for group in track.groups},
+        "tracks": [_track(track, number) for track in board.tracks],
+        "published": [_published(value) for value in published.values()],
+        "publishedProtocols": published.protocols(),
+    }
+
+
+def sid(entry: Entry) -> str:
+    """The entry's identifier in the page and its addresses: its label, unique on the board, and a piece of its hash."""
+    return f"{entry.label}@{entry.card.sha256[:16]}"
+
+
+def more_metrics(group: Group) -> list[str]:
+    """Metrics in addition to the headline: first the same metric of another output (segm_AP for bbox_AP)."""
+    headline = group.protocol.headline
+    first = next((cell for cell in group.cells if cell.finished), None)
+    metrics = [name for name in first.metric_means if name != headline] if first else []
+    return sorted(metrics, key=lambda name: name.split("_")[-1] != headline.split("_")[-1])[:MORE_METRICS]
+
+
+def _entry(entry: Entry) -> list[Any]:
+    card, seen = entry.card, entry.card.pretraining
+    data = None if seen.data is None else text.one_line(seen.data)
+    return [
+        sid(entry), entry.label, text.one_line(card.method), card.architecture, data, seen.epochs, seen.image_views,
+        card.license, entry.is_random, len(entry.cards),
+    ]  # fmt: skip
+
+
+def _group(group: Group, number: dict[tuple[str, str], int]) -> dict[str, Any]:
+    metrics = more_metrics(group)
+    images, pairs = _pairs(group.cells)
+    return {
+        "label": group.label,
+        "protocol": group.protocol.id,
+        "headline": group.protocol.headline,
+        "architecture": group.architecture,
+        "current": group.current,
+        "anchor": group.anchor and group.anchor.mean,
+        "metrics": metrics,
+        "cells": [
+            _cell(cell, number[cell.entry.id], metrics, at) for cell, at in zip(group.cells, images, strict=True)
+        ],
+        "pairs": pairs,
+    }
+
+
+def _cell(cell: Cell, entry: int, metrics: Sequence[str], images: int) -> list[Any]:
+    summary, ranking = cell.summary, cell.ranking
+    of_images = summary and summary.of_images
+    return [
+        entry, *_estimate(summary), bool(summary and summary.tested), summary and text.source(summary),
+        len(cell.finished), cell.failed, ranking and ranking.position, ranking and ranking.best,
+        ranking and ranking.worst, cell.tier, cell.leads, *_estimate(cell.score), of_images and of_images.half,
+        [cell.metric_means.get(name) for name in metrics], images,
+        min((CHECKS.index(run.verification) for run in cell.runs), default=0),
+    ]  # fmt: skip
+
+
+def _estimate(figure: Estimate | None) -> tuple[float | None, float | None, float]:
+    return (None, None, 0) if figure is None else (figure.mean, figure.error, figure.df)
+
+
+def _pairs(cells: Sequence[Cell]) -> tuple[list[int], list[dict[str, Any]]]:
+    """Each cell's number of its set of images (-1: none), and for each set the variances of the differences of its
+    cells, by the rows of the triangle below the diagonal; null where there are more cells than `MOST_PAIRED`."""
+    tested = [i for i, cell in enumerate(cells) if cell.summary is not None and cell.summary.tested]
+    numbers = [-1] * len(cells)
+    if not tested:
+        return numbers, []
+    part = measured([(cells[i], summary) for i in tested if (summary := cells[i].summary) is not None])
+    for i, images in zip(tested, part.images.tolist(), strict=True):
+        numbers[i] = images
+    pairs = []
+    for images in range(max(numbers) + 1):
+        places = np.flatnonzero(part.images == images)
+        found = None
+        if len(places) <= MOST_PAIRED:
+            variance = Contest([part]).difference(places, places)[1]
+            found = [float(f"{value:.12g}") for value in variance[np.tril_indices(len(places), -1)].tolist()]
+        pairs.append({"cells": [tested[place] for place in places], "variance": found})
+    return numbers, pairs
+
+
+def _track(track: Track, number: dict[tuple[str, str], int]) -> dict[str, Any]:
+    counted = [s for s in track.standings if len(s.columns) != len({track.current[i].protocol.id for i in s.columns})]
+    return {
+        "id": track.id,
+        "architecture": track.architecture,
+        "groups": [group.id for group in track.groups],
+        "protocols": track.protocols,
+        "usual": tables.usual_source(track),
+        # Whether two columns of one protocol (two data sets) count as one; where no row has two, this changes nothing.
+        "byId": any(s.protocols < len(s.columns) for s in counted),
+        "standings": [_standing(standing, number[standing.entry.id]) for standing in track.standings],
+    }
+
+
+def _standing(standing: Standing, entry: int) -> list[Any]:
+    low, high = standing.mean_rank_interval or (None, None)
+    return [
+        entry, standing.protocols, standing.mean_rank, low, high, *_estimate(standing.score), standing.tier,
+    ]  # fmt: skip
+
+
+def _published(value: published.Published) -> list[Any]:
+    return [
+        value.protocol, value.metric, value.method, value.architecture, value.pretraining_data,
+        value.pretraining_epochs, value.value, value.runs, value.source,
+    ]  # fmt: skip
+
+
+def provenance(board: Board) -> dict[str, Any]:
+    """What the pages of submissions and protocols show; environments are stored once, because many runs share them."""
+    environments: dict[str, int] = {}
+    groups: dict[str, Any] = {}
+    cards: dict[str, list[Any]] = {}
+    cells: dict[str, dict[str, Any]] = {}
+    for group in (group for track in board.tracks for group in track.groups):
+        groups[group.id] = {
+            "label": group.label,
+            "current": group.current,
+            "protocol": group.protocol.model_dump(mode="json"),
+            "dataset": group.dataset.model_dump(mode="json"),
+        }
+        for cell in group.cells:
+            name = sid(cell.entry)
+            if name not in cards:
+                cards[name] = [card.model_dump(mode="json") for card in cell.entry.cards]
+            cells.setdefault(name, {})[group.id] = [_run(run, environments) for run in cell.runs]
+    return {
+        "groups": groups,
+        "cards": cards,
+        "cells": cells,
+        "environments": [json.loads(e) for e in environments],
+        "methods": {},
+        "definitions": {},
+    }
+
+
+def _run(run: Result, environments: dict[str, int]) -> dict[str, Any]:
+    environment = run.environment.model_dump_json()
+    return {
+        "checkpoint": run.card.name,
+        "seed": run.seed,
+        "key": run.key,
+        "failure": run.failure,
+        "metrics": {name: round(value, 4) for name, value in run.metrics.items()},
+        "training": run.training and run.training.model_dump(mode="json"),
+        "probe": run.probe and run.probe.model_dump(mode="json"),
+        "environment": environments.setdefault(environment, len(environments)),
+        "verification": run.verification,
+        "finished_at": run.finished_at.isoformat(timespec="seconds"),
+        "wall_seconds": run.wall_seconds,
+        "seconds": run.seconds,
+        "peak_memory_mib": run.peak_memory_mib,
+    }

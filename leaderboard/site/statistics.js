@@ -1,0 +1,186 @@
+"use strict";
+/* The statistics of leaderboard/stats.py, comparison.py and ranking.py, for the rows that the filters leave. They give
+   the numbers of the Python code; a test holds one against the other. */
+const LEVEL = 1 - 0.95;
+const LARGE = 400; /* More rows than this: Holm's thresholds use the smaller of two rows' degrees of freedom. */
+
+/* Gamma(a + 1/2) / Gamma(a): the difference of two Stirling series, from 15 downwards by recursion. */
+const gammaRatio = (a) => {
+  let factor = 1;
+  for (; a < 15; a += 1) factor *= a / (a + 0.5);
+  const tail = (x) => (1 / 12 - (1 / 360 - (1 / 1260 - (1 / 1680 - 1 / 1188 / (x * x)) / (x * x)) / (x * x)) / (x * x)) / x;
+  return factor * Math.exp(a * Math.log1p(0.5 / a) + 0.5 * Math.log(a) - 0.5 + tail(a + 0.5) - tail(a));
+};
+
+/* The continued fraction of the incomplete beta function (DLMF 8.17.22), by Lentz's method. */
+const betaFraction = (a, b, x) => {
+  const tiny = 1e-300;
+  let c = 1;
+  let d = 0;
+  let product = 1;
+  for (let j = 1; j < 10000; j += 1) {
+    const m = j >> 1;
+    const term = j % 2 ? -((a + m) * (a + b + m) * x) / ((a + 2 * m) * (a + 2 * m + 1)) : (m * (b - m) * x) / ((a + 2 * m - 1) * (a + 2 * m));
+    d = 1 / (1 + term * d || tiny);
+    c = 1 + term / c || tiny;
+    product *= c * d;
+    if (Math.abs(c * d - 1) < 1e-15) break;
+  }
+  return 1 / product;
+};
+
+/* P(|T| > t) of Student's distribution with any positive number of degrees of freedom. */
+const twoSided = (df, t) => {
+  const square = (t * t) / df;
+  if (!(square > 0)) return Number.isNaN(square) ? NaN : 1;
+  if (square === Infinity) return 0;
+  const a = df / 2;
+  const [x, rest] = [1 / (1 + square), square / (1 + square)];
+  /* x^a (1 - x)^(1/2) / B(a, 1/2) */
+  const front = (Math.exp(-a * Math.log1p(square)) * Math.sqrt(rest) * gammaRatio(a)) / Math.sqrt(Math.PI);
+  if (x < (a + 1) / (a + 2.5)) return (front / a) * betaFraction(a, 0.5, x);
+  return 1 - 2 * front * betaFraction(0.5, a, rest);
+};
+
+/* The t that |T| exceeds with probability `p`: Newton's steps between bounds. */
+const quantiles = new Map();
+const quantile = (df, p = LEVEL) => {
+  const key = `${df} ${p}`;
+  if (quantiles.has(key)) return quantiles.get(key);
+  let low = 0;
+  let high = 2;
+  while (twoSided(df, high) > p) high *= 2;
+  let t = (low + high) / 2;
+  const scale = (2 * gammaRatio(df / 2)) / Math.sqrt(Math.PI * df);
+  for (let step = 0; step < 200; step += 1) {
+    const over = twoSided(df, t) - p;
+    if (over > 0) low = t;
+    else high = t;
+    let next = t + over / (scale * Math.exp((-(df + 1) / 2) * Math.log1p((t * t) / df)));
+    if (!(next > low && next < high)) next = (low + high) / 2;
+    if (Math.abs(next - t) <= 4e-15 * t) break;
+    t = next;
+  }
+  quantiles.set(key, t);
+  return t;
+};
+
+/* An estimate is {mean, error, df}; `error` is null where it is not known. */
+const half = (estimate) => (estimate.error === null ? null : estimate.error * quantile(estimate.df));
+const interval = (estimate) => {
+  const reach = half(estimate);
+  return reach === null ? null : [estimate.mean - reach, estimate.mean + reach];
+};
+const sum = (values) => values.reduce((total, value) => total + value, 0);
+
+/* The sum of independent estimates, each times its weight, with Satterthwaite's degrees of freedom. */
+const weightedSum = (parts) => {
+  const mean = sum(parts.map(([weight, part]) => weight * part.mean));
+  if (!parts.length || parts.some(([, part]) => part.error === null)) return { mean, error: null, df: 0 };
+  const variances = parts.map(([weight, part]) => [(weight * part.error) ** 2, part.df]);
+  const variance = sum(variances.map(([value]) => value));
+  const spread = sum(variances.map(([value, df]) => value ** 2 / df));
+  return { mean, error: Math.sqrt(variance), df: spread ? variance ** 2 / spread : sum(variances.map(([, df]) => df)) };
+};
+
+/* Ranks, 1 for the highest; equal values share the mean of their ranks. */
+const midRanks = (values) => {
+  const ordered = Float64Array.from(values).sort();
+  const bound = (value, after) => {
+    let [low, high] = [0, ordered.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (after ? ordered[middle] <= value : ordered[middle] < value) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  };
+  return values.map((value) => values.length - (bound(value, true) + bound(value, false) - 1) / 2);
+};
+
+/* Rows and what they are compared by: the weighted sum of one or several protocols' values. A part is {weight, cells,
+   paired}: the rows' cells, all tested, and a function that gives the variance of the difference of two cells on the
+   same images, or null. */
+class Contest {
+  constructor(parts) {
+    this.parts = parts;
+    const rows = parts[0].cells.map((_, row) => row);
+    this.mean = rows.map((row) => sum(parts.map((part) => part.weight * part.cells[row].mean)));
+    this.leastDf = rows.map((row) => Math.min(...parts.map((part) => part.cells[row].df)));
+  }
+
+  /* The difference of row `i` minus row `j` as an estimate. */
+  difference(i, j) {
+    let [difference, variance, spread] = [0, 0, 0];
+    for (const { weight, cells, paired } of this.parts) {
+      const [a, b] = [cells[i], cells[j]];
+      const together = paired(a, b);
+      const own = together ?? a.error ** 2 + b.error ** 2;
+      difference += weight * (a.mean - b.mean);
+      variance += weight ** 2 * own;
+      spread += weight ** 4 * (together === null ? a.error ** 4 / a.df + b.error ** 4 / b.df : own ** 2 / a.df);
+    }
+    return { mean: difference, error: Math.sqrt(variance), df: spread ? variance ** 2 / spread : Math.min(this.leastDf[i], this.leastDf[j]) };
+  }
+
+  /* Welch's two-sided p-value. Without any variance, equal values have p = 1 and others p = 0. */
+  pValue(i, j) {
+    const { mean, error, df } = this.difference(i, j);
+    return error === 0 ? Number(mean === 0) : twoSided(df, Math.abs(mean) / error);
+  }
+
+  different(i, j) {
+    const { mean, error, df } = this.difference(i, j);
+    if (mean === 0) return false;
+    if (error === 0) return true;
+    const errors = Math.abs(mean) / error;
+    /* No test at 5 % needs fewer standard errors than that of the normal distribution. */
+    return errors >= 1.9599 && twoSided(df, errors) < LEVEL;
+  }
+
+  /* The row that is better than every other one; null if there is none, or only one row. */
+  leader() {
+    const best = this.mean.indexOf(Math.max(...this.mean));
+    return this.mean.length > 1 && this.mean.every((_, row) => row === best || this.different(best, row)) ? best : null;
+  }
+
+  /* Each row's tier, from 1: the best row without a tier and the rows not worse than it form the next tier. */
+  tiers() {
+    const tier = new Array(this.mean.length).fill(0);
+    let left = this.mean.map((_, row) => row).sort((i, j) => this.mean[j] - this.mean[i] || i - j);
+    for (let number = 1; left.length; number += 1) {
+      const best = left[0];
+      const worse = left.filter((row) => row !== best && this.different(best, row));
+      const rest = new Set(worse);
+      for (const row of left) if (!rest.has(row)) tier[row] = number;
+      left = worse;
+    }
+    return tier;
+  }
+
+  /* The best and the worst rank that the row's tests leave possible, with Holm's correction over them. */
+  rankInterval(row) {
+    const k = this.mean.length;
+    const others = this.mean.map((_, other) => other).filter((other) => other !== row);
+    const found = others.map((other) => this.difference(row, other)).map((d) => [d, d.error === 0 ? Infinity : Math.abs(d.mean) / d.error]);
+    let rejected;
+    if (k <= LARGE) {
+      /* A test that the normal distribution does not reject at 5 % is rejected by none. */
+      const p = found.map(([d, errors]) => (d.mean === 0 || errors < 1.9599 ? Infinity : d.error === 0 ? 0 : twoSided(d.df, errors)));
+      rejected = (level) => p.map((value) => value <= level);
+    } else {
+      rejected = (level) => found.map(([d, errors], at) => d.mean !== 0 && errors >= quantile(Math.min(this.leastDf[row], this.leastDf[others[at]]), level));
+    }
+    let left = k - 1;
+    for (;;) {
+      const flags = rejected(LEVEL / Math.max(left, 1));
+      const fewer = k - 1 - flags.filter(Boolean).length;
+      if (fewer === left) {
+        const better = (other) => this.mean[row] > this.mean[other];
+        const count = (test) => others.filter((other, at) => flags[at] && test(other)).length;
+        return [1 + count((other) => !better(other)), k - count(better)];
+      }
+      left = fewer;
+    }
+  }
+}
