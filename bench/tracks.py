@@ -107,6 +107,12 @@ FROZEN = Track(
         "frozen_voc_lidar",
         "frozen_city_rank",
         "frozen_city_lidar",
+        "frozen_davis17_crw",
+        "frozen_davis17_sfc",
+        "frozen_davis17_dino",
+        "frozen_davis16_crw",
+        "frozen_davis16_sfc",
+        "frozen_davis16_dino",
     ),
 )
 

@@ -114,6 +114,8 @@ class Findings:
     """Value of the hyperparameter, where one is chosen."""
     candidates: Mapping[float, float] = field(default_factory=dict)
     """Score of each value of the hyperparameter on held-out training images, in per cent."""
+    channels: int = 0
+    """Number of channels of a cell, where they are not `Network.cells`."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Further text files that say what was used, by name."""
 

@@ -8,7 +8,9 @@ from pydantic import Field
 
 from leaderboard.records.base import Count, Identifier, Line, Positive, Prose, Record, Sha256
 
-Task = Literal["detection", "instance segmentation", "semantic segmentation", "representation"]
+Task = Literal[
+    "detection", "instance segmentation", "semantic segmentation", "representation", "video object segmentation"
+]
 
 
 class ProtocolReference(Record):

@@ -1,4 +1,4 @@
-"""A small data root in DAVIS' layout: two squares that move over noise."""
+"""A small data root in DAVIS' layout: a red and a blue square that move over green noise."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ def write_videos(root: Path, names: tuple[str, ...] = ("a", "b"), *, year: str =
         images, masks = (root / "DAVIS" / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
         images.mkdir(parents=True)
         masks.mkdir(parents=True)
-        background, first, second = (rng.integers(0, 255, (s, t, 3)) for s, t in ((HEIGHT, WIDTH), (16, 16), (16, 24)))
+        noise = rng.integers(0, 60, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+        background, first, second = (noise + np.array(bgr, np.uint8) for bgr in ((0, 190, 0), (0, 0, 190), (190, 0, 0)))
         for t in range(FRAMES):
             image, labels = background.copy(), np.zeros((HEIGHT, WIDTH), np.uint8)
-            image[8 : 8 + 16, 4 + 2 * t : 20 + 2 * t], labels[8 : 8 + 16, 4 + 2 * t : 20 + 2 * t] = first, 1
-            image[28:44, 36 - 2 * t : 60 - 2 * t], labels[28:44, 36 - 2 * t : 60 - 2 * t] = second, 2
+            labels[8:24, 4 + 2 * t : 20 + 2 * t] = 1
+            labels[28:44, 36 - 2 * t : 60 - 2 * t] = 2
+            for number, square in ((1, first), (2, second)):
+                image[labels == number] = square[labels == number]
             labels[0, 0] = 255 * (year == "2017")
             stored = labels if year == "2017" else np.where(labels > 0, 255, 0).astype(np.uint8)
             assert cv2.imwrite(str(images / f"{t:05}.jpg"), image)

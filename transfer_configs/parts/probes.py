@@ -109,3 +109,15 @@ def rank(size: tuple[int, int]) -> dict[str, Any]:
 def lidar(size: tuple[int, int]) -> dict[str, Any]:
     """LiDAR of augmented images of `size` (height, width)."""
     return dict(kind="lidar", size=size, views=8, ridge=0.0001)
+
+
+def propagation(rules: str, neighbors: int, context: int, radius: int, temperature: float) -> dict[str, Any]:
+    """Masks of a first frame, carried to the others by the `neighbors` most similar cells; `rules` are crw or dino."""
+    return dict(
+        kind="propagation",
+        rules=rules,
+        neighbors=neighbors,
+        context=context,
+        radius=radius,
+        temperature=temperature,
+    )
