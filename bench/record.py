@@ -29,7 +29,7 @@ def make_result(
     """The result of a run that ends now; its per-image outputs are those in `folder`, if one is given.
 
     `found` are the remaining fields of the record: status (default: finished), failure, metrics, training or probe,
-    seconds and wall_seconds.
+    operations, seconds and wall_seconds.
     """
     standard_errors, outputs = ({}, {}) if folder is None else describe_outputs(folder)
     common: dict[str, Any] = {

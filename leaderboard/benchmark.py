@@ -81,6 +81,7 @@ def _result(method: int, protocol: str, seed: int, value: float) -> dict[str, An
             "head_parameters": 800_000,
         },
         "probe": None,
+        "operations": None,
         "environment": {
             "device": "none", "precision": "fp32", "threads": 1, "python": "3.11.0",
             "packages": {"torch": "2.15.0", "numpy": "2.2.6"}, "code_commit": None,

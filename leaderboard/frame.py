@@ -85,6 +85,9 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "iterations": (LIST, "executed training iterations (all values that occur)"),
     "batch_size": (LIST, "batch size of the fine-tuning"),
     "learning_rate": (LIST, "learning rate of the fine-tuning"),
+    "head_parameters": (WHOLE, "learned parameters of everything but the backbone; most of the finished runs"),
+    "backbone_gflop": (REAL, "operations of the backbone for one image, forward, in 10^9; most of the finished runs"),
+    "head_gflop": (REAL, "operations of everything else; empty where they are not counted"),
     "device": (LIST, "devices, all that occur"),
     "precision": (LIST, "precisions, all that occur"),
     "code_commit": (LIST, "commit of the evaluation's code, all that occur"),
@@ -226,6 +229,8 @@ def _interval(name: str, figure: Estimate | None) -> dict[str, str]:
 
 def _runs(cell: Cell) -> dict[str, str]:
     training = [run.training for run in cell.finished if run.training is not None]
+    probes = [run.probe for run in cell.finished if run.probe is not None]
+    counted = [run.operations for run in cell.finished if run.operations is not None]
     memory = [run.peak_memory_mib for run in cell.finished if run.peak_memory_mib is not None]
     wall = [run.wall_seconds for run in cell.finished]
     return {
@@ -233,6 +238,9 @@ def _runs(cell: Cell) -> dict[str, str]:
         "iterations": _distinct(str(report.executed_iterations) for report in training),
         "batch_size": _distinct(str(report.batch_size) for report in training),
         "learning_rate": _distinct(text.plain(report.learning_rate) for report in training),
+        "head_parameters": str(max((report.head_parameters for report in (*training, *probes)), default="")),
+        "backbone_gflop": _most(one.backbone / 1e9 for one in counted),
+        "head_gflop": _most(one.head / 1e9 for one in counted if one.head is not None),
         "device": _distinct(run.environment.device for run in cell.runs),
         "precision": _distinct(run.environment.precision for run in cell.runs),
         "code_commit": _distinct(run.environment.code_commit or "" for run in cell.runs),
@@ -243,6 +251,10 @@ def _runs(cell: Cell) -> dict[str, str]:
 
 def _fixed(value: float | None) -> str:
     return "" if value is None else text.number(value, 4)
+
+
+def _most(values: Iterable[float]) -> str:
+    return _fixed(max(values, default=None))
 
 
 def _distinct(values: Iterable[str]) -> str:

@@ -30,6 +30,7 @@ from bench.errors import BenchError
 from bench.openmmlab.build import build_model, checkpoint_part, resolve
 from bench.openmmlab.checkpoints import CHECKPOINT_SECONDS, Checkpoints, run_identity
 from bench.openmmlab.loss_log import LOSSES, LossLog
+from bench.openmmlab.operations import count_operations
 from bench.openmmlab.precise_bn import recompute_statistics
 from bench.openmmlab.precision import use_bf16
 from bench.openmmlab.prepare import prepare_openmmlab
@@ -90,6 +91,7 @@ def run_transfer(
     card, tensors = backbone.card, dict(backbone.tensors)
     config = write_config(protocol, card, data_root, folder)
     model = build_model(config, tensors, seed)
+    operations = count_operations(model, config)
     runner = make_runner(config, model, seed, folder, training=True)
     device = next(model.parameters()).device
     precision = use_bf16(model, config["bf16_modules"], device)
@@ -153,6 +155,7 @@ def run_transfer(
         failure=failure,
         metrics=metrics,
         training=_report(plan.iterations, model, record),
+        operations=operations,
         wall_seconds=clock.total(),
         seconds={name: round(value, 3) for name, value in seconds.items() if name != "training"},
         peak_memory_mib=round(max(record.peak_memory_mib, peak_memory_mib(device)), 1),

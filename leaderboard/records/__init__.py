@@ -19,7 +19,7 @@ from leaderboard.records.card import (
 )
 from leaderboard.records.protocol import DatasetReference, ProtocolReference, Task, TrackDescription
 from leaderboard.records.reading import read_card_json, read_result_json
-from leaderboard.records.result import Environment, ProbeReport, Result, Sweep, TrainingReport, result_key
+from leaderboard.records.result import Environment, Operations, ProbeReport, Result, Sweep, TrainingReport, result_key
 
 __all__ = [
     "MAX_BYTES",
@@ -31,6 +31,7 @@ __all__ = [
     "Environment",
     "Identifier",
     "InitialWeights",
+    "Operations",
     "Pretraining",
     "ProbeReport",
     "ProtocolReference",

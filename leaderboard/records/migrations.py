@@ -86,9 +86,9 @@ def card_1_to_2(old: Values) -> Values:
 
 
 def result_1_to_2(old: Values) -> Values:
-    """The card's changes; titles from the protocol's id; self-reported, without sweep, outputs, errors or probe."""
+    """The card's changes; titles from the protocol's id; self-reported. What version 1 did not have is empty."""
     defaults: Values = {"failure": None, "training": None, "seconds": {}, "peak_memory_mib": None}
-    nothing: Values = {"sweep": None, "outputs": {}, "standard_errors": {}, "probe": None}
+    nothing: Values = {"sweep": None, "outputs": {}, "standard_errors": {}, "probe": None, "operations": None}
     new = {**defaults, **_added(old, {"verification": "self-reported", **nothing})}
     new["schema_version"] = 2
     if isinstance(new.get("card"), dict):

@@ -44,6 +44,8 @@ class ProbeReport(Record):
 
     backbone_tensors: Positive
     """Number of backbone tensors proven equal to the checkpoint's in the network that was probed."""
+    head_parameters: Count
+    """Number of learned parameters of the classifier or head on the cells; 0 where there is none."""
     channels: Positive
     """Number of channels of a cell's feature."""
     training_cells: Count
@@ -53,6 +55,22 @@ class ProbeReport(Record):
     """Value of the hyperparameter that did best on held-out training images; None where nothing is chosen."""
     candidates: Annotated[dict[Line, Percent], Field(max_length=100)]
     """Score of each value of the hyperparameter on those images, in per cent; empty where nothing is chosen."""
+
+
+class Operations(Record):
+    """Floating-point operations of the evaluated network for one image, forward, counted on the network's layers.
+
+    Convolutions, matrix products and attention count, a multiplication and an addition as two operations (papers often
+    count them as one).
+    """
+
+    height: Positive
+    """Height in pixels of the image: a segmenter's training crop, a detector's largest test image, a probe's image."""
+    width: Positive
+    backbone: Positive
+    head: Count | None
+    """Operations of all other parts. A detector's heads are counted for the most regions that its protocol keeps. None
+    for a probe that has no layers of its own."""
 
 
 class Environment(Record):
@@ -95,6 +113,8 @@ class Result(Record):
     """What a fine-tuning run executed; `None` for a probe."""
     probe: ProbeReport | None
     """What the probe of a frozen backbone executed; `None` for a fine-tuning run."""
+    operations: Operations | None
+    """Operations of backbone and head; `None` if unknown."""
     environment: Environment
     verification: Literal["self-reported", "logs", "re-run"]
     """What others than the author have checked: nothing, the run's logs, or the values by repeating the run."""

@@ -54,6 +54,7 @@ def fake(run: TransferRun, threads: int, *, seconds: float) -> None:
             frozen_parameters=0,
             head_parameters=1,
         ),
+        operations=None,
         environment=Environment(
             device="CPU", precision="fp32", threads=threads, python="3", packages={}, code_commit=None
         ),

@@ -69,13 +69,15 @@ def result(protocol: Any, of: Card, seed: int, value: float, *, data: str = "dat
         report = {
             "training": None,
             "probe": ProbeReport(
-                backbone_tensors=120, channels=768, training_cells=9, images_evaluated=50, chosen=1, candidates={"1": 5}
+                backbone_tensors=120, head_parameters=1, channels=768, training_cells=9, images_evaluated=50, chosen=1,
+                candidates={"1": 5},
             ),
         }  # fmt: skip
     values: dict[str, Any] = {
         "schema_version": 2, "key": result_key(of.sha256, protocol.sha256, dataset.fingerprint, seed), "card": of,
         "protocol": reference, "dataset": dataset, "seed": seed, "status": "finished", "failure": None,
-        "metrics": {reference.headline: value}, "standard_errors": {}, "verification": "self-reported", "sweep": None,
+        "metrics": {reference.headline: value}, "standard_errors": {}, "operations": None,
+        "verification": "self-reported", "sweep": None,
         "environment": Environment(
             device="CPU", precision="fp32", threads=1, python="3", packages={}, code_commit=None
         ),

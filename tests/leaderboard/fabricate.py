@@ -12,6 +12,7 @@ from leaderboard.records import (
     Card,
     DatasetReference,
     Environment,
+    Operations,
     Pretraining,
     ProbeReport,
     ProtocolReference,
@@ -104,6 +105,7 @@ def make_result(
         ),
         "standard_errors": {} if value is None else {"extra": 0.5},
         "probe": None,
+        "operations": Operations(height=96, width=96, backbone=660_000_000, head=40_000_000),
         "environment": Environment(
             device="CPU, 2 threads", precision="fp32", threads=2, python="3.11.9",
             packages={"torch": "2.15.0", "onedl-mmsegmentation": "1.4.2"}, code_commit="0123456789abcdef",
@@ -122,8 +124,8 @@ def make_result(
 def make_probe(card: Card | str = "moco", value: float = 50.0, error: float = 0.5, **fields: Any) -> Result:
     """The result of a probe: one run, with a standard error over 100 validation images."""
     probe = ProbeReport(
-        backbone_tensors=120, channels=768, training_cells=20_000, images_evaluated=100, chosen=0.003,
-        candidates={"0.003": 40.5, "0.03": 39.0},
+        backbone_tensors=120, head_parameters=16_149, channels=768, training_cells=20_000, images_evaluated=100,
+        chosen=0.003, candidates={"0.003": 40.5, "0.03": 39.0},
     )  # fmt: skip
     protocol = make_protocol("frozen_voc_seg_linear", track="frozen", short_title="VOC seg linear")
     values: dict[str, Any] = {"training": None, "probe": probe, "standard_errors": {"mIoU": error}}

@@ -42,6 +42,7 @@ def test_figures():
     assert json.loads(row["metric_values"])["extra"] == [5.0, 5.5, 6.25]
     assert json.loads(row["metrics"])["mIoU"] == pytest.approx(33.5 / 3, abs=1e-4)
     assert row["wall_seconds"] == "72.5"
+    assert (row["head_parameters"], row["backbone_gflop"], row["head_gflop"]) == ("800000", "0.6600", "0.0400")
     moco = rows["moco", SEG]
     assert (moco["finished"], moco["failed"], moco["failed_seeds"], moco["seeds"]) == ("2", "1", "1", "0;2")
     assert len(moco["run_keys"].split(";")) == 3

@@ -265,5 +265,6 @@ def test_two_iterations_and_the_evaluation(name: str, protocol_id: str, data: Pa
     assert report is not None and report.executed_iterations == 2
     assert report.trainable_parameters == result.card.parameters + report.head_parameters
     assert report.head_parameters > 0
+    assert result.operations is not None and result.operations.head
     assert evaluate_stored(protocol, backbone, data, tmp_path / "run", tmp_path / "again") == result.metrics
     assert (tmp_path / "run" / WEIGHTS).is_file()

@@ -1,0 +1,37 @@
+"""Learned parameters and operations of what a probe puts on the cells."""
+
+from __future__ import annotations
+
+import torch
+
+from bench.operations import backbone_operations, count
+from bench.probes.cells import Network
+from bench.probes.kinds.head import build_head
+from bench.probes.plan import STRIDE, ClassifierPlan, HeadPlan, ProbePlan
+from leaderboard.records import Operations
+
+
+def head_parameters(plan: ProbePlan, channels: int) -> int:
+    """Number of learned parameters: those of a head, or the weights and biases of a linear classifier; else 0."""
+    if isinstance(plan, HeadPlan):
+        return sum(p.numel() for p in build_head(channels, plan.hidden, plan.classes).parameters())
+    return (channels + 1) * plan.classes if _is_linear(plan) else 0
+
+
+def probe_operations(plan: ProbePlan, network: Network) -> Operations:
+    """Operations for one image of the plan's size; those of neighbors and clusters are not counted."""
+    (height, width), channels = plan.size, network.channels
+    cells = (height // STRIDE, width // STRIDE)
+    head = None
+    if isinstance(plan, HeadPlan):
+        layers = build_head(channels, plan.hidden, plan.classes).eval()
+        grid = torch.zeros(1, channels, *cells)
+        head = count(lambda: layers(grid))
+    elif _is_linear(plan):
+        head = 2 * channels * plan.classes * cells[0] * cells[1]
+    backbone = backbone_operations(network.backbone, height, width)
+    return Operations(height=height, width=width, backbone=backbone, head=head)
+
+
+def _is_linear(plan: ProbePlan) -> bool:
+    return isinstance(plan, ClassifierPlan) and plan.kind != "knn"
