@@ -4,6 +4,8 @@ config.json     the protocol
 counts.npz      `names` (V,) of the validation images and the probe's counts for each, e.g. `counts` (V, K, K), the
                 confusion matrices (row = label)
 shares.npz      each image's share in each metric (`leaderboard.shares`)
+
+Where objects are followed through videos, each row is a video instead of an image.
 """
 
 from __future__ import annotations
@@ -16,19 +18,23 @@ from typing import Any
 
 import torch
 
+from bench.clock import Clock
 from bench.datasets.pairs import segmentation_pairs
 from bench.errors import BenchError
 from bench.metrics.outputs import describe_outputs, keep_counts
-from bench.probes.cells import freeze
+from bench.probes.cells import Network, freeze
 from bench.probes.kinds import classifier, clusters, foreground, head, rank, retrieval, robustness, segments
+from bench.probes.kinds.propagation import fine_cells, follow_objects
 from bench.probes.material import Findings, Material
 from bench.probes.plan import (
+    CellPlan,
     ClassifierPlan,
     ClusterPlan,
     ForegroundPlan,
     HeadPlan,
     LidarPlan,
     ProbePlan,
+    PropagationPlan,
     RankPlan,
     RetrievalPlan,
     RobustnessPlan,
@@ -75,19 +81,11 @@ def run_probe(
     network = freeze(read_exported(checkpoint), device)
     make_folder(folder)
     write_atomic(folder / "config.json", json.dumps(dict(protocol.config), indent=2) + "\n")
-    material = Material(
-        network=network,
-        pairs={
-            "train": segmentation_pairs(data_root, protocol.dataset, "train"),
-            "val": segmentation_pairs(data_root, protocol.dataset, "val"),
-        },
-        size=plan.size,
-        fingerprint=dataset.fingerprint,
-        folder=_beside_transfers(folder),
-        seed=seed,
-    )
-    found = PROBES[type(plan)](plan, material)
-    names = [pair.image.name for pair in material.pairs["val"]]
+    clock = Clock()
+    if isinstance(plan, PropagationPlan):
+        found, names = follow_objects(plan, fine_cells(network), data_root, protocol.dataset, device, clock)
+    else:
+        found, names = _probe_images(plan, network, protocol, data_root, dataset, seed, folder, clock)
     return make_result(
         protocol,
         network.card,
@@ -101,16 +99,43 @@ def run_probe(
         probe=ProbeReport(
             backbone_tensors=network.tensors,
             head_parameters=head_parameters(plan, network.channels),
-            channels=network.channels,
+            channels=found.channels or network.channels,
             training_cells=found.training_cells,
             images_evaluated=found.images,
             chosen=found.chosen,
             candidates={f"{value:g}": score for value, score in found.candidates.items()},
         ),
-        operations=probe_operations(plan, network),
+        operations=probe_operations(plan, network) if isinstance(plan, CellPlan) else None,
         wall_seconds=time.perf_counter() - started,
-        seconds={what: round(seconds, 3) for what, seconds in material.clock.seconds.items()},
+        seconds={what: round(seconds, 3) for what, seconds in clock.seconds.items()},
     )
+
+
+def _probe_images(
+    plan: ProbePlan,
+    network: Network,
+    protocol: Protocol,
+    data_root: Path,
+    dataset: DatasetReference,
+    seed: int,
+    folder: Path,
+    clock: Clock,
+) -> tuple[Findings, list[str]]:
+    """Findings of a probe of images, and the names of the validation images."""
+    assert isinstance(plan, CellPlan)
+    material = Material(
+        network=network,
+        pairs={
+            "train": segmentation_pairs(data_root, protocol.dataset, "train"),
+            "val": segmentation_pairs(data_root, protocol.dataset, "val"),
+        },
+        size=plan.size,
+        fingerprint=dataset.fingerprint,
+        folder=_beside_transfers(folder),
+        seed=seed,
+        clock=clock,
+    )
+    return PROBES[type(plan)](plan, material), [pair.image.name for pair in material.pairs["val"]]
 
 
 def _beside_transfers(folder: Path) -> Path:

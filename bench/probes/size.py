@@ -7,7 +7,7 @@ import torch
 from bench.operations import backbone_operations, count
 from bench.probes.cells import Network
 from bench.probes.kinds.head import build_head
-from bench.probes.plan import STRIDE, ClassifierPlan, HeadPlan, ProbePlan
+from bench.probes.plan import STRIDE, CellPlan, ClassifierPlan, HeadPlan, ProbePlan
 from leaderboard.records import Operations
 
 
@@ -18,7 +18,7 @@ def head_parameters(plan: ProbePlan, channels: int) -> int:
     return (channels + 1) * plan.classes if _is_linear(plan) else 0
 
 
-def probe_operations(plan: ProbePlan, network: Network) -> Operations:
+def probe_operations(plan: CellPlan, network: Network) -> Operations:
     """Operations for one image of the plan's size; those of neighbors and clusters are not counted."""
     (height, width), channels = plan.size, network.channels
     cells = (height // STRIDE, width // STRIDE)
