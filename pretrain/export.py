@@ -54,22 +54,20 @@ def export(run: Path, out: Path | None = None, *, name: str | None = None, unfin
     return folder
 
 
-def _stages(run: Path, record: RunRecord) -> list[dict[str, Any]]:
-    """The stages before the last training: name, hash and seconds of each."""
+def _stages(run: Path, record: RunRecord) -> tuple[Stage, ...]:
+    """The stages before the last training."""
     if not record.recipe.get("stages"):
-        return []
+        return ()
     try:
-        found: list[dict[str, Any]] = json.loads((run / "stages.json").read_text(encoding="utf-8"))
+        return tuple(Stage(**stage) for stage in json.loads((run / "stages.json").read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise PretrainError(f"{run / 'stages.json'} cannot be read: {error}") from error
-    return found
 
 
 def _facts(
-    record: RunRecord, steps: int, name: str | None, checkpoint: Path, stages: list[dict[str, Any]]
+    record: RunRecord, steps: int, name: str | None, checkpoint: Path, stages: tuple[Stage, ...]
 ) -> dict[str, Any]:
     """The fields of the card that do not follow from the weights."""
-    images_seen = steps * record.batch_size
     init = None if record.init is None else InitialWeights(name=record.init["name"], sha256=record.init["sha256"])
     start = None if init is None else init.sha256
     recipe_sha256 = present_hash(record.recipe_sha256)
@@ -88,15 +86,15 @@ def _facts(
             data=record.data_name,
             data_fingerprint=record.data_fingerprint,
             images=record.images,
-            epochs=round(steps / record.steps_per_epoch, 4),
+            epochs=round(steps / record.steps_per_epoch, 4) + record.recipe.get("first_epoch", 0),
             effective_batch=record.batch_size,
             crops=_crops(record.views),
-            image_views=images_seen * len(record.views),
+            image_views=record.image_views(steps) + sum(stage.image_views for stage in stages),
             resolution=max(view["size"] for view in record.views),
             seed=record.seed,
             labels=record.labels,
             init=init,
-            stages=tuple(Stage(**stage) for stage in stages),
+            stages=stages,
             cost=None if unfinished else read_cost(checkpoint.parent, record),
         ),
         "source": Source(

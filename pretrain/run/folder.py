@@ -69,6 +69,10 @@ class RunRecord:
     """Labels of the images that the method used."""
     format: int = FORMAT
 
+    def image_views(self, steps: int) -> int:
+        """Crops that `steps` optimizer steps have shown to the encoder that is trained."""
+        return steps * self.batch_size * len(self.views)
+
     def differences(self, other: RunRecord) -> list[str]:
         """The inputs in which `other` is a different run, in words."""
         compared = {

@@ -44,6 +44,8 @@ class StageResult:
     sha256: str
     """Hash of the computed file, or of the trained backbone as it is exported."""
     seconds: float
+    image_views: int = 0
+    """Crops of images that the stage showed to the encoder that it trains."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,13 @@ def complete_stages(
         if isinstance(stage, Recipe):
             train_stage(stage, at, handed(stage))
             last = stage, at
-            state = read_checkpoint(at / "checkpoint.pt", read_record(at))
+            trained = read_record(at)
+            state = read_checkpoint(at / "checkpoint.pt", trained)
             backbone = tensors_under(BACKBONE_PREFIX, state["method"])
             sha256 = hashlib.sha256(serialized(backbone)).hexdigest()
-            results.append(StageResult(stage.name, sha256, round(state["seconds"], 3)))
+            results.append(
+                StageResult(stage.name, sha256, round(state["seconds"], 3), trained.image_views(state["step"]))
+            )
         else:
             made = partial(_loaded, *last) if last else first_method
             results.append(process.on_main(partial(_computed, stage, at, key, source, process, made, dict(products))))

@@ -152,7 +152,7 @@ def test_costs_lie_on_their_axes(track):
 
 
 def test_cost_is_of_one_checkpoint_with_its_stages():
-    stages = (Stage(name="first", sha256="0" * 64, seconds=30),)
+    stages = (Stage(name="first", sha256="0" * 64, seconds=30, image_views=0),)
     init = InitialWeights(name="public", sha256="1" * 64)
     cards = [
         make_card(

@@ -29,7 +29,10 @@ def full_result():
     pretraining = Pretraining.known(
         recipe="orl", recipe_sha256=sha("recipe"), data_fingerprint=sha("images"), init=init,
         group=group_id(sha("recipe"), sha("images"), init.sha256), seed=3,
-        stages=(Stage(name="neighbors", sha256=sha("knn"), seconds=5), Stage(name="train", sha256=sha("w"), seconds=9)),
+        stages=(
+            Stage(name="neighbors", sha256=sha("knn"), seconds=5, image_views=0),
+            Stage(name="train", sha256=sha("w"), seconds=9, image_views=640),
+        ),
     )  # fmt: skip
     return make_result(
         make_card("orl", pretraining=pretraining),

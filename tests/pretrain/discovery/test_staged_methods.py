@@ -13,6 +13,8 @@ from toy import write_images
 from pretrain.data.batches import open_images
 from pretrain.discovery import correspondence
 from pretrain.discovery.masks import Clusters
+from pretrain.export import export
+from pretrain.exported import read_card
 from pretrain.methods import all_recipes
 from pretrain.methods.byol import BYOL
 from pretrain.recipes import Recipe, override
@@ -78,3 +80,7 @@ def test_a_staged_run_that_was_stopped_goes_on_exactly(
     expected, got = ends(whole), ends(tmp_path / "run")
     assert expected.keys() == got.keys()
     assert not [key for key, value in expected.items() if value != got[key]]
+    card = read_card(export(whole)).pretraining
+    trained = [one for one in (*recipe.stages, recipe) if isinstance(one, Recipe)]
+    crops = [sum(spec.trained for spec in one.method.build().plan.specs) for one in trained]
+    assert (card.epochs, card.image_views) == (recipe.first_epoch + 1, 8 * sum(crops))

@@ -272,6 +272,9 @@ def test_a_stage_may_continue_the_one_before(images: Path, tmp_path: Path) -> No
     card = read_card(export(run)).pretraining
     assert [stage.name for stage in card.stages] == ["first", "labels", "second", "more"]
     assert card.init is None
+    crops = len(read_record(run).views)
+    assert [stage.image_views for stage in card.stages] == [12 * crops, 0, 12 * crops, 0]
+    assert (card.epochs, card.image_views) == (1, 36 * crops)
 
 
 @dataclass(frozen=True)
