@@ -40,6 +40,8 @@ class Stage(Record):
     sha256: Sha256
     """Hash of what the stage passes on to the next one: weights, masks, neighbors, clusters."""
     seconds: Amount
+    image_views: Count
+    """Crops shown to an encoder that the stage trains; 0 where it computes something."""
 
 
 class Cost(Record):
@@ -70,7 +72,7 @@ class Pretraining(Record):
     effective_batch: Positive | None
     crops: Line | None
     image_views: Count | None
-    """Crops shown to a trained encoder: images x epochs x views of an image."""
+    """Crops shown to a trained encoder: images x epochs x views of an image, over all stages."""
     resolution: Positive | None
     seed: Count | None
     labels: Line | None
