@@ -11,12 +11,16 @@ from typing import Any
 from bench.checkpoints import Inspection, import_checkpoint, inspect_checkpoint
 from bench.checkpoints.importing import RANDOM
 from bench.datasets import check
+from bench.datasets.own.check import usable
+from bench.datasets.own.description import DATASETS as OWN_DATASETS
+from bench.datasets.own.description import is_own
 from bench.errors import BenchError
 from bench.fine_tuning import require_fine_tuning
 from bench.jobs import Outcome, TransferRun, evaluate, run_all
+from bench.probes.plan import ProbePlan
 from bench.protocols import Protocol, TrainingPlan, builtin_ids, is_outside, load_protocol, with_batch
 from bench.smaller_batch import split_id
-from bench.tracks import Track, find_track
+from bench.tracks import CUSTOM, Track, find_track
 from leaderboard.base.errors import Interrupted
 from leaderboard.base.files import require_writable
 from leaderboard.records import Card, DatasetReference, Result, result_key
@@ -75,6 +79,10 @@ class Evaluation:
     networks: tuple[int, ...] = ()
     """Seeds of the networks that random initialisation without a seed of its own stands for (none: `seeds`)."""
 
+    def seeds_of(self, protocol: Protocol) -> tuple[int, ...]:
+        """Seeds with which a checkpoint runs under `protocol`: a probe draws next to nothing and needs one."""
+        return self.seeds[:1] if isinstance(protocol.plan, ProbePlan) else self.seeds
+
 
 def plan_submission(
     checkpoint: str | Path,
@@ -99,7 +107,7 @@ def plan_submission(
         BenchError: the checkpoint, a protocol's name or a data set is not usable.
         FileError: the work folder cannot be written.
     """
-    chosen, seed_list = choose_protocols(track, protocols, seeds, batch)
+    chosen, seed_list = choose_protocols(track, protocols, seeds, batch, data=data)
     inspection = None if RANDOM.fullmatch(str(checkpoint)) else _importable(Path(checkpoint), card_fields.get("prefix"))
     networks = find_track(track).networks
     evaluation = Evaluation(tuple(chosen), seed_list, data, check_data_sets(data, chosen), networks)
@@ -133,12 +141,16 @@ def plan_runs(
     usable, unusable = stored or ResultStore(work / "results").load()
     finished = {result.key for result in usable if result.status == "finished"}
     blocked = {file.key for file in unusable}
-    runs = [
-        _run(protocol, folder, cards[folder], evaluation.data, evaluation.datasets[protocol.dataset], seed, work)
+    planned = [
+        (protocol, folder, evaluation.seeds[0] if isinstance(protocol.plan, ProbePlan) else seed)
         for seed, folder in folders
         for protocol in evaluation.protocols
     ]
-    runs = [run for run in runs if run.key not in blocked]
+    runs = [
+        _run(protocol, folder, cards[folder], evaluation.data, evaluation.datasets[protocol.dataset], seed, work)
+        for protocol, folder, seed in planned
+    ]
+    runs = [run for run in {run.key: run for run in runs}.values() if run.key not in blocked]
     done, todo = [r for r in runs if r.key in finished], [r for r in runs if r.key not in finished]
     return SubmissionPlan(cards[folders[0][1]], done, todo, inspection, unusable)
 
@@ -214,6 +226,8 @@ def check_data_sets(data: Path, protocols: Sequence[Protocol]) -> dict[str, Data
     try:
         return {name: report.reference() for name, report in reports.items()}
     except BenchError as error:
+        if is_own(data) and not set(OWN_DATASETS) & reports.keys():
+            raise BenchError(f"{error}\n{data} is described as data of your own: add --track custom") from error
         ready = [protocol.id for protocol in protocols if not reports[protocol.dataset].errors]
         if not ready:
             raise
@@ -222,11 +236,12 @@ def check_data_sets(data: Path, protocols: Sequence[Protocol]) -> dict[str, Data
 
 
 def choose_protocols(
-    track_id: str, names: Sequence[str], seeds: int | None, batch: int | None = None
+    track_id: str, names: Sequence[str], seeds: int | None, batch: int | None = None, *, data: Path | None = None
 ) -> tuple[list[Protocol], tuple[int, ...]]:
     """Protocols by `names` (none: all of the track), each once, and the first `seeds` (None: all) of the track's seeds.
 
-    With `batch`, protocols of more images per iteration are replaced by those of so many.
+    With `batch`, protocols of more images per iteration are replaced by those of so many. Of the protocols for own data
+    that `names` does not name, only those that `data` can serve are chosen; their probes, which have no batch, stay.
 
     Raises:
         BenchError: there is no such track, protocol or number of seeds, the batch is not possible, or what fine-tuning
@@ -236,11 +251,27 @@ def choose_protocols(
     if seeds is not None and not 1 <= seeds <= len(track.seeds):
         raise BenchError(f"track {track.id} has {len(track.seeds)} seeds: --seeds takes 1 to {len(track.seeds)}")
     chosen = [_load(name, track) for name in names or track.protocols]
+    if data is not None and not names and track is CUSTOM:
+        served = usable(data)
+        chosen = [protocol for protocol in chosen if protocol.dataset in served]
     if batch is not None:
-        chosen = [with_batch(protocol, batch) for protocol in chosen]
+        kept = [protocol for protocol in chosen if track is CUSTOM and isinstance(protocol.plan, ProbePlan)]
+        chosen = [protocol if protocol in kept else with_batch(protocol, batch) for protocol in chosen]
     if any(isinstance(protocol.plan, TrainingPlan) for protocol in chosen):
-        require_fine_tuning()
+        _require_fine_tuning(chosen)
     return list({protocol.sha256: protocol for protocol in chosen}.values()), track.seeds[:seeds]
+
+
+def _require_fine_tuning(chosen: Sequence[Protocol]) -> None:
+    """Raise `BenchError` where what fine-tuning needs is missing; names the probes, which run without it."""
+    try:
+        require_fine_tuning()
+    except BenchError as error:
+        probes = [protocol.id for protocol in chosen if isinstance(protocol.plan, ProbePlan)]
+        if not probes:
+            raise
+        options = " ".join(f"--protocol {name}" for name in probes)
+        raise BenchError(f"{error}\nTo run the probes, which need none of it, add {options}") from error
 
 
 def run_folder(work: Path, checkpoint_sha256: str, protocol: str, seed: int, key: str) -> Path:

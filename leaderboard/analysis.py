@@ -8,6 +8,7 @@ on what they have, and by overall scores only among those that have the same.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ import numpy as np
 from leaderboard.board import Board, Cell, Entry, Group, ImageShares, Track, identity
 from leaderboard.entries import Checkpoint, find_entries
 from leaderboard.ranking import compare, standings
-from leaderboard.records import ProtocolReference, Result
+from leaderboard.records import DatasetReference, ProtocolReference, Result
 from leaderboard.shares import Shares
 from leaderboard.stats import ImageError, Summary, summarise
 
@@ -54,6 +55,8 @@ def analyse(
     for (kind, _, architecture, plan), members in found.items():
         protocol = tables.reference.get(kind) or _usual([result.protocol for result in members])
         table, current = tables.place(kind, protocol)
+        if members[0].dataset.classes is not None:
+            table = own_table(table, members[0].dataset)
         cells, anchor = compare(_cells(members, entries, shares))
         group = Group(protocol, members[0].dataset, architecture, plan, cells, anchor, current)
         by_table[table, architecture].append(group)
@@ -62,6 +65,15 @@ def analyse(
         marked = _mark(groups)
         made.append(Track(table, architecture, marked, *standings(marked, tables.complete(table))))
     return Board(tuple(made), len(ordered), (*notes, *_notes(made)))
+
+
+def own_table(table: str, dataset: DatasetReference) -> str:
+    """The table of data of a user's own: another for each set of files, so that no other data are ranked with them.
+
+    The name can be part of a file's, whatever the name of the data holds.
+    """
+    name = re.sub(r"[^A-Za-z0-9._+-]+", "-", dataset.name)[:40]
+    return f"{table}-{name}-{dataset.fingerprint[:4]}"
 
 
 class _Tables:
@@ -159,13 +171,13 @@ def _mark(groups: Sequence[Group]) -> tuple[Group, ...]:
 
 def _notes(tracks: Sequence[Track]) -> list[str]:
     """Notes on protocols whose results are in several groups that are not comparable with each other."""
-    by_id: dict[str, dict[str, bool]] = defaultdict(dict)
-    for group in (group for track in tracks for group in track.groups):
-        # Groups that differ in the architecture alone have the same protocol.
+    by_id: dict[tuple[str, str], dict[str, bool]] = defaultdict(dict)
+    for track, group in ((track, group) for track in tracks for group in track.groups):
+        # Groups that differ in the architecture alone have the same protocol; own data have tables of their own.
         what = json.dumps([identity(group.protocol), group.dataset.fingerprint, group.iterations])
-        by_id[group.protocol.id][what] = group.current
+        by_id[group.protocol.id, track.id if group.dataset.classes else ""][what] = group.current
     notes = []
-    for id_, found in sorted(by_id.items()):
+    for (id_, _), found in sorted(by_id.items()):
         if not all(found.values()):
             notes.append(
                 f"{id_}: results of a version or hash that its track does not declare are shown apart and enter no "

@@ -69,7 +69,7 @@ def _result(method: int, protocol: str, seed: int, value: float) -> dict[str, An
             "id": protocol, "title": protocol, "short_title": protocol, "version": 1, "sha256": hash_,
             "track": "bench", "task": "semantic segmentation", "dataset": "made up", "headline": "mIoU",
         },
-        "dataset": {"name": "made up", "fingerprint": data, "train_images": 300, "val_images": 100},
+        "dataset": {"name": "made up", "fingerprint": data, "train_images": 300, "val_images": 100, "classes": None},
         "seed": seed,
         "status": "finished",
         "failure": None,

@@ -146,7 +146,7 @@ class Group:
     def id(self) -> str:
         """Identifier that is unique on the board and can be part of a URL."""
         id_ = f"{self.protocol.id}.{self.architecture}"
-        return f"{id_}.{self.digest[:8]}" if self.suffix else id_
+        return f"{id_}.{self.digest[:8]}" if self.suffix or self.dataset.classes is not None else id_
 
     @property
     def label(self) -> str:

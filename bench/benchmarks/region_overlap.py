@@ -30,7 +30,6 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from bench.benchmarks.rounds import output, start
-from bench.datasets.masks import load_labels
 from bench.datasets.pairs import Pair, segmentation_pairs
 from bench.errors import BenchError
 from bench.metrics.segmentation import IGNORE
@@ -104,7 +103,7 @@ def measure(
     """Best overlap of each image that shows a class, the mean over its classes, for each way of dividing it."""
     values: dict[str, list[float]] = {}
     for number, pair in enumerate(pairs):
-        labels = load_labels(pair.labels)
+        labels = pair.load_labels()
         if not ((labels != 0) & (labels != IGNORE)).any():
             continue
         image = decode_file(pair.image)

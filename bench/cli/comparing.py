@@ -147,5 +147,5 @@ def _recipe(name: str, settings: list[str]) -> tuple[Recipe, Path | None]:
 def _evaluation(data: Path, track: str, protocols: list[str], seeds: int | None) -> Evaluation:
     from bench.submit import Evaluation, check_data_sets, choose_protocols
 
-    chosen, of_track = choose_protocols(track, protocols, seeds)
+    chosen, of_track = choose_protocols(track, protocols, seeds, data=data)
     return Evaluation(tuple(chosen), of_track, data, check_data_sets(data, chosen))

@@ -219,7 +219,7 @@ def _rehearse(
     from bench.report import REHEARSAL_COLUMNS, print_missing_data, rehearsal_lines, rehearsal_rows
     from bench.submit import choose_protocols
 
-    chosen, seed_list = choose_protocols(track, names, seeds, batch)
+    chosen, seed_list = choose_protocols(track, names, seeds, batch, data=data)
     usable, missing = missing_data(data, chosen)
     print_missing_data(missing, chosen)
     if not usable:

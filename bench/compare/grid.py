@@ -95,7 +95,7 @@ def is_complete(cell: Cell, results: Iterable[Result], evaluation: Evaluation) -
         all(
             result_key(sha256, protocol.sha256, evaluation.datasets[protocol.dataset].fingerprint, seed) in keys
             for protocol in evaluation.protocols
-            for seed in evaluation.seeds
+            for seed in evaluation.seeds_of(protocol)
         )
         for sha256 in {result.card.sha256 for result in found}
     )

@@ -76,8 +76,10 @@ def load_coco(path: Path) -> CocoFile:
     return read_coco(path, Strict())
 
 
-def read_coco(path: Path, findings: Findings) -> CocoFile:
+def read_coco(path: Path, findings: Findings, *, folders: bool = False) -> CocoFile:
     """Read an annotation file. Entries that cannot be used are left out and reported as errors.
+
+    With `folders`, file names may be paths below the folder of the images, such as `day1/0001.jpg`.
 
     Absent `area` and `iscrowd` are computed, polygons of fewer than 3 points are left out, and other unusual but usable
     things (`coco_objects.NOTES`) are counted in a warning.
@@ -90,7 +92,7 @@ def read_coco(path: Path, findings: Findings) -> CocoFile:
     for entry in _entries(content, "images", where, findings):
         image = CocoImage(entry["id"], entry["file_name"], entry["width"], entry["height"])
         what = f"{where}: image {image.id}"
-        if problem := _problem(image):
+        if problem := _problem(image, folders):
             findings.error("damaged entries in images", f"{what} {problem}")
             refused.add(image.id)
         elif image.id in images:
@@ -153,16 +155,11 @@ def _entries(content: Mapping[str, Any], key: str, where: str, findings: Finding
         )
 
 
-def _problem(image: CocoImage) -> str | None:
-    name = image.file_name
-    if (
-        not name.isprintable()  # nor can half a surrogate pair be in a file's name
-        or "/" in name
-        or "\\" in name
-        or name in ("", ".", "..")
-        or len(name.encode()) > _LONGEST_NAME
-    ):
-        return f"has file_name {_name(name)}, which must be a plain file name"
+def _problem(image: CocoImage, folders: bool) -> str | None:
+    parts = image.file_name.split("/") if folders else [image.file_name]
+    if not all(map(_is_plain, parts)):
+        wanted = "a path below the folder of the images" if folders else "a plain file name"
+        return f"has file_name {_name(image.file_name)}, which must be {wanted}"
     if not (0 < image.width <= _LONGEST_SIDE and 0 < image.height <= _LONGEST_SIDE):
         return f"is given as {by(image.size)}: no side can have so many pixels"
     try:
@@ -170,6 +167,12 @@ def _problem(image: CocoImage) -> str | None:
     except ValueError as error:
         return f"is too large: {error}"
     return None
+
+
+def _is_plain(name: str) -> bool:
+    """Whether it can be a file's name and nothing else; half a surrogate pair cannot."""
+    plain = name.isprintable() and not {"/", "\\"} & set(name) and name not in ("", ".", "..")
+    return plain and len(name.encode()) <= _LONGEST_NAME
 
 
 def _objects(

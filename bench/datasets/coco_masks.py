@@ -48,6 +48,10 @@ class Mask(NamedTuple):
         """How many pixels of the image are in the mask."""
         return int(run_length.area(_encoded(self.segmentation, size)))
 
+    def draw(self, size: Size) -> npt.NDArray[np.bool_]:
+        """The pixels (H, W) of an image of `size` that are in the mask."""
+        return np.asarray(run_length.decode(_encoded(self.segmentation, size)), np.bool_)
+
 
 def read_mask(segmentation: Any, size: Size) -> Mask | None:
     """The mask that an annotation's `segmentation` describes in an image of `size`; None if it is absent or empty.

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from bench.datasets.pixels import LARGEST_FILE, SLIMMEST, decode_pixels, first_line, quiet
+from bench.datasets.pixels import LARGEST_FILE, SLIMMEST, decode_pixels, first_line, quiet, turn
 from bench.datasets.report import Findings, Split
 from bench.errors import BenchError
 from leaderboard.base.errors import DenseBenchError
@@ -32,8 +32,9 @@ SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 """Endings of names of photos, in upper or lower case, where a data set finds photos by their names."""
 
 
-def load_pixels(path: Path) -> npt.NDArray[np.uint8]:
-    """The stored pixels of a picture, BGR (H, W, 3), for training and evaluation.
+def load_pixels(path: Path, turned: bool = False) -> npt.NDArray[np.uint8]:
+    """The stored pixels of a picture, BGR (H, W, 3), for training and evaluation; `turned` as its EXIF orientation
+    says.
 
     Raises:
         BenchError: it is missing or damaged.
@@ -41,7 +42,12 @@ def load_pixels(path: Path) -> npt.NDArray[np.uint8]:
     if not is_file(path):
         raise BenchError(f"{path} {why_missing(path)}; check the data root with `densebench data check`")
     try:
-        return decode_pixels(read_bounded(path, LARGEST_FILE))
+        content = read_bounded(path, LARGEST_FILE)
+        pixels = decode_pixels(content)
+        if turned:
+            with quiet(), open_picture(io.BytesIO(content)) as picture:
+                pixels = turn(pixels, orientation(picture))
+        return pixels
     except (DenseBenchError, OSError, ValueError) as error:
         raise BenchError(f"{path} is damaged: {error}; check the data root with `densebench data check`") from error
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from bench.datasets import check_cityscapes, check_voc, cityscapes, voc
+from bench.datasets.files import load_pixels
+from bench.datasets.masks import load_labels
+from bench.datasets.own.description import SEGMENTATION, read_own
 from bench.datasets.report import Strict
 from bench.errors import BenchError
 
 Part = Literal["train", "val"]
+Labels = npt.NDArray[np.uint8]
 
 
 class Pair(NamedTuple):
@@ -17,10 +25,25 @@ class Pair(NamedTuple):
 
     image: Path
     labels: Path
+    """The file of the label map, or of the annotations that it is drawn from."""
+    turned: bool = False
+    """Whether the label map fits the picture as its EXIF orientation turns it; otherwise it is used as stored."""
+    read: Callable[[], Labels] | None = None
+    """Function that makes the label map of own data; None for a file that holds the labels themselves."""
+
+    def load_pixels(self) -> Labels:
+        """The picture, BGR (H, W, 3); raises BenchError if it is missing or damaged."""
+        return load_pixels(self.image, self.turned)
+
+    def load_labels(self) -> Labels:
+        """The label map (H, W); raises BenchError if it is missing or damaged."""
+        return load_labels(self.labels) if self.read is None else self.read()
 
 
 def segmentation_pairs(root: Path, dataset: str, part: Part) -> list[Pair]:
     """All pairs of a part of `voc2012_seg` or `cityscapes` in the data root `root`, in the order of its lists.
+
+    Those of own data (`custom_seg`) are described in `root`, a description or a folder with one.
 
     Raises:
         BenchError: the data set has no label maps, or a list, image or label map is missing.
@@ -30,8 +53,13 @@ def segmentation_pairs(root: Path, dataset: str, part: Part) -> list[Pair]:
         listed, photos = folder / "ImageSets" / "Segmentation" / f"{part}.txt", folder / "JPEGImages"
         entries = voc.read_entries(listed, photos, folder / "SegmentationClass", ".png", Strict(root))
         return [Pair(entry.image, entry.annotation) for entry in entries]
+    if dataset == SEGMENTATION:
+        from bench.datasets.own.maps import own_pairs  # which makes pairs itself
+
+        return own_pairs(read_own(root), part)
     if dataset == "cityscapes":
         folder = root / check_cityscapes.FOLDER
         frames = cityscapes.list_frames(folder / "leftImg8bit" / part, folder / "gtFine" / part, Strict(root))
         return [Pair(frame.image, frame.label) for frame in frames]
-    raise BenchError(f"{dataset} has no label maps: a probe of segmentation takes voc2012_seg or cityscapes")
+    known = f"voc2012_seg, cityscapes or {SEGMENTATION}"
+    raise BenchError(f"{dataset} has no label maps: a probe of segmentation takes {known}")

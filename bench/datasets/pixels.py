@@ -49,6 +49,17 @@ def decode_pixels(content: bytes) -> npt.NDArray[np.uint8]:
     return np.asarray(pixels, np.uint8)
 
 
+def turn(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """The stored pixels (H, W, ...) as an EXIF orientation, 1 to 8, says that they are to be seen."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
 def decode_labels(content: bytes) -> npt.NDArray[np.uint8]:
     """The label image (H, W) in a file. Raises ValueError if it is damaged, WrongModeError if it is of another kind."""
     try:

@@ -102,6 +102,8 @@ class DatasetReport:
     fingerprint_rule: str
     named_by: str = ""
     """The kind of ids by which the histogram names classes where the files hold no names; else empty."""
+    classes: tuple[str, ...] | None = None
+    """Names of the classes, by label, of data of the user's own; None for the usual data sets."""
 
     @property
     def only_in_val(self) -> tuple[str, ...]:
@@ -130,6 +132,7 @@ class DatasetReport:
             fingerprint=self.fingerprint,
             train_images=len(self.splits["train"].images),
             val_images=len(self.splits["val"].images),
+            classes=self.classes,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, NamedTuple
 from xml.etree import ElementTree
@@ -44,7 +45,7 @@ class VOCObject(NamedTuple):
     """An object of an XML file."""
 
     name: str
-    """Class name, one of `VOC_CLASSES`."""
+    """Class name, one of those that are known."""
     box: tuple[float, float, float, float]
     """Box as xmin, ymin, xmax, ymax in the file's convention: pixels count from 1, the last one included."""
     difficult: bool
@@ -117,10 +118,13 @@ def read_list(path: Path, findings: Findings) -> list[str]:
     return ids
 
 
-def read_annotation(path: Path, findings: Findings) -> Annotation | None:
+def read_annotation(
+    path: Path, findings: Findings, classes: Collection[str] = VOC_CLASSES, whose: str = "VOC's"
+) -> Annotation | None:
     """What an XML file says; None, with the reason reported, if it cannot be used at all.
 
-    Objects that cannot be used are reported and left out. Parts of objects (VOC's person layout) are not read.
+    Objects that cannot be used are reported and left out, as are those that are none of `whose` `classes`. Parts of
+    objects (VOC's person layout) are not read.
     """
     name = findings.name(path)
     if not is_file(path):
@@ -136,7 +140,7 @@ def read_annotation(path: Path, findings: Findings) -> Annotation | None:
         findings.error("annotations without a size", f"{name} says no valid size (<size> with <width> and <height>)")
         return None
     objects = [
-        _object(item, f"{name}: object {number}", findings)
+        _object(item, f"{name}: object {number}", findings, classes, whose)
         for number, item in enumerate(tree.findall("object"), start=1)
     ]
     return Annotation((int(width), int(height)), [found for found in objects if found is not None])
@@ -161,10 +165,14 @@ def report_boxes(annotation: Annotation, path: Path, findings: Findings) -> None
         seen.add((item.name, item.box))
 
 
-def _object(item: ElementTree.Element, what: str, findings: Findings) -> VOCObject | None:
+def _object(
+    item: ElementTree.Element, what: str, findings: Findings, classes: Collection[str], whose: str
+) -> VOCObject | None:
     kind = (item.findtext("name") or "").strip()
-    if kind not in VOC_CLASSES:
-        findings.error("objects of unknown classes", f"{what} is a {kind!r}, which is none of VOC's 20 classes")
+    if kind not in classes:
+        findings.error(
+            "objects of unknown classes", f"{what} is a {kind!r}, which is none of {whose} {len(classes)} classes"
+        )
         return None
     flag = (item.findtext("difficult") or "").strip()
     if flag.lower() not in _FLAGS:

@@ -16,7 +16,7 @@ import numpy as np
 from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
 
-from bench.datasets.coco import load_coco
+from bench.datasets.coco import CocoFile, load_coco
 from bench.errors import BenchError
 from bench.metrics.ap_shares import Ranking, ap_shares
 from bench.metrics.uncertainty import Floats
@@ -31,11 +31,15 @@ _AT = {"AP50": [0], "AP75": [5]}
 
 
 def load_ground_truth(annotation_file: Path) -> COCO:
-    """Read an `instances_*.json` as training and the check do; raises :class:`BenchError` if it cannot be used.
+    """Read an `instances_*.json` as training and the check do; raises :class:`BenchError` if it cannot be used."""
+    return ground_truth_of(load_coco(annotation_file))
 
-    Annotations are numbered from 1 in the file's order. Those of a file without masks have no `segmentation`.
+
+def ground_truth_of(content: CocoFile) -> COCO:
+    """The ground truth of an annotation file. Annotations are numbered from 1 in its order.
+
+    Those of a file without masks have no `segmentation`.
     """
-    content = load_coco(annotation_file)
     annotations = []
     for number, item in enumerate(content.objects, start=1):
         entry: dict[str, Any] = {
@@ -83,6 +87,12 @@ def ground_truth_from_objects(objects: Sequence[Objects], num_classes: int) -> C
         [{"id": index, "name": str(index)} for index in range(num_classes)],
         annotations,
     )
+
+
+def ground_truth_of_one_class(ground_truth: COCO, annotations: Sequence[Mapping[str, Any]]) -> COCO:
+    """`annotations` of a ground truth, all of category 1, on the same images."""
+    alike = [{**one, "category_id": 1} for one in annotations]
+    return _coco_of(ground_truth.dataset["images"], [{"id": 1, "name": "object"}], alike)
 
 
 def evaluate_coco(

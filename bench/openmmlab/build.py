@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.datasets.own.description import is_own, number_of
 from bench.errors import BenchError
 from bench.openmmlab.adapting import DEPTHS, with_backbone
 from bench.openmmlab.guards import check_no_other_weights
@@ -21,7 +22,8 @@ from pretrain.nets.architectures import find_architecture
 
 
 def slots(card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
-    """The value of every slot that a config may hold: facts of the card (`card:...`) and of the run (`run:...`)."""
+    """The value of every slot that a config may hold: facts of the card (`card:...`), of the run (`run:...`) and, where
+    `data_root` is own data, of its description (`data:...`)."""
     channels = find_architecture(card.architecture).channels
     depth = {"card:depth": DEPTHS[card.architecture]} if card.architecture in DEPTHS else {}
     return depth | {
@@ -37,7 +39,14 @@ def slots(card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
         "run:norm": "BN" if world == 1 else "SyncBN",
         # on a CPU loading processes would take the cores that train
         "run:workers": min(8, torch.get_num_threads()) if torch.cuda.is_available() else 0,
-    }
+    } | _of_own_data(data_root)
+
+
+def _of_own_data(data_root: Path) -> dict[str, int]:
+    """The slots that only protocols for own data have: numbers from the description of the data."""
+    if not is_own(data_root):
+        return {}
+    return {f"data:{what}": number_of(data_root, what) for what in ("classes", "labels")}
 
 
 def resolve(protocol: Protocol, card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
@@ -54,7 +63,7 @@ def resolve(protocol: Protocol, card: Card, data_root: Path, world: int = 1) -> 
             return {key: fill(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return type(value)(fill(item) for item in value)
-        if isinstance(value, str) and value.startswith(("card:", "run:")):
+        if isinstance(value, str) and value.startswith(("card:", "run:", "data:")):
             slot, slash, path = value.partition("/")  # "run:data_root/coco/..." is a path below the data root
             if slot not in values:
                 raise BenchError(f"{protocol.config_file}: unknown slot {slot!r}; there are {', '.join(values)}")

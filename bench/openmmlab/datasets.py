@@ -19,9 +19,12 @@ from mmseg.registry import DATASETS as MMSEG_DATASETS
 from pycocotools import mask as run_length
 
 from bench.datasets import cityscapes, cityscapes_instances, voc
-from bench.datasets.coco import load_coco
+from bench.datasets.coco import CocoFile, load_coco
 from bench.datasets.coco_objects import CocoImage, CocoObject
 from bench.datasets.names import CITYSCAPES_THINGS
+from bench.datasets.own.description import PartName, read_own
+from bench.datasets.own.maps import own_pairs
+from bench.datasets.own.objects import load_objects
 from bench.datasets.report import Strict
 from bench.errors import BenchError
 
@@ -93,7 +96,9 @@ class DenseBenchCoco(_NotEmpty, CocoDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Read the annotation file; raises :class:`BenchError` if it cannot be used or lacks one of the classes."""
-        content = load_coco(Path(self.ann_file))
+        return self._records(load_coco(Path(self.ann_file)))
+
+    def _records(self, content: CocoFile) -> list[dict[str, Any]]:
         ids = {name: number for number, name in content.categories.items()}
         missing = [name for name in self.metainfo["classes"] if name not in ids]
         if missing:
@@ -121,6 +126,25 @@ class DenseBenchCoco(_NotEmpty, CocoDataset):
             "bbox_label": self.cat2label[item.category_id],
         }
         return instance if item.mask is None else instance | {"mask": item.mask.segmentation}
+
+
+@MMDET_DATASETS.register_module()
+class DenseBenchOwnObjects(DenseBenchCoco):
+    """Boxes, and masks where there are some, of the user's own data, by the description in `data_root`."""
+
+    def __init__(self, *, data_root: str, part: PartName, **kwargs: Any) -> None:
+        self.own = read_own(Path(data_root))
+        self.part: PartName = part
+        super().__init__(metainfo={"classes": self.own.names}, **kwargs)
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Read the part's annotations; raises :class:`BenchError` if they cannot be used."""
+        found = load_objects(self.own, self.part)
+        records = self._records(found.content)
+        for record in records:
+            picture = found.pictures[record["img_id"]]
+            record |= {"img_path": str(picture.path), "turned": picture.turned}
+        return records
 
 
 @MMDET_DATASETS.register_module()
@@ -207,6 +231,22 @@ class DenseBenchVOCAugmentedSegmentation(_Pairs):
         """All pairs of the list; raises :class:`BenchError` if it is missing, empty or unreadable."""
         entries = voc.read_augmented(Path(self.data_prefix["sub_data_root"]), Strict())
         return self._pairs((entry.image, entry.annotation) for entry in entries)
+
+
+@MMSEG_DATASETS.register_module()
+class DenseBenchOwnSegmentation(_Pairs):
+    """Label maps of the user's own data, in the classes of the description in `data_root`; 255 is ignored."""
+
+    def __init__(self, *, data_root: str, part: PartName, **kwargs: Any) -> None:
+        self.own = read_own(Path(data_root))
+        self.part: PartName = part
+        super().__init__(metainfo={"classes": self.own.map_names}, **kwargs)
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """All pairs of the part; raises :class:`BenchError` if a file is missing or cannot be used."""
+        pairs = own_pairs(self.own, self.part)
+        records = self._pairs((pair.image, pair.labels) for pair in pairs)
+        return [record | {"pair": pair, "turned": pair.turned} for record, pair in zip(records, pairs, strict=True)]
 
 
 @MMSEG_DATASETS.register_module()

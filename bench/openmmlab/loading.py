@@ -12,6 +12,7 @@ from mmengine.registry import TRANSFORMS
 
 from bench.datasets.files import load_pixels
 from bench.datasets.masks import load_labels
+from bench.datasets.pairs import Pair
 from bench.errors import BenchError
 
 
@@ -20,12 +21,12 @@ class LoadStoredImage(BaseTransform):
     """Loads the picture in `img_path` into `img`, as uint8 BGR (H, W, 3) with the pixels as stored.
 
     mmcv's `LoadImageFromFile` turns a picture as its EXIF orientation says, but not its boxes and masks. Without an
-    orientation both give the same values.
+    orientation both give the same values. Own data whose annotations fit the turned picture say so in `turned`.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add `img`, `img_shape` and `ori_shape`; raises :class:`BenchError`, which names the file."""
-        results["img"] = pixels = load_pixels(Path(results["img_path"]))
+        results["img"] = pixels = load_pixels(Path(results["img_path"]), results.get("turned", False))
         results["img_shape"] = results["ori_shape"] = pixels.shape[:2]
         return results
 
@@ -50,14 +51,16 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
 class LoadLabelMap(BaseTransform):
     """Loads the labels in `seg_map_path` into `gt_seg_map`, one of the `seg_fields`, as uint8 (H, W).
 
-    If the data set has a `label_map`, it gives the labels of the selected classes; all others become 255.
+    Own data have a `pair`, which makes the label map. If the data set has a `label_map`, it gives the labels of the
+    selected classes; all others become 255.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add `gt_seg_map`; raises :class:`BenchError`, which names the file."""
         if results.get("reduce_zero_label"):
             raise BenchError("LoadLabelMap does not shift labels: leave out reduce_zero_label")
-        stored = load_labels(Path(results["seg_map_path"]))
+        pair: Pair | None = results.get("pair")
+        stored = load_labels(Path(results["seg_map_path"])) if pair is None else pair.load_labels()
         labels = stored.copy()
         for old, new in (results.get("label_map") or {}).items():
             labels[stored == old] = new

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from hotcoco import COCO
 from mmdet.registry import METRICS as MMDET_METRICS
 from mmengine.evaluator import BaseMetric
 from mmseg.registry import METRICS as MMSEG_METRICS
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 from pycocotools import mask as run_length
 
 from bench.datasets.cityscapes_instances import load_ids
+from bench.datasets.own.description import PartName, read_own
+from bench.datasets.own.objects import load_objects
 from bench.errors import BenchError
 from bench.metrics.cityscapes_instances import Overlaps, evaluate_instances, overlaps_of
-from bench.metrics.coco_detection import ground_truth_from_objects, load_ground_truth, score_coco
+from bench.metrics.coco_detection import ground_truth_from_objects, ground_truth_of, load_ground_truth, score_coco
 from bench.metrics.outputs import keep_detections, keep_segmentation, segmentation_metrics
 from bench.metrics.segmentation import confusion_matrix
 from bench.metrics.voc_detection import Detections, Objects, evaluate_voc
@@ -91,7 +94,10 @@ class CocoDetectionMetric(_Metric):
         if not iou_types or not set(iou_types) <= {"bbox", "segm"}:
             raise BenchError(f"iou_types are 'bbox' and 'segm', not {tuple(iou_types)}")
         self.iou_types = tuple(iou_types)
-        self.ground_truth = load_ground_truth(Path(ann_file))
+        self.ground_truth = self._ground_truth(ann_file)
+
+    def _ground_truth(self, source: str) -> COCO:
+        return load_ground_truth(Path(source))
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keep one batch's detections, masks as run lengths."""
@@ -135,6 +141,18 @@ class CocoDetectionMetric(_Metric):
     def _category_ids(self) -> list[int]:
         ids = {category["name"]: category["id"] for category in self.ground_truth.dataset["categories"]}
         return [ids[name] for name in self.dataset_meta["classes"]]
+
+
+@MMDET_METRICS.register_module()
+class OwnDetectionMetric(CocoDetectionMetric):
+    """pycocotools' values for a part of the user's own data, by the description in `data_root`."""
+
+    def __init__(self, data_root: str, part: PartName, **kwargs: Any) -> None:
+        self.part: PartName = part
+        super().__init__(data_root, **kwargs)
+
+    def _ground_truth(self, source: str) -> COCO:
+        return ground_truth_of(load_objects(read_own(Path(source)), self.part).content)
 
 
 @MMDET_METRICS.register_module()

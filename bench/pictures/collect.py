@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from bench.datasets import check
-from bench.datasets.masks import load_labels
 from bench.datasets.pairs import segmentation_pairs
 from bench.errors import BenchError
 from bench.pictures.draw import RGB, class_map, principal_colors, sample
@@ -99,7 +98,7 @@ def _sheet(
     parts = {part: segmentation_pairs(data, protocol.dataset, part) for part in ("train", "val")}
     chosen = np.array(sample([pair.image.name for pair in parts["val"]], images))
     pairs = [parts["val"][i] for i in chosen]
-    labels = [load_labels(pair.labels) for pair in pairs]
+    labels = [pair.load_labels() for pair in pairs]
     grid, seen = None, []
     for result, folder in sorted(found, key=lambda one: one[0].card.name):
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -112,7 +111,7 @@ def _sheet(
         seen.append(_seen(plan, material, grid, result, material.val.take(chosen), sizes, value))
     return Sheet(
         title=protocol.title,
-        images=[read_scaled(pair.image, plan.size) for pair in pairs],
+        images=[read_scaled(pair.image, plan.size, pair.turned) for pair in pairs],
         labels=[class_map(one, plan.classes) for one in labels],
         seen=seen,
     )

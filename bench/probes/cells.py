@@ -78,13 +78,15 @@ def freeze(exported: ExportedBackbone, device: torch.device) -> Network:
     return Network(exported.card, backbone, device, len(state))
 
 
-def read_scaled(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+def read_scaled(path: Path, size: tuple[int, int], turned: bool = False) -> NDArray[np.uint8]:
     """The picture, RGB (H, W, 3), scaled to (H, W) as Pillow's bilinear filter does, which smooths before it shrinks.
+
+    It is used as stored, or `turned` as its EXIF orientation says.
 
     Raises:
         BenchError: it is missing or damaged.
     """
-    pixels = load_pixels(path)[:, :, ::-1]
+    pixels = load_pixels(path, turned)[:, :, ::-1]
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
 

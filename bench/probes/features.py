@@ -59,7 +59,7 @@ def _compute(network: Network, pairs: Sequence[Pair], size: tuple[int, int], fil
         file, mode="w+", dtype=np.float16, shape=shape
     )
     for start in range(0, len(pairs), BATCH):
-        images = np.stack([read_scaled(pair.image, size) for pair in pairs[start : start + BATCH]])
+        images = np.stack([read_scaled(pair.image, size, pair.turned) for pair in pairs[start : start + BATCH]])
         cells = network.cells(images).half()
         if not cells.isfinite().all():
             raise BenchError(f"a cell of {network.card.name} is not finite in float16: has its training diverged?")

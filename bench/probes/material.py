@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.clock import Clock
-from bench.datasets.masks import load_labels
 from bench.datasets.pairs import Pair
 from bench.errors import BenchError
 from bench.metrics.segmentation import IGNORE
@@ -58,7 +57,7 @@ class Part:
     def grid(self) -> NDArray[np.uint8]:
         """The cells' labels (N, rows, columns); each label map is read once."""
         rows, columns = self.cells.shape[2:]
-        return np.stack([cell_labels(load_labels(pair.labels), rows, columns) for pair in self.pairs])
+        return np.stack([cell_labels(pair.load_labels(), rows, columns) for pair in self.pairs])
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from bench.errors import BenchError
 
+DATA_LABELS = "data:labels"
+"""The value of `classes` in the plan of a protocol for own data: the number of labels that its description says."""
 STRIDE = 16
 """Input pixels per cell in each direction: the last two maps of ResNets and ViTs are joined at this stride."""
 
@@ -38,7 +40,8 @@ class ClassifierPlan(CellPlan):
     nearest cells."""
 
     classes: int
-    """Labels are 0 to `classes` - 1, and 255 where a pixel does not count."""
+    """Labels are 0 to `classes` - 1, and 255 where a pixel does not count. 0 stands for the number of labels of own
+    data (`DATA_LABELS`), which is known once there are data (`for_labels`)."""
     cells: int
     """Most training cells that are used, drawn uniformly from all. They and the values computed from them are kept in
     memory: cells x channels x 4 bytes."""
@@ -58,7 +61,11 @@ class ClassifierPlan(CellPlan):
             raise BenchError(f"a probe of kind {self.kind} has the options {', '.join(wanted)}")
         if not 0 < self.held_out < 1 or not self.candidates or not 0 < self.labels <= 1:
             raise BenchError("a probe uses and holds out a share of the images, and has candidates to choose from")
-        _require_positive(self.classes, self.cells, *self.candidates, *self.options.values())
+        _require_positive(self.classes + 1, self.cells, *self.candidates, *self.options.values())
+
+    def for_labels(self, number: int) -> Self:
+        """The plan for own data with so many labels."""
+        return replace(self, classes=number)
 
 
 @dataclass(frozen=True)
@@ -248,6 +255,8 @@ def read_probe_plan(plan: Mapping[str, Any]) -> ProbePlan:
     if not isinstance(kind, str) or kind not in KINDS:
         raise BenchError(f"there is no probe of kind {kind!r}: choose one of {', '.join(KINDS)}")
     fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in plan.items()}
+    if fields.get("classes") == DATA_LABELS:
+        fields["classes"] = 0
     try:
         return KINDS[kind](**fields)
     except (TypeError, ValueError) as error:

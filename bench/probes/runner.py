@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from bench.clock import Clock
+from bench.datasets.own.description import number_of
 from bench.datasets.pairs import segmentation_pairs
 from bench.errors import BenchError
 from bench.metrics.outputs import describe_outputs, keep_counts
@@ -81,6 +82,8 @@ def run_probe(
     network = freeze(read_exported(checkpoint), device)
     make_folder(folder)
     write_atomic(folder / "config.json", json.dumps(dict(protocol.config), indent=2) + "\n")
+    if isinstance(plan, ClassifierPlan) and not plan.classes:
+        plan = plan.for_labels(number_of(data_root, "labels"))
     clock = Clock()
     if isinstance(plan, PropagationPlan):
         found, names = follow_objects(plan, fine_cells(network), data_root, protocol.dataset, device, clock)

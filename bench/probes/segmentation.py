@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bench.datasets.masks import load_labels
 from bench.metrics.outputs import segmentation_metrics
 from bench.metrics.segmentation import confusion_matrix, segmentation_scores
 from bench.metrics.uncertainty import Counts, Floats, segmentation_shares
@@ -24,7 +23,7 @@ def confusion_matrices(scores: Scores, classes: int, part: Part, device: torch.d
     """Confusion matrices (M, K, K) of each image for each of the M classifiers; label maps are read once."""
     rows, columns = part.cells.shape[2:]
     for i, pair in enumerate(part.pairs):
-        labels = load_labels(pair.labels)
+        labels = pair.load_labels()
         maps = [found.T.reshape(classes, rows, columns) for found in scores(part.image_cells(i, device))]
         yield np.stack([compare(one, labels, str(pair.labels)) for one in maps])
 

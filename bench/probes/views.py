@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bench.datasets.files import load_pixels
-from bench.datasets.masks import load_labels
 from bench.datasets.pairs import Pair
 from pretrain.data.color import blend, shift_hue
 from pretrain.data.crops import draw_box
@@ -42,7 +40,7 @@ def augmented(
     Raises:
         BenchError: a file is missing or damaged.
     """
-    pixels, labels = np.ascontiguousarray(load_pixels(pair.image)[:, :, ::-1]), load_labels(pair.labels)
+    pixels, labels = np.ascontiguousarray(pair.load_pixels()[:, :, ::-1]), pair.load_labels()
     left, top, width, height = draw_box(rng, pixels.shape[1], pixels.shape[0], rule.area, RATIO)
     image = jittered(torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None].float() / 255, rule, rng)
     crop = image[:, :, top : top + height, left : left + width]

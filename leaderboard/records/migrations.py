@@ -100,7 +100,7 @@ def result_1_to_2(old: Values) -> Values:
         new["protocol"] = _added(new["protocol"], {"title": words[:120], "short_title": words[:60]})
         _clean(new["protocol"], "dataset", "headline")
     if isinstance(new.get("dataset"), dict):
-        new["dataset"] = dict(new["dataset"])
+        new["dataset"] = _added(new["dataset"], {"classes": None})
         _clean(new["dataset"], "name")
     if isinstance(new.get("environment"), dict):
         new["environment"] = {"code_commit": None, **new["environment"]}

@@ -56,7 +56,7 @@ def look(run, threads):
 folder, runs, together, processes = Path(sys.argv[1]), *(int(word) for word in sys.argv[2:5])
 device = sys.argv[5] or None
 if __name__ == "__main__":
-    data = DatasetReference(name="d", fingerprint="0" * 64, train_images=1, val_images=1)
+    data = DatasetReference(name="d", fingerprint="0" * 64, train_images=1, val_images=1, classes=None)
     outcomes = jobs.run_all(
         [jobs.TransferRun("p", folder, folder, data, s, folder / f"seed{s}", folder, f"{s:016x}") for s in range(runs)],
         processes=processes or None,

@@ -18,7 +18,7 @@ from bench.errors import BenchError
 from bench.jobs import Outcome, TransferRun, _why, run_all
 from leaderboard.records import DatasetReference
 
-DATASET = DatasetReference(name="voc2012_seg", fingerprint="0" * 64, train_images=1, val_images=1)
+DATASET = DatasetReference(name="voc2012_seg", fingerprint="0" * 64, train_images=1, val_images=1, classes=None)
 
 
 def make_run(folder: Path, seed: int = 0) -> TransferRun:
@@ -119,7 +119,7 @@ def test_killing_the_command_leaves_no_orphan(tmp_path: Path) -> None:
             time.sleep(600)
 
         if __name__ == "__main__":
-            data = DatasetReference(name="d", fingerprint="0" * 64, train_images=1, val_images=1)
+            data = DatasetReference(name="d", fingerprint="0" * 64, train_images=1, val_images=1, classes=None)
             folder = Path({str(tmp_path)!r})
             run_all([TransferRun("p", folder, folder, data, 0, folder / "run", folder, "0" * 16)], processes=1,
                     finished=print, execute=sleep)

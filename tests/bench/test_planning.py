@@ -56,7 +56,9 @@ def card(method: str, seed: int) -> Card:
 
 
 def result(protocol: Any, of: Card, seed: int, value: float, *, data: str = "data", **fields: Any) -> Result:
-    dataset = DatasetReference(name=protocol.dataset, fingerprint=sha(data), train_images=8, val_images=50)
+    dataset = DatasetReference(
+        name=protocol.dataset, fingerprint=sha(data), train_images=8, val_images=50, classes=None
+    )
     reference = protocol.reference()
     report: dict[str, Any] = {
         "training": TrainingReport(

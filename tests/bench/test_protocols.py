@@ -67,6 +67,11 @@ PUBLISHED = {
     ("paper_coco_mrcnn_fpn_2x_a", 1): "e1218b24042725f3252cd3b3eb2369b2f78cab1812be0f138fd5cf0d6169cb01",
     ("paper_coco_mrcnn_fpn_2x_b", 1): "b45e26219df8d8f675c845b7b7701c63dd52124c6a76eef1f12b54129bcf3993",
     ("paper_city_inst_mrcnn_fpn_24k", 1): "3a1b64468ba2d6c7acfc80ed84ad907c75e4a4dafe6271f21ccb067307ec6e7f",
+    ("custom_seg_linear", 1): "f77b64dab842903af28a0be71618ece2eea56bfcbe4033b9606f05616b898a9b",
+    ("custom_seg_knn", 1): "8648cbabd8581f15f5521b90868a743286df71bb5d77c3b8487c2a224d851742",
+    ("custom_seg_fcn", 1): "c9efdf7e538204cfa5ad1026deb7260710f446a5af1c0177c22f8498ffd57a89",
+    ("custom_det_frcnn_fpn", 1): "6675d8379c2d839fbf4c511b2fa3d98ea37e8ceb2e1cb86814083bd99ecf45c7",
+    ("custom_inst_mrcnn_fpn", 1): "24adfa7aea75f067a9017c6e92acfe39e3c86992c20873ec91af2070a26f711c",
 }
 """Results by these hashes exist. Another hash is another protocol: it needs a new version, and a new line here."""
 

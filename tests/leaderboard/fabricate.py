@@ -79,6 +79,7 @@ def make_result(
     value: float | None = 50.0,
     *,
     data: str = "data",
+    classes: tuple[str, ...] | None = None,
     metrics: Mapping[str, float] | None = None,
     **fields: Any,
 ) -> Result:
@@ -86,7 +87,11 @@ def make_result(
     card = make_card(card) if isinstance(card, str) else card
     protocol = make_protocol(protocol) if isinstance(protocol, str) else protocol
     dataset = DatasetReference(
-        name=protocol.dataset, fingerprint=sha(f"{data} {protocol.dataset}"), train_images=300, val_images=100
+        name=protocol.dataset,
+        fingerprint=sha(f"{data} {protocol.dataset}"),
+        train_images=300,
+        val_images=100,
+        classes=classes,
     )
     values: dict[str, Any] = {
         "schema_version": 2,

@@ -337,3 +337,22 @@ def test_probes_with_shares_are_compared_image_by_image():
     assert moco.error < plain.groups[0].cells[1].score.error / 3
     missing = analyse(results, shares=lambda result: None if result is results[0] else kept[result.key]).tracks[0]
     assert [cell.tier for cell in missing.groups[0].cells] == [1, 1, 2]
+
+
+def test_own_data_have_tables_of_their_own() -> None:
+    """Neither the usual data sets nor other own data are ranked with them, whatever their names hold."""
+    protocol = make_protocol("custom_seg_linear", track="custom")
+    declared = {"custom": [protocol]}
+    results = [
+        make_result("moco", protocol, data=data, classes=classes)
+        for data, classes in (("a", ("nut", "bolt")), ("b", ("nut", "bolt")), ("c", ("../../rock",)), ("d", None))
+    ]
+    odd = results[2].model_copy(update={"dataset": results[2].dataset.model_copy(update={"name": "../x\\y z"})})
+    board = analyse([*results[:2], odd, results[3]], declared)
+    fingerprints = [result.dataset.fingerprint[:4] for result in results]
+    names = [protocol.dataset, protocol.dataset, "..-x-y-z"]
+    expected = [f"custom-{name}-{digest}" for name, digest in zip(names, fingerprints, strict=False)]
+    assert sorted(track.id for track in board.tracks) == sorted(["custom", *expected])
+    assert all(len(track.groups) == track.protocols == 1 for track in board.tracks)
+    assert len({group.id for track in board.tracks for group in track.groups}) == 4
+    assert board.notes == ()

@@ -95,5 +95,20 @@ def cityscapes_instances(split: str, pipeline: Pipeline, **more: Any) -> dict[st
     )
 
 
+def own_segmentation(part: str, pipeline: Pipeline) -> dict[str, Any]:
+    """Label maps of the user's own data in the classes of their description; `part` is `train` or `val`."""
+    return dict(type="DenseBenchOwnSegmentation", data_root="run:data_root", part=part, pipeline=pipeline)
+
+
+def own_objects(part: str, pipeline: Pipeline, **more: Any) -> dict[str, Any]:
+    """Boxes, and masks where there are some, of the user's own data; `part` is `train` or `val`."""
+    return dict(type="DenseBenchOwnObjects", data_root="run:data_root", part=part, pipeline=pipeline, **more)
+
+
+def own_metric(part: str, iou_types: tuple[str, ...]) -> dict[str, Any]:
+    """pycocotools' AP of `iou_types` (`bbox`, `segm`) for a part of the user's own data."""
+    return dict(type="OwnDetectionMetric", data_root="run:data_root", part=part, iou_types=iou_types)
+
+
 def _coco_annotations(split: str) -> str:
     return f"coco/annotations/instances_{split}.json"

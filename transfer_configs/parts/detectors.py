@@ -85,14 +85,14 @@ def roi_align(size: int, *, channels: int, strides: list[int], sampling: int, **
     )
 
 
-def box_head(kind: str, *, channels: int, size: int, classes: int, **more: Any) -> dict[str, Any]:
+def box_head(kind: str, *, channels: int, size: int, classes: int | str, **more: Any) -> dict[str, Any]:
     """Head for class and box of a region, with cross entropy and L1 loss.
 
     Args:
         kind: mmdet's class: `Shared2FCBBoxHead` (FPN, family A), `Shared4Conv1FCBBoxHead` (family B), `BBoxHead` (C4).
         channels: channels of the region's features.
         size: cells per side of a region.
-        classes: number of classes without background.
+        classes: number of classes without background, or `data:classes` for that of own data.
         more: further arguments of the class, such as `fc_out_channels`, `norm_cfg` or `reg_class_agnostic`.
     """
     return dict(
@@ -107,7 +107,7 @@ def box_head(kind: str, *, channels: int, size: int, classes: int, **more: Any) 
     )
 
 
-def mask_head(*, convolutions: int, channels: int, classes: int, **more: Any) -> dict[str, Any]:
+def mask_head(*, convolutions: int, channels: int, classes: int | str, **more: Any) -> dict[str, Any]:
     """Head for the mask of a region: 3x3 convolutions, then the resolution is doubled once.
 
     Args:

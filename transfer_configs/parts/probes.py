@@ -5,10 +5,11 @@ from typing import Any
 _CELLS, _HELD_OUT = 20_000, 0.2
 
 
-def linear(size: tuple[int, int], classes: int, **more: Any) -> dict[str, Any]:
+def linear(size: tuple[int, int], classes: int | str, **more: Any) -> dict[str, Any]:
     """Multinomial logistic regression on images scaled to `size` (height, width); five penalties to choose from.
 
-    `more` are further fields, e.g. `labels`, the share of the training images whose labels are used.
+    `classes` is a number, or `data:labels` for that of own data. `more` are further fields, e.g. `labels`, the share of
+    the training images whose labels are used.
     """
     return dict(
         kind="linear",
@@ -34,7 +35,7 @@ def robustness(size: tuple[int, int], classes: int) -> dict[str, Any]:
     return linear(size, classes, corruptions=corruptions) | dict(kind="robustness")
 
 
-def knn(size: tuple[int, int], classes: int) -> dict[str, Any]:
+def knn(size: tuple[int, int], classes: int | str) -> dict[str, Any]:
     """Vote of the nearest training cells on images scaled to `size` (height, width); four counts to choose from."""
     return dict(
         kind="knn",

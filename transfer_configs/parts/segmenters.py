@@ -24,7 +24,7 @@ def fcn_head(
     in_index: int | tuple[int, ...],
     convolutions: int,
     channels: int,
-    classes: int,
+    classes: int | str,
     align_corners: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def fcn_head(
         in_index: index of the backbone's output (or outputs) that it reads.
         convolutions: number of convolutions.
         channels: channels of each convolution.
-        classes: number of classes, including background where the data set has it.
+        classes: number of classes, including background where the data set has it; `data:labels` is that of own data.
         align_corners: whether scores are resized with aligned corners.
         more: further arguments of `FCNHead`; they replace what is set here.
     """
@@ -60,7 +60,7 @@ def fcn_head(
 def dilated_fcn(
     *,
     crop: tuple[int, int],
-    classes: int,
+    classes: int | str,
     auxiliary_weight: float,
     testing: dict[str, Any],
     align_corners: bool = False,
@@ -114,7 +114,7 @@ def mean_over_all_pixels(weight: float) -> dict[str, Any]:
     return dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=weight)
 
 
-def fcn8_head(*, channels: int, classes: int) -> dict[str, Any]:
+def fcn8_head(*, channels: int, classes: int | str) -> dict[str, Any]:
     """Head of one convolution on the last three stages, which are resized to stride 8 and joined, as in FCN-8s."""
     return fcn_head(
         in_channels="card:upper_channels",

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from bench.datasets.masks import load_labels
 from bench.errors import BenchError
 from bench.metrics.segmentation import IGNORE
 from bench.metrics.uncertainty import Counts
@@ -46,7 +45,7 @@ def probe(plan: ClusterPlan, material: Material) -> Findings:
     material.clock.lap("fit")
     tables: list[list[Table]] = [[] for _ in runs]
     for i, pair in enumerate(val.pairs):
-        labels = load_labels(pair.labels)
+        labels = pair.load_labels()
         found = components(val.image_cells(i, material.device))
         for table, one in zip(tables, centers, strict=True):
             clusters = nearest(found, one).reshape(rows, columns).cpu().numpy()

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.nn.functional import normalize
 
-from bench.datasets.masks import load_labels
 from bench.metrics.segmentation import IGNORE
 from bench.probes.kmeans import fit_centers, nearest
 from bench.probes.material import Findings, Material
@@ -43,7 +42,7 @@ def probe(plan: ForegroundPlan, material: Material) -> Findings:
         rng = np.random.default_rng([material.seed, i])
         centers = fit_centers(cells, plan.clusters, iterations=plan.iterations, rng=rng)
         clusters = nearest(cells, centers).reshape(rows, columns).cpu().numpy()
-        tables[i] = tabulate(load_labels(pair.labels), clusters, plan.clusters)
+        tables[i] = tabulate(pair.load_labels(), clusters, plan.clusters)
     metrics, shares = {}, {}
     for i, rule in enumerate(RULES):
         for metric, values in (("IoU", _iou(tables[:, i])), ("accuracy", _accuracy(tables[:, i]))):

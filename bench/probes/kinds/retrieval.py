@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from bench.datasets.masks import load_labels
 from bench.datasets.pairs import Pair
 from bench.errors import BenchError
 from bench.metrics.segmentation import IGNORE
@@ -56,7 +55,7 @@ def probe(plan: RetrievalPlan, material: Material) -> Findings:
     for pair, cells in _validation(plan, material):
         rows, columns = (side // STRIDE for side in plan.size)
         scores = look_up(cells, memory, shares, plan).T.reshape(plan.classes, rows, columns)
-        labels = load_labels(pair.labels)
+        labels = pair.load_labels()
         found.append(compare(scores, scaled_labels(labels, plan.size) if plan.published else labels, str(pair.labels)))
     counts = np.stack(found)
     counts = _renamed(counts) if plan.published else counts
@@ -154,7 +153,7 @@ def _validation(plan: RetrievalPlan, material: Material) -> Iterator[tuple[Pair,
             yield pair, val.image_cells(i, material.device)
         return
     for pair in material.pairs["val"]:
-        pixels = torch.from_numpy(read_scaled(pair.image, plan.size).copy()).to(material.device)
+        pixels = torch.from_numpy(read_scaled(pair.image, plan.size, pair.turned).copy()).to(material.device)
         image = _normalized(pixels.permute(2, 0, 1)[None].float() / 255, plan, material)
         yield pair, material.network.cells_of_input(image)[0].flatten(1).T
 

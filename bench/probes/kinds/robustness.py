@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from bench.datasets.masks import load_labels
 from bench.metrics.uncertainty import Counts
 from bench.probes.cells import BATCH, read_scaled
 from bench.probes.classifiers import Scores
@@ -62,8 +61,8 @@ def _corrupted(plan: RobustnessPlan, material: Material, scores: Scores, copies:
     counts = np.zeros((len(copies), len(pairs), plan.classes, plan.classes), np.int64)
     for start in range(0, len(pairs), BATCH):
         batch = pairs[start : start + BATCH]
-        pictures = [read_scaled(pair.image, plan.size) for pair in batch]
-        labels = [load_labels(pair.labels) for pair in batch]
+        pictures = [read_scaled(pair.image, plan.size, pair.turned) for pair in batch]
+        labels = [pair.load_labels() for pair in batch]
         for copy, (name, strength) in enumerate(copies):
             images = [corrupt(picture, name, strength, start + i) for i, picture in enumerate(pictures)]
             maps = network.cells(np.stack(images)).half().float()  # rounded like stored cells

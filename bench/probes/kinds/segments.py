@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from bench.datasets.masks import load_labels
 from bench.errors import BenchError
 from bench.metrics.segmentation import IGNORE, confusion_matrix
 from bench.probes.kinds.foreground import from_border
@@ -42,7 +41,7 @@ def probe(plan: SegmentPlan, material: Material) -> Findings:
     for i, pair in enumerate(val.pairs):
         mask, vector = segment(plan, val, i, material)
         found = int(classes[(memory @ vector).argmax()]) if mask.any() else 0
-        labels = load_labels(pair.labels)
+        labels = pair.load_labels()
         predicted = found * spread(mask.astype(np.int64), *labels.shape)
         counts[i] = confusion_matrix(labels, predicted, plan.classes, str(pair.labels))
     metrics, shares = mean_metrics([counts])
@@ -65,7 +64,7 @@ def remember(plan: SegmentPlan, train: Part, material: Material) -> tuple[Tensor
     vectors, classes, cells = [], [], 0
     for i, pair in enumerate(train.pairs):
         mask, vector = segment(plan, train, i, material)
-        labels = load_labels(pair.labels)
+        labels = pair.load_labels()
         inside = labels[spread(mask.astype(np.int64), *labels.shape) > 0]
         counts = np.bincount(inside[(inside != 0) & (inside != IGNORE)], minlength=1)
         if len(counts) > plan.classes:

@@ -46,7 +46,7 @@ def short(protocol_id: str, iterations: int = 2, rate: float = RATE) -> Protocol
 
 
 def reference(protocol: Protocol) -> DatasetReference:
-    return DatasetReference(name=protocol.dataset, fingerprint="0" * 64, train_images=8, val_images=4)
+    return DatasetReference(name=protocol.dataset, fingerprint="0" * 64, train_images=8, val_images=4, classes=None)
 
 
 def checkpoint(work: Path, architecture: str = "resnet18", seed: int = 0, **fields: Any) -> Path:

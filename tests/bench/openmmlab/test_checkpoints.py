@@ -108,7 +108,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(
 
 def test_threads_count_on_a_cpu_only() -> None:
     card: Any = type("Card", (), {"sha256": "c"})
-    data = DatasetReference(name="voc2012_seg", fingerprint="0" * 64, train_images=1, val_images=1)
+    data = DatasetReference(name="voc2012_seg", fingerprint="0" * 64, train_images=1, val_images=1, classes=None)
 
     def identity(threads: int, device: str) -> dict[str, str]:
         environment = Environment(

@@ -197,7 +197,7 @@ def test_a_killed_computation_leaves_no_features(
     pairs = segmentation_pairs(tiny_data, "voc2012_seg", "val")
     with monkeypatch.context() as patch:
         patch.setattr("bench.probes.features.BATCH", 2)
-        patch.setattr("bench.probes.features.read_scaled", lambda path, size: dies(path, pairs[3]))
+        patch.setattr("bench.probes.features.read_scaled", lambda path, size, turned: dies(path, pairs[3]))
         with pytest.raises(KeyboardInterrupt):
             features(network, pairs, (64, 64), tmp_path)
     assert not (tmp_path / FILE).exists()

@@ -1,0 +1,1 @@
+"""Track custom: the data of the user."""
