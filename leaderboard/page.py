@@ -38,7 +38,7 @@ def render(board: Board, tracks: Mapping[str, TrackDescription] = MappingProxyTy
     early, script = _asset("early.js"), "".join(map(_asset, SCRIPTS))
     return _template().render(
         board=board,
-        tracks=[_track(track, tracks.get(track.id)) for track in board.tracks],
+        tracks=[_track(track, _about(track, tracks)) for track in board.tracks],
         published=[(value, published.protocols()[value.protocol]) for value in published.values()],
         published_headings=PUBLISHED_HEADINGS,
         style=style,
@@ -49,6 +49,12 @@ def render(board: Board, tracks: Mapping[str, TrackDescription] = MappingProxyTy
         data=script_json(page_data.provenance(board)),
         rows=script_json(page_data.rows(board)),
     )
+
+
+def _about(track: Track, tracks: Mapping[str, TrackDescription]) -> TrackDescription | None:
+    """What is said of a track; a table of own data is one of its protocols' track."""
+    first = track.groups[0]
+    return tracks.get(track.id if first.dataset.classes is None else first.protocol.track)
 
 
 def _track(track: Track, about: TrackDescription | None) -> dict[str, Any]:

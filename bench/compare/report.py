@@ -35,7 +35,8 @@ class ProgressLines:
 
     def begins(self, comparison: Comparison, seed: int, missing: Sequence[Cell]) -> None:
         """A seed begins."""
-        runs = len(comparison.evaluation.protocols) * len(comparison.evaluation.seeds)
+        evaluation = comparison.evaluation
+        runs = sum(len(evaluation.seeds_of(protocol)) for protocol in evaluation.protocols)
         later = [cell for other in comparison.seeds if other > seed for cell in comparison.cells(other)]
         left = [*missing, *later]
         self.trainings = sum(isinstance(cell, PretrainedCell) for cell in left)

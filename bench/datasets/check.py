@@ -10,6 +10,8 @@ from typing import Final, Literal
 
 from bench.datasets import check_cityscapes, check_coco, check_voc, cityscapes_instances, davis
 from bench.datasets.files import ImageFiles, fingerprint, report_copies
+from bench.datasets.own import description as own
+from bench.datasets.own.check import check_own
 from bench.datasets.report import DatasetReport, Findings, Split
 from bench.errors import BenchError
 
@@ -78,10 +80,14 @@ def _has(root: Path, entry: Dataset) -> bool:
 def check(root: Path, dataset: str) -> DatasetReport:
     """Read a data set below the data root and report what is in it and what is wrong with it.
 
-    `dataset` is a key of `DATASETS` or `FURTHER`. Everything that training or evaluation reads is checked: lists,
+    `dataset` is a key of `DATASETS` or `FURTHER`, or one of `bench.datasets.own.description.DATASETS`: then `root` is,
+    or holds, the description of data of the user's own. Everything that training or evaluation reads is checked: lists,
     annotations, masks, and images (decoded up to `files.THOROUGH_BYTES` in all; for larger sets only their headers).
-    Everything wrong with the data is a problem in the report; only an unknown data set raises `BenchError`.
+    Everything wrong with the data is a problem in the report; only an unknown data set, or a description that cannot be
+    used, raises `BenchError`.
     """
+    if dataset in own.DATASETS:
+        return check_own(root, dataset)
     known = DATASETS | FURTHER
     if dataset not in known:
         raise BenchError(f"unknown data set {dataset!r}: choose from {', '.join(known)}")
