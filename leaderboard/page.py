@@ -39,7 +39,7 @@ def render(board: Board, tracks: Mapping[str, TrackDescription] = MappingProxyTy
     return _template().render(
         board=board,
         tracks=[_track(track, _about(track, tracks)) for track in board.tracks],
-        published=[(value, published.protocols()[value.protocol]) for value in published.values()],
+        published=[(value, published.protocols()[value.protocol]) for value in page_data.published_values()],
         published_headings=PUBLISHED_HEADINGS,
         style=style,
         early=early,

@@ -47,9 +47,14 @@ def rows(board: Board) -> dict[str, Any]:
         "entries": [_entry(entries[id_]) for id_ in sorted(entries)],
         "groups": {group.id: _group(group, number) for track in board.tracks for group in track.groups},
         "tracks": [_track(track, number) for track in board.tracks],
-        "published": [_published(value) for value in published.values()],
+        "published": [_published(value) for value in published_values()],
         "publishedProtocols": published.protocols(),
     }
+
+
+def published_values() -> list[published.Published]:
+    """The published values in the order of their protocols, in which the page shows them."""
+    return sorted(published.values(), key=lambda value: value.protocol.lower())
 
 
 def sid(entry: Entry) -> str:

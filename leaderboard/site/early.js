@@ -1,8 +1,10 @@
 "use strict";
 /* Before the first paint: one panel at a time, and the theme that the reader chose. Where the script that shows a
-   panel fails, all are shown. */
+   panel fails at its start, all are shown. */
 document.documentElement.classList.add("tabbed");
-addEventListener("error", () => document.documentElement.classList.remove("tabbed"), { once: true });
+addEventListener("error", () => {
+  if (!document.documentElement.classList.contains("started")) document.documentElement.classList.remove("tabbed");
+});
 try {
   const theme = localStorage.getItem("densebench-theme");
   if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme;

@@ -67,6 +67,13 @@ const go = (state, replace = false) => {
   render(false);
 };
 
+/* What is not shown is not in the document. */
+const hide = (panel) => {
+  panel.classList.remove("shown");
+  panel.querySelector("table").replaceChildren();
+  panel.querySelector(".more")?.remove();
+};
+
 function render(focus = false) {
   shown = location.hash;
   const state = readAddress();
@@ -80,7 +87,7 @@ function render(focus = false) {
       for (const sid of state.rows) if (model.bySid.has(sid)) selection.add(sid);
     }
     page.replaceChildren(make("p", { class: "back" }, link(table || `#${panels[0].id}`, "← Back to the table")), article);
-    for (const panel of panels) panel.classList.remove("shown");
+    for (const panel of panels) hide(panel);
     for (const tab of tabs) tab.setAttribute("aria-selected", "false");
     document.title = `${article.querySelector("h2").textContent}, ${title}`;
     count.textContent = "";
@@ -98,9 +105,11 @@ function render(focus = false) {
   const several = places.length > 1 || state.place.startsWith("backbones/");
   const drawn = { shown: 0, total: 0 };
   for (const panel of panels) {
-    const on = places.includes(panel.id);
-    panel.classList.toggle("shown", on);
-    if (!on) continue;
+    if (!places.includes(panel.id)) {
+      hide(panel);
+      continue;
+    }
+    panel.classList.add("shown");
     const result = fillTable(panel, viewOf(panel.id, state), state, go);
     drawn.shown += result.shown;
     drawn.total += result.total;
@@ -245,4 +254,5 @@ if (panels.length) {
   controls.hidden = false;
   search.value = readAddress().q;
   render();
+  root.classList.add("started");
 }

@@ -214,7 +214,9 @@ const fillTable = (panel, view, state, go) => {
   if (view.reported?.length) {
     bodies.push(make("tbody", { class: "literature" }, make("tr", {}, make("th", { scope: "rowgroup", colspan: columns.length }, "Reported by others under this protocol: not measured here and not ranked")), view.reported.map((value) => reportedRow(value, columns))));
   }
+  const focused = table.contains(document.activeElement) ? document.activeElement.dataset.key : null;
   table.replaceChildren(make("thead", {}, make("tr", {}, head)), ...bodies);
+  if (focused) table.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
   panel.querySelector(".more")?.remove();
   panel.querySelector(".scroll").after(more);
   const notes = [];
