@@ -18,6 +18,7 @@ from cyclopts import CycloptsError
 from bench.cli import (  # noqa: F401 - they register commands
     auditing,
     comparing,
+    describing,
     evaluation,
     listings,
     planning,

@@ -27,7 +27,9 @@ COMPARE = Group.create_ordered("Compare and report")
 TOOLS = Group.create_ordered("Data and tools")
 """The groups of the commands in `--help`, in its order."""
 app["--help"].group = app["--version"].group = Group.create_ordered("Options")
-data_app = App(name="data", group=TOOLS, help="Generate or check a data root (VOC, COCO, Cityscapes folders).")
+data_app = App(
+    name="data", group=TOOLS, help="Data roots (VOC, COCO, Cityscapes folders) and data of your own: describe, check."
+)
 app.command(data_app)
 
 Work = Annotated[Path, Parameter(name="--work", help="Folder in which all work lives.")]

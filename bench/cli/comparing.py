@@ -54,7 +54,8 @@ def compare(
     images
         What is pretrained on: a folder of images, a list, or tar shards.
     data
-        Data root of the evaluation, with VOCdevkit/, coco/ and cityscapes/.
+        Data root of the evaluation, with VOCdevkit/, coco/ and cityscapes/; for track custom, data of your own that
+        `densebench data describe` has described.
     seeds
         Pretraining seeds: 0 to SEEDS - 1.
     views

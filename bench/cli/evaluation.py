@@ -117,7 +117,8 @@ def submit(
     name
         The submission's name on the leaderboard.
     data
-        Data root with VOCdevkit/, coco/ and cityscapes/.
+        Data root with VOCdevkit/, coco/ and cityscapes/; for track custom, data of your own that `densebench data
+        describe` has described.
     track
         A list of protocols, seeds and rules.
     protocols
@@ -287,18 +288,26 @@ def check_data(
 
     * cityscapes_inst: as cityscapes, with `gtFine/{train,val}/CITY/*_gtFine_instanceIds.png`
 
+    Data of your own are checked by their description, which `densebench data describe` writes.
+
     Example: densebench data check data/ --dataset voc2012_seg
 
     Parameters
     ----------
     root
-        Data root with VOCdevkit/, coco/ and cityscapes/.
+        Data root with VOCdevkit/, coco/ and cityscapes/; or data of your own: the folder with the description, or the
+        description.
     datasets
         Check only this data set; may be repeated.
     """
     from bench.datasets import check, expected_in
+    from bench.datasets.own.check import check_own
+    from bench.datasets.own.description import is_own
 
-    reports = [check(root, dataset) for dataset in datasets or expected_in(root)]
+    if is_own(root) and not datasets:
+        reports = [check_own(root)]
+    else:
+        reports = [check(root, dataset) for dataset in datasets or expected_in(root)]
     if as_json:
         print_json([report.to_dict() for report in reports])
     else:
