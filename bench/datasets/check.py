@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from bench.datasets import check_cityscapes, check_coco, check_voc, cityscapes_instances, davis
+from bench.datasets import check_cityscapes, check_coco, check_voc, cityscapes_instances, davis, discovered
 from bench.datasets.files import ImageFiles, fingerprint, report_copies
 from bench.datasets.own import description as own
 from bench.datasets.own.check import check_own
@@ -62,6 +62,17 @@ FURTHER: Final[dict[str, Dataset]] = {
     davis.DAVIS_2016: Dataset(davis.FOLDER, davis.LAYOUT, "pixels", davis.check_davis2016),
     davis.DAVIS_2017: Dataset(
         davis.FOLDER, davis.LAYOUT, "pixels", davis.check_davis2017, sign="ImageSets/2017/val.txt"
+    ),
+    "voc2012_maskdistill": Dataset(
+        discovered.FOLDER,
+        discovered.VOC_LAYOUT,
+        "pixels",
+        discovered.check_voc_discovered,
+        "VOC's label ids",
+        sign=discovered.VOC,
+    ),
+    "coco2017_maskdistill": Dataset(
+        discovered.FOLDER, discovered.COCO_LAYOUT, "objects", discovered.check_coco_discovered, sign=discovered.COCO
     ),
 }
 """The data sets that only track paper and the video probes need; a data root that has one has its `folder` and files like its `sign`."""

@@ -29,6 +29,7 @@ from bench.environment import describe_environment
 from bench.errors import BenchError
 from bench.openmmlab.build import build_model, checkpoint_part, resolve
 from bench.openmmlab.checkpoints import CHECKPOINT_SECONDS, Checkpoints, run_identity
+from bench.openmmlab.linear import linear_metrics
 from bench.openmmlab.loss_log import LOSSES, LossLog
 from bench.openmmlab.operations import count_operations
 from bench.openmmlab.precise_bn import recompute_statistics
@@ -138,6 +139,7 @@ def run_transfer(
         store_weights(model, folder / WEIGHTS)
         clock.lap("store")
         metrics = {name: float(value) for name, value in runner.test().items()}
+        metrics |= linear_metrics(config, model, folder)
         clock.lap("evaluation")
 
     seconds = clock.seconds | {"data": record.data_seconds, "forward_backward": record.step_seconds}
@@ -176,7 +178,8 @@ def evaluate_stored(protocol: Protocol, checkpoint: Path, data_root: Path, run: 
     load_weights(model, run / WEIGHTS)
     runner = make_runner(config, model, 0, folder, training=False)
     use_bf16(model, config["bf16_modules"], next(model.parameters()).device)
-    return {name: float(value) for name, value in runner.test().items()}
+    metrics = {name: float(value) for name, value in runner.test().items()}
+    return metrics | linear_metrics(config, model, folder)
 
 
 def store_weights(model: nn.Module, file: Path) -> None:

@@ -1,7 +1,8 @@
 """Stages that find one object in every image by a transformer's attention, group the objects, and name their pixels.
 
 Van Gansbeke et al., Discovering Object Masks with Transformers for Unsupervised Semantic Segmentation, 2022, arXiv
-2206.06363 (MaskDistill). All leave one table with a row for every image, which is mapped into memory: see `row_type`.
+2206.06363 (MaskDistill). All leave one table with a row for every image, which is mapped into memory
+(`pretrain.discovery.object_table`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from pretrain.data.batches import ImageSource
 from pretrain.data.decode import DamagedImageError
 from pretrain.data.tables import by_processes, continue_table
 from pretrain.discovery.correspondence import normalized, opened
+from pretrain.discovery.object_table import OUTSIDE, Row, box_of, row_type
 from pretrain.errors import PretrainError
 from pretrain.method import Method
 from pretrain.nets.vit import VisionTransformer
@@ -32,35 +33,7 @@ from pretrain.parts.losses import unit
 
 log = logging.getLogger(__name__)
 
-OUTSIDE = 255
-"""Value of the cells of a row that are not cells of its image."""
 Mask = npt.NDArray[np.bool_]
-Row = npt.NDArray[Any]
-
-
-def row_type(side: int) -> np.dtype[Any]:
-    """The fields of an image's row.
-
-    `image` is the name of its file, without folders; `height` and `width` are those of the resized image that the
-    network saw, 0 of an image that cannot be read; `cell` is the side of a cell in its pixels. `cells` (`side`, `side`)
-    has one value per cell, of which the last may reach beyond the image, and `OUTSIDE` beyond the last.
-    """
-    sizes = [("height", "<u2"), ("width", "<u2"), ("cell", "<u2")]
-    return np.dtype([("image", "S255"), *sizes, ("cells", "u1", (side, side))])
-
-
-def cells_of(row: Row) -> npt.NDArray[np.uint8]:
-    """The cells (rows, columns) of one row of a table."""
-    size, cell = (int(row["height"]), int(row["width"])), max(1, int(row["cell"]))
-    cells: npt.NDArray[np.uint8] = row["cells"][: -(-size[0] // cell), : -(-size[1] // cell)]
-    return cells
-
-
-def spread(row: Row, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """What the cell at each pixel of the image has, (`height`, `width`), by the nearest."""
-    cells, sizes = cells_of(row), ((height, int(row["height"])), (width, int(row["width"])))
-    rows, columns = (((np.arange(n) + 0.5) * of / n).astype(np.int64) // int(row["cell"]) for n, of in sizes)
-    return cells[rows[:, None], columns]
 
 
 @dataclass(frozen=True)
@@ -210,20 +183,6 @@ def transformer(method: Method) -> VisionTransformer:
             f"{method.info.name} finds objects by the class token of a ViT: start from one, such as a vit_small_patch16"
         )
     return network
-
-
-def box_of(row: Row, height: int, width: int) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right in pixels of the image of the box around a row's object; the whole image without."""
-    cells = cells_of(row)
-    ends = []
-    for axis, (size, of) in enumerate(((height, row["height"]), (width, row["width"]))):
-        found = np.flatnonzero(((cells > 0) & (cells != OUTSIDE)).any(1 - axis))
-        if not len(found):
-            return 0, height, 0, width
-        low, high = int(found[0]) * int(row["cell"]), (int(found[-1]) + 1) * int(row["cell"])
-        first = min(size - 1, round(low * size / int(of)))
-        ends += [first, max(first + 1, min(size, round(high * size / int(of))))]
-    return ends[0], ends[1], ends[2], ends[3]
 
 
 def _padded(pixels: Tensor, patch: int) -> Tensor:

@@ -29,6 +29,8 @@ PUBLISHED = {
     ("mini_voc_seg_fcn", 2): "ee95db6ad33ec3f17a7b2f075b88b913f4ac4bf83cd720e4a1bff2fdf846906d",
     ("mini_coco_mrcnn_fpn", 2): "02d7f2ed630af172ce6447a3bc78068b7ad225c51b4788550d29d08a36aa0046",
     ("mini_city_seg_fcn", 2): "83504c9d4fd91172c911d902056013133a2a3ff81adbb858e41e573d30e8cceb",
+    ("mini_voc_maskdistill", 1): "b9280d4e80dca514d6ab251a2eed680aa5aa45af2828dc9af36354ff3b357a0b",
+    ("mini_coco_maskdistill", 1): "a406edc90db7086fa5b6ccc6fae43bb4bea9b0280fdfe6ff6920e37aface4b50",
     ("frozen_voc_seg_linear", 1): "f6c44363934fffa9bb8abfdfd6b4d9b86620e07b8a268aca72033086605b7674",
     ("frozen_voc_seg_knn", 1): "545cab21adb24fb95eb174361667ccdcec25bcbf1ae31d84ed16d71bf73e8cbc",
     ("frozen_city_seg_linear", 1): "fb8903d633a5eb73c21ff0d3d2727303501cb0d4a2b5d79aa7b60d8089769335",

@@ -19,16 +19,8 @@ from torch import Tensor
 from leaderboard.records import Pretraining, Source
 from pretrain.data.batches import ImageSource, open_images
 from pretrain.discovery import attention
-from pretrain.discovery.attention import (
-    ObjectLabels,
-    ObjectMasks,
-    box_of,
-    cells_of,
-    object_mask,
-    row_type,
-    spread,
-    whitened,
-)
+from pretrain.discovery.attention import ObjectLabels, ObjectMasks, object_mask, whitened
+from pretrain.discovery.object_table import box_of, cells_of, row_type, spread
 from pretrain.errors import PretrainError
 from pretrain.exported import write_exported
 from pretrain.method import Method
