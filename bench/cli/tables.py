@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 from bench.cli.common import COMPARE, DEFAULT_WORK, Work, app, print_table
 from bench.errors import BenchError
 from leaderboard.base.terminal import Console
+from leaderboard.exchange import Format, Relationship
 
 leaderboard_app = App(name="leaderboard", group=COMPARE)
 app.command(leaderboard_app)
@@ -115,6 +116,59 @@ def review(submitted: Path, *, results: Path | None = None, work: Work = DEFAULT
     found = look(submitted, results or work / "results", plans=known["plans"], protocols=known["protocols"])
     Console().print(found.render())
     return int(bool(found.problems))
+
+
+@leaderboard_app.command
+def export(
+    *,
+    format: Format,
+    out: Path,
+    names: Annotated[list[str] | None, Parameter(name="--name")] = None,
+    organization: str = "",
+    relationship: Relationship = "other",
+    benchmark: str = "",
+    source: str = "",
+    results: Path | None = None,
+    work: Work = DEFAULT_WORK,
+) -> int:
+    """Write values with their intervals in a format that other collections of results read.
+
+    Example: densebench leaderboard export --format every-eval-ever --organization "Our lab" --out exported/
+
+    Parameters
+    ----------
+    format
+        hf-eval: .eval_results/densebench.yaml for a model's repository on the Hugging Face Hub. every-eval-ever: JSON
+        by the shared schema of that project (0.3.0).
+    out
+        Folder to write into; each submission has a folder of its own there.
+    names
+        Write this submission; may be repeated (default: all).
+    organization
+        Who evaluated (needed by every-eval-ever).
+    relationship
+        What those have to do with the checkpoints.
+    benchmark
+        Data set on the Hub that is registered as the benchmark, as OWNER/NAME (needed by hf-eval).
+    source
+        Address of the results, such as a repository or a paper.
+    results
+        Folder of result files (default: WORK/results).
+    """
+    from bench.known import known_to_leaderboard
+    from leaderboard.base.files import make_folder, write_atomic
+    from leaderboard.build import build
+    from leaderboard.exchange import Evaluator, exported
+
+    report = build(results or work / "results", **known_to_leaderboard())
+    for problem in report.problems:
+        print(f"problem: {problem}")
+    evaluator = Evaluator(organization, relationship, benchmark, source)
+    for path, content in exported(report.board, format, evaluator, frozenset(names or ())).items():
+        make_folder((out / path).parent)
+        write_atomic(out / path, content)
+        print(f"written: {out / path}")
+    return int(bool(report.problems))
 
 
 @app.command(group=COMPARE)
