@@ -8,8 +8,11 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.progress import Progress
 
-from bench.cli.common import AsJson, data_app, print_json, print_table
+from bench.cli.common import DEFAULT_WORK, AsJson, Work, data_app, print_json, print_table
 from leaderboard.base.terminal import Console
+
+SHOWN = 10
+"""At most this many copies of a data set are listed; `--json` lists all."""
 
 
 @data_app.command(name="prepare")
@@ -75,3 +78,51 @@ def prepare_data(
         for step in prepared.todo:
             print(f"{prepared.standard.name}: {step}")
     return int(not all(prepared.complete for prepared in found))
+
+
+@data_app.command
+def contamination(
+    images: Annotated[Path, Parameter(name="--images")],
+    data: Annotated[Path, Parameter(name="--data")],
+    *,
+    datasets: Annotated[list[str] | None, Parameter(name="--dataset")] = None,
+    work: Work = DEFAULT_WORK,
+    as_json: AsJson = False,
+) -> None:
+    """Search pretraining images for copies of the images on which a data root's data sets are evaluated.
+
+    Found are equal files, and equal pictures: saved again, scaled, brighter, in gray, mirrored, or with up to a tenth
+    of each side cut off the pretraining image.
+
+    Example: densebench data contamination --images images/ --data data/
+
+    Parameters
+    ----------
+    images
+        The pretraining images, as `densebench pretrain --data` takes them.
+    data
+        The data root.
+    datasets
+        Search only for test images of this data set; may be repeated.
+    """
+    from bench.contamination import search_copies
+
+    found = search_copies(images, data, work, datasets or ())
+    if as_json:
+        print_json([one.to_dict() for one in found])
+        return
+    rows = [
+        [
+            one.dataset,
+            f"{one.tested:,}",
+            *(f"{sum(copy.kind == kind for copy in one.copies):,}" for kind in ("same bytes", "same picture")),
+            f"{100 * len(one.copies) / one.tested:.2f} %",
+        ]
+        for one in found
+    ]
+    print_table("", ["data set", "test images", "same bytes", "same picture", "copies"], rows)
+    for one in found:
+        for copy in one.copies[:SHOWN]:
+            print(f"{copy.kind} ({copy.bits} of 256 bits differ): {copy.tested} is {copy.pretrained}")
+        if len(one.copies) > SHOWN:
+            print(f"... and {len(one.copies) - SHOWN} more of {one.dataset}: --json lists all")

@@ -83,6 +83,15 @@ class ShardSource(ImageSource):
         descriptor = self._descriptor(int(self._shard[index]))
         return decode_read(lambda: self._read(descriptor, index), lambda: self.where(index))
 
+    def content(self, index: int) -> npt.NDArray[np.uint8]:
+        """The bytes of image `index`, encoded.
+
+        Raises:
+            OSError: the shard cannot be read.
+            PretrainError: it was changed or removed since it was indexed.
+        """
+        return self._read(self._descriptor(int(self._shard[index])), index)
+
     def size(self, index: int) -> int:
         """Size of image `index` in bytes, encoded."""
         return int(self._length[index])

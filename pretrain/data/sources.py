@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from leaderboard.base.errors import DenseBenchError
@@ -57,6 +58,10 @@ class ImageSource:
         if not stat.S_ISREG(status.st_mode):  # reading a pipe or device could wait forever or never end
             raise PretrainError(f"cannot read image {self.where(index)}: it is not a regular file.")
         return status.st_size
+
+    def content(self, index: int) -> npt.NDArray[np.uint8]:
+        """The bytes of image `index`, encoded; raises OSError if its file cannot be read."""
+        return np.fromfile(self.root / self.name(index), dtype=np.uint8)
 
     def decode(self, index: int) -> Tensor:
         """Image `index` as uint8 RGB (3, H, W); raises DamagedImageError (a PretrainError) naming the file."""

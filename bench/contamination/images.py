@@ -1,0 +1,53 @@
+"""The images on which a data root's data sets are evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.datasets import check_cityscapes, check_voc, cityscapes, davis, voc
+from bench.datasets.coco import annotation_file, image_folder, read_coco
+from bench.datasets.files import is_file
+from bench.datasets.report import Findings
+from bench.datasets.standard import STANDARD
+
+
+def evaluated_images(root: Path) -> dict[str, list[Path]]:
+    """The test images of every data set in the root, sorted, without those of other parts; by the data set's name.
+
+    Images that are missing are left out: `densebench data check` reports them.
+    """
+    found: dict[str, list[Path]] = {}
+    for name, paths in _listed(root, Findings(root)):
+        present = sorted({path for path in paths if is_file(path)} - set(found.get(name, ())))
+        if present:
+            found[name] = [*found.get(name, []), *present]
+    return found
+
+
+def _listed(root: Path, findings: Findings) -> Iterator[tuple[str, list[Path]]]:
+    """Data sets with the images of their evaluated part, by the lists that evaluation reads."""
+    photos = root / check_voc.FOLDER / "JPEGImages"
+    for task, name in (("Main", "voc2012_det"), ("Segmentation", "voc2012_seg")):
+        listed = root / check_voc.FOLDER / "ImageSets" / task / "val.txt"
+        if is_file(listed):
+            yield name, [entry.image for entry in voc.read_entries(listed, photos, photos, "", findings)]
+    tested = root / check_voc.FOLDER_2007 / "ImageSets" / "Main" / "test.txt"
+    if is_file(tested):
+        photos = root / check_voc.FOLDER_2007 / "JPEGImages"
+        yield "voc0712_det", [entry.image for entry in voc.read_entries(tested, photos, photos, "", findings)]
+    if is_file(annotation_file(root, "val")):
+        content = read_coco(annotation_file(root, "val"), findings)
+        yield "coco2017", [image_folder(root, "val") / image.file_name for image in content.images.values()]
+    street = root / check_cityscapes.FOLDER
+    if (street / "leftImg8bit" / "val").is_dir():
+        frames = cityscapes.list_frames(street / "leftImg8bit" / "val", street / "gtFine" / "val", findings)
+        yield "cityscapes", [frame.image for frame in frames]
+    for name in (davis.DAVIS_2016, davis.DAVIS_2017):
+        if (root / davis.FOLDER / "JPEGImages" / "480p").is_dir():
+            yield name, [frame for video in davis.list_videos(root, name, findings) for frame in video.frames]
+    for standard in STANDARD.values():
+        if standard.name in ("coco2017", davis.DAVIS_2016, davis.DAVIS_2017):
+            continue
+        parts = [part for part in standard.every_part() if part.role == "images" and part.split == "val"]
+        yield standard.name, [path for part in parts for path in part.files(root)]

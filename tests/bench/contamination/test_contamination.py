@@ -1,0 +1,130 @@
+"""Copies of test images among pretraining images: found, named, computed once."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from bench.cli import run
+from bench.contamination import hashes, search_copies
+from bench.contamination.images import evaluated_images
+from bench.datasets import generate
+from bench.errors import BenchError
+from pretrain.errors import PretrainError
+
+SHARED = Path(__file__).parents[4] / "shared" / "data"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("contaminated") / "data"
+    generate(folder, seed=5, train=2, val=4, pretrain=3)
+    return folder
+
+
+def val(root: Path) -> list[Path]:
+    """VOC's val images of segmentation, in order."""
+    return evaluated_images(root)["voc2012_seg"]
+
+
+def save(image: Image.Image, path: Path, quality: int = 60) -> None:
+    image.save(path, "JPEG", quality=quality)
+
+
+@pytest.fixture
+def images(root: Path, tmp_path: Path) -> Path:
+    """Pretraining images: three of their own and, of the first four val images, a copy each."""
+    folder = tmp_path / "images"
+    shutil.copytree(root / "pretrain" / "images", folder)
+    first, second, third, fourth = val(root)
+    shutil.copy(first, folder / "x-same.jpg")
+    with Image.open(second) as image:
+        save(image.resize((90, 70)), folder / "x-small.jpg")
+    with Image.open(third) as image:
+        width, height = image.size
+        cut = image.crop((round(0.04 * width), round(0.04 * height), round(0.96 * width), round(0.96 * height)))
+        save(ImageOps.mirror(cut), folder / "x-mirrored.jpg")
+    with Image.open(fourth) as image:
+        save(image.convert("L"), folder / "x-gray.jpg")
+    (folder / "x-damaged.jpg").write_bytes(b"no picture")
+    return folder
+
+
+def test_copies_are_found(root: Path, images: Path, tmp_path: Path) -> None:
+    found = {one.dataset: one for one in search_copies(images, root, tmp_path / "work")}
+    assert list(found) == ["voc2012_det", "voc2012_seg", "coco2017", "cityscapes"]
+    copies = {copy.tested: copy for copy in found["voc2012_seg"].copies}
+    wanted = dict(zip(val(root), ("x-same.jpg", "x-small.jpg", "x-mirrored.jpg", "x-gray.jpg"), strict=True))
+    for path, name in wanted.items():
+        copy = copies[path.relative_to(root).as_posix()]
+        assert copy.pretrained == name and copy.kind == ("same bytes" if "same" in name else "same picture")
+        assert copy.bits <= 48
+    assert not found["coco2017"].copies and not found["cityscapes"].copies
+    assert found["voc2012_seg"].tested == 4 and found["voc2012_seg"].plain == 0
+
+
+def test_hashes_are_computed_once_and_go_on(
+    root: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = search_copies(images, root, tmp_path / "work", ["voc2012_seg"])
+    files = sorted((tmp_path / "work").rglob("*.npy"))
+    assert len(files) == 2
+    known = np.load(files[0])
+    assert known.shape == (8, 5) and not known[[p.name for p in sorted(images.iterdir())].index("x-damaged.jpg")].any()
+    whole = files[0].read_bytes()
+    files[0].write_bytes(whole[:-60])  # an interruption within the last but one row
+    counted: list[int] = []
+    get = hashes.Hashes.__getitem__
+    monkeypatch.setattr(hashes.Hashes, "__getitem__", lambda self, index: (counted.append(index), get(self, index))[1])
+    assert search_copies(images, root, tmp_path / "work", ["voc2012_seg"]) == first
+    assert counted == [6, 7] and files[0].read_bytes() == whole
+
+
+def test_images_in_shards_and_lists_are_searched(root: Path, images: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "images.tar", "w") as shard:
+        for path in sorted(images.iterdir()):
+            content = path.read_bytes()
+            info = tarfile.TarInfo(path.name)
+            info.size = len(content)
+            shard.addfile(info, io.BytesIO(content))
+    (images / "list.txt").write_text("x-same.jpg\nx-gray.jpg\n")
+    (whole,) = search_copies(images, root, tmp_path / "work", ["voc2012_seg"])
+    (packed,) = search_copies(tmp_path / "images.tar", root, tmp_path / "work", ["voc2012_seg"])
+    (listed,) = search_copies(images / "list.txt", root, tmp_path / "work", ["voc2012_seg"])
+    assert packed == whole and {copy.pretrained for copy in listed.copies} == {"x-same.jpg", "x-gray.jpg"}
+
+
+def test_what_cannot_be_searched_is_told(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="has no test image of ade20k; it has voc2012_det, voc2012_seg, "):
+        search_copies(root / "pretrain" / "images", root, tmp_path, ["ade20k"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BenchError, match="has no test image of any data set"):
+        search_copies(root / "pretrain" / "images", tmp_path / "empty", tmp_path)
+    with pytest.raises(PretrainError, match="no images in"):
+        search_copies(tmp_path / "empty", root, tmp_path)
+
+
+def test_the_command(root: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["data", "contamination", "--images", str(images), "--data", str(root), "--work", str(tmp_path)]
+    assert run(words) == 0
+    told = capsys.readouterr().out
+    name = val(root)[0].relative_to(root).as_posix()
+    assert f"same bytes (0 of 256 bits differ): {name} is x-same.jpg" in told
+    assert run([*words, "--dataset", "voc2012_seg", "--json"]) == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    assert report["tested"] == 4 and len(report["copies"]) == 4 and report["plain"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the project's real photographs")
+def test_photographs_of_other_collections_are_no_copies(tmp_path: Path) -> None:
+    found = search_copies(SHARED / "pretrain" / "images", SHARED, tmp_path)
+    assert len(found) >= 4 and sum(len(one.copies) for one in found) == 0
+    assert sum(one.plain for one in found) == 0
