@@ -20,6 +20,7 @@ from bench.cli import (  # noqa: F401 - they register commands
     comparing,
     describing,
     evaluation,
+    fusing,
     listings,
     planning,
     preparing,

@@ -62,8 +62,8 @@ class SFC(Method):
     optimizer's step, by the amount with which the authors' code moves it before the next target: the targets are the
     same.
 
-    In the paper the features are layer3's, at stride 8, and are joined with those of an image-level method at test
-    time: `densebench fuse` and the protocols `davis_*`.
+    At test time the paper takes layer3's features, at stride 8, and concatenates them with those of an image-level
+    method: `densebench fuse` under the protocol `frozen_davis17_sfc`.
     """
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -131,7 +131,7 @@ RECIPES: tuple[Recipe, ...] = (
         schedule=CosineSchedule(final=1.0),
         data="YouTube-VOS train, all frames; 80 frames of each video make an epoch of the paper's",
         paper="arXiv 2207.10456; code Alxead/SFC",
-        expected="DAVIS-2017 J&F 68.0 (davis_crw); 71.3 with MoCo v1 (davis_sfc, code's README)",
+        expected="DAVIS 2017 J&F 68.0 (frozen_davis17_crw); 71.3 fused with MoCo v1 (frozen_davis17_sfc; code's README)",
         cost="one RTX 3090: about 25 hours",
     ),
     small_recipe(
