@@ -184,7 +184,7 @@ def _lines(own: Own, size: tuple[int, int], file: Path, findings: Findings) -> I
         try:
             found = _object(own, line, size)
         except ValueError as error:
-            findings.error("damaged boxes", f"{where}: line {number}, {printable_name(line)!r}, {error}")
+            findings.error("damaged boxes", f"{where}: line {number}, {printable_name(repr(line))}, {error}")
             continue
         if found is not None:
             yield (*found, False)
