@@ -32,6 +32,7 @@ def compare(
     settings: Annotated[list[str] | None, Parameter(name="--set")] = None,
     rates: Annotated[list[float] | None, Parameter(name="--rate")] = None,
     init: str | None = None,
+    scratch: bool = False,
     track: str = "frozen",
     protocols: Annotated[list[str] | None, Parameter(name="--protocol")] = None,
     evaluation_seeds: int | None = None,
@@ -61,7 +62,7 @@ def compare(
     views
         Crops of each image that every method sees in its training; 40 are 20 epochs of two crops.
     backbone
-        Architecture of all (default: that of the recipes, if they agree).
+        Architecture of all (default: that of --init, or of the recipes, if they agree).
     resolution
         Side in pixels of all crops, of the largest where a method has several sizes (default: as for backbone).
     batch
@@ -72,6 +73,8 @@ def compare(
         Try this multiple of each recipe's learning rate, and choose by held-out training images; may be repeated.
     init
         Continue this checkpoint with every method; it stands in the table as it is, too.
+    scratch
+        With --init: also pretrain every method from random weights, to see what the checkpoint gives.
     track
         A list of protocols, seeds and rules.
     protocols
@@ -93,11 +96,18 @@ def compare(
 
     if seeds < 1:
         raise BenchError(f"--seeds is {seeds}: give 1 or more")
+    if scratch and init is None:
+        raise BenchError("--scratch goes with --init CHECKPOINT: without it every method starts from random weights")
+    start = None if init is None else read_exported(exported_folder(init, submission_name(init), work))
     found = [_recipe(name, settings or []) for name in recipes]
     if len({recipe.name for recipe, _ in found}) < len(found):
         raise BenchError("two of the recipes have the same name: name each once")
     budget = common_budget(
-        [recipe for recipe, _ in found], views=views, backbone=backbone, resolution=resolution, batch_size=batch
+        [recipe for recipe, _ in found],
+        views=views,
+        backbone=backbone or (start.card.architecture if start else None),
+        resolution=resolution,
+        batch_size=batch,
     )
     require_writable(work / "results")
     source = open_images(images)
@@ -107,14 +117,15 @@ def compare(
         seeds=tuple(range(seeds)),
         images=images,
         data_fingerprint=source.fingerprint(),
-        init=None if init is None else read_exported(exported_folder(init, submission_name(init), work)),
+        init=start,
         evaluation=_evaluation(data, track, protocols or [], evaluation_seeds),
         work=work,
+        scratch=scratch,
     )
     lines = ProgressLines(processes or min(4, available_cores()))
     try:
         if rates:
-            probes = _evaluation(data, "frozen", [], None)
+            probes = _probes(comparison.evaluation, track)
             comparison, tried = choose_rates(comparison, found, rates, budget, probes, lines, processes)
             print("\n".join(rate_lines(tried)))
         failures = execute(comparison, lines, processes=processes)
@@ -143,6 +154,18 @@ def _recipe(name: str, settings: list[str]) -> tuple[Recipe, Path | None]:
 
     file, _ = split_name(name)
     return override(find_anywhere(name), settings), None if file is None else Path(file).absolute()
+
+
+def _probes(evaluation: Evaluation, track: str) -> Evaluation:
+    """The probes by which learning rates are chosen: those of track frozen, or of the evaluation on own data."""
+    from bench.probes.plan import ProbePlan
+
+    if track != "custom":
+        return _evaluation(evaluation.data, "frozen", [], None)
+    probes = [protocol.id for protocol in evaluation.protocols if isinstance(protocol.plan, ProbePlan)]
+    if not probes:
+        raise BenchError("--rate chooses by probes of label maps, which your data have not: leave it out")
+    return _evaluation(evaluation.data, track, probes, 1)
 
 
 def _evaluation(data: Path, track: str, protocols: list[str], seeds: int | None) -> Evaluation:

@@ -40,11 +40,16 @@ class Comparison:
     work: Path
     anchors: bool = True
     """Whether random initialization (one network per seed) and the unchanged `init` are evaluated, too."""
+    scratch: bool = False
+    """Whether every method also starts from random weights where there is an `init`."""
 
     def cells(self, seed: int) -> list[Cell]:
         """The cells of this pretraining seed; the unchanged `init` belongs to the first seed."""
         init = None if self.init is None else self.init.card
-        cells: list[Cell] = list(pretrained_cells(self.recipes, seed, self.data_fingerprint, init))
+        starts = [init, None] if self.scratch and init is not None else [init]
+        cells: list[Cell] = [
+            cell for start in starts for cell in pretrained_cells(self.recipes, seed, self.data_fingerprint, start)
+        ]
         if self.anchors:
             architectures = dict.fromkeys(recipe.backbone for recipe, _ in self.recipes)
             cells += [RandomCell(architecture, seed) for architecture in architectures]
@@ -81,7 +86,7 @@ class Comparison:
             method_file=cell.method_file,
             seed=cell.seed,
             images=self.images,
-            init=None if self.init is None else self.init.folder,
+            init=None if self.init is None or cell.init is None else self.init.folder,
             out=self.work / "pretraining" / cell.name,
         )
 

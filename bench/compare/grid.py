@@ -23,11 +23,18 @@ class PretrainedCell:
     seed: int
     group: str
     """The `group_id` of the recipe on these images, equal for all seeds."""
+    init: Card | None = None
+    """Card of the backbone that the pretraining starts from; None for random weights."""
+
+    @property
+    def label(self) -> str:
+        """The recipe and, where it is not random, what it starts from."""
+        return self.recipe.name if self.init is None else f"{self.recipe.name}-from-{self.init.name[:24]}"
 
     @property
     def name(self) -> str:
-        """Name of the submission: recipe, beginning of the group (which differs between budgets), and seed."""
-        return f"{self.recipe.name}-{self.group[:6]}-seed{self.seed}"
+        """Name of the submission: label, beginning of the group (which differs between budgets), and seed."""
+        return f"{self.label}-{self.group[:6]}-seed{self.seed}"
 
     def made(self, card: Card) -> bool:
         """Whether a card belongs to this backbone, wherever and whenever it was trained."""
@@ -77,7 +84,7 @@ def pretrained_cells(
     """One cell per recipe; each recipe is given with the file of its method if that is the user's own, else None."""
     start = None if init is None else init.sha256
     return [
-        PretrainedCell(recipe, file, seed, group_id(identity(recipe), data_fingerprint, start))
+        PretrainedCell(recipe, file, seed, group_id(identity(recipe), data_fingerprint, start), init)
         for recipe, file in recipes
     ]
 

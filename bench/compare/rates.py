@@ -61,6 +61,7 @@ def choose_rates(
         evaluation=probes,
         work=comparison.work / "compare" / "rates",
         anchors=False,
+        scratch=False,
     )
     failures = execute(trial, reporter, processes=processes)
     scores = {key: _held_out(trial, *one) for key, one in under_rates.items()}

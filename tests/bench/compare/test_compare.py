@@ -222,3 +222,20 @@ def test_a_supervised_anchor_needs_a_folder_for_each_class(tiny_data: Path, tmp_
         shutil.copytree(images, tmp_path / name)
     _check_labels([mini], open_images(tmp_path))
     assert capsys.readouterr().out == ""
+
+
+def test_four_arms_in_one_comparison(comparison: Comparison) -> None:
+    """Random, the checkpoint as it is, the checkpoint continued, and the method from random weights."""
+    init = read_exported(random_backbone("resnet18", seed=9, name="public", work=comparison.work))
+    method = comparison.recipes[:1]
+    four = replace(comparison, recipes=method, init=init, scratch=True)
+    cells = four.cells(0)
+    assert [type(cell) for cell in cells] == [PretrainedCell, PretrainedCell, RandomCell, GivenCell]
+    continued, scratch = cells[:2]
+    assert isinstance(continued, PretrainedCell) and isinstance(scratch, PretrainedCell)
+    assert continued.label == "moco-v2-mini-from-public" and scratch.label == "moco-v2-mini"
+    assert scratch == replace(comparison, recipes=method).cells(0)[0]  # the same run as without the checkpoint
+    assert continued.group != scratch.group
+    assert four.training(continued).init == init.folder and four.training(scratch).init is None
+    assert len(four.cells(1)) == 3  # the unchanged checkpoint stands there once
+    assert not replace(four, scratch=False).cells(0)[0].name == scratch.name
