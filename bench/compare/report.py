@@ -95,7 +95,7 @@ def costs(comparison: Comparison) -> list[CostRow]:
     by_recipe: dict[str, list[list[Result]]] = defaultdict(list)
     for cell in comparison.all_cells():
         if isinstance(cell, PretrainedCell) and (found := results_of(cell, stored)):
-            by_recipe[cell.recipe.name].append(found)
+            by_recipe[cell.label].append(found)
     return [_cost(name, cells) for name, cells in by_recipe.items()]
 
 
