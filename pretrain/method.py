@@ -100,6 +100,13 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
+    def found(self, wholes: View) -> Tensor | None:
+        """Label maps (N, h, w) of the regions that the method forms in whole images while it trains, for pictures.
+
+        `wholes` are as the last of `plan.specs` says. None of methods that form no regions.
+        """
+        return None
+
     def before_update(self, step: int, total_steps: int) -> None:
         """Change gradients after the backward pass of step `step` (from 1), e.g. to freeze a layer for a while."""
 

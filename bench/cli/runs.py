@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from bench.cli.common import PRETRAIN, app
+from bench.errors import BenchError
 
 
 @app.command(group=PRETRAIN)
@@ -15,6 +16,8 @@ def watch(
     runs: Annotated[list[Path], Parameter(name="RUN")],
     *,
     page: Path | None = None,
+    images: Path | None = None,
+    stages: Path | None = None,
     once: bool = False,
 ) -> int:
     """Show the newest line of pretraining runs and follow them while they train; plot all that they logged.
@@ -29,12 +32,22 @@ def watch(
         One or several run folders.
     page
         Write an HTML page with a plot of every logged scalar over the steps.
+    images
+        The images that the runs were made with: the page then shows what stages and methods have found in six of them
+        (masks, regions, boxes, neighbors, corresponding boxes).
+    stages
+        Folder of the stages, if the runs were made with one.
     once
         Show (and write) the present state only.
     """
+    from pretrain.data.batches import open_images
+    from pretrain.run.pictures import Gallery
     from pretrain.run.watch import watch as watch_runs
 
-    finished = watch_runs(runs, page=page, once=once)
+    if images is not None and page is None:
+        raise BenchError("--images draws on a page: name it, --page FILE.html")
+    gallery = None if images is None else Gallery(open_images(images), stages)
+    finished = watch_runs(runs, page=page, gallery=gallery, once=once)
     if page is not None:
         print(f"page: {page}")
     return 0 if once or finished else 1

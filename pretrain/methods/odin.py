@@ -102,6 +102,10 @@ class Odin(RegionContrast):
         return group_cells(features, draws, self.config.iterations)
 
     @override
+    def found(self, wholes: View) -> Tensor:
+        return self.regions(wholes)
+
+    @override
     def after_step(self, step: int, total_steps: int) -> None:
         super().after_step(step, total_steps)
         if self.discovery is not None and self.config.discovery_momentum is not None:

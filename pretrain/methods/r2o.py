@@ -171,6 +171,12 @@ class R2O(BYOL):
         return refine(superpixels, features, config.superpixels, draws, config.iterations)
 
     @override
+    def found(self, wholes: View) -> Tensor:
+        few = range(0, len(wholes.image_id), self.config.images_together)
+        parts = [slice(first, first + self.config.images_together) for first in few]
+        return torch.cat([self.regions(View(*(part[of] for part in vars(wholes).values()))) for of in parts])
+
+    @override
     def after_step(self, step: int, total_steps: int) -> None:
         super().after_step(step, total_steps)
         self.progress = step / total_steps

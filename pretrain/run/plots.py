@@ -21,6 +21,7 @@ import numpy.typing as npt
 from leaderboard.base.files import write_atomic
 from leaderboard.base.html import asset, policy_hash, readable, script_json
 from pretrain.run.history import BESIDE, WatchedRun, newest, significant
+from pretrain.run.pictures import Pictures
 
 WIDTH, HEIGHT = 360, 196
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 24
@@ -82,16 +83,16 @@ NOTES = {
 }
 
 
-def write_page(path: Path, runs: Sequence[WatchedRun]) -> None:
-    """Write the page of `runs`, which keep their history, atomically.
+def write_page(path: Path, runs: Sequence[WatchedRun], pictures: Sequence[Pictures] = ()) -> None:
+    """Write the page of `runs`, which keep their history, with `pictures` of what they found, atomically.
 
     Raises:
         FileError: `path` cannot be written.
     """
-    write_atomic(path, render(runs))
+    write_atomic(path, render(runs, pictures))
 
 
-def render(runs: Sequence[WatchedRun]) -> str:
+def render(runs: Sequence[WatchedRun], pictures: Sequence[Pictures] = ()) -> str:
     """The page as HTML; equal logs give equal bytes."""
     style, script = _asset("style.css"), _asset("page.js")
     sections: list[dict[str, Any]] = []
@@ -108,6 +109,7 @@ def render(runs: Sequence[WatchedRun]) -> str:
     return _template().render(
         runs=[_row(run, number) for number, run in enumerate(runs)],
         sections=sections,
+        pictures=pictures,
         averaged=any(run.history is not None and len(run.history.steps) > POINTS for run in runs),
         style=style,
         script=script,

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from leaderboard.base.terminal import Console
 from pretrain.run.history import WatchedRun, newest
+from pretrain.run.pictures import Gallery
 from pretrain.run.plots import write_page
 
 POLL_SECONDS = 1.0
@@ -29,14 +30,16 @@ def watch(
     folders: Sequence[Path],
     *,
     page: Path | None = None,
+    gallery: Gallery | None = None,
     once: bool = False,
     console: Console | None = None,
 ) -> bool:
     """Show the newest line of each run, and follow them until none is training; return whether all are finished.
 
     On a terminal a table is kept up to date; elsewhere it is printed once, and lines follow at intervals. `page` is
-    written by `plots.write_page` and updated while the runs are followed. With `once` the present state is shown and
-    written, and nothing is followed. A killed run counts as stopped (on Linux; elsewhere it seems to be training).
+    written by `plots.write_page` and updated while the runs are followed; on it, `gallery` draws what was found in
+    images. With `once` the present state is shown and written, and nothing is followed. A killed run counts as stopped
+    (on Linux; elsewhere it seems to be training).
 
     Raises:
         PretrainError: a folder holds no run, a log is damaged, or the page cannot be written.
@@ -45,7 +48,7 @@ def watch(
     runs = [WatchedRun(folder, keep_history=page is not None) for folder in folders]
     for run in runs:
         run.update()
-    board = _Pages(page, runs)
+    board = _Pages(page, runs, gallery)
     if not once and console.is_terminal:
         _follow_in_table(runs, board, console)
     else:
@@ -75,8 +78,8 @@ def _columns(runs: Sequence[WatchedRun]) -> Table:
 class _Pages:
     """Writes the page, at most every `PAGE_SECONDS`."""
 
-    def __init__(self, path: Path | None, runs: Sequence[WatchedRun]) -> None:
-        self._path, self._runs = path, runs
+    def __init__(self, path: Path | None, runs: Sequence[WatchedRun], gallery: Gallery | None) -> None:
+        self._path, self._runs, self._gallery = path, runs, gallery
         self._written = time.monotonic()
         self.write()
 
@@ -86,7 +89,8 @@ class _Pages:
 
     def write(self) -> None:
         if self._path is not None:
-            write_page(self._path, self._runs)
+            found = [self._gallery.of(run.folder) for run in self._runs] if self._gallery else []
+            write_page(self._path, self._runs, [one for one in found if one is not None])
             self._written = time.monotonic()
 
 
