@@ -238,4 +238,4 @@ def test_four_arms_in_one_comparison(comparison: Comparison) -> None:
     assert continued.group != scratch.group
     assert four.training(continued).init == init.folder and four.training(scratch).init is None
     assert len(four.cells(1)) == 3  # the unchanged checkpoint stands there once
-    assert not replace(four, scratch=False).cells(0)[0].name == scratch.name
+    assert replace(four, scratch=False).cells(0)[0].name != scratch.name
