@@ -101,7 +101,8 @@ def test_of_several_stages_that_of_the_run_is_drawn(source: ImageSource, tmp_pat
     assert Gallery(source).of(run) is None and before == Gallery(source, tmp_path / "shared").of(run)
 
 
-@pytest.mark.parametrize("recipe", [pytest.param("odin-mini", marks=pytest.mark.slow), "r2o-mini"])
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["odin-mini", "r2o-mini"])
 def test_regions_by_the_newest_checkpoint(
     recipe: str, source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,10 +113,10 @@ def test_regions_by_the_newest_checkpoint(
     method = override(all_recipes()[recipe], ["method.whole_size=64"]).method.build()
     about = {"format": 1, "recipe_sha256": record.recipe_sha256, "data_fingerprint": record.data_fingerprint, "seed": 0}
     torch.save({**about, "method": method.state_dict()}, run / "checkpoint.pt")
+    method.eval().prepare(source, run)
     gallery = Gallery(source)
     found = gallery.of(run)
     assert found is not None and found.titles[-1] == "regions by the newest checkpoint"
-    method.eval().prepare(source, run)
     torch.manual_seed(0)
     regions = method.found(gallery._whole(method))
     assert regions is not None and len(torch.unique(regions)) > 1
