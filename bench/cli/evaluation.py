@@ -278,15 +278,23 @@ def check_data(
     * cityscapes: `cityscapes` with `leftImg8bit/{train,val}/CITY/*_leftImg8bit.png` (or .jpg) and
       `gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png`
 
-    What track paper needs beyond, checked where its folder is there:
+    What track paper, videos and discovered objects need beyond, checked where its folder is there:
 
     * voc0712_det: as voc2012_det, with `VOCdevkit/VOC2007` and `VOCdevkit/VOC2012` and their
       `ImageSets/Main/trainval.txt`; evaluated is `ImageSets/Main/test.txt` of VOC2007
 
-    * voc2012aug_seg: as voc2012_seg, with `SegmentationClassAug/*.png` (SBD's masks, as mmsegmentation's `voc_aug.py`
-      writes them) and `ImageSets/Segmentation/{train,trainaug,val}.txt`
+    * voc2012aug_seg: as voc2012_seg, with `SegmentationClassAug/*.png` (SBD's masks, which `densebench data
+      prepare` makes) and `ImageSets/Segmentation/{train,trainaug,val}.txt`
 
     * cityscapes_inst: as cityscapes, with `gtFine/{train,val}/CITY/*_gtFine_instanceIds.png`
+
+    * davis2016, davis2017: `DAVIS` with `JPEGImages/480p/VIDEO/*.jpg` and `Annotations/480p/VIDEO/*.png`;
+      `ImageSets/YEAR/val.txt` lists the videos of val
+
+    * voc2012_maskdistill, coco2017_maskdistill: `maskdistill/voc2012.npy` and `maskdistill/coco2017.npy`, the tables of
+      maskdistill's stage labels, beside the images of voc2012_seg and of coco2017
+
+    What else `densebench data prepare` sets up is checked where it is named, such as `--dataset ade20k`.
 
     Data of your own are checked by their description, which `densebench data describe` writes.
 

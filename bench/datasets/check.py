@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -13,6 +14,8 @@ from bench.datasets.files import ImageFiles, fingerprint, report_copies
 from bench.datasets.own import description as own
 from bench.datasets.own.check import check_own
 from bench.datasets.report import DatasetReport, Findings, Split
+from bench.datasets.standard import STANDARD
+from bench.datasets.standard.check import read_standard
 from bench.errors import BenchError
 
 
@@ -75,7 +78,20 @@ FURTHER: Final[dict[str, Dataset]] = {
         discovered.FOLDER, discovered.COCO_LAYOUT, "objects", discovered.check_coco_discovered, sign=discovered.COCO
     ),
 }
-"""The data sets that only track paper and the video probes need; a data root that has one has its `folder` and files like its `sign`."""
+"""The data sets that only track paper and probes of videos need; a data root that has one has its `folder` and files
+like its `sign`."""
+
+NAMED: Final[dict[str, Dataset]] = {
+    name: Dataset(
+        standard.folder(),
+        f"what `densebench data prepare ROOT {name}` sets up",
+        "pixels" if standard.labels else "objects",
+        partial(read_standard, standard),
+    )
+    for name, standard in STANDARD.items()
+    if name not in DATASETS | FURTHER and any(part.split and part.role == "images" for part in standard.every_part())
+}
+"""The data sets that are checked only where they are named: no protocol needs them, and some are large."""
 
 
 def expected_in(root: Path) -> list[str]:
@@ -91,15 +107,15 @@ def _has(root: Path, entry: Dataset) -> bool:
 def check(root: Path, dataset: str) -> DatasetReport:
     """Read a data set below the data root and report what is in it and what is wrong with it.
 
-    `dataset` is a key of `DATASETS` or `FURTHER`, or one of `bench.datasets.own.description.DATASETS`: then `root` is,
-    or holds, the description of data of the user's own. Everything that training or evaluation reads is checked: lists,
-    annotations, masks, and images (decoded up to `files.THOROUGH_BYTES` in all; for larger sets only their headers).
-    Everything wrong with the data is a problem in the report; only an unknown data set, or a description that cannot be
-    used, raises `BenchError`.
+    `dataset` is a key of `DATASETS`, `FURTHER` or `NAMED`, or one of `bench.datasets.own.description.DATASETS`: then
+    `root` is, or holds, the description of data of the user's own. Everything that training or evaluation reads is
+    checked: lists, annotations, masks, and images (decoded up to `files.THOROUGH_BYTES` in all; for larger sets only
+    their headers). Everything wrong with the data is a problem in the report; only an unknown data set, or a
+    description that cannot be used, raises `BenchError`.
     """
     if dataset in own.DATASETS:
         return check_own(root, dataset)
-    known = DATASETS | FURTHER
+    known = DATASETS | FURTHER | NAMED
     if dataset not in known:
         raise BenchError(f"unknown data set {dataset!r}: choose from {', '.join(known)}")
     entry = known[dataset]

@@ -97,5 +97,8 @@ def _explain(found: frozenset[int]) -> str:
     if 0 not in found and max(found - {VOID}) == last + 1:
         return f"{wanted}; yours seem to begin with 1 for {CITYSCAPES_CLASSES[0]}: subtract 1"
     if found - {VOID} <= _LABEL_IDS:
-        return f"{wanted}. If these are Cityscapes' labelIds (0 to 33), {CONVERT}; map ids of your own to trainIds"
+        return (
+            f"{wanted}. If these are Cityscapes' labelIds (0 to 33), call the files *_gtFine_labelIds.png and "
+            f"{CONVERT}; map ids of your own to trainIds"
+        )
     return wanted

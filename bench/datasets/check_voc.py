@@ -27,8 +27,8 @@ SEGMENTATION_LAYOUT: Final = (
 )
 AUGMENTED_FOLDER: Final = FOLDER / "SegmentationClassAug"
 AUGMENTED_LAYOUT: Final = (
-    "VOCdevkit/VOC2012 with JPEGImages/*.jpg, SegmentationClass/*.png, SegmentationClassAug/*.png (SBD's masks, as "
-    "mmsegmentation's voc_aug.py writes them) and ImageSets/Segmentation/{train,trainaug,val}.txt"
+    "VOCdevkit/VOC2012 with JPEGImages/*.jpg, SegmentationClass/*.png, SegmentationClassAug/*.png (SBD's masks, which "
+    "`densebench data prepare` makes) and ImageSets/Segmentation/{train,trainaug,val}.txt"
 )
 _PUBLISHED: Final = {"train": 10_582, "val": 1_449}
 """Numbers of images with which published results of train_aug were trained and evaluated."""

@@ -16,7 +16,7 @@ from bench.datasets.report import Findings, Split, Strict
 from leaderboard.base.errors import DenseBenchError
 from leaderboard.base.files import read_bounded
 
-CONVERT: Final = "make them with `csCreateTrainIdLabelImgs` of the package cityscapesscripts"
+CONVERT: Final = "make trainIds of them with `densebench data prepare ROOT cityscapes`"
 """What to do where Cityscapes' masks hold labelIds instead of trainIds."""
 _LABELS: Final = 256
 

@@ -72,8 +72,8 @@ def test_report_as_text_and_as_json(generated):
 
 
 def test_an_unknown_data_set_is_refused(generated):
-    with pytest.raises(BenchError, match="unknown data set 'ade20k': choose from voc2012_det"):
-        check(generated, "ade20k")
+    with pytest.raises(BenchError, match="unknown data set 'ade21k': choose from voc2012_det"):
+        check(generated, "ade21k")
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

@@ -21,7 +21,7 @@ def test_label_ids_instead_of_train_ids_are_explained(root, mask):
     Image.fromarray(labels).save(mask)
     message = only_error(root, "cityscapes")
     assert message.startswith(f"{mask.relative_to(root)} has labels 23, 26 on ")
-    assert "If these are Cityscapes' labelIds (0 to 33), make them with `csCreateTrainIdLabelImgs`" in message
+    assert "If these are Cityscapes' labelIds (0 to 33), call the files *_gtFine_labelIds.png and make" in message
     assert "map ids of your own" in message
 
 

@@ -322,3 +322,21 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     }  # fmt: skip
     assert run(["data", "prepare", str(root), "vipp"]) == 1
     assert "unknown data set 'vipp'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["ade20k", "vip"])
+def test_data_check_reads_what_was_set_up(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepared(tmp_path, name)
+    assert run(["data", "check", str(tmp_path), "--dataset", name, "--json"]) == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    assert (
+        report["ok"] and report["splits"]["val"]["images"] == (2 if name == "ade20k" else 1) and report["fingerprint"]
+    )
+    if name == "ade20k":
+        histogram = report["splits"]["train"]["histogram"]
+        assert {label: pixels for label, pixels in histogram.items() if pixels} == {
+            "not evaluated": 96,
+            "class 150": 96,
+        }
+    assert run(["data", "check", str(tmp_path), "--dataset", "cub200"]) == 1
+    assert "no CUB_200_2011 in" in " ".join(capsys.readouterr().out.split())
