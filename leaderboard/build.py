@@ -19,6 +19,7 @@ from leaderboard.correlations import correlate
 from leaderboard.correlations import csv as correlation_csv
 from leaderboard.diagrams import diagrams as draw
 from leaderboard.errors import LeaderboardError
+from leaderboard.page_data import Background
 from leaderboard.plans import split_by_plan
 from leaderboard.records import ProtocolReference, Result, TrackDescription
 from leaderboard.shares import Shares
@@ -73,6 +74,7 @@ def build(
     plans: Mapping[str, int] = MappingProxyType({}),
     protocols: Mapping[str, Collection[ProtocolReference]] = MappingProxyType({}),
     each: bool = False,
+    background: Background = Background(),  # noqa: B008 - it is immutable
 ) -> Report:
     """Make the named files from the usable result files in `results`: the same bytes every time.
 
@@ -82,7 +84,7 @@ def build(
     differs from what the results give is a problem, and so is each result file that cannot be used, or that is not
     comparable because it executed another number of iterations than its protocol plans (`plans` gives the iterations of
     known protocols by their hash). `protocols` are those of the known tables (`declared` of :func:`analyse`), and
-    `tracks` (by id) hold what the page says about a track.
+    `tracks` (by id) hold what the page says about a track, `background` what it says about methods and protocols.
     With `each`, every checkpoint has a row of its own, also where several are pretraining runs of one method.
 
     Raises:
@@ -91,7 +93,7 @@ def build(
     """
     with collection_paused():
         report = _analyse(ResultStore(results), plans, protocols, each)
-        targets = _render(report.board, csv, markdown, latex, site, diagrams, correlations, tracks)
+        targets = _render(report.board, csv, markdown, latex, site, diagrams, correlations, tracks, background)
     for path, text in targets.items():
         if not check:
             make_folder(path.parent)
@@ -140,6 +142,7 @@ def _render(
     diagrams: Path | None,
     correlations: Path | None,
     tracks: Mapping[str, TrackDescription],
+    background: Background,
 ) -> dict[Path, str]:
     """The content of each named file."""
     targets: dict[Path, str] = {}
@@ -150,7 +153,7 @@ def _render(
     if latex is not None:
         targets[latex] = tables.latex(board)
     if site is not None:
-        targets[site / "index.html"] = page.render(board, tracks)
+        targets[site / "index.html"] = page.render(board, tracks, background)
     if diagrams is not None:
         for track in board.tracks:
             for drawn in draw(track):

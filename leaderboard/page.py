@@ -25,15 +25,19 @@ MOST_ROWS = 100
 """Most rows of a table in the HTML itself."""
 SCRIPTS = ("statistics.js", "model.js", "dom.js", "address.js", "tables.js", "pages.js", "page.js")
 PUBLISHED_HEADINGS = (
-    ("Protocol", "name"), ("Metric", ""), ("Method", ""), ("Backbone", ""), ("Pretrained on", ""), ("Epochs", "num"),
-    ("Value", "num"), ("Runs", "num"), ("Source", "data"),
+    ("Protocol", ""), ("Metric", ""), ("Method", ""), ("Backbone", ""), ("Pretrained on", ""), ("Epochs", "num"),
+    ("Value", "num"), ("Runs", "num"), ("Source", "source"),
 )  # fmt: skip
 
 _asset = partial(asset, "leaderboard", "site")
 
 
-def render(board: Board, tracks: Mapping[str, TrackDescription] = MappingProxyType({})) -> str:
-    """The page; equal boards and descriptions of `tracks` (by id) give equal bytes."""
+def render(
+    board: Board,
+    tracks: Mapping[str, TrackDescription] = MappingProxyType({}),
+    background: page_data.Background = page_data.Background(),  # noqa: B008 - it is immutable
+) -> str:
+    """The page; equal boards, descriptions of `tracks` (by id) and `background` give equal bytes."""
     style = "".join(map(_asset, ("theme.css", "style.css", "diagrams.css")))
     early, script = _asset("early.js"), "".join(map(_asset, SCRIPTS))
     return _template().render(
@@ -46,7 +50,7 @@ def render(board: Board, tracks: Mapping[str, TrackDescription] = MappingProxyTy
         script=script,
         style_hash=policy_hash(style),
         script_hashes=[policy_hash(early), policy_hash(script)],
-        data=script_json(page_data.provenance(board)),
+        data=script_json(page_data.provenance(board, background)),
         rows=script_json(page_data.rows(board)),
     )
 

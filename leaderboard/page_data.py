@@ -8,7 +8,8 @@ tiers, is computed here and only here.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,27 @@ MOST_PAIRED = 300
 ranks among filtered rows are then found without pairing images, which widens intervals."""
 CHECKS = ("self-reported", "logs", "re-run")
 """The values of `Result.verification`, from the least to the most."""
+
+
+@dataclass(frozen=True)
+class MethodSource:
+    """Where a pretraining method comes from."""
+
+    paper: str
+    """Its papers, as `arXiv 1911.05722, 2003.04297`."""
+    code: tuple[str, ...]
+    """Its authors' repositories on GitHub, as `OWNER/NAME`."""
+
+
+@dataclass(frozen=True)
+class Background:
+    """What the pages of submissions and protocols say that no result holds; asked only for what the board shows."""
+
+    method: Callable[[str], MethodSource | None] = lambda name: None
+    """Gives the source of a method by the name that cards state; None where it is not known."""
+    definition: Callable[[str], str | None] = lambda sha256: None
+    """Gives the text that defines a protocol by its hash; None where it is not known."""
+
 
 ENTRY = ("sid", "label", "method", "architecture", "data", "epochs", "views", "license", "random", "checkpoints")
 CELL = (
@@ -162,7 +184,7 @@ def _published(value: published.Published) -> list[Any]:
     ]  # fmt: skip
 
 
-def provenance(board: Board) -> dict[str, Any]:
+def provenance(board: Board, background: Background) -> dict[str, Any]:
     """What the pages of submissions and protocols show; environments are stored once, because many runs share them."""
     environments: dict[str, int] = {}
     groups: dict[str, Any] = {}
@@ -185,9 +207,15 @@ def provenance(board: Board) -> dict[str, Any]:
         "cards": cards,
         "cells": cells,
         "environments": [json.loads(e) for e in environments],
-        "methods": {},
-        "definitions": {},
+        "methods": _known({card["method"] for found in cards.values() for card in found}, background.method),
+        "definitions": _known({group["protocol"]["sha256"] for group in groups.values()}, background.definition),
     }
+
+
+def _known(names: set[str], find: Callable[[str], Any]) -> dict[str, Any]:
+    """What `find` gives for each name, without those for which it gives nothing."""
+    found = {name: find(name) for name in sorted(names)}
+    return {name: vars(one) if isinstance(one, MethodSource) else one for name, one in found.items() if one is not None}
 
 
 def _run(run: Result, environments: dict[str, int]) -> dict[str, Any]:

@@ -182,11 +182,13 @@ const showFilters = (state, track, several) => {
   const ids = [...new Set(model.tracks.map((one) => one.id))];
   const here = state.place === "backbones/" ? "*" : track ? track.id : "";
   const architectures = [...new Set(model.tracks.filter((one) => here === "*" || one.id === here).map((one) => one.architecture))];
-  const fields = [
+  const where = [
     field("track", "Track", [...ids.map((id) => [id, id]), ...(ids.length > 1 ? [["*", "all tracks"]] : [])], here, (id) =>
       id === "*" ? go({ ...state, place: "backbones/", sort: "", protocols: [] }) : jump((one) => one.id === id && one.architecture === track?.architecture, (one) => one.id === id)),
     field("backbone", "Backbone", [...architectures.map((name) => [name, name]), ...(architectures.length > 1 || several ? [["*", "all, each by itself"]] : [])], several ? "*" : (track?.architecture ?? ""), (name) =>
       name === "*" ? go({ ...state, place: `backbones/${here === "*" ? "" : here}`, sort: "", protocols: [] }) : jump((one) => one.architecture === name && (here === "*" || one.id === here))),
+  ];
+  const what = [
     field("data", "Pretrained on", occurring("data"), state.data, filter("data")),
     field("budget", "Budget", budgets(), state.budget, filter("budget")),
     field("license", "License", occurring("license"), state.license, filter("license")),
@@ -195,7 +197,7 @@ const showFilters = (state, track, several) => {
   const choose = !several && track && state.place === `overall.${track.address}` && track.current.length > 1 ? protocolChoice(state, track) : null;
   const active = FILTERS.some((name) => state[name]) || state.protocols.length;
   const focused = document.activeElement?.id;
-  controls.querySelector(".fields").replaceChildren(...fields, choose ?? "", active ? action("Clear filters", () => go({ ...cleared(state), q: state.q })) : "");
+  controls.querySelector(".fields").replaceChildren(...(track || several ? where : []), ...what, choose ?? "", active ? action("Clear filters", () => go({ ...cleared(state), q: state.q })) : "");
   controls.querySelector("summary").textContent = active ? "Filters (active)" : "Filters";
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
   if (search.value !== state.q && document.activeElement !== search) search.value = state.q;

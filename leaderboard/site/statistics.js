@@ -2,6 +2,7 @@
 /* The statistics of leaderboard/stats.py, comparison.py and ranking.py, for the rows that the filters leave. They give
    the numbers of the Python code; a test holds one against the other. */
 const LEVEL = 1 - 0.95;
+const LEAST = 1.9599; /* No test at 5 % needs fewer standard errors: the normal distribution needs 1.95996. */
 const LARGE = 400; /* More rows than this: Holm's thresholds use the smaller of two rows' degrees of freedom. */
 
 /* Gamma(a + 1/2) / Gamma(a): the difference of two Stirling series, from 15 downwards by recursion. */
@@ -45,8 +46,12 @@ const twoSided = (df, t) => {
 /* The t that |T| exceeds with probability `p`: Newton's steps between bounds. */
 const quantiles = new Map();
 const quantile = (df, p = LEVEL) => {
-  const key = `${df} ${p}`;
-  if (quantiles.has(key)) return quantiles.get(key);
+  if (!quantiles.has(p)) quantiles.set(p, new Map());
+  const known = quantiles.get(p);
+  if (!known.has(df)) known.set(df, findQuantile(df, p));
+  return known.get(df);
+};
+const findQuantile = (df, p) => {
   let low = 0;
   let high = 2;
   while (twoSided(df, high) > p) high *= 2;
@@ -61,7 +66,6 @@ const quantile = (df, p = LEVEL) => {
     if (Math.abs(next - t) <= 4e-15 * t) break;
     t = next;
   }
-  quantiles.set(key, t);
   return t;
 };
 
@@ -109,18 +113,26 @@ class Contest {
     this.leastDf = rows.map((row) => Math.min(...parts.map((part) => part.cells[row].df)));
   }
 
-  /* The difference of row `i` minus row `j` as an estimate. */
-  difference(i, j) {
-    let [difference, variance, spread] = [0, 0, 0];
+  /* The difference of row `i` minus row `j`, in the fields `gap`, `variance` and `spread`: pairs come by millions. */
+  measure(i, j) {
+    this.gap = this.variance = this.spread = 0;
     for (const { weight, cells, paired } of this.parts) {
-      const [a, b] = [cells[i], cells[j]];
+      const a = cells[i];
+      const b = cells[j];
       const together = paired(a, b);
-      const own = together ?? a.error ** 2 + b.error ** 2;
-      difference += weight * (a.mean - b.mean);
-      variance += weight ** 2 * own;
-      spread += weight ** 4 * (together === null ? a.error ** 4 / a.df + b.error ** 4 / b.df : own ** 2 / a.df);
+      const [one, other] = [a.error * a.error, b.error * b.error];
+      const own = together ?? one + other;
+      this.gap += weight * (a.mean - b.mean);
+      this.variance += weight ** 2 * own;
+      this.spread += weight ** 4 * (together === null ? (one * one) / a.df + (other * other) / b.df : (own * own) / a.df);
     }
-    return { mean: difference, error: Math.sqrt(variance), df: spread ? variance ** 2 / spread : Math.min(this.leastDf[i], this.leastDf[j]) };
+  }
+
+  /* The difference as an estimate. */
+  difference(i, j) {
+    this.measure(i, j);
+    const { gap, variance, spread } = this;
+    return { mean: gap, error: Math.sqrt(variance), df: spread ? variance ** 2 / spread : Math.min(this.leastDf[i], this.leastDf[j]) };
   }
 
   /* Welch's two-sided p-value. Without any variance, equal values have p = 1 and others p = 0. */
@@ -130,12 +142,11 @@ class Contest {
   }
 
   different(i, j) {
-    const { mean, error, df } = this.difference(i, j);
-    if (mean === 0) return false;
-    if (error === 0) return true;
-    const errors = Math.abs(mean) / error;
-    /* No test at 5 % needs fewer standard errors than that of the normal distribution. */
-    return errors >= 1.9599 && twoSided(df, errors) < LEVEL;
+    this.measure(i, j);
+    const { gap, variance, spread } = this;
+    if (gap === 0 || variance === 0) return gap !== 0;
+    const errors = Math.abs(gap) / Math.sqrt(variance);
+    return errors >= LEAST && twoSided(variance ** 2 / spread, errors) < LEVEL;
   }
 
   /* The row that is better than every other one; null if there is none, or only one row. */
@@ -161,25 +172,30 @@ class Contest {
   /* The best and the worst rank that the row's tests leave possible, with Holm's correction over them. */
   rankInterval(row) {
     const k = this.mean.length;
-    const others = this.mean.map((_, other) => other).filter((other) => other !== row);
-    const found = others.map((other) => this.difference(row, other)).map((d) => [d, d.error === 0 ? Infinity : Math.abs(d.mean) / d.error]);
-    let rejected;
-    if (k <= LARGE) {
-      /* A test that the normal distribution does not reject at 5 % is rejected by none. */
-      const p = found.map(([d, errors]) => (d.mean === 0 || errors < 1.9599 ? Infinity : d.error === 0 ? 0 : twoSided(d.df, errors)));
-      rejected = (level) => p.map((value) => value <= level);
-    } else {
-      rejected = (level) => found.map(([d, errors], at) => d.mean !== 0 && errors >= quantile(Math.min(this.leastDf[row], this.leastDf[others[at]]), level));
+    const [errors, p] = [new Float64Array(k), new Float64Array(k)];
+    for (let other = 0; other < k; other += 1) {
+      this.measure(row, other);
+      const { gap, variance, spread } = this;
+      const none = other === row || gap === 0;
+      errors[other] = none ? 0 : Math.abs(gap) / Math.sqrt(variance);
+      if (k <= LARGE) p[other] = none || errors[other] < LEAST ? Infinity : variance === 0 ? 0 : twoSided(variance ** 2 / spread, errors[other]);
     }
-    let left = k - 1;
-    for (;;) {
-      const flags = rejected(LEVEL / Math.max(left, 1));
-      const fewer = k - 1 - flags.filter(Boolean).length;
-      if (fewer === left) {
-        const better = (other) => this.mean[row] > this.mean[other];
-        const count = (test) => others.filter((other, at) => flags[at] && test(other)).length;
-        return [1 + count((other) => !better(other)), k - count(better)];
+    const large = (level) => {
+      const needed = new Map();
+      for (const df of new Set(this.leastDf)) needed.set(df, quantile(Math.min(df, this.leastDf[row]), level));
+      return (other) => errors[other] > 0 && errors[other] >= needed.get(this.leastDf[other]);
+    };
+    const small = (level) => (other) => p[other] <= level;
+    for (let left = k - 1; ; ) {
+      const rejects = (k <= LARGE ? small : large)(LEVEL / Math.max(left, 1));
+      let [best, worst] = [1, k];
+      for (let other = 0; other < k; other += 1) {
+        if (!rejects(other)) continue;
+        if (this.mean[row] > this.mean[other]) worst -= 1;
+        else best += 1;
       }
+      const fewer = worst - best; /* the tests that are not rejected */
+      if (fewer === left) return [best, worst];
       left = fewer;
     }
   }

@@ -39,7 +39,7 @@ const ends = (one) => (one === null ? [null, null] : (interval(one) ?? [null, nu
 
 const nameCell = (entry, ...more) =>
   make("th", { scope: "row", class: "name" }, link(pageOf("submission", entry.sid), entry.label),
-    make("span", { class: "method" }, entry.method, entry.checkpoints > 1 ? make("span", { class: "runs" }, ` · ${entry.checkpoints} pretraining runs`) : null), ...more);
+    make("span", { class: "method" }, entry.method, entry.checkpoints > 1 ? " " : null, entry.checkpoints > 1 ? make("span", { class: "runs" }, `· ${entry.checkpoints} pretraining runs`) : null), ...more);
 const selectCell = (entry) => {
   const box = make("input", { type: "checkbox", "aria-label": `Compare ${entry.label}` });
   box.checked = selection.has(entry.sid);
@@ -146,12 +146,12 @@ const reportedRow = (value, columns) => {
 const publishedTable = (model, state) => {
   const text = (key, label, cls, name = key) => ({ key, label, kind: "text", cls, value: (row) => row[name]?.toLowerCase() ?? null, cell: (row) => make("td", { class: cls }, row[name] ?? "–"), csv: [[name, (row) => row[name]]] });
   const columns = [
-    { ...text("protocol", "Protocol", "name"), first: true, cell: (row) => make("th", { scope: "row", title: row.about }, row.protocol) },
+    { ...text("protocol", "Protocol", ""), first: true, cell: (row) => make("th", { scope: "row", title: row.about }, row.protocol) },
     text("metric", "Metric", ""), text("method", "Method", ""), text("backbone", "Backbone", "", "architecture"), text("data", "Pretrained on", ""),
     { key: "epochs", label: "Epochs", kind: "number", cls: "num", value: (row) => row.epochs, cell: (row) => make("td", { class: "num" }, row.epochs === null ? "–" : String(row.epochs)), csv: [["epochs", (row) => row.epochs]] },
     { key: "value", label: "Value", unit: "%", kind: "number", cls: "num", value: (row) => Number(row.value), cell: (row) => make("td", { class: "num" }, row.value), csv: [["value", (row) => row.value]] },
     { key: "runs", label: "Runs", kind: "number", cls: "num", value: (row) => row.runs, cell: (row) => make("td", { class: "num" }, row.runs === null ? "–" : String(row.runs)), csv: [["runs", (row) => row.runs]] },
-    { ...text("source", "Source", "data"), cell: (row) => make("td", { class: "data" }, sourceLink(row.source)) },
+    { ...text("source", "Source", "source"), cell: (row) => make("td", { class: "source" }, sourceLink(row.source)) },
   ];
   const rows = state.values === "" || state.values === "reported" ? model.published.filter((value) => admitsReported(value, { ...state, q: "" })) : [];
   return { columns, rows, all: model.published.length, ranked: false, unpaired: false, words: (row) => row.words, tierOf: () => null };

@@ -12,6 +12,7 @@ from fabricate import make_card, make_protocol, make_result, make_results
 
 from leaderboard.analysis import analyse
 from leaderboard.page import MOST_ROWS, render
+from leaderboard.page_data import Background, MethodSource
 from leaderboard.records import Pretraining, TrackDescription
 
 SEG, DET = "mini_voc_seg_fcn", "mini_voc_det_frcnn_fpn"
@@ -112,6 +113,21 @@ def test_provenance_is_complete(page):
         assert data["cards"][sid] == [result.card.model_dump(mode="json")]
         assert data["groups"][gid]["protocol"] == result.protocol.model_dump(mode="json")
         assert data["groups"][gid]["dataset"] == result.dataset.model_dump(mode="json")
+
+
+def test_background_is_asked_only_for_what_the_board_shows():
+    asked = []
+
+    def method(name):
+        asked.append(name)
+        return MethodSource("arXiv 2011.09157", ("a/b",)) if name == "DenseCL" else None
+
+    background = Background(method, lambda sha256: f"text of {sha256[:4]}")
+    data = json.loads(Page(render(analyse(make_results(VALUES)), {}, background)).scripts[1])
+    assert data["methods"] == {"DenseCL": {"paper": "arXiv 2011.09157", "code": ["a/b"]}}
+    assert sorted(asked) == sorted({card["method"] for cards in data["cards"].values() for card in cards})
+    hashes = {group["protocol"]["sha256"] for group in data["groups"].values()}
+    assert data["definitions"] == {sha256: f"text of {sha256[:4]}" for sha256 in hashes}
 
 
 def test_failures_are_visible():
