@@ -1,0 +1,187 @@
+"""`data describe`: what a folder is guessed to hold, and the commands that a new user types."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from own_data import coco_data, masks_data, picture, save, voc_data, voc_xml, yolo_data
+from PIL import Image
+
+from bench.cli import run
+from bench.datasets.own.check import check_own
+from bench.datasets.own.description import DESCRIPTION, read_own
+from bench.datasets.own.guess import describe, guess, role
+from bench.errors import BenchError
+
+
+def undescribed(make: Callable[..., Path], root: Path, **more: Any) -> Path:
+    make(root, **more)
+    (root / DESCRIPTION).unlink()
+    return root
+
+
+@pytest.mark.parametrize("make", [coco_data, masks_data, yolo_data, voc_data], ids=lambda make: make.__name__)
+def test_each_format_is_recognized_and_can_be_used(make: Callable[..., Path], tmp_path: Path) -> None:
+    """The guess of a folder is the description with which its files were written, names apart."""
+    root = make(tmp_path / "my data")
+    wanted = read_own(root).said
+    (root / DESCRIPTION).unlink()
+    if make is yolo_data:
+        (root / "data.yaml").write_text("train: images/train\nnames: [weed, crop]\n")
+    if make is masks_data:
+        (root / "classes.txt").write_text("".join(f"kind {value}\n" for value in range(5)))
+    file, found = describe(root)
+    said = read_own(root).said
+    assert (said.format, said.train, said.val, said.ignore) == (wanted.format, wanted.train, wanted.val, wanted.ignore)
+    expected = {0: "rust"} if make is voc_data else dict(wanted.classes)  # no object is a crack
+    assert dict(said.classes) == expected and said.name == "my-data" and file == root / DESCRIPTION
+    assert not check_own(root).errors
+    assert sum(found.counts.values()) > 0
+
+
+def test_one_part_alone_is_shared_out(tmp_path: Path) -> None:
+    root = undescribed(coco_data, tmp_path)
+    shutil.rmtree(root / "val")
+    (root / "val.json").unlink()
+    describe(root)
+    own = read_own(root)
+    assert own.said.val is None and own.said.val_share == 0.2
+    assert "several images show one scene" in (root / DESCRIPTION).read_text()
+    report = check_own(root)
+    assert not report.errors and [len(split.images) for split in report.splits.values()] == [3, 1]
+
+
+def test_masks_with_an_ending_beside_their_images(tmp_path: Path) -> None:
+    for i in range(3):
+        save(picture(i), tmp_path / f"field_{i}.jpg")
+        mask = np.zeros((48, 64), np.uint8)
+        mask[:9] = 255
+        save(Image.fromarray(mask), tmp_path / f"field_{i}_mask.png")
+    describe(tmp_path)
+    own = read_own(tmp_path)
+    assert own.said.mask_ending == "_mask.png" and own.said.train.images == own.said.train.annotations == "."
+    assert own.said.classes == {0: "background", 255: "foreground"}
+    report = check_own(tmp_path)
+    assert not report.errors and report.splits["val"].histogram["foreground"] == 9 * 64
+
+
+def test_masks_in_a_folder_within_the_images(tmp_path: Path) -> None:
+    root = undescribed(masks_data, tmp_path)
+    for part in ("train", "val"):
+        shutil.move(root / "masks" / part, root / "images" / part / "masks")
+    describe(root)
+    assert not check_own(root).errors
+    assert len(check_own(root).splits["train"].images) == 4
+
+
+def test_roboflow_like_exports(tmp_path: Path) -> None:
+    """train/_annotations.coco.json beside its images, a category without objects, a test part."""
+    root = undescribed(coco_data, tmp_path)
+    for part, name in (("train", "train"), ("val", "valid")):
+        content = json.loads((root / f"{part}.json").read_text())
+        content["categories"].insert(0, {"id": 0, "name": "parts", "supercategory": "none"})
+        (root / f"{part}.json").unlink()
+        if name != part:
+            (root / part).rename(root / name)
+        (root / name / "_annotations.coco.json").write_text(json.dumps(content))
+    shutil.copytree(root / "valid", root / "test")
+    describe(root)
+    own = read_own(root)
+    assert (own.said.train.images, own.said.val and own.said.val.annotations) == (
+        "train",
+        "valid/_annotations.coco.json",
+    )
+    assert 0 not in own.said.classes and "left out: parts" in (root / DESCRIPTION).read_text()
+    assert "Not used: test" in (root / DESCRIPTION).read_text()
+    assert not check_own(root).errors
+
+
+def test_lists_of_voc_are_the_parts(tmp_path: Path) -> None:
+    for i in range(6):
+        save(picture(i), tmp_path / "JPEGImages" / f"{i}.jpg")
+        (tmp_path / "Annotations").mkdir(exist_ok=True)
+        (tmp_path / "Annotations" / f"{i}.xml").write_text(voc_xml())
+    for folder, names in (("Main", ("0\n1\n2\n", "3\n")), ("Layout", ("0\n", "1\n"))):
+        (tmp_path / "ImageSets" / folder).mkdir(parents=True)
+        for part, text in zip(("train", "val"), names, strict=True):
+            (tmp_path / "ImageSets" / folder / f"{part}.txt").write_text(text)
+    describe(tmp_path)
+    report = check_own(tmp_path)
+    assert not report.errors and [len(split.images) for split in report.splits.values()] == [3, 1]
+
+
+def test_names_that_yaml_would_misread_survive(tmp_path: Path) -> None:
+    names = {3: "no", 7: "12", 20: "a: [b] # c"}
+
+    def rename(content: dict[str, Any]) -> None:
+        content["categories"] = [{"id": key, "name": name} for key, name in names.items()]
+
+    root = undescribed(coco_data, tmp_path, change=rename)
+    content = json.loads((root / "val.json").read_text())
+    rename(content)
+    (root / "val.json").write_text(json.dumps(content))
+    describe(root)
+    assert dict(read_own(root).said.classes) == names
+
+
+def test_files_that_disagree_about_categories_are_told(tmp_path: Path) -> None:
+    root = undescribed(coco_data, tmp_path, change=lambda content: content["categories"][0].update(name="screw"))
+    with pytest.raises(BenchError, match=r"category 3 is (bolt, in another file screw|screw, in another file bolt)"):
+        describe(root)
+
+
+def test_what_cannot_be_described_is_told(tmp_path: Path) -> None:
+    for text, message in (("absent", "is not a folder"), (".", "holds no image")):
+        with pytest.raises(BenchError, match=message):
+            guess(tmp_path / text)
+    with zipfile.ZipFile(tmp_path / "data.zip", "w"):
+        pass
+    with pytest.raises(BenchError, match="holds no image"):
+        guess(tmp_path)
+    with pytest.raises(BenchError, match="is not a folder"):
+        guess(tmp_path / "data.zip")
+    for i in range(2):
+        save(picture(i), tmp_path / f"{i}.jpg")
+    (tmp_path / "notes.txt").write_text("0 0.5\nhello")
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    (tmp_path / "b.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    (tmp_path / "c.xml").write_text("<annotation>")
+    (tmp_path / "d.yaml").write_text("names: {{{")
+    with pytest.raises(BenchError, match="has 2 images, but no annotations that belong to them") as error:
+        guess(tmp_path)
+    assert str(error.value).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("train2017", "train"), ("instances_val2017.json", "val"), ("valid/_annotations.coco.json", "val"),
+        ("images/test", "test"), ("trainers", ""), ("constrain/a", ""), ("a/Training", "train"),
+    ],
+)  # fmt: skip
+def test_parts_are_words(path: str, expected: str) -> None:
+    assert role(path) == expected
+
+
+def test_the_commands_of_a_new_user(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = undescribed(coco_data, tmp_path / "parts")
+    assert run(["data", "describe", str(root)]) == 0
+    printed = capsys.readouterr().out
+    assert "3: bolt  # 7 objects" in printed and "can be used" in printed and "next: correct" in printed
+    assert run(["data", "describe", str(root)]) == 1
+    assert "is there already" in capsys.readouterr().err
+    assert run(["data", "check", str(root)]) == 0
+    elsewhere = tmp_path / "mine.yaml"
+    assert run(["data", "describe", str(root), "--out", str(elsewhere), "--name", "bolts"]) == 0
+    assert run(["data", "check", str(elsewhere), "--json"]) == 0
+    assert '"dataset": "bolts"' in capsys.readouterr().out
+    (root / "train" / "0.png").unlink()
+    assert run(["data", "check", str(root)]) == 1
+    assert "train/0.png is missing" in capsys.readouterr().out
