@@ -1,8 +1,8 @@
 """Evaluates two frozen backbones together, by their concatenated cells, where objects are followed through videos.
 
-As SFC does at test time (Hu et al., ECCV 2022, arXiv 2207.10456): features of fine correspondence tell places apart that
-look alike, those of an image-level method say what a place shows. A table of backbones has no row for two of them, so
-values are kept in a file of their own, `fusion.json`.
+As SFC does at test time (Hu et al., ECCV 2022, arXiv 2207.10456): features of fine correspondence tell places apart
+that look alike, those of an image-level method say what a place shows. A table of backbones has no row for two of them,
+so values are kept in a file of their own, `fusion.json`.
 """
 
 from __future__ import annotations

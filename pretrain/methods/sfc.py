@@ -131,7 +131,7 @@ RECIPES: tuple[Recipe, ...] = (
         schedule=CosineSchedule(final=1.0),
         data="YouTube-VOS train, all frames; 80 frames of each video make an epoch of the paper's",
         paper="arXiv 2207.10456; code Alxead/SFC",
-        expected="DAVIS 2017 J&F 68.0 (frozen_davis17_crw); 71.3 fused with MoCo v1 (frozen_davis17_sfc; code's README)",
+        expected="DAVIS 2017 J&F 68.0 (frozen_davis17_crw), fused with MoCo v1 71.3 (frozen_davis17_sfc)",
         cost="one RTX 3090: about 25 hours",
     ),
     small_recipe(
