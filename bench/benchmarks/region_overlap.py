@@ -9,6 +9,8 @@ the class; the mean over the classes of an image, then over images, with its sta
     drawn groups          superpixels in K groups by lot: what fewer and larger regions do alone
     grouped superpixels   superpixels in K groups by k-means of the network's features, as R2O refines them
     grouped cells         the cells of the network's last map in K groups, as ODIN finds them
+    attention             of a ViT: the patches with half of the class token's attention, MaskDistill's prior
+    object                of a ViT: the one object that MaskDistill finds by it
 
 by the exported backbone and by the same architecture with random weights, both in evaluation mode. Each image is
 divided by itself. `--pictures` draws the regions of the first images.
@@ -36,10 +38,12 @@ from bench.metrics.segmentation import IGNORE
 from leaderboard.base.files import make_folder
 from pretrain.data.decode import decode_file
 from pretrain.data.regions import Superpixels
+from pretrain.discovery.attention import attended, object_mask
 from pretrain.exported import read_exported
 from pretrain.methods.odin import group_cells
 from pretrain.methods.r2o import refine
 from pretrain.nets.architectures import build_backbone, stages_of
+from pretrain.nets.vit import VisionTransformer
 
 Labels = npt.NDArray[np.integer[Any]]
 ITERATIONS = 50
@@ -50,7 +54,7 @@ DRAWN = 8
 def best_overlaps(regions: Labels, labels: Labels) -> npt.NDArray[np.float64]:
     """Best IoU of a region of `regions` (H, W) with each class in `labels` (H, W): (classes,), in [0, 1].
 
-    Background (0) is not a class; void pixels (255) count for neither.
+    Background (0) is not a class; void pixels (255) count for neither. Below 0 is no region.
     """
     seen = labels != IGNORE
     found, region = np.unique(regions[seen], return_inverse=True)
@@ -59,7 +63,7 @@ def best_overlaps(regions: Labels, labels: Labels) -> npt.NDArray[np.float64]:
     np.add.at(both, (label, region), 1)
     union = both.sum(1, keepdims=True) + both.sum(0) - both
     overlaps: npt.NDArray[np.float64] = (both / union)[present != 0]
-    return overlaps.max(1)
+    return overlaps[:, found >= 0].max(1, initial=0.0)
 
 
 def enlarged(regions: Labels, height: int, width: int) -> Labels:
@@ -89,6 +93,20 @@ def segmentations(
         groups = refine(superpixels, stages[:3][-1], slic.segments, draws, ITERATIONS)
         yield f"grouped superpixels, {name}", groups[0].numpy()
         yield f"grouped cells, {name}", group_cells(stages[-1], draws, ITERATIONS)[0].numpy()
+        if isinstance(network, VisionTransformer) and network.cls_token is not None:
+            attention, found = by_attention(network, pixels)
+            yield f"attention, {name}", np.where(attention, 0, -1)
+            yield f"object, {name}", np.where(found, 0, -1)
+
+
+def by_attention(network: VisionTransformer, pixels: Tensor) -> tuple[Labels, Labels]:
+    """The patches (rows, columns) that MaskDistill's prior keeps of an image (1, 3, H, W), and its object."""
+    queries, keys = network.last_queries_and_keys(pixels)
+    rows, columns = (side // network.patch for side in pixels.shape[2:])
+    query, keys = queries[0, :, 0].double(), keys[0, :, -rows * columns :].double()
+    heads = max(1, 5 * len(query) // 6)
+    _, kept = attended(query, keys, heads=heads, mass=0.5)
+    return kept.view(rows, columns).numpy(), object_mask(query, keys, columns, heads=heads, mass=0.5, share=0.4)
 
 
 def measure(

@@ -89,18 +89,14 @@ class ObjectMasks:
 def object_mask(query: Tensor, keys: Tensor, columns: int, *, heads: int, mass: float, share: float) -> Mask:
     """The object (rows, `columns`) in an image, from a class token's query (h, d) and its patches' keys (h, N, d).
 
-    A patch's attention is the mean of its raw logits over the first `heads` heads, 0 for the patches of least
-    attention that have `1 - mass` of the sum. Candidates are the `share` of the patches with most attention, and the
-    seed is the first of them. Patches are alike by the sum over all heads of the products of keys. The object is the
-    patches that are alike (above 0 in sum) to the candidates that are alike to the seed, and that are connected with
-    the seed through sides. Of patches with equal attention, the earlier counts as more attended.
+    Candidates are the `share` of the patches with most attention (`attended`), where patches that do not count have 0,
+    and the seed is the first of them. Patches are alike by the sum over all heads of the products of keys. The object
+    is the patches that are alike (above 0 in sum) to the candidates that are alike to the seed, and that are connected
+    with the seed through sides. Of patches with equal attention, the earlier counts as more attended.
     """
     from scipy.ndimage import label  # slow to import, and listing methods needs none of it
 
-    attention = torch.einsum("hd,hnd->hn", query, keys)[:heads].mean(0)
-    ascending, order = attention.sort(stable=True)
-    kept = torch.empty_like(order, dtype=torch.bool)
-    kept[order] = (ascending / ascending.sum()).cumsum(0) > 1 - mass
+    attention, kept = attended(query, keys, heads=heads, mass=mass)
     candidates = (attention * kept).sort(descending=True, stable=True).indices[: max(1, int(share * len(attention)))]
     seed = candidates[0]
     alike = torch.einsum("hd,hnd->n", keys[:, seed], keys)
@@ -110,6 +106,18 @@ def object_mask(query: Tensor, keys: Tensor, columns: int, *, heads: int, mass: 
     components = label(found)[0]
     mask: Mask = components == components.flat[int(seed)]
     return mask
+
+
+def attended(query: Tensor, keys: Tensor, *, heads: int, mass: float) -> tuple[Tensor, Tensor]:
+    """Each patch's attention (N,), the mean of its raw logits over the first `heads` heads, and whether it counts.
+
+    Patches of least attention do not count whose shares of the sum add up to at most `1 - mass`.
+    """
+    attention = torch.einsum("hd,hnd->hn", query, keys)[:heads].mean(0)
+    ascending, order = attention.sort(stable=True)
+    kept = torch.empty_like(order, dtype=torch.bool)
+    kept[order] = (ascending / ascending.sum()).cumsum(0) > 1 - mass
+    return attention, kept
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.benchmarks.region_overlap import best_overlaps, enlarged, measure
+from bench.benchmarks.region_overlap import best_overlaps, by_attention, enlarged, measure
 from bench.datasets.pairs import Pair
+from pretrain.discovery.attention import ObjectMasks
+from pretrain.nets.vit import VisionTransformer
 
 
 def test_best_overlap_is_that_of_a_plain_search() -> None:
@@ -28,6 +30,24 @@ def test_the_labels_themselves_overlap_fully_and_one_region_by_the_class_share()
     assert best_overlaps(labels, labels).tolist() == [1, 1]
     assert best_overlaps(labels * 0, labels).tolist() == pytest.approx([3 / 7, 1 / 7])
     assert best_overlaps(labels, labels * 0).size == 0
+
+
+def test_below_zero_is_no_region() -> None:
+    labels = np.array([[0, 0, 5, 5], [0, 255, 5, 9]])
+    assert best_overlaps(np.where(labels == 9, 0, -1), labels).tolist() == [0, 1]
+    assert best_overlaps(labels * 0 - 1, labels).tolist() == [0, 0]
+
+
+def test_an_object_by_attention_is_maskdistills() -> None:
+    torch.manual_seed(0)
+    network = VisionTransformer(12, 6, depth=4, patch=4, grid=4).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    pixels = torch.randn(1, 3, 16, 24)
+    with torch.no_grad():
+        prior, found = by_attention(network, pixels)
+        assert np.array_equal(found, ObjectMasks().find(network, pixels))
+    assert prior.shape == found.shape == (4, 6) and prior.any() and not prior.all()
 
 
 def test_regions_are_enlarged_to_the_nearest() -> None:

@@ -305,14 +305,11 @@ def test_a_run_is_its_stages(source: ImageSource, tmp_path: Path) -> None:
     write_exported(tmp_path / "vit", network.state_dict(), facts)
     small = ["method.backbone=vit_tiny_patch16", "stages.labels.clusters=2", "stages.masks.shorter=32"]
     recipe = override(find_recipe(all_recipes(), "maskdistill-mini"), small)
-    with pytest.raises(PretrainError, match="name its checkpoint"):
-        train(recipe, source, tmp_path / "none")
     run = train(recipe, source, tmp_path / "run", init=tmp_path / "vit", stages=tmp_path / "stages")
     assert json.loads((run / "finished.json").read_text())["executed_steps"] == 0
     stages = tmp_path / "stages"
     masks, labels = (np.load(next(stages.glob(f"*-{name}-*")) / "product") for name in ("masks", "labels"))
     assert np.array_equal(masks["cells"] == 1, labels["cells"] % 255 > 0)
-    assert train(recipe, source, tmp_path / "run", init=tmp_path / "vit") == run
     other = override(recipe, ["stages.labels.clusters=3"])
     train(other, source, tmp_path / "other", init=tmp_path / "vit", stages=tmp_path / "stages")
     names = sorted(path.name.rpartition("-")[0] for path in (tmp_path / "stages").iterdir())
