@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -174,7 +175,7 @@ def _cells(
 
 def _findings(videos: Sequence[Video], values: Sequence[Floats]) -> Findings:
     """Metrics over the objects of all videos, with each video's share in them."""
-    table = [
+    table: list[dict[str, Any]] = [
         {"video": video.name, "object": number + 1}
         | {name: vars(statistics(each)) for name, each in zip("JF", of_object, strict=True)}
         for video, found in zip(videos, values, strict=True)
