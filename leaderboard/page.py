@@ -45,6 +45,7 @@ def render(
         tracks=[_track(track, _about(track, tracks)) for track in board.tracks],
         published=[(value, published.protocols()[value.protocol]) for value in page_data.published_values()],
         published_headings=PUBLISHED_HEADINGS,
+        pictures=background.pictures,
         style=style,
         early=early,
         script=script,

@@ -8,9 +8,12 @@ tiers, is computed here and only here.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -48,6 +51,13 @@ class Background:
     """Gives the source of a method by the name that cards state; None where it is not known."""
     definition: Callable[[str], str | None] = lambda sha256: None
     """Gives the text that defines a protocol by its hash; None where it is not known."""
+    pictures: str | None = None
+    """Address of a page with pictures, relative to the page's folder."""
+
+
+def relative_address(file: Path, folder: Path) -> str:
+    """The address of `file` in a link on a page in `folder`."""
+    return quote(Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix())
 
 
 ENTRY = ("sid", "label", "method", "architecture", "data", "epochs", "views", "license", "random", "checkpoints")

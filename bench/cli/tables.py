@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ def make_leaderboard(
     markdown: Path | None = None,
     latex: Path | None = None,
     site: Path | None = None,
+    pictures: Path | None = None,
     diagrams: Path | None = None,
     correlations: bool = False,
     correlations_csv: Path | None = None,
@@ -49,6 +51,8 @@ def make_leaderboard(
         Write it as LaTeX.
     site
         Write the page into this folder.
+    pictures
+        Link this page, which `densebench pictures` wrote, from it; best in the same folder.
     diagrams
         Write the page's diagrams into this folder, an SVG file each.
     correlations
@@ -69,6 +73,7 @@ def make_leaderboard(
     from leaderboard.build import build
     from leaderboard.correlations import correlate, table
     from leaderboard.frame import COLUMNS
+    from leaderboard.page_data import relative_address
 
     if columns:
         print_table("Columns of the CSV", ["column", "type", ""], [[name, *about] for name, about in COLUMNS.items()])
@@ -76,6 +81,9 @@ def make_leaderboard(
     if published:
         print_table(literature.TITLE, literature.HEADINGS, literature.rows())
         return 0
+    known = known_to_leaderboard()
+    if site is not None and pictures is not None:
+        known["background"] = replace(known["background"], pictures=relative_address(pictures, site))
     report = build(
         results or work / "results",
         csv=csv,
@@ -86,7 +94,7 @@ def make_leaderboard(
         correlations=correlations_csv,
         check=check,
         each=each_checkpoint,
-        **known_to_leaderboard(),
+        **known,
     )
     Console().print(report.render())
     if correlations:

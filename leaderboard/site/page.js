@@ -123,7 +123,7 @@ function render(focus = false) {
     tab.setAttribute("aria-selected", String(chosen));
     tab.tabIndex = chosen || (several && tab === tabs[0]) ? 0 : -1;
     tab.setAttribute("href", address({ ...state, place: id, sort: "", protocols: [] }));
-    tab.closest(".tabrow").hidden = Boolean(track) && id !== "published" && trackOf(id) !== track;
+    tab.closest(".tabrow").hidden = Boolean(track) && id !== "published" && !places.some((one) => trackOf(one) === trackOf(id));
     if (chosen) tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.offsetLeft - 40;
   }
   showFilters(state, track, several);
@@ -169,7 +169,7 @@ const budgets = () => {
   };
   return [["", "any"], ...[...steps("views"), ...steps("epochs"), "unstated"].map((value) => [value, budgetText(value)])];
 };
-const VALUES = [["", "measured and reported"], ["measured", "measured"], ["logs", "measured, with logs or re-run"], ["rerun", "measured, re-run by others"], ["reported", "reported"]];
+const VALUES = [["", "any"], ["measured", "measured"], ["logs", "with logs, or re-run"], ["rerun", "re-run by others"], ["reported", "reported"]];
 
 const showFilters = (state, track, several) => {
   const filter = (name) => (value) => go({ ...state, [name]: value });

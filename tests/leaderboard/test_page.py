@@ -12,7 +12,7 @@ from fabricate import make_card, make_protocol, make_result, make_results
 
 from leaderboard.analysis import analyse
 from leaderboard.page import MOST_ROWS, render
-from leaderboard.page_data import Background, MethodSource
+from leaderboard.page_data import Background, MethodSource, relative_address
 from leaderboard.records import Pretraining, TrackDescription
 
 SEG, DET = "mini_voc_seg_fcn", "mini_voc_det_frcnn_fpn"
@@ -128,6 +128,15 @@ def test_background_is_asked_only_for_what_the_board_shows():
     assert sorted(asked) == sorted({card["method"] for cards in data["cards"].values() for card in cards})
     hashes = {group["protocol"]["sha256"] for group in data["groups"].values()}
     assert data["definitions"] == {sha256: f"text of {sha256[:4]}" for sha256 in hashes}
+
+
+def test_a_page_of_pictures_is_linked_where_there_is_one(tmp_path):
+    board = analyse(make_results(VALUES))
+    address = relative_address(tmp_path / 'a "b" & c.html', tmp_path / "page")
+    assert address == "../a%20%22b%22%20%26%20c.html"
+    linked = Page(render(board, {}, Background(pictures=address)))
+    assert {"href": address} in linked.all("a")
+    assert "Pictures of" not in render(board)
 
 
 def test_failures_are_visible():
