@@ -6,11 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.jobs import Outcome, TransferRun
+from bench.known import known_to_leaderboard
 from bench.protocols import Protocol
 from bench.rehearsal import Rehearsal, Rehearsed
 from bench.submit import Submission, SubmissionPlan
 from leaderboard.base.terminal import Console
+from leaderboard.build import build
+from leaderboard.errors import LeaderboardError
+from leaderboard.records import RANDOM_METHOD
 from leaderboard.store import ResultStore
+from leaderboard.submission import report_on
+from leaderboard.submission_page import write
 from pretrain.run.history import duration
 
 _COST = ["training", "evaluation", "memory", "disk"]
@@ -68,8 +74,22 @@ def print_submission(submission: Submission, work: Path) -> None:
             console.print(f"problem: {line}", markup=False)
         console.print("They and their runs are left out: fix the files or move them away, and repeat the command.")
     console.print(f"results: {work / 'results'} ({len(submission.results)} of {submission.card.name})", markup=False)
+    finished = any(result.status == "finished" for result in submission.results)
+    if finished and submission.card.method != RANDOM_METHOD:
+        for line in _report(submission.card.name, work):
+            console.print(line, markup=False)
     if submission.results:
         console.print(f"next: densebench leaderboard --work {work} --csv leaderboard.csv --site page", markup=False)
+
+
+def _report(name: str, work: Path) -> list[str]:
+    """Write the submission's report; the verdicts, and where the report is, or why there is none."""
+    try:
+        report = report_on(build(work / "results", **known_to_leaderboard()).board, name)
+    except LeaderboardError as error:  # its results may stand in no table, e.g. of a changed protocol
+        return [f"no report: {error}"]
+    page, _ = write(report, work / "reports" / report.entry.label)
+    return [*(chapter.verdict for chapter in report.chapters), f"report: {page}"]
 
 
 def print_missing_data(missing: Mapping[str, Sequence[str]], protocols: Sequence[Protocol]) -> None:

@@ -127,6 +127,40 @@ def review(submitted: Path, *, results: Path | None = None, work: Work = DEFAULT
 
 
 @leaderboard_app.command
+def report(name: str, *, out: Path | None = None, results: Path | None = None, work: Work = DEFAULT_WORK) -> int:
+    """Write a submission's report: gains over random initialisation with intervals, a verdict, words for a paper.
+
+    Gains over checkpoints that were trained with labels stand beside, where the results have such. `submit` writes the
+    same report at its end.
+
+    Example: densebench leaderboard report my-method
+
+    Parameters
+    ----------
+    name
+        The submission.
+    out
+        Folder for report.html and rows.tex (default: WORK/reports/NAME).
+    results
+        Folder of result files (default: WORK/results).
+    """
+    from bench.known import known_to_leaderboard
+    from leaderboard.build import build
+    from leaderboard.submission import report_on
+    from leaderboard.submission_page import write
+
+    built = build(results or work / "results", **known_to_leaderboard())
+    for problem in built.problems:
+        print(f"problem: {problem}")
+    found = report_on(built.board, name)
+    for chapter in found.chapters:
+        print(chapter.verdict)
+    for path in write(found, out or work / "reports" / found.entry.label):
+        print(f"written: {path}")
+    return int(bool(built.problems))
+
+
+@leaderboard_app.command
 def export(
     *,
     format: Format,

@@ -4,6 +4,7 @@ import time
 from datetime import UTC, datetime
 
 from bench.jobs import TransferRun, read_run_protocol
+from bench.protocols import TrainingPlan
 from leaderboard.records import Environment, Result, TrainingReport
 from leaderboard.store import ResultStore
 from pretrain.exported import read_card
@@ -30,7 +31,8 @@ def fake(run: TransferRun, threads: int, *, seconds: float) -> None:
     with (run.results.parent / "executions").open("a") as lines:
         lines.write(f"{run.key}\n")
     time.sleep(seconds)
-    protocol = read_run_protocol(run).reference()
+    full = read_run_protocol(run)
+    protocol, iterations = full.reference(), full.plan.iterations if isinstance(full.plan, TrainingPlan) else 1
     result = Result(
         schema_version=2,
         key=run.key,
@@ -44,8 +46,8 @@ def fake(run: TransferRun, threads: int, *, seconds: float) -> None:
         standard_errors={},
         probe=None,
         training=TrainingReport(
-            planned_iterations=1,
-            executed_iterations=1,
+            planned_iterations=iterations,
+            executed_iterations=iterations,
             batch_size=1,
             learning_rate=0.1,
             images_seen=1,

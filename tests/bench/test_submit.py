@@ -13,6 +13,7 @@ from fake_fine_tuning import fails_on_detection, instant
 from torchvision.models import resnet18
 
 from bench.checkpoints import import_checkpoint, inspect_checkpoint
+from bench.cli.tables import export, report
 from bench.errors import BenchError
 from bench.report import describe, print_submission
 from bench.submit import Submission, SubmissionPlan, plan_submission, submit
@@ -119,6 +120,26 @@ def test_it_says_what_it_took_and_what_input_it_gets(tmp_path: Path) -> None:
     assert [line.removeprefix("note: ") for line in lines[1:-1]] == list(found.notes)
     assert "RGB, mean 0.5 0.4 0.3, std 0.229 0.224 0.225" in lines[-1]
     assert describe(SubmissionPlan(card, [], []))[0] == "x: resnet18, random weights"
+
+
+def test_it_ends_with_a_report_which_the_leaderboard_writes_again(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(resnet18().state_dict(), tmp_path / "m.pth")
+    work, options = tmp_path / "work", {"protocols": ["mini_voc_seg_fcn"], "seeds": 2}
+    random = submit(plan(tiny_data, work, **options), processes=1, execute=instant)
+    print_submission(random, work)
+    assert "report:" not in capsys.readouterr().out
+    planned = plan_submission(tmp_path / "m.pth", name="mine", data=tiny_data, work=work, **options)
+    print_submission(submit(planned, processes=1, execute=instant), work)
+    page = work / "reports" / "mine" / "report.html"
+    printed = capsys.readouterr().out
+    assert f"report: {page}" in printed and "mine is better than random initialisation under none of 1" in printed
+    made = page.read_bytes()
+    page.unlink()
+    assert report("mine", work=work) == 0 and page.read_bytes() == made
+    assert export(format="hf-eval", benchmark="lab/dense", names=["mine"], out=tmp_path / "out", work=work) == 0
+    assert (tmp_path / "out" / "mine" / ".eval_results" / "densebench.yaml").is_file()
 
 
 def test_unusable_result_files_are_named_and_stop_no_other_run(

@@ -1,0 +1,192 @@
+"""A submission beside random initialization and supervised checkpoints: gains, verdicts, and how they were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+import numpy as np
+
+from leaderboard import tables, text
+from leaderboard.board import Board, Cell, Entry, Group, Standing, Track
+from leaderboard.comparison import Contest
+from leaderboard.errors import LeaderboardError
+from leaderboard.ranking import measured
+from leaderboard.stats import LEVEL, Estimate
+
+CITATION = (
+    "@misc{densebench,\n"
+    "  title  = {{DenseBench}: which pretrained backbone is best for dense prediction?},\n"
+    "  author = {{The DenseBench developers}},\n"
+    "  note   = {Version %s}\n"
+    "}"
+)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A value minus that of another row under the same protocol."""
+
+    over: Entry
+    difference: Estimate
+    """In points of per cent; without an error where one of the two values has none."""
+    p: float | None
+    """Two-sided p-value of Welch's t-test; `None` where one of the two takes part in no test."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """The submission under one protocol."""
+
+    group: Group
+    cell: Cell
+    gains: tuple[Gain, ...]
+    """One for each anchor that has a value under the protocol."""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """The submission on one track."""
+
+    track: Track
+    standing: Standing
+    anchors: tuple[Entry, ...]
+    """Random initialization and the checkpoints that were trained with labels."""
+    lines: tuple[Line, ...]
+
+    @property
+    def verdict(self) -> str:
+        """What the tests say, in a sentence or two."""
+        label, where = self.standing.entry.label, f"On track {self.track.id} with {self.track.architecture}"
+        standing = ""
+        if self.standing.score is not None:
+            standing = f" Its score is {text.figure(self.standing.score)}"
+            standing += "." if self.standing.tier is None else f", in tier {self.standing.tier}."
+        random = next((anchor for anchor in self.anchors if anchor.is_random), None)
+        if random is None:
+            return f"{where} there is no random initialisation beside {label}, so nothing can be said of what it gains."
+        gains = [gain for line in self.lines for gain in line.gains if gain.over.id == random.id]
+        tested = [gain for gain in gains if gain.p is not None]
+        if not tested:
+            return (
+                f"{where}, {label} was run too few times for a test against random initialisation: "
+                f"nothing can be said of what it gains.{standing}"
+            )
+        found = [gain for gain, different in zip(tested, _holm(tested), strict=True) if different]
+        better = sum(gain.difference.mean > 0 for gain in found)
+        worse = len(found) - better
+        untested = f", not tested under {len(gains) - len(tested)}" * (len(gains) > len(tested))
+        return (
+            f"{where}, {label} is better than random initialisation under {better or 'none'} of {len(gains)} "
+            f"protocols, worse under {worse or 'none'}{untested} (Welch's t-test, Holm over the protocols, 5 %).{standing}"
+        )
+
+    @property
+    def methods(self) -> str:
+        """The paragraph for a paper: what was run, on what, and what the intervals mean."""
+        runs = [run for line in self.lines for run in line.cell.finished]
+        commits = sorted({run.environment.code_commit or "not recorded" for run in runs})
+        protocols = [f"{line.group.protocol.id} (SHA-256 {line.group.protocol.sha256[:12]})" for line in self.lines]
+        data = {line.group.dataset.fingerprint: line.group.dataset for line in self.lines}.values()
+        sets = [f"{d.name} ({d.train_images} + {d.val_images} images, fingerprint {d.fingerprint[:12]})" for d in data]
+        over = sorted({text.source(line.cell.summary) for line in self.lines if line.cell.summary is not None})
+        return (
+            f"The {self.track.architecture} backbone was evaluated with DenseBench {version('densebench')} (commit "
+            f"{_listed(commits)}) under {_listed(protocols)} on {_listed(sets)}. Every backbone tensor was shown to be "
+            "that of the checkpoint in the network that was evaluated. Settings are those of the protocols and were "
+            f"not tuned. Values are means over the runs ± half of the 95 % interval (Student t), over {_listed(over)}."
+        )
+
+
+@dataclass(frozen=True)
+class SubmissionReport:
+    """A submission on all tracks where it has values."""
+
+    entry: Entry
+    chapters: tuple[Chapter, ...]
+
+    @property
+    def latex(self) -> str:
+        """The submission's and the anchors' rows as tables for booktabs."""
+        tracks = []
+        for chapter in self.chapters:
+            shown = {self.entry.id, *(anchor.id for anchor in chapter.anchors)}
+            rows = tuple(standing for standing in chapter.track.standings if standing.entry.id in shown)
+            tracks.append(replace(chapter.track, standings=rows))
+        return tables.latex(Board(tuple(tracks), 0, ()))
+
+    @property
+    def citation(self) -> str:
+        """BibTeX of DenseBench; methods and protocols have papers of their own."""
+        return CITATION % version("densebench")
+
+
+def report_on(board: Board, label: str) -> SubmissionReport:
+    """The report on the row called `label`, or on the row to which the checkpoint of that name belongs.
+
+    Raises:
+        LeaderboardError: there is no such row with a value.
+    """
+    chapters = [chapter for track in board.tracks for chapter in _chapters(track, label)]
+    if not chapters:
+        labels = {standing.entry.label for track in board.tracks for standing in track.standings}
+        listed = ", ".join(sorted(labels)[:10]) or "none"
+        raise LeaderboardError(f"no submission {label!r} has a finished run; there are {listed}")
+    return SubmissionReport(chapters[0].standing.entry, tuple(chapters))
+
+
+def _chapters(track: Track, label: str) -> Iterator[Chapter]:
+    for standing in track.standings:
+        entry = standing.entry
+        if label not in (entry.label, *(card.name for card in entry.cards)):
+            continue
+        anchors = [s.entry for s in track.standings if s.entry.id != entry.id and _is_anchor(s.entry)]
+        anchors.sort(key=lambda anchor: (not anchor.is_random, anchor.id))
+        lines = [
+            Line(group, cell, tuple(_gains(group, cell, anchors)))
+            for group, cell in zip(track.current, standing.cells, strict=True)
+            if cell is not None and cell.summary is not None
+        ]
+        if lines:
+            yield Chapter(track, standing, tuple(anchors), tuple(lines))
+
+
+def _is_anchor(entry: Entry) -> bool:
+    return entry.is_random or entry.card.pretraining.labels not in (None, "none")
+
+
+def _gains(group: Group, cell: Cell, anchors: Sequence[Entry]) -> Iterator[Gain]:
+    for anchor in anchors:
+        other = group.by_entry.get(anchor.id)
+        if other is not None and other.summary is not None:
+            yield gain(cell, other)
+
+
+def gain(cell: Cell, other: Cell) -> Gain:
+    """The difference of two cells of one group that have values; on the same images it is taken image by image."""
+    value, zero = cell.summary, other.summary
+    assert value is not None and zero is not None
+    if value.error is None or zero.error is None:
+        return Gain(other.entry, Estimate(value.mean - zero.mean, None, 0), None)
+    contest = Contest([measured([(cell, value), (other, zero)])])
+    first, second = np.array([0]), np.array([1])
+    mean, variance, spread = (float(found[0, 0]) for found in contest.difference(first, second))
+    df = variance**2 / spread if spread > 0 else min(value.df, zero.df)
+    p = float(contest.p_values(first, second)[0, 0]) if value.tested and zero.tested else None
+    return Gain(other.entry, Estimate(mean, variance**0.5, df), p)
+
+
+def _holm(gains: Sequence[Gain]) -> list[bool]:
+    """Which of the tests reject at 5 % with Holm's correction over all of them."""
+    order = sorted(range(len(gains)), key=lambda place: gains[place].p or 0.0)
+    rejected = [False] * len(gains)
+    for rank, place in enumerate(order):
+        if (gains[place].p or 0.0) > LEVEL / (len(gains) - rank):
+            break
+        rejected[place] = True
+    return rejected
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
