@@ -135,7 +135,7 @@ class DenseBenchOwnObjects(DenseBenchCoco):
     def __init__(self, *, data_root: str, part: PartName, **kwargs: Any) -> None:
         self.own = read_own(Path(data_root))
         self.part: PartName = part
-        super().__init__(metainfo={"classes": self.own.names}, **kwargs)
+        super().__init__(metainfo={"classes": self.own.names}, data_prefix={"img": ""}, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Read the part's annotations; raises :class:`BenchError` if they cannot be used."""
