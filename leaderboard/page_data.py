@@ -1,15 +1,15 @@
 """The data embedded in the page: the rows of its tables, and the provenance behind them.
 
-The rows hold full-precision values with their errors, so that the page's script (`site/statistics.js`) can rank again
-what a filter leaves with the numbers that `leaderboard.ranking` would give. What holds for a whole table, its ranks and
-tiers, is computed here and only here.
+The rows hold exact values with their errors, so that the page's script (`site/statistics.js`) can rank again what a
+filter leaves as `leaderboard.ranking` would. What holds for a whole table, its ranks and tiers, is computed here and
+only here. Errors have nine digits: their last ones depend on the version of numpy, and the page's bytes must not.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,9 @@ import numpy as np
 
 from leaderboard import published, tables, text
 from leaderboard.board import Board, Cell, Entry, Group, Standing, Track
-from leaderboard.comparison import Contest
 from leaderboard.ranking import measured
 from leaderboard.records import Result
-from leaderboard.stats import Estimate
+from leaderboard.stats import Estimate, Floats
 
 MORE_METRICS = 3
 """A protocol's table shows this many metrics in addition to the headline; a submission's page shows all."""
@@ -135,14 +134,18 @@ def _cell(cell: Cell, entry: int, metrics: Sequence[str], images: int) -> list[A
     return [
         entry, *_estimate(summary), bool(summary and summary.tested), summary and text.source(summary),
         len(cell.finished), cell.failed, ranking and ranking.position, ranking and ranking.best,
-        ranking and ranking.worst, cell.tier, cell.leads, *_estimate(cell.score), of_images and of_images.half,
-        [cell.metric_means.get(name) for name in metrics], images,
+        ranking and ranking.worst, cell.tier, cell.leads, *_estimate(cell.score),
+        _rounded(of_images and of_images.half), [cell.metric_means.get(name) for name in metrics], images,
         min((CHECKS.index(run.verification) for run in cell.runs), default=0),
     ]  # fmt: skip
 
 
 def _estimate(figure: Estimate | None) -> tuple[float | None, float | None, float]:
-    return (None, None, 0) if figure is None else (figure.mean, figure.error, figure.df)
+    return (None, None, 0) if figure is None else (figure.mean, _rounded(figure.error), _rounded(figure.df) or 0)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.9g}")
 
 
 def _pairs(cells: Sequence[Cell]) -> tuple[list[int], list[dict[str, Any]]]:
@@ -157,13 +160,21 @@ def _pairs(cells: Sequence[Cell]) -> tuple[list[int], list[dict[str, Any]]]:
         numbers[i] = images
     pairs = []
     for images in range(max(numbers) + 1):
-        places = np.flatnonzero(part.images == images)
-        found = None
-        if len(places) <= MOST_PAIRED:
-            variance = Contest([part]).difference(places, places)[1]
-            found = [float(f"{value:.12g}") for value in variance[np.tril_indices(len(places), -1)].tolist()]
-        pairs.append({"cells": [tested[place] for place in places], "variance": found})
+        places = np.flatnonzero(part.images == images).tolist()
+        shares = [found for place in places if (found := part.shares[place]) is not None]
+        variances = None if len(places) > MOST_PAIRED else list(map(_rounded, _variances(np.stack(shares))))
+        pairs.append({"cells": [tested[place] for place in places], "variance": variances})
     return numbers, pairs
+
+
+def _variances(shares: Floats) -> Iterator[float]:
+    """The variances of the differences of rows with these shares (r, V), by the triangle below the diagonal.
+
+    They are those of `comparison`, computed without its cancellation, which leaves fewer of their digits to chance.
+    """
+    n = shares.shape[1]
+    for row, values in enumerate(shares):
+        yield from (np.square(values - shares[:row]).sum(1) * n / (n - 1)).tolist()
 
 
 def _track(track: Track, number: dict[tuple[str, str], int]) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def expected(track, keep, chosen):
 
 
 def close(a, b):
-    return a == b or (isinstance(a, (int, float)) and isinstance(b, (int, float)) and a == pytest.approx(b, rel=1e-9))
+    return a == b or (isinstance(a, (int, float)) and isinstance(b, (int, float)) and a == pytest.approx(b, rel=1e-7))
 
 
 def test_filtered_rows_are_ranked_as_python_ranks_them():
@@ -254,15 +254,15 @@ def test_differences_are_those_of_python_and_scipy():
                 if i == j or variance[i, j] == 0:
                     continue
                 reach = np.sqrt(variance[i, j]) * stdtrit(variance[i, j] ** 2 / spread[i, j], 1 - LEVEL / 2)
-                assert half == pytest.approx(reach, rel=1e-8)
+                assert half == pytest.approx(reach, rel=1e-7)
                 assert different == (p < LEVEL)
                 checked += 1
                 paired += a.shares is not None and b.shares is not None and a.shares.names == b.shares.names
                 if a.summary.over == b.summary.over == "seeds":
                     welch = stats.ttest_ind(a.values, b.values, equal_var=False)
-                    assert p == pytest.approx(welch.pvalue, rel=1e-8)
+                    assert p == pytest.approx(welch.pvalue, rel=1e-7)
                     interval = welch.confidence_interval()
-                    assert half == pytest.approx((interval.high - interval.low) / 2, rel=1e-8)
+                    assert half == pytest.approx((interval.high - interval.low) / 2, rel=1e-7)
     assert checked > 100 and paired > 10
 
 
