@@ -64,7 +64,7 @@ def analyse(
     for (table, architecture), groups in sorted(by_table.items()):
         marked = _mark(groups)
         made.append(Track(table, architecture, marked, *standings(marked, tables.complete(table))))
-    return Board(tuple(made), len(ordered), (*notes, *_notes(made)))
+    return Board(tuple(made), len(ordered), (*notes, *_notes(made), *_copies(made)))
 
 
 def own_table(table: str, dataset: DatasetReference) -> str:
@@ -186,6 +186,19 @@ def _notes(tracks: Sequence[Track]) -> list[str]:
         if sum(found.values()) > 1:
             notes.append(f"{id_}: {sum(found.values())} different protocols or data sets, each with its own column")
     return notes
+
+
+def _copies(tracks: Sequence[Track]) -> list[str]:
+    """Notes on rows whose backbones were pretrained on copies of test images."""
+    found = [
+        f"{cell.entry.label}: copies of {cell.copies.copies:,} of the {cell.copies.tested:,} test images of "
+        f"{group.dataset.name} are among its pretraining images"
+        for track in tracks
+        for group in track.groups
+        for cell in group.cells
+        if cell.copies is not None and cell.copies.copies
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _suffix(group: Group, found: Sequence[Group]) -> str:

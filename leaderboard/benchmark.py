@@ -60,7 +60,7 @@ def _result(method: int, protocol: str, seed: int, value: float) -> dict[str, An
             "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "parameters": 11_176_512, "sha256": weights,
             "pretraining": {
                 **seen, "recipe": "made up", "data": "generated", "images": 2000, "epochs": 40.0,
-                "image_views": 160_000, "seed": 0, "labels": "none", "stages": [],
+                "image_views": 160_000, "seed": 0, "labels": "none", "stages": [], "copies": None,
             },
             "source": {"format": "made up", "file": name, "sha256": weights, "key_prefix": ""},
             "license": None, "code_commit": None,

@@ -13,7 +13,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from leaderboard.records import RANDOM_METHOD, Card, DatasetReference, ProtocolReference, Result
+from leaderboard.records import RANDOM_METHOD, Card, Copies, DatasetReference, ProtocolReference, Result
 from leaderboard.stats import Estimate, Floats, Summary
 
 
@@ -96,6 +96,12 @@ class Cell:
     def failed(self) -> int:
         """Number of failed runs, which stay visible."""
         return len(self.runs) - len(self.finished)
+
+    @cached_property
+    def copies(self) -> Copies | None:
+        """The search that found most copies of the test images, of those that the runs' cards tell of."""
+        found = [run.card.pretraining.copies_of(run.dataset.name) for run in self.runs]
+        return max((one for one in found if one is not None), key=lambda one: one.copies, default=None)
 
     @cached_property
     def values(self) -> tuple[float, ...]:

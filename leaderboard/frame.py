@@ -49,6 +49,10 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "pretraining_runs": (WHOLE, "number of checkpoints with a finished run"),
     "finished": (WHOLE, "number of finished runs"),
     "failed": (WHOLE, "number of failed runs; they count in no value"),
+    "test_copies": (
+        WHOLE,
+        "number of test images of which the pretraining images hold a copy, as the card says; empty: nobody searched",
+    ),
     "mean": (REAL, "mean of the headline metric: over the seeds of each checkpoint, then over the checkpoints"),
     "interval_over": (
         TEXT,
@@ -197,6 +201,7 @@ def _figures(cell: Cell) -> dict[str, str]:
         "pretraining_runs": str(len({run.card.sha256 for run in cell.finished})),
         "finished": str(len(cell.finished)),
         "failed": str(cell.failed),
+        "test_copies": "" if cell.copies is None else str(cell.copies.copies),
         "mean": _fixed(None if summary is None else summary.mean),
         "interval_over": (summary and summary.over) or "",
         "sd": _fixed(None if summary is None else summary.sd),

@@ -40,6 +40,8 @@ def export(run: Path, out: Path | None = None, *, name: str | None = None, unfin
     """
     record = read_record(run)
     opened = RunFolder(run, record)
+    if not record.planned_steps:
+        raise PretrainError(f"{run} has trained nothing: its result is what its stages have computed")
     if not (opened.finished or unfinished):
         raise PretrainError(f"{run} is not finished: continue it with --resume, then export it")
     state = read_checkpoint(opened.checkpoint, record)
@@ -96,6 +98,7 @@ def _facts(
             init=init,
             stages=stages,
             cost=None if unfinished else read_cost(checkpoint.parent, record),
+            copies=None,
         ),
         "source": Source(
             format="densebench run", file=checkpoint.name, sha256=file_sha256(checkpoint), key_prefix=BACKBONE_PREFIX

@@ -86,6 +86,7 @@ def contamination(
     data: Annotated[Path, Parameter(name="--data")],
     *,
     datasets: Annotated[list[str] | None, Parameter(name="--dataset")] = None,
+    mark: Path | None = None,
     work: Work = DEFAULT_WORK,
     as_json: AsJson = False,
 ) -> None:
@@ -104,10 +105,15 @@ def contamination(
         The data root.
     datasets
         Search only for test images of this data set; may be repeated.
+    mark
+        Folder of an exported backbone that was pretrained on these images: its card tells what was found, and so do the
+        results of its submissions and their rows.
     """
-    from bench.contamination import search_copies
+    from bench.contamination import mark_card, search_copies
 
     found = search_copies(images, data, work, datasets or ())
+    if mark is not None:
+        mark_card(mark, found)
     if as_json:
         print_json([one.to_dict() for one in found])
         return

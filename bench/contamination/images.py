@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from bench.datasets import check_cityscapes, check_voc, cityscapes, davis, voc
+from bench.datasets.check import expected_in
 from bench.datasets.coco import annotation_file, image_folder, read_coco
 from bench.datasets.files import is_file
 from bench.datasets.report import Findings
 from bench.datasets.standard import STANDARD
+
+_EQUAL: Final = {
+    "voc2012aug_seg": "voc2012_seg",
+    "voc2012_maskdistill": "voc2012_seg",
+    "coco2017_maskdistill": "coco2017",
+    "cityscapes_inst": "cityscapes",
+}
+"""Data sets with the test images of others."""
 
 
 def evaluated_images(root: Path) -> dict[str, list[Path]]:
@@ -17,12 +27,13 @@ def evaluated_images(root: Path) -> dict[str, list[Path]]:
 
     Images that are missing are left out: `densebench data check` reports them.
     """
-    found: dict[str, list[Path]] = {}
+    found = {}
     for name, paths in _listed(root, Findings(root)):
-        present = sorted({path for path in paths if is_file(path)} - set(found.get(name, ())))
+        present = sorted({path for path in paths if is_file(path)})
         if present:
-            found[name] = [*found.get(name, []), *present]
-    return found
+            found[name] = present
+    there = expected_in(root)
+    return found | {name: found[other] for name, other in _EQUAL.items() if other in found and name in there}
 
 
 def _listed(root: Path, findings: Findings) -> Iterator[tuple[str, list[Path]]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,9 +18,12 @@ import numpy.typing as npt
 from bench.contamination.hashes import VIEWS, WORDS, hash_images
 from bench.contamination.images import evaluated_images
 from bench.errors import BenchError
+from leaderboard.base.files import write_atomic
 from leaderboard.base.provenance import available_cores
+from leaderboard.records import Card, Copies
 from pretrain.data.batches import open_images
 from pretrain.data.sources import ImageSource
+from pretrain.exported import CARD, read_card
 
 NEAREST: Final = 48
 """Most bits of 256 by which a copy's hash differs.
@@ -93,12 +96,13 @@ def search_copies(images: Path, root: Path, work: Path, datasets: Sequence[str] 
     folder = work / "image-hashes"
     source = open_images(images)
     known = hash_images(source, folder, tested=False)
-    found = []
+    found: dict[str, Contamination] = {}
     for name in datasets or tested:
         queries = ImageSource(root, [path.relative_to(root).as_posix() for path in tested[name]])
         rows = hash_images(queries, folder, tested=True)
-        found.append(_compare(name, source, known, queries, rows))
-    return found
+        same = next((one for one in found.values() if one.fingerprint == queries.fingerprint()), None)
+        found[name] = replace(same, dataset=name) if same else _compare(name, source, known, queries, rows)
+    return list(found.values())
 
 
 def _compare(
@@ -154,3 +158,21 @@ def find_nearest(
     with ThreadPoolExecutor(available_cores()) as threads:  # numpy's loops run without the interpreter's lock
         list(threads.map(look, range(len(queries))))
     return index, bits
+
+
+def mark_card(folder: Path, found: Sequence[Contamination]) -> Card:
+    """Write into the card of the exported backbone in `folder` what was found; returns the card.
+
+    What an earlier search found for other data sets stays.
+
+    Raises:
+        PretrainError: there is no card, or it is not valid.
+        FileError: it cannot be written.
+    """
+    card = read_card(folder)
+    known = {one.dataset: one for one in card.pretraining.copies or ()}
+    known |= {one.dataset: Copies(dataset=one.dataset, tested=one.tested, copies=len(one.copies)) for one in found}
+    pretraining = card.pretraining.model_copy(update={"copies": tuple(known.values())})
+    card = card.model_copy(update={"pretraining": pretraining})
+    write_atomic(folder / CARD, card.to_json())
+    return card

@@ -10,6 +10,7 @@ from leaderboard.records.base import MAX_BYTES, SCHEMA_VERSION, Identifier, Reco
 from leaderboard.records.card import (
     RANDOM_METHOD,
     Card,
+    Copies,
     Cost,
     InitialWeights,
     Pretraining,
@@ -26,6 +27,7 @@ __all__ = [
     "RANDOM_METHOD",
     "SCHEMA_VERSION",
     "Card",
+    "Copies",
     "Cost",
     "DatasetReference",
     "Environment",

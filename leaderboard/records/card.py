@@ -57,6 +57,22 @@ class Cost(Record):
     """Peak memory of one process in MiB: allocated on a GPU, resident on a CPU."""
 
 
+class Copies(Record):
+    """What a search for copies of a data set's test images among the pretraining images found."""
+
+    dataset: Line
+    tested: Positive
+    """Number of the data set's test images."""
+    copies: Count
+    """Number of those of which a copy is among the pretraining images."""
+
+    @model_validator(mode="after")
+    def _of_the_tested(self) -> Self:
+        if self.copies > self.tested:
+            raise ValueError(f"{self.copies} copies of {self.tested} test images")
+        return self
+
+
 class Pretraining(Record):
     """How the backbone was pretrained, and on what. `None` means that its author did not say."""
 
@@ -82,6 +98,12 @@ class Pretraining(Record):
     stages: Annotated[tuple[Stage, ...], Field(max_length=20)]
     """The stages in their order; empty for a pretraining of one stage."""
     cost: Cost | None
+    copies: Annotated[tuple[Copies, ...], Field(max_length=100)] | None
+    """What searches for copies of test images found, one per data set; `None` where nobody searched."""
+
+    def copies_of(self, dataset: str) -> Copies | None:
+        """What a search for copies of the test images of `dataset` found; `None` where nobody searched."""
+        return next((found for found in self.copies or () if found.dataset == dataset), None)
 
     @classmethod
     def known(cls, **facts: Any) -> Self:

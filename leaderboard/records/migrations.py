@@ -75,7 +75,7 @@ def card_1_to_2(old: Values) -> Values:
             "recipe", "data", "data_fingerprint", "images", "epochs", "effective_batch", "crops", "image_views",
             "resolution", "seed", "labels",
         )  # fmt: skip
-        added: Values = {"recipe_sha256": None, "group": None, "init": None, "stages": [], "cost": None}
+        added: Values = {"recipe_sha256": None, "group": None, "init": None, "stages": [], "cost": None, "copies": None}
         new["pretraining"] = {**dict.fromkeys(stated), **_added(new["pretraining"], added)}
         _clean(new["pretraining"], "recipe", "data", "crops", "labels")
     if isinstance(new.get("source"), dict):

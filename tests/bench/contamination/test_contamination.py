@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from bench.checkpoints import import_checkpoint
 from bench.cli import run
 from bench.contamination import hashes, search_copies
 from bench.contamination.images import evaluated_images
 from bench.datasets import generate
 from bench.errors import BenchError
+from leaderboard.records import Copies
 from pretrain.errors import PretrainError
+from pretrain.exported import read_exported
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 
@@ -128,3 +131,19 @@ def test_photographs_of_other_collections_are_no_copies(tmp_path: Path) -> None:
     found = search_copies(SHARED / "pretrain" / "images", SHARED, tmp_path)
     assert len(found) >= 4 and sum(len(one.copies) for one in found) == 0
     assert sum(one.plain for one in found) == 0
+
+
+def test_the_card_of_a_backbone_is_marked(root: Path, images: Path, tmp_path: Path) -> None:
+    folder = import_checkpoint("random:resnet18", name="random", work=tmp_path / "work")
+    before = read_exported(folder).card
+    assert before.pretraining.copies is None
+    words = ["data", "contamination", "--images", str(images), "--data", str(root), "--work", str(tmp_path)]
+    assert run([*words, "--dataset", "voc2012_seg", "--mark", str(folder)]) == 0
+    assert run([*words, "--dataset", "coco2017", "--mark", str(folder)]) == 0
+    after = read_exported(folder).card
+    assert after.pretraining.copies == (
+        Copies(dataset="voc2012_seg", tested=4, copies=4), Copies(dataset="coco2017", tested=4, copies=0)
+    )  # fmt: skip
+    assert after.model_dump(exclude={"pretraining"}) == before.model_dump(exclude={"pretraining"})
+    assert import_checkpoint("random:resnet18", name="random", work=tmp_path / "work") == folder  # no contradiction
+    assert run([*words, "--mark", str(tmp_path)]) == 1
