@@ -142,7 +142,17 @@ def pretrain(
     except KeyboardInterrupt as stop:
         raise Interrupted.after(stop, "stopped: --resume continues from the last checkpoint, if there is one") from stop
     if os.environ.get("RANK", "0") == "0":  # torchrun starts this command once per process
-        print(f"finished: {folder}\nnext: densebench export {folder}")
+        print(f"finished: {folder}\n{_next(chosen, folder, stages)}")
+
+
+def _next(recipe: Recipe, folder: Path, stages: Path | None) -> str:
+    """What may be done with a finished run."""
+    if recipe.epochs:
+        return f"next: densebench export {folder}"
+    from pretrain.run.stages import product_of
+
+    last = recipe.stages[-1].name
+    return f"{last}: {product_of(folder, len(recipe.stages), last, stages)}"
 
 
 def _probing(data: Path | None, every: int | None, recipe: Recipe, out: Path) -> Probing | None:

@@ -5,7 +5,6 @@ Tables of stages are told apart by their form; see `pretrain.discovery`. All are
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from pretrain.recipes import Recipe
 from pretrain.run import drawing
 from pretrain.run.drawing import RGB
 from pretrain.run.folder import RunRecord, read_checkpoint, read_record
-from pretrain.run.stages import DONE, PRODUCT, STAGES
+from pretrain.run.stages import product_of
 
 IMAGES = 6
 """Number of images that are drawn, evenly spaced in the source."""
@@ -85,7 +84,7 @@ class Gallery:
     def _columns(self, folder: Path, record: RunRecord, recipe: Recipe) -> Iterator[tuple[str, list[str]]]:
         products: dict[str, Path] = {}
         for number, stage in enumerate(recipe.stages, start=1):
-            product = self._product(folder, number, stage.name)
+            product = product_of(folder, number, stage.name, self.stages)
             if product is not None and product.is_file():
                 products[stage.name] = product
                 yield stage.name, self._kept(product, lambda path: self._of_table(path, products))
@@ -95,17 +94,6 @@ class Gallery:
             drawn = self._kept(folder / "checkpoint.pt", lambda path: self._of_method(folder, record, recipe))
             if drawn:
                 yield "regions by the newest checkpoint", drawn
-
-    def _product(self, folder: Path, number: int, name: str) -> Path | None:
-        """The file of a stage: of the one that the run lists or, before it lists them, of the newest."""
-        known = json.loads((folder / STAGES).read_text()) if (folder / STAGES).is_file() else []
-        wanted = [stage["sha256"] for stage in known if stage["name"] == name]
-        found = [
-            done
-            for done in (self.stages or folder / "stages").glob(f"{number}-{name}-*/{DONE}")
-            if not wanted or json.loads(done.read_text())["sha256"] in wanted
-        ]
-        return max(found, key=lambda done: done.stat().st_mtime).parent / PRODUCT if found else None
 
     def _kept(self, path: Path, draw: Callable[[Path], Iterable[RGB]]) -> list[str]:
         key = path.resolve(), path.stat().st_mtime

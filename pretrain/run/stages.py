@@ -97,8 +97,9 @@ def complete_stages(
         at = folder / f"{number}-{stage.name}-{key[:12]}"
         if process.main:
             doing = "trains" if isinstance(stage, Recipe) else "computes"
+            count = len(recipe.stages) + (recipe.epochs > 0)
             Console(stderr=True, highlight=False, soft_wrap=True).print(
-                f"{recipe.name}: stage {number} of {len(recipe.stages) + 1}, {stage.name}, {doing} in {at}"
+                f"{recipe.name}: stage {number} of {count}, {stage.name}, {doing} in {at}"
             )
         if isinstance(stage, Recipe):
             train_stage(stage, at, handed(stage))
@@ -117,6 +118,20 @@ def complete_stages(
     text = json.dumps([asdict(result) for result in results], indent=2) + "\n"
     process.on_main(lambda: write_atomic(run / STAGES, text))
     return handed(recipe)
+
+
+def product_of(run: Path, number: int, name: str, stages: Path | None = None) -> Path | None:
+    """The file that stage `number` of the run folder has computed, in `stages` (default: `run`/stages); None if it has
+    not finished, or trains. Before the run lists its stages, the newest of this name.
+    """
+    known = json.loads((run / STAGES).read_text(encoding="utf-8")) if (run / STAGES).is_file() else []
+    wanted = [stage["sha256"] for stage in known if stage["name"] == name]
+    found = [
+        done
+        for done in (stages or run / "stages").glob(f"{number}-{name}-*/{DONE}")
+        if not wanted or json.loads(done.read_text(encoding="utf-8"))["sha256"] in wanted
+    ]
+    return max(found, key=lambda done: done.stat().st_mtime).parent / PRODUCT if found else None
 
 
 def _keys(recipe: Recipe, record: RunRecord) -> Iterator[str]:

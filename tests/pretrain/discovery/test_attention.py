@@ -22,6 +22,7 @@ from pretrain.discovery import attention
 from pretrain.discovery.attention import ObjectLabels, ObjectMasks, object_mask, whitened
 from pretrain.discovery.object_table import box_of, cells_of, row_type, spread
 from pretrain.errors import PretrainError
+from pretrain.export import export
 from pretrain.exported import write_exported
 from pretrain.method import Method
 from pretrain.methods import all_recipes, maskdistill
@@ -29,6 +30,7 @@ from pretrain.methods.maskdistill import MaskDistill, MaskDistillConfig
 from pretrain.nets.architectures import ViTArchitecture, build_backbone, find_architecture
 from pretrain.nets.vit import VisionTransformer
 from pretrain.recipes import find_recipe, override
+from pretrain.run.stages import product_of
 from pretrain.run.train import train
 
 COUNT, PATCH = 6, 8
@@ -286,6 +288,7 @@ def test_recipes_train_nothing_and_start_from_a_transformer() -> None:
         replace(maskdistill.RECIPES[0], stages=())
 
 
+@pytest.mark.slow
 def test_a_run_is_its_stages(source: ImageSource, tmp_path: Path) -> None:
     """From an exported backbone to the tables, which a run with other clusters shares as far as it is the same."""
     torch.manual_seed(0)
@@ -308,8 +311,11 @@ def test_a_run_is_its_stages(source: ImageSource, tmp_path: Path) -> None:
     run = train(recipe, source, tmp_path / "run", init=tmp_path / "vit", stages=tmp_path / "stages")
     assert json.loads((run / "finished.json").read_text())["executed_steps"] == 0
     stages = tmp_path / "stages"
-    masks, labels = (np.load(next(stages.glob(f"*-{name}-*")) / "product") for name in ("masks", "labels"))
+    found = [product_of(run, number, name, stages) for number, name in ((1, "masks"), (2, "labels"))]
+    masks, labels = (np.load(path) for path in found if path is not None)
     assert np.array_equal(masks["cells"] == 1, labels["cells"] % 255 > 0)
+    with pytest.raises(PretrainError, match="has trained nothing"):
+        export(run)
     other = override(recipe, ["stages.labels.clusters=3"])
     train(other, source, tmp_path / "other", init=tmp_path / "vit", stages=tmp_path / "stages")
     names = sorted(path.name.rpartition("-")[0] for path in (tmp_path / "stages").iterdir())
