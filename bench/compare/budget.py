@@ -65,9 +65,12 @@ def under(recipe: Recipe, budget: Budget, *, rate: float = 1.0) -> Recipe:
     rate is scaled in proportion to the batch (Goyal et al. 2017, arXiv 1706.02677) and by `rate`.
 
     Raises:
-        BenchError: one epoch of every training of the recipe shows more crops of an image than the budget has in all.
+        BenchError: one epoch of every training of the recipe shows more crops of an image than the budget has in all;
+            or the recipe trains nothing.
         PretrainError: a setting does not fit the method.
     """
+    if not recipe.epochs:
+        raise BenchError(f"recipe {recipe.name} trains no backbone, so there is nothing to compare: leave it out")
     trainings = [replace(one, stages=()) for one in (*recipe.stages, recipe) if isinstance(one, Recipe)]
     alike = [_alike(training, budget, rate) for training in trainings]
     timed = iter(_with_epochs(alike, _epochs(recipe.name, alike, budget.views)))

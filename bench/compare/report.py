@@ -82,7 +82,7 @@ class CostRow:
     epochs: float
     image_views: int
     minutes: float | None
-    """Minutes of pretraining; None where the cards do not say."""
+    """Minutes of pretraining, all stages together; None where the cards do not say."""
     images_per_second: float | None
     peak_memory_mib: float | None
     evaluation_minutes: float
@@ -102,12 +102,15 @@ def costs(comparison: Comparison) -> list[CostRow]:
 def _cost(name: str, cells: Sequence[Sequence[Result]]) -> CostRow:
     pretrainings = [found[0].card.pretraining for found in cells]
     known = [one.cost for one in pretrainings if one.cost is not None]
+    seconds = [
+        one.cost.seconds + sum(stage.seconds for stage in one.stages) for one in pretrainings if one.cost is not None
+    ]
     return CostRow(
         recipe=name,
         seeds=len(cells),
         epochs=fmean(one.epochs or 0 for one in pretrainings),
         image_views=round(fmean(one.image_views or 0 for one in pretrainings)),
-        minutes=fmean(cost.seconds for cost in known) / 60 if known else None,
+        minutes=fmean(seconds) / 60 if seconds else None,
         images_per_second=fmean(cost.images_per_second for cost in known) if known else None,
         peak_memory_mib=max(cost.peak_memory_mib for cost in known) if known else None,
         evaluation_minutes=fmean(sum(result.wall_seconds for result in found) for found in cells) / 60,
