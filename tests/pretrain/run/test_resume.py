@@ -180,6 +180,7 @@ def test_killed_at_a_chosen_moment(
     assert_same_end(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(images: Path, tmp_path: Path) -> None:
     """SIGKILL from outside at random moments, with two loader processes, until the run is through."""
     run, draw, kills = tmp_path / "run", random.Random(0), 0
