@@ -8,8 +8,6 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from pretrain.nets.vit import VisionTransformer
-
 
 def patch_stride(patch: int) -> int:
     """Input pixels per cell of a ViT's map here: the nearest power of two, so that 14 counts as 16.
@@ -27,9 +25,10 @@ def features(network: nn.Module, x: Tensor) -> list[Tensor]:
     whole patches, it is scaled to that many (bilinear, antialiased), so that the map covers the image and nothing else.
     A patch of 14 x 14 pixels then covers the place of one of 16 x 16.
     """
-    if isinstance(network, VisionTransformer):
-        stride = patch_stride(network.patch)
-        size = tuple(-(-side // stride) * network.patch for side in x.shape[2:])
+    patch = getattr(network, "patch", None)
+    if patch is not None:
+        stride = patch_stride(patch)
+        size = tuple(-(-side // stride) * patch for side in x.shape[2:])
         if size != tuple(x.shape[2:]):
             x = interpolate(x, size, mode="bilinear", antialias=True)
     return cast(list[Tensor], network.features(x))  # type: ignore[operator]

@@ -100,6 +100,11 @@ class Family(ABC):
         """The exported tensors, made from those that a file holds, given by their names after renaming."""
         return dict(found)
 
+    def check_unused(self, tensors: Mapping[str, Tensor]) -> list[str]:
+        """Problems that tensors show which the network does not use, those that `unused` matches, by name without
+        prefix."""
+        return []
+
     def notes(self, tensors: Mapping[str, Tensor], expected: Architecture) -> list[str]:
         """Notes on what no tensor shows, so that the submitter must know or declare it."""
         return []

@@ -45,8 +45,8 @@ class Format:
     """License of the authors' code and, where they say so, of their weights; empty if not known."""
 
 
-def _vit(name: str, keys: str, marks: tuple[str, ...], source: str, layout: str) -> Format:
-    return Format(name, keys, marks, "the only one", source, (layout,), stem="patches", stride="none", norm="LayerNorm")
+def _vit(name: str, keys: str, marks: tuple[str, ...], source: str, layout: str, *, license: str = "") -> Format:
+    return Format(name, keys, marks, "the only one", source, (layout,), "patches", "none", "LayerNorm", license=license)
 
 
 def _convnet(name: str, keys: str, source: str, layouts: tuple[str, ...], stem: str = "3x3") -> Format:
@@ -284,7 +284,31 @@ FORMATS: tuple[Format, ...] = (
         license="CC-BY-NC-4.0",
     ),
     _vit(
-        "DINOv2 or another that it trained (Franca)",
+        "DINOv3",
+        "storage_tokens, rope_embed.periods, blocks.0.ls1.gamma",
+        (),
+        "dinov3@6876159 dinov3/models/vision_transformer.py",
+        "DINOv3's own names",
+        license="DINOv3 License",
+    ),
+    _vit(
+        "Hugging Face transformers (DINOv3)",
+        "layer.0.attention.q_proj.weight, embeddings.register_tokens",
+        (),
+        "transformers@015e687 models/dinov3_vit/modeling_dinov3_vit.py",
+        "Hugging Face's DINOv3 names (transformers)",
+        license="DINOv3 License",
+    ),
+    _vit(
+        "Franca",
+        "teacher.backbone.blocks.0.0.mlp.w12.weight",
+        (r"(^|\.)teacher\.", r"(^|\.)blocks\.\d+\.\d+\.mlp\.w12\."),
+        "Franca@24f8c60 franca/hub/backbones.py, models/vision_transformer.py",
+        _TIMM_VIT,
+        license="RAIL-AMS (research only)",
+    ),
+    _vit(
+        "DINOv2 or another that it trained",
         "blocks.0.ls1.gamma, mask_token (in training: teacher.backbone.blocks.0.0.ls1.gamma)",
         (r"(^|\.)blocks\.\d+\.(\d+\.)?ls1\.gamma$", r"(^|\.)mask_token$"),
         "dinov2@027a9ac dinov2/models/vision_transformer.py",
@@ -345,10 +369,17 @@ FORMATS: tuple[Format, ...] = (
         "4x4",
     ),
     _convnet(
-        "ConvNeXt, VICRegL",
+        "ConvNeXt, VICRegL, DINOv3's ConvNeXt",
         "model.stages.0.0.dwconv.weight",
-        "what timm 1.0.31 models/convnext.py renames",
+        "dinov3@6876159 dinov3/models/convnext.py; what timm 1.0.31 models/convnext.py renames",
         ("ConvNeXt's own names",),
+        "4x4",
+    ),
+    _convnet(
+        "Hugging Face transformers (DINOv3's ConvNeXt)",
+        "stages.0.layers.0.depthwise_conv.weight",
+        "transformers@004edfe models/dinov3_convnext/modeling_dinov3_convnext.py",
+        ("Hugging Face's DINOv3 ConvNeXt names (transformers)",),
         "4x4",
     ),
     _convnet(

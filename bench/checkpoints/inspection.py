@@ -148,7 +148,7 @@ def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection,
         ),
         problems=(
             *(*_shard(path), *choice.problems, *_odd(chosen), *fit, *value_problems),
-            *(*beside.problems, *_caffe(container.leaves)),
+            *(*beside.problems, *_caffe(container.leaves), *_unused(chosen, container.leaves)),
         ),
     )
     return inspection, filled
@@ -256,6 +256,13 @@ def _caffe(leaves: Mapping[str, Leaf]) -> list[str]:
         f"a network of Caffe (MSRA), as `{printable_name(std.name)}` of 1 shows: the stride is on the first 1x1 "
         "convolution of its blocks, which our ResNets cannot express"
     ]
+
+
+def _unused(chosen: Candidate, leaves: Mapping[str, Leaf]) -> list[str]:
+    """Problems that tensors among the network's show although it does not use them."""
+    unused, start = chosen.family.unused, len(chosen.full_prefix)
+    own = {name[start:]: leaf.tensor for name, leaf in leaves.items() if name.startswith(chosen.full_prefix)}
+    return chosen.family.check_unused({name: t for name, t in own.items() if unused and unused.search(name)})
 
 
 def _odd(chosen: Candidate) -> list[str]:

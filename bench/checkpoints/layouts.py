@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bench.checkpoints.containers import Leaf
+from bench.checkpoints.dinov3 import DINOV3_LAYOUTS, DINOv3
 from bench.checkpoints.families import Architecture, Family, optional
 from bench.checkpoints.naming import Layout
 from bench.checkpoints.timm_namings import TIMM_LAYOUTS
@@ -73,7 +74,12 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout(
         "timm's ViT names",
         {"patch_embed": "patch_embed", "blocks": "blocks", "norm": "norm", "fc_norm": "norm"},
-        ((r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."), (r"\.gamma_([12])$", r".ls\1.gamma")),
+        (
+            (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),
+            (r"\.gamma_([12])$", r".ls\1.gamma"),
+            (r"\.mlp\.w12\.", ".mlp.fc1."),
+            (r"\.mlp\.w3\.", ".mlp.fc2."),
+        ),
         VIT,
         {"cls_token": "cls_token", "pos_embed": "pos_embed", "reg_token": "reg_token", "register_tokens": "reg_token"},
         r"patch_embed\.proj\.weight$",
@@ -110,6 +116,8 @@ LAYOUTS: tuple[Layout, ...] = (
             (r"\.layernorm_before\.", ".norm1."),
             (r"\.layernorm_after\.", ".norm2."),
             (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
+            (r"\.mlp\.weights_in\.", ".mlp.fc1."),
+            (r"\.mlp\.weights_out\.", ".mlp.fc2."),
         ),
         VIT,
         anchor=r"embeddings\.patch_embeddings\.projection\.weight$",
@@ -129,6 +137,7 @@ LAYOUTS: tuple[Layout, ...] = (
         {"cls_token": "cls_token", "pos_embed": "pos_embed"},
         r"patch_embed\.projection\.weight$",
     ),
+    *DINOV3_LAYOUTS,
     *TIMM_LAYOUTS,
 )
 
@@ -221,7 +230,8 @@ def find_candidates(leaves: Mapping[str, Leaf], layouts: tuple[Layout, ...] = LA
                     found[prefix][common] = name
         networks = [_candidate(layout, prefix, sources, leaves) for prefix, sources in found.items()]
         candidates += [network for network in networks if layout.family.is_member(network.tensors)]
-    return candidates
+    rotary = {candidate.full_prefix for candidate in candidates if isinstance(candidate.family, DINOv3)}
+    return [one for one in candidates if one.family is not VIT or one.full_prefix not in rotary]
 
 
 def _candidate(layout: Layout, full_prefix: str, sources: dict[str, str], leaves: Mapping[str, Leaf]) -> Candidate:

@@ -22,7 +22,7 @@ _FOREIGN: tuple[tuple[str, str], ...] = (
     # The first pattern that a tensor name matches names the architecture; order matters where they overlap.
     (r"(^|\.)(relative_position_bias_table$|layers\.\d+\.blocks\.\d+\.attn\.qkv\.)", "a Swin Transformer"),
     (r"(^|\.)transformer\.resblocks\.\d+\.", "a Vision Transformer of CLIP (it has a norm before the blocks)"),
-    (r"(^|\.)layer\.\d+\.attention\.q_proj\.", "a DINOv3 (rotary position embeddings)"),
+    (r"(^|\.)layer\.\d+\.attention\.q_proj\.", "a part of a DINOv3"),
     (r"(^|\.)blocks\.\d+\.residual[12]\.", "a CAPI (rotary position embeddings, RMS norms)"),
     (r"(^|\.)(downsample_layers\.\d+|stages\.\d+\.\d+\.dwconv|stages\.\d+\.blocks\.\d+\.conv_dw)\.", "a ConvNeXt"),
     (r"(^|\.)features\.\d+\.\d+\.layer_scale$", "a ConvNeXt"),

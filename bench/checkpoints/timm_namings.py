@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 
+import torch
+from torch import nn
+
 from bench.checkpoints.families import architecture
 from bench.checkpoints.naming import Layout
 from bench.checkpoints.timm_networks import ConvNeXts, EfficientNets, NamedNetwork
 from pretrain.errors import PretrainError
-from pretrain.nets.architectures import TimmArchitecture, find_architecture
+from pretrain.nets.architectures import VIT_SIZES, TimmArchitecture, find_architecture
 
 _CONVNEXT, _EFFICIENTNET, _TENSORFLOW = ConvNeXts(), EfficientNets(tensorflow=False), EfficientNets(tensorflow=True)
 _MOBILENET_V2 = (1, 2, 3, 4, 3, 3, 1)
@@ -159,19 +162,55 @@ TIMM_LAYOUTS: tuple[Layout, ...] = (
         _CONVNEXT,
         anchor=r"encoder\.stages\.0\.layers\.0\.dwconv\.weight$",
     ),
+    Layout(
+        "Hugging Face's DINOv3 ConvNeXt names (transformers)",
+        {"stages": "stages", "layer_norm": "head.norm"},
+        (
+            (r"^stages\.0\.downsample_layers\.", "stem."),
+            (r"^stages\.(\d)\.downsample_layers\.", r"stages.\1.downsample."),
+            (r"^stages\.(\d)\.layers\.", r"stages.\1.blocks."),
+            (r"\.depthwise_conv\.", ".conv_dw."),
+            (r"\.layer_norm\.", ".norm."),
+            (r"\.pointwise_conv([12])\.", r".mlp.fc\1."),
+        ),
+        _CONVNEXT,
+        anchor=r"stages\.0\.layers\.0\.depthwise_conv\.weight$",
+    ),
 )
 
 
 def declared_layouts(name: str | None) -> tuple[Layout, ...]:
-    """The naming of a network of timm that a file is declared to hold; none if it is not one that can be imported."""
+    """The naming of a network of timm that a file is declared to hold; none if it is not one that can be imported, or a
+    plain ViT, which the other namings read."""
     try:
         found = find_architecture(name) if name else None
     except PretrainError:
         return ()
-    if not isinstance(found, TimmArchitecture):
+    if not isinstance(found, TimmArchitecture) or _is_plain_vit(found.name):
         return ()
     names = architecture(found.name).shapes
     modules = {own: own for own in (key.split(".")[0] for key in (*names, *found.behind) if "." in key)}
     alone = {key: key for key in names if "." not in key}
     anchor = re.escape(next(key for key in names if "." in key)) + "$"
     return (Layout(f"timm's names ({found.name})", modules, (), NamedNetwork(found.name), alone, anchor),)
+
+
+def _is_plain_vit(name: str) -> bool:
+    """Whether the timm model `name` computes what a ViT of `pretrain.nets.vit` does, with tensors of the same names."""
+    import timm
+
+    with torch.device("meta"):
+        model = timm.create_model(name, pretrained=False)
+    if type(model) is not timm.models.VisionTransformer or model.attn_pool is not None:
+        return False
+    block = model.blocks[0]
+    return (
+        (model.embed_dim, len(model.blocks)) in {(width, depth) for width, depth, _ in VIT_SIZES.values()}
+        and isinstance(model.norm_pre, nn.Identity)
+        and type(block) is timm.models.vision_transformer.Block
+        and isinstance(block.attn.q_norm, nn.Identity)
+        and (type(block.norm1), block.norm1.eps) == (timm.layers.LayerNorm, 1e-6)
+        and type(block.mlp) is timm.layers.Mlp
+        and isinstance(block.mlp.act, nn.GELU)
+        and block.mlp.act.approximate == "none"
+    )

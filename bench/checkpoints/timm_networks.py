@@ -158,6 +158,7 @@ class ConvNeXts(TimmNetworks):
     """ConvNeXt (Liu et al., CVPR 2022, arXiv 2201.03545) and ConvNeXt V2 (Woo et al., CVPR 2023, arXiv 2301.00808)."""
 
     name = "ConvNeXt"
+    unused = re.compile(r"^norms\.3\.(weight|bias)$")  # DINOv3's second name of the norm after the last map
     first = "stem.0.weight"
     like_parts = re.compile(r"^(stem|stages|downsample\w*|norm\w*|features|embeddings|encoder)\.")
     members: Mapping[Signature, str] = {

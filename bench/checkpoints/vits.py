@@ -24,7 +24,7 @@ _VARIANTS = (
     (r"(^|\.)(relative_position_bias|rel_pos)", "relative position embeddings (BEiT, SAM)"),
     (r"(^|\.)(dist_token|distillation_token)$", "a distillation token (DeiT's distilled models)"),
     (r"(^|\.)(norm_pre|pre_norm|ln_pre|pre_layrnorm|pre_layernorm)\.", "a norm before the blocks (CLIP)"),
-    (r"\.mlp\.(w12|w1|fc1_g|weights_in)\.", "gated perceptrons (SwiGLU: DINOv2's ViT-g, EVA-02)"),
+    (r"\.mlp\.(w1|fc1_g)\.", "perceptrons whose gates are a matrix of their own (EVA-02)"),
     (r"\.attn\.(q_norm|k_norm)\.", "normalised queries and keys"),
     (r"(^|\.)attn_pool\.", "an attention pool (SigLIP, whose GELU is the approximation by tanh)"),
     (r"\.attn\.(q_bias|v_bias)$", "attention with a bias of queries and values alone (BEiT)"),
@@ -63,6 +63,7 @@ class VisionTransformers(Family):
                     heads=12 if width == 384 and _has_positions_of_moco_v3(positions) else None,
                     class_token=class_token,
                     qkv_bias=any(name.endswith(".attn.qkv.bias") for name in tensors),
+                    gated=_is_gated(tensors),
                 )
             )
         except PretrainError:  # no network has these sizes
@@ -94,11 +95,11 @@ class VisionTransformers(Family):
                 continue
             joined = name.replace(".attn.q.", ".attn.qkv.")
             parts = [found[part] for part in self.parts(joined) if part in found]
-            if len(parts) == 3 and all(map(_can_join, parts)) and len({(p.shape, p.dtype) for p in parts}) == 1:
+            if len(parts) == 3 and all(map(can_join, parts)) and len({(p.shape, p.dtype) for p in parts}) == 1:
                 tensors = {key: value for key, value in tensors.items() if key not in self.parts(joined)}
                 tensors[joined] = torch.cat(parts)
         positions = tensors.get("pos_embed")
-        if "cls_token" in tensors and positions is not None and positions.ndim == 3 and _can_join(positions):
+        if "cls_token" in tensors and positions is not None and positions.ndim == 3 and can_join(positions):
             rows = positions.shape[1]
             positions_of_patches_alone = isqrt(rows) ** 2 == rows  # timm's option `no_embed_class`, with registers
             if positions_of_patches_alone:
@@ -165,6 +166,14 @@ def _blocks(tensors: Mapping[str, Tensor]) -> set[str]:
     return {match[1] for name in tensors if (match := _BLOCK.match(name))}
 
 
+def _is_gated(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a perceptron's first matrix has twice as many rows as its second has columns."""
+    first, second = (tensors.get(f"blocks.0.mlp.fc{n}.weight") for n in (1, 2))
+    if first is None or second is None or first.ndim != 2 or second.ndim != 2:
+        return False
+    return first.shape[0] == 2 * second.shape[1]
+
+
 def _size(tensors: Mapping[str, Tensor], expected: Architecture) -> list[str]:
     """Messages about an unusual width or depth."""
     width, depth = _width_and_patch(tensors)[0], len(_blocks(tensors))
@@ -178,7 +187,8 @@ def _size(tensors: Mapping[str, Tensor], expected: Architecture) -> list[str]:
     return [f"it has {depth} blocks of width {width}, which is none of the usual sizes ({known})"]
 
 
-def _can_join(tensor: Tensor) -> bool:
+def can_join(tensor: Tensor) -> bool:
+    """Whether a tensor is plain and small enough to be cut and joined."""
     plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
     return plain and 1 <= tensor.ndim <= 3 and tensor.numel() <= _LARGEST
 
@@ -188,7 +198,7 @@ def _has_positions_of_moco_v3(positions: Tensor | None) -> bool:
 
     This is read at the class token, whose position is zero, and at the first two patches of the first row.
     """
-    if positions is None or positions.ndim != 3 or positions.shape[1] < 3 or not _can_join(positions):
+    if positions is None or positions.ndim != 3 or positions.shape[1] < 3 or not can_join(positions):
         return False
     none, first, second = positions[0, :3].float()
     half = len(first) // 2

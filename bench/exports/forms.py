@@ -78,8 +78,11 @@ def _plain_vit(library: str, architecture: Architecture) -> ViTArchitecture:
     """The architecture, if it is a ViT without registers, layer scale and the like."""
     if not isinstance(architecture, ViTArchitecture):
         raise _refuse(library, architecture, "this format is for ResNets and ViTs")
-    if architecture.registers or architecture.layer_scale or not (architecture.class_token and architecture.qkv_bias):
-        raise _refuse(library, architecture, "its ViT has a class token and biases, no registers and no layer scale")
+    added = architecture.registers or architecture.layer_scale or architecture.gated
+    if added or not (architecture.class_token and architecture.qkv_bias):
+        raise _refuse(
+            library, architecture, "its ViT has a class token and biases, no registers, layer scales and gates"
+        )
     return architecture
 
 
@@ -115,6 +118,8 @@ def _timm(architecture: Architecture, tensors: Tensors, card: Card) -> dict[str,
     arguments: dict[str, Any] = {}
     name, side = architecture.name, architecture.input_size
     if isinstance(architecture, ViTArchitecture):
+        if architecture.gated:
+            raise _refuse("this format", architecture, "gated perceptrons are not written")
         size = name.split("_")[1]
         name = f"vit_{size}_patch16_224"
         arguments = {

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.patches import patch_stride
-from pretrain.nets.architectures import ViTArchitecture, find_architecture
+from pretrain.nets.architectures import Architecture, find_architecture
 
 DEPTHS = {f"resnet{depth}": depth for depth in (18, 34, 50, 101, 152)}
 """Depths of the ResNets that the OpenMMLab libraries have, by our names."""
@@ -35,7 +35,7 @@ def with_backbone(model: Mapping[str, Any], architecture: str, protocol: str, *,
     if one.name in DEPTHS or given["type"] != "ResNet":
         return dict(model)
     backbone = {"type": "DenseBenchBackbone", "architecture": one.name, "synchronised": synchronised}
-    if isinstance(one, ViTArchitecture):
+    if len(set(one.strides)) == 1:
         return {**model, "backbone": {**backbone, "out_indices": (3,)}, **_neck_and_heads(model, one, protocol)}
     if {"strides", "dilations"} & given.keys():
         what = "divides" if "num_stages" in given else "dilates"
@@ -46,7 +46,7 @@ def with_backbone(model: Mapping[str, Any], architecture: str, protocol: str, *,
 _KNOWN = f"submit one of {', '.join(DEPTHS)}"
 
 
-def _neck_and_heads(model: Mapping[str, Any], one: ViTArchitecture, protocol: str) -> dict[str, Any]:
+def _neck_and_heads(model: Mapping[str, Any], one: Architecture, protocol: str) -> dict[str, Any]:
     width, neck = one.channels[-1], model.get("neck")
     heads = {name: model[name] for name in ("decode_head", "auxiliary_head") if name in model}
     if heads and neck is None:
@@ -56,7 +56,7 @@ def _neck_and_heads(model: Mapping[str, Any], one: ViTArchitecture, protocol: st
     pyramid = {
         "type": "SimplePyramid",
         "in_channels": width,
-        "stride": patch_stride(one.patch),
+        "stride": patch_stride(one.strides[-1]),
         "out_channels": neck["out_channels"],
         "strides": [4 * 2 ** (neck.get("start_level", 0) + level) for level in range(neck["num_outs"])],
         "norm_cfg": neck["norm_cfg"],

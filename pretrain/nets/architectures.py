@@ -76,6 +76,7 @@ class ViTArchitecture(Architecture):
     layer_scale: bool = False
     class_token: bool = True
     qkv_bias: bool = True
+    gated: bool = False
 
     def build(self, *, bn_splits: int) -> VisionTransformer:
         """A freshly initialized network; it has no batch norm to split."""
@@ -89,6 +90,7 @@ class ViTArchitecture(Architecture):
             layer_scale=self.layer_scale,
             class_token=self.class_token,
             qkv_bias=self.qkv_bias,
+            gated=self.gated,
         )
 
 
@@ -114,12 +116,14 @@ VIT_SIZES: Mapping[str, tuple[int, int, int]] = {
     "base": (768, 12, 12),
     "large": (1024, 24, 16),
     "huge": (1280, 32, 16),
+    "giant": (1536, 40, 24),
 }
-"""Width, depth and heads of the usual sizes (arXiv 2010.11929, 2012.12877)."""
+"""Width, depth and heads of the usual sizes (arXiv 2010.11929, 2012.12877; the giant is DINOv2's, 2304.07193)."""
 _LONGEST_NAME = 80
 _VIT_NAME = re.compile(
     rf"vit_(?P<size>{'|'.join(VIT_SIZES)})_patch(?P<patch>\d+)(?:_(?P<pixels>\d+))?(?:_reg(?P<registers>\d+))?"
     r"(?P<layer_scale>_ls)?(?:_heads(?P<heads>\d+))?(?P<class_token>_nocls)?(?P<qkv_bias>_nobias)?"
+    r"(?P<gated>_swiglu)?"
 )
 
 
@@ -133,6 +137,7 @@ def vit_name(
     heads: int | None = None,
     class_token: bool = True,
     qkv_bias: bool = True,
+    gated: bool = False,
 ) -> str:
     """The only name of a ViT; usual properties are left out.
 
@@ -140,7 +145,7 @@ def vit_name(
         size: a key of `VIT_SIZES`.
         patch: side of a patch in pixels.
         pixels: side of the images to which the position embedding belongs.
-        registers, layer_scale, class_token, qkv_bias: see `VisionTransformer`.
+        registers, layer_scale, class_token, qkv_bias, gated: see `VisionTransformer`.
         heads: the number of heads, where it is not that of its size (MoCo v3's ViT-S has 12).
 
     >>> vit_name("base", 14, pixels=518, layer_scale=True)
@@ -153,6 +158,7 @@ def vit_name(
         (f"_heads{heads}", heads is not None and heads != VIT_SIZES[size][2]),
         ("_nocls", not class_token),
         ("_nobias", not qkv_bias),
+        ("_swiglu", gated),
     ]
     return f"vit_{size}_patch{patch}" + "".join(part for part, said in parts if said)
 
@@ -166,6 +172,7 @@ def _named_vit(name: str) -> ViTArchitecture | None:
     width, depth, usual_heads = VIT_SIZES[size]
     registers, heads = int(match["registers"] or 0), int(match["heads"] or usual_heads)
     layer_scale, class_token, qkv_bias = bool(match["layer_scale"]), not match["class_token"], not match["qkv_bias"]
+    gated = bool(match["gated"])
     sensible = 4 <= patch <= 64 and patch <= pixels <= 4096 and pixels % patch == 0 and registers <= 64
     if not sensible or heads < 1 or width % heads:
         return None
@@ -178,6 +185,7 @@ def _named_vit(name: str) -> ViTArchitecture | None:
         heads=heads,
         class_token=class_token,
         qkv_bias=qkv_bias,
+        gated=gated,
     )
     if name != one_name:
         return None
@@ -196,6 +204,7 @@ def _named_vit(name: str) -> ViTArchitecture | None:
         layer_scale=layer_scale,
         class_token=class_token,
         qkv_bias=qkv_bias,
+        gated=gated,
     )
 
 
@@ -234,7 +243,7 @@ def find_architecture(name: str) -> ResNetArchitecture | ViTArchitecture | TimmA
     Raises:
         PretrainError: there is none; the message lists similar names.
     """
-    found = ARCHITECTURES.get(name) or _named_vit(name)
+    found = ARCHITECTURES.get(name) or _named_vit(name.removesuffix("_224"))  # timm's plain ViTs end with their size
     if found is not None:
         return found
     try:
@@ -242,7 +251,7 @@ def find_architecture(name: str) -> ResNetArchitecture | ViTArchitecture | TimmA
     except NoSuchModelError as error:
         nearest = get_close_matches(name, ARCHITECTURES, n=3, cutoff=0.6) or list(ARCHITECTURES)
         raise PretrainError(f"there is no backbone {name!r}; choose one of {', '.join(nearest)} ({error})") from error
-    return TimmArchitecture(name, strides=STRIDES, **vars(facts))
+    return TimmArchitecture(name, **vars(facts))
 
 
 def build_backbone(name: str, *, bn_splits: int = 1) -> Backbone:

@@ -1,11 +1,13 @@
-"""Convolutional and hierarchical networks of timm (an optional package) as backbones, through one adapter.
+"""Networks of timm (an optional package) as backbones, through one adapter.
 
-It works for any model that timm can cut after its last map and that has maps of strides 4, 8, 16 and 32 for images of
-any size; both are tested with shapes alone before a network counts as an architecture.
+It works for any model that timm can cut after its last map and that has, for images of any size, maps of strides 4, 8,
+16 and 32, or blocks with maps of one stride, of which four are taken evenly (transformers such as DINOv3's). Both are
+tested with shapes alone before a network counts as an architecture.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -21,8 +23,6 @@ STRIDES = (4, 8, 16, 32)
 _TRIED = (65, 98)
 """Height and width of the images with which a network is tested: no network was designed for them, and they are not
 whole cells."""
-_SIZES = [tuple(-(-side // stride) for side in _TRIED) for stride in STRIDES]
-"""Height and width of the maps of these images."""
 _WITHOUT_TIMM = "networks of timm need an optional package: pip install 'densebench[timm]'"
 Triple = tuple[float, float, float]
 
@@ -39,20 +39,22 @@ class TimmBackbone(nn.Module):
 
     Args:
         model: the pruned model, with timm's `forward_intermediates`.
-        taken: indices of its maps with the strides 4, 8, 16 and 32.
+        taken: indices of its maps with the strides 4, 8, 16 and 32, or of four blocks.
         width: channels of the last of these maps.
+        patch: side of the patches of a transformer with maps of one stride, which takes whole patches alone; None for
+            other networks.
     """
 
     pads = False
     """Whether images are padded at the bottom and at the right to multiples of 32, with 0, the mean color after
     normalization: the model would ignore pixels beyond whole cells (ConvNeXt, VGG). The maps are cropped again."""
 
-    def __init__(self, model: nn.Module, taken: tuple[int, ...], width: int) -> None:
+    def __init__(self, model: nn.Module, taken: tuple[int, ...], width: int, patch: int | None = None) -> None:
         super().__init__()
         self.__dict__["_model"] = model  # not a submodule: all tensor names would begin with its name
         self._modules, self._parameters, self._buffers = model._modules, model._parameters, model._buffers
         self._non_persistent_buffers_set = model._non_persistent_buffers_set
-        self._taken, self.width = taken, width
+        self._taken, self.width, self.patch = taken, width, patch
 
     def train(self, mode: bool = True) -> TimmBackbone:
         """Set the mode as for any module, and also that of the model, which checks its own."""
@@ -66,19 +68,21 @@ class TimmBackbone(nn.Module):
         return self.__dict__["_model"]
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The maps of strides 4, 8, 16, 32 of images (N, 3, H, W), sides rounded up."""
+        """The maps of strides 4, 8, 16, 32 of images (N, 3, H, W), sides rounded up; of a transformer, those after each
+        quarter of its blocks, each through its final norm."""
         sides = x.shape[2:]
+        options = {} if self.patch is None else {"norm": True}
         if self.pads:
             x = F.pad(x, (0, -sides[1] % STRIDES[-1], 0, -sides[0] % STRIDES[-1]))
         maps: list[Tensor] = self.model.forward_intermediates(
-            x, indices=list(self._taken), output_fmt="NCHW", intermediates_only=True
+            x, indices=list(self._taken), output_fmt="NCHW", intermediates_only=True, **options
         )
         if self.pads:
             maps = [m[..., : -(-sides[0] // s), : -(-sides[1] // s)] for m, s in zip(maps, STRIDES, strict=True)]
         return maps
 
     def forward(self, x: Tensor) -> Tensor:
-        """The map (N, width, ceil(H / 32), ceil(W / 32)) of images (N, 3, H, W)."""
+        """The last map (N, width, h, w) of images (N, 3, H, W): h is ceil(H / 32), or H / patch."""
         return self.features(x)[-1]
 
 
@@ -87,6 +91,7 @@ class TimmFacts:
     """Facts about a model, from timm and from its layers."""
 
     channels: tuple[int, int, int, int]
+    strides: tuple[int, int, int, int]
     stem: str
     """Kernel of the first convolution, e.g. `3x3`."""
     norm: Literal["BN", "GN", "LN", "none"]
@@ -130,17 +135,22 @@ def timm_facts(name: str) -> TimmFacts:
         )
     with torch.device("meta"):
         network = _pruned(name)
-        sizes = [tuple(m.shape[2:]) for m in _tried(name, network)]
-        network.pads = sizes != _SIZES
-        maps = _tried(name, network)
+        strides = STRIDES if network.patch is None else (network.patch,) * 4
+        tried = _TRIED if network.patch is None else (4 * network.patch, 6 * network.patch)
+        wanted = [tuple(-(-side // stride) for side in tried) for stride in strides]
+        maps = _tried(name, network, tried)
+        if network.patch is None and [tuple(m.shape[2:]) for m in maps] != wanted:
+            network.pads = True
+            maps = _tried(name, network, tried)
         whole = timm.create_model(name, pretrained=False).state_dict().keys()
-    if [tuple(m.shape[2:]) for m in maps] != _SIZES:
+    if [tuple(m.shape[2:]) for m in maps] != wanted:
         raise PretrainError(f"{name} cannot be a backbone here: its maps do not have the strides that it promises")
     one, two, three, four = (m.shape[1] for m in maps)
     stem = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
     config = timm.get_pretrained_cfg(name)
     return TimmFacts(
         channels=(one, two, three, four),
+        strides=strides,
         stem="x".join(map(str, stem.kernel_size)),
         norm=_norm(network),
         stride_style="pytorch" if isinstance(network.model, timm.models.ResNet) else "none",
@@ -179,19 +189,33 @@ def _pruned(name: str) -> TimmBackbone:
         getter = create(name, dynamic_img_size=True, **options)
     info = getter.feature_info
     found = dict(zip(info.reduction(), getter.out_indices, strict=True))  # the last map of each stride
-    if not found.keys() >= set(STRIDES):
+    if found.keys() >= set(STRIDES):
+        return TimmBackbone(getter.model, tuple(found[stride] for stride in STRIDES), info.channels()[-1])
+    patch = getattr(getattr(getter.model, "patch_embed", None), "patch_size", None)
+    if len(found) > 1 or not isinstance(patch, tuple) or not isinstance(getattr(getter.model, "norm", None), nn.Module):
         strides = ", ".join(map(str, info.reduction()))
         raise PretrainError(f"{name} cannot be a backbone here: its maps have strides {strides}, not 4, 8, 16, 32")
-    return TimmBackbone(getter.model, tuple(found[stride] for stride in STRIDES), info.channels()[-1])
+    return _transformer(name, create)
 
 
-def _tried(name: str, network: TimmBackbone) -> list[Tensor]:
-    """The network's maps of a test image, on the network's device."""
+def _transformer(name: str, create: Callable[..., Any]) -> TimmBackbone:
+    """A transformer that keeps its final norm, unlike timm's own cut models."""
+    model = create(name, pretrained=False)
+    if getattr(model, "dynamic_img_size", True) is False:
+        model = create(name, pretrained=False, dynamic_img_size=True)
+    quarter = len(model.blocks) // 4
+    taken = tuple(quarter * n - 1 for n in range(1, 5))
+    model.prune_intermediate_layers(list(taken), prune_norm=False, prune_head=True)
+    return TimmBackbone(model, taken, model.embed_dim, model.patch_embed.patch_size[0])
+
+
+def _tried(name: str, network: TimmBackbone, size: tuple[int, int]) -> list[Tensor]:
+    """The network's maps of a test image of this height and width, on the network's device."""
     try:
-        return network.features(torch.empty(1, 3, *_TRIED))
+        return network.features(torch.empty(1, 3, *size))
     except Exception as error:  # a model of timm for one image size may raise any error
         raise PretrainError(
-            f"{name} cannot be a backbone here: it does not take images of {_TRIED[0]} x {_TRIED[1]} ({error})"
+            f"{name} cannot be a backbone here: it does not take images of {size[0]} x {size[1]} ({error})"
         ) from error
 
 

@@ -2,8 +2,9 @@
 
 Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, arXiv 2010.11929; the small sizes: Touvron et al., 2020,
 arXiv 2012.12877; scaled layers: Touvron et al., 2021, arXiv 2103.17239; registers: Darcet et al., 2023, arXiv
-2309.16588. Names and shapes of the state dict are those of timm's `vit_*` without `head.*`, so that weights can be
-exchanged without a converter; with registers the position embedding has a row for the class token, as DINOv2's has.
+2309.16588; gated perceptrons, as DINOv2's ViT-g and Franca have them: Shazeer, 2020, arXiv 2002.05202. Names and shapes
+of the state dict are those of timm's `vit_*` without `head.*`, so that weights can be exchanged without a converter;
+with registers the position embedding has a row for the class token, as DINOv2's has.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class VisionTransformer(nn.Module):
         layer_scale: whether each channel of a block's output has a learned factor.
         class_token: whether there is one; without it, the position embedding has a row for each patch alone.
         qkv_bias: whether queries, keys and values have a bias.
+        gated: whether the perceptrons are gated.
     """
 
     style: Style
@@ -57,6 +59,7 @@ class VisionTransformer(nn.Module):
         layer_scale: bool = False,
         class_token: bool = True,
         qkv_bias: bool = True,
+        gated: bool = False,
     ) -> None:
         super().__init__()
         self.width, self.patch, self.grid = width, patch, grid
@@ -65,7 +68,7 @@ class VisionTransformer(nn.Module):
         self.reg_token = nn.Parameter(torch.empty(1, registers, width)) if registers else None
         self.pos_embed = nn.Parameter(torch.empty(1, class_token + grid**2, width))
         self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(3, width, patch, patch)))
-        self.blocks = nn.ModuleList(Block(width, heads, layer_scale, qkv_bias) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, layer_scale, qkv_bias, gated) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for token in (self.cls_token, self.reg_token):
@@ -153,13 +156,13 @@ class VisionTransformer(nn.Module):
 class Block(nn.Module):
     """Attention, then an MLP, each on normalized tokens and with a residual connection."""
 
-    def __init__(self, width: int, heads: int, layer_scale: bool, qkv_bias: bool) -> None:
+    def __init__(self, width: int, heads: int, layer_scale: bool, qkv_bias: bool, gated: bool) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
         self.attn = Attention(width, heads, qkv_bias)
         self.ls1 = LayerScale(width) if layer_scale else nn.Identity()
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        self.mlp = Perceptron(width)
+        self.mlp = GatedPerceptron(width) if gated else Perceptron(width)
         self.ls2 = LayerScale(width) if layer_scale else nn.Identity()
 
     def forward(self, t: Tensor) -> Tensor:
@@ -207,3 +210,18 @@ class Perceptron(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         """Tokens (N, T, width) to tokens."""
         return self.fc2(F.gelu(self.fc1(t)))
+
+
+class GatedPerceptron(nn.Module):
+    """Linear to twice 8/3 of the width, rounded up to a multiple of 8; the SiLU of one half times the other; linear."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        hidden = -(-(4 * width * 2 // 3) // 8) * 8
+        self.fc1 = nn.Linear(width, 2 * hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Tokens (N, T, width) to tokens."""
+        gates, values = self.fc1(t).chunk(2, dim=-1)
+        return self.fc2(F.silu(gates) * values)

@@ -116,7 +116,15 @@ def of_transformers(name: str) -> str:
     return name.replace("mlp.fc", "pwconv").replace(".gamma", ".layer_scale_parameter")
 
 
-@pytest.mark.parametrize("rename", [str, of_convnext, of_transformers])
+def of_dinov3(name: str) -> str:
+    """transformers' name of a tensor of DINOv3's ConvNeXt."""
+    name = re.sub(r"^stem\.", "stages.0.downsample_layers.", name).replace("head.norm.", "layer_norm.")
+    name = name.replace(".downsample.", ".downsample_layers.").replace(".blocks.", ".layers.")
+    name = name.replace("conv_dw", "depthwise_conv").replace(".norm.", ".layer_norm.")
+    return name.replace("mlp.fc", "pointwise_conv")
+
+
+@pytest.mark.parametrize("rename", [str, of_convnext, of_transformers, of_dinov3])
 def test_convnexts(save: Save, rename: Callable[[str], str]) -> None:
     state = whole("convnext_atto")
     assert_filled(save({rename(key): tensor for key, tensor in state.items()}), "convnext_atto", state)

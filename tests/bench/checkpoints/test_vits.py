@@ -104,6 +104,9 @@ OPENMMLAB = [
 MMSEG = [*OPENMMLAB, (r"\.attn\.qkv\.", ".attn.attn.in_proj_"), (r"\.attn\.proj\.", ".attn.attn.out_proj.")]
 CHUNKS = [(r"^blocks\.(\d)\.", r"blocks.0.\1."), (r"^blocks\.(1\d)\.", r"blocks.1.\1.")]
 
+GATED = [(r"\.mlp\.fc1\.", ".mlp.w12."), (r"\.mlp\.fc2\.", ".mlp.w3.")]
+GATED_HUGGING_FACE = [(r"\.mlp\.fc1\.", ".mlp.weights_in."), (r"\.mlp\.fc2\.", ".mlp.weights_out.")]
+
 
 @pytest.mark.parametrize(
     ("rules", "prefix", "name"),
@@ -115,6 +118,8 @@ CHUNKS = [(r"^blocks\.(\d)\.", r"blocks.0.\1."), (r"^blocks\.(1\d)\.", r"blocks.
         ([(r"^reg_token$", "register_tokens")], "", "vit_tiny_patch14_518_reg4_ls"),  # DINOv2
         (CHUNKS, "teacher.backbone.", "vit_tiny_patch14_ls"),  # DINOv2's training
         ([(r"\.ls([12])\.gamma$", r".gamma_\1")], "module.backbone.", "vit_tiny_patch16_ls"),  # iBOT with layer scale
+        ([*CHUNKS, *GATED], "module.backbone.", "vit_tiny_patch14_518_ls_swiglu"),  # Franca, DINOv2's ViT-g
+        ([*HUGGING_FACE_DINOV2, *GATED_HUGGING_FACE], "", "vit_tiny_patch14_518_ls_swiglu"),
         (HUGGING_FACE_VIT, "vit.", "vit_tiny_patch16"),
         (HUGGING_FACE_DINOV2, "", "vit_tiny_patch14_reg4_ls"),
         (TORCHVISION_OLD, "", "vit_tiny_patch16"),
@@ -138,6 +143,11 @@ MOCO_V3 = ["base_encoder", "momentum_encoder"]
 WRITTEN: dict[str, Callable[[StateDict], Mapping[str, object]]] = {
     "DINO": lambda s: {"student": with_prefix(s, "module.backbone."), "teacher": with_prefix(s, "backbone.")},
     "DINOv2": lambda s: small_state("vit_tiny_patch14_ls") | {"mask_token": torch.ones(1, 192)},
+    "Franca": lambda s: {
+        "teacher": with_prefix(
+            renamed(small_state("vit_tiny_patch14_ls_swiglu"), [*CHUNKS, *GATED]), "module.backbone."
+        ),
+    },
     "MAE": lambda s: {"model": s | with_prefix(s, "decoder_") | {"decoder_embed.weight": torch.ones(2, 2)}},
     "MoCo v3": lambda s: {"state_dict": {f"module.{e}.{n}": t for e in MOCO_V3 for n, t in s.items()}},
     "I-JEPA": lambda s: {
@@ -307,18 +317,18 @@ def problems(path: Path) -> str:
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        ("rope_embed.periods", "rotary position embeddings (DINOv3"),
+        ("rope.freqs", "rotary position embeddings (DINOv3"),
         ("blocks.0.attn.relative_position_bias_table", "relative position embeddings (BEiT"),
         ("dist_token", "a distillation token"),
         ("norm_pre.weight", "a norm before the blocks (CLIP)"),
-        ("blocks.0.mlp.w12.weight", "gated perceptrons"),
+        ("blocks.0.mlp.fc1_g.weight", "perceptrons whose gates are a matrix of their own"),
         ("blocks.0.attn.q_norm.weight", "normalised queries and keys"),
         ("attn_pool.latent", "an attention pool (SigLIP"),
     ],
 )
 def test_variants_that_compute_something_else(save: Save, tiny: StateDict, extra: str, words: str) -> None:
     state = tiny | {extra: torch.rand(2, 2)}
-    if extra == "rope_embed.periods":
+    if extra == "rope.freqs":
         del state["pos_embed"]
     if extra == "attn_pool.latent":
         del state["cls_token"]
@@ -329,7 +339,7 @@ def test_variants_that_compute_something_else(save: Save, tiny: StateDict, extra
     ("key", "words"),
     [
         ("encoder.blocks.0.residual1.fn.q_proj.weight", "a CAPI"),
-        ("layer.0.attention.q_proj.weight", "a DINOv3"),
+        ("layer.0.attention.q_proj.weight", "a part of a DINOv3"),
         ("visual.transformer.resblocks.0.attn.in_proj_weight", "a Vision Transformer of CLIP"),
         ("downsample_layers.0.0.weight", "a ConvNeXt"),
         ("features.1.0.layer_scale", "a ConvNeXt"),
@@ -365,7 +375,7 @@ def test_half_saved_files(save: Save, tiny: StateDict) -> None:
 
 
 def test_names_of_vits_are_what_they_say() -> None:
-    for name in ("vit_base_patch14_518_ls", "vit_tiny_patch16_reg4_ls_heads6_nocls_nobias"):
+    for name in ("vit_base_patch14_518_ls", "vit_tiny_patch16_reg4_ls_heads6_nocls_nobias_swiglu"):
         one = vit(name)
         heads = one.heads if "heads" in name else None
         assert name == vit_name(
@@ -377,10 +387,12 @@ def test_names_of_vits_are_what_they_say() -> None:
             heads=heads,
             class_token=one.class_token,
             qkv_bias=one.qkv_bias,
+            gated=one.gated,
         )
+    assert find_architecture("vit_base_patch16_224") == find_architecture("vit_base_patch16")  # timm's name
 
 
-@pytest.mark.parametrize("name", ["vit_base_patch16_224", "vit_base_patch016", "vit_base_patch14_100"])
+@pytest.mark.parametrize("name", ["vit_base_patch016", "vit_base_patch14_100"])
 def test_random_vits_have_one_name_each(name: str, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"no backbone|cannot be a backbone"):
         import_checkpoint(f"random:{name}", name="r", work=tmp_path)

@@ -26,7 +26,8 @@ FACTS = {
     "name": "n", "method": "m", "color_order": "RGB", "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.2),
     "license": None, "code_commit": None,
 }  # fmt: skip
-NAMES = [*ARCHITECTURES, "vit_small_patch14_reg4_ls", "vit_tiny_patch32_nocls"]
+TIMM = pytest.mark.skipif(not find_spec("timm"), reason="timm is an optional package")
+NAMES = [*ARCHITECTURES, "vit_small_patch14_reg4_ls", "vit_tiny_patch32_nocls", "vit_tiny_patch14_ls_swiglu"]
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +49,17 @@ def source(work: Path) -> dict[str, object]:
         *((name, "mini_voc_seg_fcn") for name in NAMES if "resnet" not in name),
         ("wide_resnet50_2", "mini_voc_seg_fcn"),
         *(
-            pytest.param(name, protocol, marks=pytest.mark.skipif(not find_spec("timm"), reason="needs timm"))
-            for name in ("mobilenetv2_100", "convnext_atto")
+            pytest.param(name, protocol, marks=TIMM)
+            for name in ("mobilenetv2_100", "convnext_atto", "vit_tiny_patch16_dinov3_qkvb")
             for protocol in ("mini_voc_det_frcnn_fpn", "mini_voc_seg_fcn")
         ),
     ],
 )
 def test_every_architecture_fits_into_the_protocols(name: str, protocol_id: str, source: dict[str, object]) -> None:
-    """Shapes alone, which takes no memory: names, strides and channels of what the heads read, and the guards."""
+    """Shapes alone, which takes no memory: names, strides and channels of what the heads read, and the guards.
+
+    Networks of timm have maps of strides 4 to 32, as ResNets have, or of one stride, as ViTs have.
+    """
     prepare_openmmlab()
     from mmengine.config import ConfigDict
     from mmengine.registry import MODELS, init_default_scope
@@ -255,6 +259,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *(pytest.param("vit_tiny_patch14_reg4_ls", one, marks=pytest.mark.slow) for one in IDS[:3]),
         pytest.param("wide_resnet50_2", "mini_coco_mrcnn_fpn", marks=pytest.mark.slow),
         pytest.param("resnet152", "mini_voc_seg_fcn", marks=pytest.mark.slow),
+        pytest.param("convnext_atto", "mini_voc_seg_fcn", marks=TIMM),
+        *(
+            pytest.param(name, one, marks=[TIMM, pytest.mark.slow])
+            for name in ("mobilenetv2_050", "tf_efficientnet_lite0", "convnext_atto", "vit_tiny_patch16_dinov3_qkvb")
+            for one in IDS
+            if (name, one) != ("convnext_atto", "mini_voc_seg_fcn")
+        ),
     ],
 )
 def test_two_iterations_and_the_evaluation(name: str, protocol_id: str, data: Path, tmp_path: Path) -> None:

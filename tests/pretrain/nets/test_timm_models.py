@@ -50,6 +50,27 @@ def test_the_maps_are_those_that_timm_itself_gives(name: str, channels: tuple[in
         assert built(torch.randn(1, 3, 70, 33)).shape == (1, channels[-1], 3, 2)
 
 
+def test_a_transformers_maps_are_those_after_each_quarter_of_its_blocks() -> None:
+    """Each through the final norm, without class token and registers; a whole image of patches of 16 pixels."""
+    name = "vit_tiny_patch16_dinov3_qkvb"
+    one = find_architecture(name)
+    assert (one.channels, one.strides, one.stem, one.norm) == ((192,) * 4, (16,) * 4, "16x16", "LN")
+    built = backbone(name).eval()
+    x = torch.randn(2, 3, 64, 96)
+    with torch.inference_mode():
+        maps, model = built.features(x), built.model
+        tokens, rope = model._pos_embed(model.patch_embed(x))
+        expected = []
+        for number, block in enumerate(model.blocks, start=1):
+            tokens = block(tokens, rope=rope)
+            if number % 3 == 0:
+                expected.append(model.norm(tokens)[:, 5:].transpose(1, 2).reshape(2, 192, 4, 6))
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(maps, expected, strict=True))
+        assert torch.equal(built(x), maps[-1])
+    built.train()(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in built.parameters())
+
+
 def test_tensors_have_the_names_of_timm_and_the_rest_is_named() -> None:
     built = backbone("mobilenetv2_050")
     whole = timm.create_model("mobilenetv2_050", pretrained=False).state_dict()
@@ -96,7 +117,7 @@ def test_norms_with_their_activation_are_synchronised() -> None:
     [
         ("mobilenetv2_10", "no backbone 'mobilenetv2_10'.*timm's nearest are mobilenetv2_1"),
         ("mobilenetv2_100.ra_in1k", "no backbone"),
-        ("vit_tiny_patch16_224", "cannot be a backbone here: its maps have strides 16, 16, 16, not 4, 8, 16, 32"),
+        ("mixer_s16_224", "cannot be a backbone here: its maps have strides 16, 16, 16, not 4, 8, 16, 32"),
     ],
 )
 def test_what_is_no_backbone_is_said(name: str, message: str) -> None:
