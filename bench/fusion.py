@@ -19,7 +19,8 @@ from bench.datasets import check
 from bench.environment import describe_environment
 from bench.errors import BenchError
 from bench.probes.cells import freeze
-from bench.probes.kinds.propagation import fine_cells, follow_objects, fused
+from bench.probes.kinds.propagation import fine_cells, fused
+from bench.probes.kinds.videos import follow
 from bench.probes.plan import PropagationPlan
 from bench.protocols import Protocol
 from leaderboard.base.files import make_folder, write_atomic
@@ -70,7 +71,7 @@ def fuse(
         ways |= {"fine": first, "semantic": second}
     measured = []
     for name, extract in ways.items():
-        found, videos = follow_objects(plan, extract, data, protocol.dataset, device, Clock())
+        found, videos = follow(plan, extract, data, protocol.dataset, device, Clock())
         measured.append(Measured(name, dict(found.metrics), Shares(tuple(videos), found.shares)))
     record = {
         "protocol": protocol.reference().model_dump(),

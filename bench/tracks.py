@@ -114,6 +114,8 @@ FROZEN = Track(
         "frozen_davis16_crw",
         "frozen_davis16_sfc",
         "frozen_davis16_dino",
+        "frozen_vip_crw",
+        "frozen_jhmdb_crw",
     ),
 )
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-from bench.datasets import check_cityscapes, check_coco, check_voc, cityscapes_instances, davis, discovered
+from bench.datasets import check_cityscapes, check_coco, check_voc, cityscapes_instances, davis, discovered, jhmdb, vip
 from bench.datasets.files import ImageFiles, fingerprint, report_copies
 from bench.datasets.own import description as own
 from bench.datasets.own.check import check_own
@@ -66,6 +66,8 @@ FURTHER: Final[dict[str, Dataset]] = {
     davis.DAVIS_2017: Dataset(
         davis.FOLDER, davis.LAYOUT, "pixels", davis.check_davis2017, sign="ImageSets/2017/val.txt"
     ),
+    vip.VIP: Dataset(vip.FOLDER, vip.LAYOUT, "pixels", vip.check_vip),
+    jhmdb.JHMDB: Dataset(jhmdb.FOLDER, jhmdb.LAYOUT, "objects", jhmdb.check_jhmdb),
     "voc2012_maskdistill": Dataset(
         discovered.FOLDER,
         discovered.VOC_LAYOUT,

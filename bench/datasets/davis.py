@@ -49,8 +49,8 @@ def list_videos(root: Path, dataset: str, findings: Findings) -> list[Video]:
     folder = root / FOLDER
     images, masks = folder / "JPEGImages" / "480p", folder / "Annotations" / "480p"
     videos = []
-    for name in _names(folder / "ImageSets" / _YEARS[dataset] / "val.txt", masks, findings):
-        frames = tuple(path for path in _listed(images / name, findings) if path.suffix.lower() in SUFFIXES)
+    for name in video_names(folder / "ImageSets" / _YEARS[dataset] / "val.txt", masks, findings):
+        frames = tuple(path for path in listed_in(images / name, findings) if path.suffix.lower() in SUFFIXES)
         if len(frames) < SHORTEST:
             found = f"{len(frames)} frames" if frames else f"no frames: it {what_is_in(images / name)}"
             findings.error("short videos", f"{findings.name(images / name)} has {found}; at least {SHORTEST} are used")
@@ -129,7 +129,7 @@ def _check_video(video: Video, dataset: str, val: Split, images: ImageFiles) -> 
         findings.error("videos of several sizes", f"{video.name} has frames of several sizes: {shown}")
 
 
-def _names(listed: Path, masks: Path, findings: Findings) -> Sequence[str]:
+def video_names(listed: Path, masks: Path, findings: Findings) -> Sequence[str]:
     """The names in a list, or those of all folders of masks."""
     if is_file(listed):
         try:
@@ -138,10 +138,10 @@ def _names(listed: Path, masks: Path, findings: Findings) -> Sequence[str]:
             findings.error("damaged lists", f"{findings.name(listed)} cannot be read: {error}")
             return []
     findings.warning("missing lists", f"{findings.name(listed)} is missing: all videos with masks are val")
-    return [path.name for path in _listed(masks, findings) if path.is_dir()]
+    return [path.name for path in listed_in(masks, findings) if path.is_dir()]
 
 
-def _listed(folder: Path, findings: Findings) -> list[Path]:
+def listed_in(folder: Path, findings: Findings) -> list[Path]:
     """The sorted content of a folder without hidden files and folders."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))

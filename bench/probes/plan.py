@@ -222,10 +222,14 @@ class PropagationPlan(ProbePlan):
     radius: int
     """Cells that are farther away than this in a preceding frame do not count."""
     temperature: float
+    side: int = 0
+    """Height and width to which frames are scaled, whatever their shape; 0 leaves it to the rules."""
 
     def __post_init__(self) -> None:
-        if self.rules not in ("crw", "dino"):
-            raise BenchError(f"labels are propagated by the rules crw or dino, not {self.rules!r}")
+        if self.rules not in ("crw", "dino") or self.side < 0:
+            raise BenchError(
+                f"labels are propagated by the rules crw or dino, not {self.rules!r}, at a side of 0 or more"
+            )
         _require_positive(self.neighbors, self.context, self.radius, self.temperature)
 
 

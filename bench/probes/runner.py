@@ -25,7 +25,8 @@ from bench.errors import BenchError
 from bench.metrics.outputs import describe_outputs, keep_counts
 from bench.probes.cells import Network, freeze
 from bench.probes.kinds import classifier, clusters, foreground, head, rank, retrieval, robustness, segments
-from bench.probes.kinds.propagation import fine_cells, follow_objects
+from bench.probes.kinds.propagation import fine_cells
+from bench.probes.kinds.videos import follow
 from bench.probes.material import Findings, Material
 from bench.probes.plan import (
     CellPlan,
@@ -86,7 +87,7 @@ def run_probe(
         plan = plan.for_labels(number_of(data_root, "labels"))
     clock = Clock()
     if isinstance(plan, PropagationPlan):
-        found, names = follow_objects(plan, fine_cells(network), data_root, protocol.dataset, device, clock)
+        found, names = follow(plan, fine_cells(network), data_root, protocol.dataset, device, clock)
     else:
         found, names = _probe_images(plan, network, protocol, data_root, dataset, seed, folder, clock)
     return make_result(

@@ -9,7 +9,12 @@ from pydantic import Field
 from leaderboard.records.base import Count, Identifier, Line, Positive, Prose, Record, Sha256
 
 Task = Literal[
-    "detection", "instance segmentation", "semantic segmentation", "representation", "video object segmentation"
+    "detection",
+    "instance segmentation",
+    "semantic segmentation",
+    "representation",
+    "video object segmentation",
+    "video propagation",
 ]
 
 

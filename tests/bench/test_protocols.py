@@ -61,6 +61,8 @@ PUBLISHED = {
     ("frozen_davis16_crw", 1): "da65e649c73a5e1cb740f600eb727692cf8a8f92f67e02ffc7dda652c98b835e",
     ("frozen_davis16_sfc", 1): "b33d98e1e10d478bab81c567eb6aefa7a71c57ea164f16b9cf2e65b1caf7cd11",
     ("frozen_davis16_dino", 1): "3ef3e3ebc35c24a3515fab53ee8b274ce3d3f1717372cfea19974ac88f6797ff",
+    ("frozen_vip_crw", 1): "f792988988bdb8627bcf48b4993bd74dbeebb0786e2cd79f1e401eacb2d48e71",
+    ("frozen_jhmdb_crw", 1): "b17ef8f61e838cb94f7b7f58526d131b8604778c0e1d1b711a7167a1498dce6e",
     ("frozen_voc_seg_corrupted", 1): "156caa813868dc9120696583e7fe02337f7790e6ecf520ed6ed460b04c518c9f",
     ("frozen_city_seg_corrupted", 1): "5c21477fe516ed7a397a5c84f3fb6074b7f2af4ed209e59f80c0214aac19fa66",
     ("frozen_voc_seg_head", 1): "0cd3a1f23fb2ce750b30f842f99669da92b5995db070f7554dcb42085c30eb15",

@@ -112,8 +112,13 @@ def lidar(size: tuple[int, int]) -> dict[str, Any]:
     return dict(kind="lidar", size=size, views=8, ridge=0.0001)
 
 
-def propagation(rules: str, neighbors: int, context: int, radius: int, temperature: float) -> dict[str, Any]:
-    """Masks of a first frame, carried to the others by the `neighbors` most similar cells; `rules` are crw or dino."""
+def propagation(
+    rules: str, neighbors: int, context: int, radius: int, temperature: float, **more: Any
+) -> dict[str, Any]:
+    """Masks of a first frame, carried to the others by the `neighbors` most similar cells; `rules` are crw or dino.
+
+    `more` may be `side`, to which frames are scaled.
+    """
     return dict(
         kind="propagation",
         rules=rules,
@@ -121,4 +126,5 @@ def propagation(rules: str, neighbors: int, context: int, radius: int, temperatu
         context=context,
         radius=radius,
         temperature=temperature,
+        **more,
     )

@@ -4,8 +4,9 @@ Cells are the backbone's finest map with meaning: a ResNet's layer3 with strides
 pixels, without layer4; the last map of any other network. They are scaled to length 1. `bench.probes.propagation` says
 how labels are carried. What the rules differ in besides:
 
-crw     Frames keep their size. The first frame's masks are reduced to the cells bilinearly; soft labels are enlarged to
-        the frame bilinearly, and the highest wins.
+crw     Frames keep their size, or are scaled to the plan's `side`, their masks by nearest neighbor. The first frame's
+        masks are reduced to the cells bilinearly; soft labels are enlarged to the frame bilinearly, and the highest
+        wins.
 dino    Frames are scaled to a short side of 480 pixels and a long side that is rounded down to a multiple of 64. The
         first frame's masks are reduced to the cells by nearest neighbor. Soft labels are enlarged to the scaled frame
         bilinearly, each channel is stretched to [0, 1] in every frame, and the highest wins; the result is enlarged to
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -94,36 +94,33 @@ def follow_objects(
     values = []
     for video in videos:
         truths = [load_objects(mask, dataset) for mask in video.masks]
-        cells = _cells(video, plan, extract, device, clock)
+        cells = cells_of(video.frames, plan, extract, device, clock)
         values.append(score(truths, segment(cells, truths[0], plan)))
         clock.lap("evaluation")
-    channels = extract(torch.zeros(1, 3, 64, 64, device=device)).shape[1]
-    return replace(_findings(videos, values), channels=channels), [video.name for video in videos]
+    return _findings(videos, values), [video.name for video in videos]
 
 
 def segment(cells: Iterator[Tensor], first: Labels, plan: PropagationPlan) -> Iterator[Labels]:
-    """The number of the object at each pixel (H, W), 0 for the background, of every frame after the first.
+    """The number of the object at each pixel (H, W), 0 for the background, of every frame.
 
-    `cells` are those of all frames in order (C, h, w), `first` the numbers of the objects in the first frame.
+    `cells` are those of all frames in order (C, h, w), `first` the numbers of the objects in the first frame, of which
+    the first item is what is left of them on the cells.
     """
     beginning = next(cells)
     rows, columns = beginning.shape[1:]
-    channels, crw = int(first.max()) + 1, plan.rules == "crw"
+    channels, size = int(first.max()) + 1, scaled_size(plan, *first.shape)
 
     def masks(numbers: Labels) -> Tensor:
         return one_hot(torch.from_numpy(numbers).long().to(beginning.device), channels).permute(2, 0, 1).float()
 
-    if crw:
-        soft = interpolate(masks(first)[None], (rows, columns), mode="bilinear")[0]
+    if plan.rules == "crw":
+        soft = interpolate(masks(cell_labels(first, *size))[None], (rows, columns), mode="bilinear")[0]
     else:
         soft = masks(cell_labels(first, rows, columns))
-    size = first.shape if crw else scaled_size(*first.shape)
-    found = propagate(chain([beginning], cells), soft, plan)
-    next(found)
-    for labels in found:
+    for labels in propagate(chain([beginning], cells), soft, plan):
         enlarged = interpolate(labels[None], size, mode="bilinear")[0]
-        chosen = (enlarged if crw else stretched(enlarged)).argmax(0).to(torch.uint8).cpu().numpy()
-        yield chosen if crw else cell_labels(chosen, *first.shape)
+        chosen = (enlarged if plan.rules == "crw" else stretched(enlarged)).argmax(0).to(torch.uint8)
+        yield cell_labels(chosen.cpu().numpy(), *first.shape)
 
 
 def stretched(labels: Tensor) -> Tensor:
@@ -132,12 +129,12 @@ def stretched(labels: Tensor) -> Tensor:
     return shifted / shifted.amax((1, 2), keepdim=True).clamp(min=torch.finfo(labels.dtype).tiny)
 
 
-def scaled_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width of a frame under the rules of DINO.
-
-    >>> scaled_size(480, 854), scaled_size(1080, 608)
-    ((480, 832), (832, 480))
-    """
+def scaled_size(plan: PropagationPlan, height: int, width: int) -> tuple[int, int]:
+    """Height and width to which a frame is scaled."""
+    if plan.side:
+        return plan.side, plan.side
+    if plan.rules == "crw":
+        return height, width
     long = int(480 * max(height, width) / min(height, width) // 64 * 64)
     return (long, 480) if height > width else (480, long)
 
@@ -145,25 +142,25 @@ def scaled_size(height: int, width: int) -> tuple[int, int]:
 def score(truths: Sequence[Labels], found: Iterator[Labels]) -> Floats:
     """J and F of every object in every frame but the first and the last: (2, objects, frames - 2).
 
-    `truths` are the frames' numbers of objects, `found` those that were found in the frames after the first.
+    `truths` are the frames' numbers of objects, `found` those that were found.
     """
     objects = range(1, int(truths[0].max()) + 1)
     frames = [
         [[measure(truth == k, labels == k) for k in objects] for measure in (jaccard, contour_accuracy)]
-        for truth, labels in zip(truths[1:], found, strict=True)
+        for truth, labels in zip(truths, found, strict=True)
     ]
-    return np.array(frames[:-1]).transpose(1, 2, 0)
+    return np.array(frames[1:-1]).transpose(1, 2, 0)
 
 
-def _cells(
-    video: Video, plan: PropagationPlan, extract: Extractor, device: torch.device, clock: Clock
+def cells_of(
+    frames: Sequence[Path], plan: PropagationPlan, extract: Extractor, device: torch.device, clock: Clock
 ) -> Iterator[Tensor]:
     """The cells (C, h, w) of every frame."""
-    for frame in video.frames:
+    for frame in frames:
         clock.lap("propagation")
         pixels = load_pixels(frame)
-        if plan.rules == "dino":
-            height, width = scaled_size(*pixels.shape[:2])
+        height, width = scaled_size(plan, *pixels.shape[:2])
+        if (height, width) != pixels.shape[:2]:
             pixels = np.asarray(cv2.resize(pixels, (width, height)), np.uint8)
         x = torch.from_numpy(np.ascontiguousarray(pixels[:, :, ::-1])).to(device).permute(2, 0, 1).float() / 255
         cells = extract(x[None])[0]

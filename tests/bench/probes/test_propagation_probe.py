@@ -68,7 +68,7 @@ def halves(height: int, width: int) -> Labels:
 def test_a_still_video_with_an_object_of_whole_cells_is_followed_perfectly(plan: PropagationPlan) -> None:
     first = halves(96, 160)
     found = list(segment(iter([still((6, 10))] * 4), first, plan))
-    assert len(found) == 3
+    assert len(found) == 4
     assert all(np.array_equal(labels, first) for labels in found)
     assert score([first] * 4, iter(found)).tolist() == [[[1, 1]], [[1, 1]]]
 
@@ -80,18 +80,19 @@ def test_masks_are_resized_as_by_opencv() -> None:
     cells = normalize(torch.randn(3, 4, 6, 8, generator=torch.Generator().manual_seed(0)), dim=1)
     one_hot = np.stack([first == k for k in range(3)], -1).astype(np.float32)
     soft = torch.from_numpy(cv2.resize(one_hot, (8, 6))).permute(2, 0, 1)
-    expected = [
-        cv2.resize(labels.permute(1, 2, 0).numpy(), (61, 45)).argmax(-1)
-        for labels in list(propagate(iter(cells), soft, CRW))[1:]
-    ]
-    for got, wanted in zip(segment(iter(cells), first, CRW), expected, strict=True):
-        assert (got != wanted).mean() < 1e-3  # where two labels are equal but for rounding
+    enlarged = [cv2.resize(labels.permute(1, 2, 0).numpy(), (61, 45)) for labels in propagate(iter(cells), soft, CRW)]
+    for got, scores in zip(segment(iter(cells), first, CRW), enlarged, strict=True):
+        *_, second, best = np.sort(scores, -1).transpose(2, 0, 1)
+        clear = best - second > 1e-5  # elsewhere two labels are equal but for rounding
+        assert clear.mean() > 0.98 and np.array_equal(got[clear], scores.argmax(-1)[clear])
 
 
 def test_dino_reduces_and_enlarges_by_nearest_neighbor_and_stretches() -> None:
     first = np.kron(np.array([[0, 1, 2], [2, 1, 0]], np.uint8), np.ones((20, 20), np.uint8))
-    assert scaled_size(*first.shape) == (480, 704)
-    (last,) = segment(iter([still((4, 6))] * 2), first, DINO)
+    assert scaled_size(DINO, *first.shape) == (480, 704)
+    assert scaled_size(DINO, 480, 854) == (480, 832) and scaled_size(DINO, 1080, 608) == (832, 480)
+    assert scaled_size(CRW, 45, 61) == (45, 61)
+    _, last = segment(iter([still((4, 6))] * 2), first, DINO)
     assert np.array_equal(last[5::10, 5::10], cell_labels(first, 4, 6))
     weak = torch.tensor([[[0.2, 0.8]], [[0.1, 0.3]], [[0.5, 0.5]]])
     torch.testing.assert_close(stretched(weak), torch.tensor([[[0.0, 1]], [[0.0, 1]], [[0.0, 0]]]))
@@ -100,15 +101,15 @@ def test_dino_reduces_and_enlarges_by_nearest_neighbor_and_stretches() -> None:
 def test_score_leaves_out_the_first_and_the_last_frame() -> None:
     rng = np.random.default_rng(3)
     truths = [rng.integers(0, 3, (20, 30)).astype(np.uint8) for _ in range(5)]
-    found = [rng.integers(0, 3, (20, 30)).astype(np.uint8) for _ in range(4)]
+    found = [rng.integers(0, 3, (20, 30)).astype(np.uint8) for _ in range(5)]
     values = score(truths, iter(found))
     assert values.shape == (2, int(truths[0].max()), 3)
     for frame in (0, 1, 2):
         for k in (1, 2):
-            pair = truths[frame + 1] == k, found[frame] == k
+            pair = truths[frame + 1] == k, found[frame + 1] == k
             assert values[:, k - 1, frame].tolist() == [jaccard(*pair), contour_accuracy(*pair)]
-    other = [*truths[:1], *truths[1:-1], 1 - truths[-1]]
-    assert np.array_equal(score(other, iter([*found[:-1], truths[-1]])), values)
+    other = [truths[-1], *found[1:-1], truths[0]]
+    assert np.array_equal(score(truths, iter(other)), values)
 
 
 def test_followed_squares_are_found_by_their_colors_and_not_by_cells_that_are_all_alike(tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def test_followed_squares_are_found_by_their_colors_and_not_by_cells_that_are_al
 
     seen, names = follow_objects(CRW, colors, tmp_path, "davis2017", CPU, Clock())
     unseen, _ = follow_objects(CRW, blind, tmp_path, "davis2017", CPU, Clock())
-    assert names == ["a", "b"] and seen.images == 2 * FRAMES and seen.channels == 3
+    assert names == ["a", "b"] and seen.images == 2 * FRAMES
     assert seen.metrics["J&F"] == pytest.approx((seen.metrics["J"] + seen.metrics["F"]) / 2)
     assert seen.metrics["J"] > unseen.metrics["J"] + 10
 
