@@ -145,6 +145,7 @@ def _figure(cell: Cell, usual: str | None) -> dict[str, Any]:
         "source": None if source == usual else source,
         "n": len(cell.finished),
         "failed": cell.failed,
+        "copies": cell.copies if cell.copies and cell.copies.copies else None,
         "leads": cell.leads,
         "ties": cell.tier == 1,
     }

@@ -63,6 +63,7 @@ ENTRY = ("sid", "label", "method", "architecture", "data", "epochs", "views", "l
 CELL = (
     "entry", "mean", "error", "df", "tested", "over", "n", "failed", "position", "best", "worst", "tier", "leads",
     "score", "scoreError", "scoreDf", "imagesHalf", "metrics", "images", "check",
+    "copies", "copiesOf",
 )  # fmt: skip
 STANDING = ("entry", "protocols", "meanRank", "low", "high", "score", "scoreError", "scoreDf", "tier")
 PUBLISHED = ("protocol", "metric", "method", "architecture", "data", "epochs", "value", "runs", "source")
@@ -137,6 +138,7 @@ def _cell(cell: Cell, entry: int, metrics: Sequence[str], images: int) -> list[A
         ranking and ranking.worst, cell.tier, cell.leads, *_estimate(cell.score),
         _rounded(of_images and of_images.half), [cell.metric_means.get(name) for name in metrics], images,
         min((CHECKS.index(run.verification) for run in cell.runs), default=0),
+        cell.copies and cell.copies.copies, cell.copies and cell.copies.tested,
     ]  # fmt: skip
 
 
@@ -249,6 +251,7 @@ def _run(run: Result, environments: dict[str, int]) -> dict[str, Any]:
         "metrics": {name: round(value, 4) for name, value in run.metrics.items()},
         "training": run.training and run.training.model_dump(mode="json"),
         "probe": run.probe and run.probe.model_dump(mode="json"),
+        "operations": run.operations and run.operations.model_dump(mode="json"),
         "environment": environments.setdefault(environment, len(environments)),
         "verification": run.verification,
         "finished_at": run.finished_at.isoformat(timespec="seconds"),

@@ -39,11 +39,13 @@ const cardLists = (card) => {
       ["Images", grouped(seen.images)], ["Epochs", seen.epochs], ["Batch", grouped(seen.effective_batch)], ["Crops", seen.crops],
       ["Image views", grouped(seen.image_views)], ["Resolution", seen.resolution && `${seen.resolution} px`], ["Seed", seen.seed],
       ["Started from", seen.init && `${seen.init.name} (${seen.init.sha256.slice(0, 12)})`], ["Stages", seen.stages.map((stage) => `${stage.name} (${grouped(Math.round(stage.seconds))} s)`).join(", ")],
+      ["Copies", (seen.copies ?? []).map((found) => `of ${found.copies} of the ${found.tested} test images of ${found.dataset}`).join(", ")],
       ["Cost", seen.cost && `${grouped(Math.round(seen.cost.seconds))} s, ${seen.cost.images_per_second} images/s on ${seen.cost.processes} × ${seen.cost.device}, ${grouped(Math.round(seen.cost.peak_memory_mib))} MiB`],
     ]),
   ];
 };
 
+const gflop = (operations) => `${fixed(operations / 1e9)} GFLOP`;
 const executionList = (runs) => {
   const training = runs.map((run) => run.training).filter(Boolean);
   const probes = runs.map((run) => run.probe).filter(Boolean);
@@ -59,6 +61,7 @@ const executionList = (runs) => {
     ["Chosen", distinct(probes.filter((r) => r.chosen !== null).map((r) => `${r.chosen} of ${Object.keys(r.candidates).join(", ")}, on held-out training images`))],
     ["Loaded", loaded && `${loaded} backbone tensors proven equal to the checkpoint`],
     ["Trainable", of("trainable_parameters")], ["Frozen", of("frozen_parameters")], ["Head", of("head_parameters", [...training, ...probes])],
+    ["Operations", distinct(runs.map((r) => r.operations && `${gflop(r.operations.backbone)} of the backbone${r.operations.head === null ? "" : ` and ${gflop(r.operations.head)} of the head`}, for an image of ${r.operations.height} × ${r.operations.width}`))],
     ["Device", distinct(environments.map((e) => e.device))], ["Precision", distinct(environments.map((e) => e.precision))], ["Threads", distinct(environments.map((e) => e.threads))],
     ["Seconds", Object.entries(time).map(([name, values]) => `${name.replaceAll("_", " ")} ${(sum(values) / values.length).toFixed(0)}`).join(", ")],
     ["Python", distinct(environments.map((e) => e.python))],
@@ -104,7 +107,7 @@ const valuesTable = (model, entry) => {
     const cell = group.byEntry.get(entry.index);
     return make("tr", {},
       make("th", { scope: "row" }, link(address({ place: id }), group.label), make("span", { class: "method" }, `${group.headline}${group.current ? "" : ", not current"}`)),
-      make("td", { class: "num figure" }, figure(cell, cell.over)),
+      make("td", { class: "num figure" }, figure(cell, cell.over), cell.copies ? [" ", make("span", { class: "flag" }, copiesText(cell))] : null),
       make("td", { class: "num" }, cell.position === null ? "–" : `${ranksText(cell)} of ${group.cells.length}`),
       make("td", { class: "num" }, cell.tier === null ? "–" : String(cell.tier)),
       make("td", { class: "num" }, cell.score === null ? "–" : figure(cell.score)),

@@ -23,16 +23,16 @@ const found = (words, state) => state.q.toLowerCase().split(/\s+/).filter(Boolea
 const isFiltered = (state) => FILTERS.some((name) => state[name] !== "");
 
 /* What a value's interval is over, where it is not that of most of the table. */
-const figure = (one, source, failed) => {
+const figure = (one, source) => {
   if (one.mean === null) return [make("span", { class: "failed" }, "failed")];
   const reach = half(one);
   return [
     fixed(one.mean),
     reach === null ? null : make("span", { class: "half" }, ` ± ${fixed(reach)}`),
     source ? " " : null, source ? make("span", { class: "interval" }, source) : null,
-    failed ?? null,
   ];
 };
+const copiesText = (cell) => (cell.copies ? `copies of ${cell.copies} of ${cell.copiesOf} test images among the pretraining images` : null);
 const nothing = () => make("span", { class: "missing" }, "–");
 const ranksText = (cell) => (cell.best === null ? "–" : cell.best === cell.worst ? String(cell.best) : `${cell.best}–${cell.worst}`);
 const ends = (one) => (one === null ? [null, null] : (interval(one) ?? [null, null]));
@@ -97,7 +97,8 @@ const overallTable = (model, track, state) => {
 const protocolCell = (cell, usual) => {
   if (cell === null) return make("td", { class: "num figure" }, nothing());
   const flag = cell.failed && cell.mean !== null ? make("span", { class: "flag", title: `${cell.failed} of ${cell.n + cell.failed} runs failed` }, "†") : null;
-  return make("td", { class: `num figure${cell.leads ? " leads" : ""}` }, figure(cell, cell.over === usual ? null : cell.over, flag));
+  const copies = cell.copies ? make("span", { class: "flag", title: copiesText(cell) }, "‡") : null;
+  return make("td", { class: `num figure${cell.leads ? " leads" : ""}` }, figure(cell, cell.over === usual ? null : cell.over), flag, copies);
 };
 
 /* A protocol's table, with the values that others report under the same protocol below it. */
@@ -112,13 +113,14 @@ const groupTable = (model, group, state) => {
     {
       key: "value", label: group.headline, unit: "%", kind: "number", cls: "fig", value: (cell) => cell.mean,
       cell: (cell) => make("td", { class: "fig figure" },
-        make("span", { class: "text" }, figure(cell, cell.over), cell.failed ? [" ", make("span", { class: "flag" }, `${cell.failed} of ${cell.n + cell.failed} failed`)] : null),
+        make("span", { class: "text" }, figure(cell, cell.over), cell.failed ? [" ", make("span", { class: "flag" }, `${cell.failed} of ${cell.n + cell.failed} failed`)] : null,
+          cell.copies ? [" ", make("span", { class: "flag" }, copiesText(cell))] : null),
         cell.mean === null ? null : mark(cell, scale, group.anchor)),
       csv: [[group.headline, (cell) => cell.mean], ["ci95_low", (cell) => ends(cell)[0]], ["ci95_high", (cell) => ends(cell)[1]], ["interval_over", (cell) => cell.over]],
     },
     { key: "tier", label: "Tier", kind: "rank", cls: "num", value: (cell) => cell.tier, cell: (cell) => make("td", { class: "num" }, cell.tier === null ? "–" : String(cell.tier)), csv: [["tier", (cell) => cell.tier]] },
     { key: "images", label: "Images ±", kind: "number", cls: "num", value: (cell) => cell.imagesHalf, cell: (cell) => make("td", { class: "num" }, cell.imagesHalf === null ? "–" : fixed(cell.imagesHalf)), csv: [["images_half", (cell) => cell.imagesHalf]] },
-    { key: "runs", label: "Runs", kind: "number", cls: "num", value: (cell) => cell.n, cell: (cell) => make("td", { class: "num" }, String(cell.n)), csv: [["finished", (cell) => cell.n], ["failed", (cell) => cell.failed]] },
+    { key: "runs", label: "Runs", kind: "number", cls: "num", value: (cell) => cell.n, cell: (cell) => make("td", { class: "num" }, String(cell.n)), csv: [["finished", (cell) => cell.n], ["failed", (cell) => cell.failed], ["test_copies", (cell) => cell.copies]] },
     {
       key: "score", label: "Score", kind: "number", cls: "num", value: (cell) => cell.score?.mean ?? null, cell: (cell) => make("td", { class: "num" }, cell.score === null ? "–" : figure(cell.score)),
       csv: [["score", (cell) => cell.score?.mean], ["score_low", (cell) => ends(cell.score)[0]], ["score_high", (cell) => ends(cell.score)[1]]],

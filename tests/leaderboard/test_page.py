@@ -13,7 +13,7 @@ from fabricate import make_card, make_protocol, make_result, make_results
 from leaderboard.analysis import analyse
 from leaderboard.page import MOST_ROWS, render
 from leaderboard.page_data import Background, MethodSource, relative_address
-from leaderboard.records import Pretraining, TrackDescription
+from leaderboard.records import Copies, Pretraining, TrackDescription
 
 SEG, DET = "mini_voc_seg_fcn", "mini_voc_det_frcnn_fpn"
 VALUES = {
@@ -143,6 +143,14 @@ def test_failures_are_visible():
     text = render(analyse(make_results(VALUES)))
     assert "1 of 3 failed" in text
     assert "1 of 1 failed" in text
+
+
+def test_copies_of_test_images_are_marked():
+    found = (Copies(dataset="voc2012_seg", tested=1449, copies=12),)
+    card = make_card("web", pretraining=Pretraining.known(copies=found))
+    text = render(analyse([make_result(card, SEG, seed, 20.0 + seed) for seed in range(2)]))
+    assert text.count('title="copies of 12 of 1449 test images among the pretraining images">‡<') == 1
+    assert text.count('<span class="flag">copies of 12 of 1449 test images among the pretraining images</span>') == 1
 
 
 def test_groups_that_are_not_current_say_so():
