@@ -108,7 +108,7 @@ def plan_submission(
         FileError: the work folder cannot be written.
     """
     chosen, seed_list = choose_protocols(track, protocols, seeds, batch, data=data)
-    inspection = None if RANDOM.fullmatch(str(checkpoint)) else _importable(Path(checkpoint), card_fields.get("prefix"))
+    inspection = None if RANDOM.fullmatch(str(checkpoint)) else _importable(Path(checkpoint), card_fields)
     networks = find_track(track).networks
     evaluation = Evaluation(tuple(chosen), seed_list, data, check_data_sets(data, chosen), networks)
     return plan_runs(checkpoint, evaluation, name=name, work=work, inspection=inspection, **card_fields)
@@ -203,13 +203,13 @@ def submit(
     return Submission(plan.card, [result for result in results if result is not None], outcomes, plan.unusable)
 
 
-def _importable(checkpoint: Path, prefix: str | None) -> Inspection:
+def _importable(checkpoint: Path, fields: Mapping[str, Any]) -> Inspection:
     """What is in the file, read before hours are spent on data sets.
 
     Raises:
         BenchError: it cannot be imported.
     """
-    inspection = inspect_checkpoint(checkpoint, prefix=prefix)
+    inspection = inspect_checkpoint(checkpoint, prefix=fields.get("prefix"), architecture=fields.get("architecture"))
     if inspection.problems:
         problems = "; ".join(inspection.problems)
         raise BenchError(f"{inspection.path}: {problems} (`densebench inspect` shows the table)")

@@ -51,7 +51,7 @@ def load_backbone(checkpoint: str | Path, *, work: Path = WORK, **card_fields: A
     """The backbone of an exported folder or of any checkpoint that `densebench inspect` can read, in evaluation mode.
 
     A checkpoint that is not exported is imported into `work` first, with proof that every tensor is filled and none is
-    left over; `card_fields` (such as `color_order`, `mean`, `std`, `prefix`) go to
+    left over; `card_fields` (such as `color_order`, `mean`, `std`, `prefix`, `architecture`) go to
     `bench.checkpoints.import_checkpoint`. `random:resnet50` is random initialization.
 
     Raises:

@@ -56,6 +56,7 @@ def import_checkpoint(
     pretraining: Pretraining | None = None,
     code_commit: str | None = None,
     prefix: str | None = None,
+    architecture: str | None = None,
 ) -> Path:
     """Write the backbone of `path` and its card into `work`, prove the copy, and return their folder.
 
@@ -72,6 +73,7 @@ def import_checkpoint(
         method: the method as the field writes it; `name` if not given.
         color_order, mean, std: the input that the backbone expects, for pixel values in [0, 1].
         prefix: which network of the file, where the rule of `layouts` would pick another.
+        architecture: name of the network, where several have the same tensors.
 
     Raises:
         BenchError: the file is unreadable or does not match (every problem is listed), a card field is not valid,
@@ -89,11 +91,12 @@ def import_checkpoint(
     said = {key: value for key, value in fields.items() if value is not None}
     random = RANDOM.fullmatch(str(path))
     if random:
-        if said or prefix is not None:
-            raise BenchError(f"{path}: random weights have no {', '.join(said) or 'prefix'} to declare; leave it out")
+        if said or prefix is not None or architecture is not None:
+            what = ", ".join(said) or ("prefix" if prefix is not None else "other architecture")
+            raise BenchError(f"{path}: random weights have no {what} to declare; leave it out")
         return random_backbone(random[1], seed=int(random[2] or 0), name=name, work=work)
     path = Path(path)
-    inspection, source = read_backbone(path, prefix=prefix)
+    inspection, source = read_backbone(path, prefix=prefix, architecture=architecture)
     if inspection.problems:
         problems = "; ".join(inspection.problems)
         raise BenchError(f"{inspection.path}: {problems} (`densebench inspect` shows the table)")

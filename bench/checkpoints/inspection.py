@@ -16,7 +16,7 @@ from bench.checkpoints.families import Architecture, optional
 from bench.checkpoints.folders import INDEX, weights_of
 from bench.checkpoints.formats import IMAGENET_STD, recognize
 from bench.checkpoints.hub import declared
-from bench.checkpoints.layouts import LAYOUTS, Candidate, find_candidates
+from bench.checkpoints.layouts import LAYOUTS, Candidate, find_candidates, find_named
 from bench.checkpoints.leftovers import UNEXPLAINED, LeftOver, classify
 from bench.checkpoints.mismatch import foreign, summarise
 from bench.checkpoints.naming import MARKS
@@ -24,7 +24,9 @@ from bench.checkpoints.timm_namings import declared_layouts
 from bench.checkpoints.values import check_values
 from bench.errors import BenchError
 from leaderboard.base.printable import printable_name
+from pretrain.errors import PretrainError
 from pretrain.exported import WEIGHTS, is_exported, read_card
+from pretrain.nets.architectures import find_architecture
 
 _SHARD = re.compile(r"-0*(\d{1,5})-of-0*(\d{1,5})\.[a-z]+$")
 """Matches the ending of the names that Hugging Face gives to the parts of a large checkpoint."""
@@ -87,21 +89,24 @@ class Inspection:
         return {**asdict(self), "path": str(self.path), "filled": self.filled, "importable": not self.problems}
 
 
-def inspect_checkpoint(path: Path, *, prefix: str | None = None) -> Inspection:
+def inspect_checkpoint(path: Path, *, prefix: str | None = None, architecture: str | None = None) -> Inspection:
     """Recognize the file (or the folder that `export` wrote) and match it with its backbone.
 
     Args:
         path: a safetensors or torch file, or a folder with `backbone.safetensors`.
         prefix: which network of the file is meant, where the rule of `layouts` would pick another.
+        architecture: name of the network, where several have the same tensors.
 
     Raises:
-        BenchError: the file cannot be read as a checkpoint at all, or has no network with this prefix. A readable
-            file that does not match gives an `Inspection` with `problems`.
+        BenchError: the file cannot be read as a checkpoint at all, or has no network with this prefix or of this
+            architecture. A readable file that does not match gives an `Inspection` with `problems`.
     """
-    return read_backbone(path, prefix=prefix)[0]
+    return read_backbone(path, prefix=prefix, architecture=architecture)[0]
 
 
-def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection, Mapping[str, Tensor]]:
+def read_backbone(
+    path: Path, *, prefix: str | None = None, architecture: str | None = None
+) -> tuple[Inspection, Mapping[str, Tensor]]:
     """Return what `inspect_checkpoint` does, and for each filled row the file's tensor (joined, in its own type) by
     exported name."""
     path = Path(path)
@@ -109,7 +114,10 @@ def read_backbone(path: Path, *, prefix: str | None = None) -> tuple[Inspection,
         path = weights_of(path)
     container = read_container(path)
     try:
-        candidates = find_candidates(container.leaves, declared_layouts(_declared(path)) or LAYOUTS)
+        if architecture is not None:
+            candidates = find_named(container.leaves, _known(architecture))
+        else:
+            candidates = find_candidates(container.leaves, declared_layouts(_declared(path)) or LAYOUTS)
         if not candidates:
             if prefix is not None:
                 raise BenchError(f"no network was found, so there is no prefix {prefix!r}")
@@ -159,6 +167,18 @@ def _declared(path: Path) -> str | None:
     if path.name == WEIGHTS and is_exported(path.parent):
         return read_card(path.parent).architecture
     return declared(path).architecture
+
+
+def _known(architecture: str) -> str:
+    """The one name of an architecture.
+
+    Raises:
+        BenchError: it is not known.
+    """
+    try:
+        return find_architecture(architecture).name
+    except PretrainError as error:
+        raise BenchError(str(error)) from error
 
 
 def _is_folder(path: Path) -> bool:
@@ -288,7 +308,10 @@ def _conventions(
             "warning: detectron2's own networks expect BGR and other means (--color-order, --mean, --std), those that "
             "MoCo's converter wrote what they were trained with"
         )
-    notes += chosen.family.notes(chosen.tensors, expected)
+    if chosen.named:
+        notes.append(f"{chosen.named} was named by the caller")
+    else:
+        notes += chosen.family.notes(chosen.tensors, expected)
     if implied:
         said = "; ".join(f"{key} {' '.join(f'{value:g}' for value in triple)}" for key, triple in implied.items())
         notes.append(f"its authors trained with {said}: the card's, where nothing else is declared")

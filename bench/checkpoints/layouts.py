@@ -9,19 +9,21 @@ patches) is the prefix, so `module.encoder_q.`, `backbone.` and any new one are 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from bench.checkpoints.containers import Leaf
 from bench.checkpoints.dinov3 import DINOV3_LAYOUTS, DINOv3
-from bench.checkpoints.families import Architecture, Family, optional
+from bench.checkpoints.families import Architecture, Family, architecture, optional
 from bench.checkpoints.naming import Layout
-from bench.checkpoints.timm_namings import TIMM_LAYOUTS
+from bench.checkpoints.resnets import RESNET
+from bench.checkpoints.timm_namings import TIMM_LAYOUTS, declared_layouts
 from bench.checkpoints.values import same_bits
 from bench.checkpoints.vits import VIT
 from bench.errors import BenchError
 from leaderboard.base.printable import printable_name
+from pretrain.nets.architectures import TimmArchitecture, find_architecture
 
 _MOST_COMPARED = 2**28
 """Tensors of more values than this are not compared with another network's: no backbone has as many."""
@@ -157,6 +159,8 @@ class Candidate:
     """Full name in the file of each tensor, by its name after renaming; joined tensors are listed by their parts."""
     odd: Mapping[str, str]
     """Why a tensor has no plain values (e.g. `sparse`), by its name after renaming."""
+    named: str | None = None
+    """The architecture that the caller names; None where the tensors tell it."""
 
     @property
     def family(self) -> Family:
@@ -169,8 +173,8 @@ class Candidate:
         return tuple(self.sources[part] for part in names if part in self.sources)
 
     def nearest(self) -> Architecture:
-        """The architecture that the network fits best."""
-        return self.family.nearest(self.tensors)
+        """The architecture that the caller names, or that the network fits best."""
+        return architecture(self.named) if self.named else self.family.nearest(self.tensors)
 
     @property
     def prefix(self) -> str:
@@ -205,6 +209,22 @@ def prefixes_of(name: str) -> Iterator[str]:
         yield name[: end + 1]
         end = name.rfind(".", 0, end)
     yield ""
+
+
+def find_named(leaves: Mapping[str, Leaf], name: str) -> list[Candidate]:
+    """All networks of a file that hold every tensor of the architecture called `name`, whatever their family.
+
+    Raises:
+        BenchError: there is none.
+    """
+    # a network of timm may have all names of a ResNet or a ViT: their families would not know it
+    of_timm = isinstance(find_architecture(name), TimmArchitecture)
+    known = tuple(layout for layout in LAYOUTS if not of_timm or layout.family not in (RESNET, VIT))
+    for layouts in (known, declared_layouts(name)):
+        named = (replace(candidate, named=name) for candidate in find_candidates(leaves, layouts))
+        if found := [candidate for candidate in named if candidate.whole()]:
+            return found
+    raise BenchError(f"no network in the file has all tensors of {name}: leave --architecture out to see what it has")
 
 
 def find_candidates(leaves: Mapping[str, Leaf], layouts: tuple[Layout, ...] = LAYOUTS) -> list[Candidate]:

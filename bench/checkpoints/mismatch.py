@@ -13,7 +13,7 @@ from pretrain.nets.architectures import VIT_SIZES
 
 _SUPPORTED = (
     f"only plain ResNets ({', '.join(RESNETS)}), Vision Transformers ({', '.join(VIT_SIZES)}), MobileNetV2, "
-    "EfficientNets and ConvNeXts are supported"
+    "EfficientNets, ConvNeXts, DINOv3, and networks of timm that --architecture or a config.json names are supported"
 )
 
 _SEARCHED = 10_000

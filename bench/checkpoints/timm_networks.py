@@ -150,7 +150,7 @@ class EfficientNets(TimmNetworks):
             return []
         return [
             f"not visible in the weights: the padding; {expected.name} pads as PyTorch does, tf_{expected.name}, whose "
-            "tensors timm calls the same, as TensorFlow does: do not import its weights so"
+            f"tensors timm calls the same, as TensorFlow does: name that one with --architecture tf_{expected.name}"
         ]
 
 

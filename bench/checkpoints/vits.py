@@ -133,8 +133,8 @@ class VisionTransformers(Family):
         positions = tensors.get("pos_embed")
         if not found and positions is None:
             found.append(
-                "it has no position embedding `pos_embed` (those of DINOv3 are rotary); only ViTs with a learned"
-                " or fixed one are supported"
+                "it has no position embedding `pos_embed`: if it is a DINOv3 or another network of timm, name it with "
+                "--architecture (vit_small_patch16_dinov3, ...)"
             )
         elif not found and positions is not None and "pos_embed" in wrong and positions.ndim == 3:
             found.append(
@@ -148,7 +148,10 @@ class VisionTransformers(Family):
         if "_heads12" in expected.name:
             return ["fixed positions in MoCo v3's order: 12 heads, as its ViT-S has, where others have 6"]
         if expected.name.startswith("vit_small"):
-            return ["not visible in the weights: the number of heads; 6 are taken, as all but MoCo v3's ViT-S have"]
+            return [
+                "not visible in the weights: the number of heads; 6 are taken, as all but MoCo v3's ViT-S "
+                "have (--architecture names another network)"
+            ]
         return []
 
 

@@ -38,6 +38,7 @@ def inspect(
     checkpoint: Path,
     *,
     prefix: str | None = None,
+    architecture: str | None = None,
     verbose: bool = False,
     probe: bool = False,
     as_json: AsJson = False,
@@ -53,6 +54,8 @@ def inspect(
         index of a checkpoint in shards.
     prefix
         Choose this key prefix where several backbones are inside.
+    architecture
+        Name of the network, where the tensors leave a choice: `vit_small_patch16_heads12`, or a name of timm.
     verbose
         List every tensor.
     probe
@@ -62,7 +65,7 @@ def inspect(
     from bench.checkpoints.inspection import read_backbone
     from bench.checkpoints.rendering import render
 
-    inspection, tensors = read_backbone(checkpoint, prefix=prefix)
+    inspection, tensors = read_backbone(checkpoint, prefix=prefix, architecture=architecture)
     sanity = None
     if probe and not inspection.problems:
         from bench.checkpoints.sanity import check_sanity
@@ -97,6 +100,7 @@ def submit(
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
     prefix: str | None = None,
+    architecture: str | None = None,
     rehearse: bool = False,
     checkpoint_minutes: float = 10.0,
     tensorboard: bool = False,
@@ -148,6 +152,8 @@ def submit(
         Channel standard deviations that it expects (default: the card's, or ImageNet's).
     prefix
         Choose this key prefix where several backbones are inside.
+    architecture
+        Name of the network, where the tensors leave a choice: `vit_small_patch16_heads12`, or a name of timm.
     rehearse
         Execute a few iterations of every protocol, say what all would take (time, memory, disk) and which data are
         missing, and store no result.
@@ -173,6 +179,7 @@ def submit(
         "mean": mean,
         "std": std,
         "prefix": prefix,
+        "architecture": architecture,
     }
     check_device(device)
     if threads is not None and threads < 1:

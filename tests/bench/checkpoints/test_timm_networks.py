@@ -15,6 +15,7 @@ from bench.checkpoints import import_checkpoint, inspect_checkpoint
 from bench.checkpoints.families import architecture
 from bench.checkpoints.inspection import read_backbone
 from bench.checkpoints.timm_networks import ConvNeXts, EfficientNets
+from bench.cli import run
 from bench.errors import BenchError
 from pretrain.exported import read_exported
 from pretrain.nets.architectures import build_backbone
@@ -193,6 +194,31 @@ def test_without_timm_the_extra_is_named(save: Save, monkeypatch: pytest.MonkeyP
     )
     with pytest.raises(BenchError, match=r"looks like mobilenetv2_050: .*pip install 'densebench\[timm\]'"):
         inspect_checkpoint(path)
+
+
+def test_a_network_that_no_tensor_shows_is_named(
+    save: Save, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The padding of an EfficientNet, and a network that is not recognized."""
+    lite, tiny = whole("efficientnet_lite0"), whole("resnet10t")
+    path = save(with_prefix(lite, "backbone."))
+    folder = import_checkpoint(path, name="a", work=tmp_path, architecture="tf_efficientnet_lite0")
+    exported = read_exported(folder)
+    assert exported.card.architecture == "tf_efficientnet_lite0"
+    assert all(torch.equal(tensor, lite[name]) for name, tensor in exported.tensors.items())
+    inspection = inspect_checkpoint(path, architecture="tf_efficientnet_lite0")
+    assert not any("not visible" in note for note in inspection.notes)
+    assert "tf_efficientnet_lite0 was named by the caller" in inspection.notes
+    assert inspect_checkpoint(save(tiny), architecture="resnet10t").problems == ()
+    more = inspect_checkpoint(save(tiny | {"layer1.0.se.weight": torch.ones(2)}), architecture="resnet10t").problems
+    assert "look like parts of the backbone that resnet10t lacks: `layer1.0.se.weight`" in "".join(more)
+    assert run(["inspect", str(path), "--architecture", "mobilenetv2_100"]) == 1
+    message = "no network in the file has all tensors of mobilenetv2_100: leave --architecture out"
+    assert message in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(BenchError, match="there is no backbone 'resnet51'"):
+        inspect_checkpoint(path, architecture="resnet51")
+    with pytest.raises(BenchError, match="random weights have no other architecture to declare"):
+        import_checkpoint("random:resnet18", name="r", work=tmp_path, architecture="resnet50")
 
 
 def test_any_network_that_is_declared_beside_its_weights(tmp_path: Path) -> None:

@@ -241,6 +241,13 @@ def test_moco_v3s_small_vit_has_twelve_heads(save: Save, first: str, name: str) 
     assert vit(name).heads == (12 if first == "row" else 6)
 
 
+def test_a_vit_with_twelve_heads_is_named(save: Save) -> None:
+    path = save(small_state("vit_small_patch16"))
+    assert "(--architecture names another network)" in "".join(inspect_checkpoint(path).notes)
+    inspection = inspect_checkpoint(path, architecture="vit_small_patch16_heads12")
+    assert (inspection.architecture, inspection.problems) == ("vit_small_patch16_heads12", ())
+
+
 def test_patches_with_positions_and_a_class_token_without(save: Save) -> None:
     """timm's networks with registers (`no_embed_class`)."""
     state = small_state("vit_tiny_patch14_reg4_ls")
