@@ -130,15 +130,16 @@ def _group(group: Group, number: dict[tuple[str, str], int]) -> dict[str, Any]:
 
 
 def _cell(cell: Cell, entry: int, metrics: Sequence[str], images: int) -> list[Any]:
-    summary, ranking = cell.summary, cell.ranking
-    of_images = summary and summary.of_images
+    summary, ranking, copies = cell.summary, cell.ranking, cell.copies
+    of_images = None if summary is None else summary.of_images
     return [
         entry, *_estimate(summary), bool(summary and summary.tested), summary and text.source(summary),
         len(cell.finished), cell.failed, ranking and ranking.position, ranking and ranking.best,
         ranking and ranking.worst, cell.tier, cell.leads, *_estimate(cell.score),
-        _rounded(of_images and of_images.half), [cell.metric_means.get(name) for name in metrics], images,
+        _rounded(None if of_images is None else of_images.half),
+        [cell.metric_means.get(name) for name in metrics], images,
         min((CHECKS.index(run.verification) for run in cell.runs), default=0),
-        cell.copies and cell.copies.copies, cell.copies and cell.copies.tested,
+        copies and copies.copies, copies and copies.tested,
     ]  # fmt: skip
 
 

@@ -176,15 +176,16 @@ const protocolPage = (model, id) => {
 };
 
 /* Submissions side by side: every protocol that two of them have, each against the first. */
-const differenceCells = (contest, others) =>
-  others.map((row) => {
-    if (!contest || row === null) return make("td", { class: "num" }, nothing());
-    const difference = contest.difference(row, 0);
-    const different = contest.different(row, 0);
-    const sign = difference.mean > 0 ? "+" : "";
-    return make("td", { class: `num figure${different ? " leads" : ""}` }, `${sign}${fixed(difference.mean)}`, make("span", { class: "half" }, ` ± ${fixed(half(difference))}`),
-      make("span", { class: "interval" }, different ? (difference.mean > 0 ? "better" : "worse") : "not told apart"));
+const differenceCells = (contest, others) => {
+  const differences = others.map((row) => (contest && row !== null ? contest.difference(row, 0) : null));
+  const scale = scaleOf([{ mean: 0, error: null }, ...differences.filter(Boolean)]);
+  return differences.map((difference, at) => {
+    if (!difference) return make("td", { class: "num" }, nothing());
+    const different = contest.different(others[at], 0);
+    return make("td", { class: `num figure${different ? " leads" : ""}` }, difference.mean > 0 ? "+" : "", fixed(difference.mean), make("span", { class: "half" }, ` ± ${fixed(half(difference))}`),
+      make("span", { class: "interval" }, different ? (difference.mean > 0 ? "better" : "worse") : "not told apart"), mark(difference, scale, 0));
   });
+};
 /* The contest of the first cell and those others that take part in tests; each other's row in it, or null. */
 const against = (cells, make_) => {
   if (!cells[0]?.tested) return [null, cells.slice(1).map(() => null)];
