@@ -92,8 +92,13 @@ const commands = (model, entry, cards) => {
     const seen = card.pretraining;
     const ours = /^densebench/.test(card.source.format) && seen.recipe ? /^[A-Za-z0-9][A-Za-z0-9._+-]*/.exec(seen.recipe) : null;
     const lines = [];
-    if (ours) lines.push(`densebench pretrain ${ours[0]} --data IMAGES --seed ${seen.seed ?? 0} --out runs/${card.name}`);
-    const source = entry.random ? `random:${card.architecture}${seen.seed === null ? "" : `:${seen.seed}`}` : ours ? `runs/${card.name}` : quoted(card.source.file);
+    if (ours) {
+      /* A method of somebody's own is in a file of which the recipe gives the name. */
+      const file = /, file (\S+) [0-9a-f]{12}/.exec(seen.recipe);
+      const start = seen.init ? ` --init ${quoted(seen.init.name)}` : "";
+      lines.push(`# recipe ${seen.recipe}`, `densebench pretrain ${file ? quoted(`${file[1]}:${ours[0]}`) : ours[0]} --data IMAGES --seed ${seen.seed ?? 0}${start} --out runs/${card.name}`, `densebench export runs/${card.name} --name ${card.name}`);
+    }
+    const source = entry.random ? `random:${card.architecture}${seen.seed === null ? "" : `:${seen.seed}`}` : ours ? `runs/${card.name}/export` : quoted(card.source.file);
     const stated = ours || entry.random ? "" : ` --method ${quoted(card.method)}${card.license ? ` --license ${quoted(card.license)}` : ""}${card.color_order === "BGR" ? " --color-order BGR" : ""}`;
     lines.push(`densebench submit ${source} --name ${card.name}${stated} --data DATA${protocols.map((protocol) => ` \\\n  --protocol ${protocol}`).join("")}`);
     return lines;
@@ -140,7 +145,7 @@ const submissionPage = (model, sid) => {
     titled(entry.label, "submission"), make("p", { class: "facts" }, facts),
     make("ul", { class: "links" }, links, standings), make("p", { class: "choice" }, box, make("label", { for: "compare-this" }, " Compare with others")),
     make("h3", {}, "Values"), valuesTable(model, entry),
-    make("h3", {}, "Reproduce"), make("p", { class: "reading" }, "IMAGES is the folder of pretraining images, DATA the data root; their fingerprints stand below. What was finished is not done again."),
+    make("h3", {}, "Reproduce"), make("p", { class: "reading" }, "IMAGES is the folder of pretraining images, DATA the data root; their fingerprints stand below. The pretraining is the same where the hash of its settings is that of the recipe: what was set in addition (--set) stands in its run.json, which --config reads."),
     make("pre", { tabindex: "0" }, make("code", {}, commands(model, entry, cards[sid]).join("\n"))),
     make("h3", {}, "Card"), make("div", { class: "columns" }, cards[sid].flatMap(cardLists)),
     make("h3", {}, "Runs"),
