@@ -146,6 +146,8 @@ PAPER = Track(
         "paper_coco_mrcnn_fpn_1x_a",
         "paper_coco_mrcnn_fpn_2x_a",
         "paper_coco_mrcnn_fpn_2x_b",
+        "paper_coco_mrcnn_c4_1x",
+        "paper_coco_mrcnn_c4_2x",
         "paper_city_inst_mrcnn_fpn_24k",
     ),
 )

@@ -76,6 +76,8 @@ PUBLISHED = {
     ("paper_coco_mrcnn_fpn_1x_a", 1): "3bd08aec57178f8b2135d403b05922999fa29a502212d9dfaa2585d98a8a627c",
     ("paper_coco_mrcnn_fpn_2x_a", 1): "e1218b24042725f3252cd3b3eb2369b2f78cab1812be0f138fd5cf0d6169cb01",
     ("paper_coco_mrcnn_fpn_2x_b", 1): "b45e26219df8d8f675c845b7b7701c63dd52124c6a76eef1f12b54129bcf3993",
+    ("paper_coco_mrcnn_c4_1x", 1): "a09a9902251f1244723f6e13e0e9e5309c573ecf50541839d9b7b4de98905fb8",
+    ("paper_coco_mrcnn_c4_2x", 1): "8d6456dcca9514185470e67b7abbfd1a91d5295b036ca4f78e5810e043bc1aba",
     ("paper_city_inst_mrcnn_fpn_24k", 1): "3a1b64468ba2d6c7acfc80ed84ad907c75e4a4dafe6271f21ccb067307ec6e7f",
     ("custom_seg_linear", 1): "f77b64dab842903af28a0be71618ece2eea56bfcbe4033b9606f05616b898a9b",
     ("custom_seg_knn", 1): "8648cbabd8581f15f5521b90868a743286df71bb5d77c3b8487c2a224d851742",

@@ -23,7 +23,7 @@ Cost: 384,000 images seen. Computed, not measured: 1.1 EFLOP of convolutions and
 8 GPU-hours if a GPU sustains 40 TFLOP/s; 58 GiB for parameters, gradients, momentum, and what is kept for backward.
 """
 
-from transfer_configs.parts import backbones, datasets, detectors, loading, schedules
+from transfer_configs.parts import datasets, loading, schedules
 from transfer_configs.parts import detectron2 as d2
 
 protocol = dict(
@@ -46,23 +46,9 @@ protocol = dict(
 )
 bf16_modules = []
 _plan = protocol["plan"]
-_res4, _res5 = "card:c4_channels", "card:c5_channels"
 
 default_scope = "mmdet"
-model = dict(
-    type="FasterRCNN",
-    data_preprocessor=detectors.preprocessor(divisor=1),
-    backbone=backbones.resnet((2,), num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1)),
-    rpn_head=detectors.rpn(channels=_res4, strides=[16], scales=[2, 4, 8, 16, 32]),
-    roi_head=dict(
-        type="StandardRoIHead",
-        shared_head=dict(type="Res5ExtraNorm", depth="card:depth", norm_cfg=backbones.batch_norm()),
-        bbox_roi_extractor=detectors.roi_align(14, channels=_res4, strides=[16], sampling=0),
-        bbox_head=detectors.box_head("BBoxHead", channels=_res5, size=7, classes=20, with_avg_pool=True),
-    ),
-    train_cfg=d2.training(proposals=(12_000, 2_000)),
-    test_cfg=d2.testing(proposals=(6_000, 1_000)),
-)
+model = d2.rcnn_c4(classes=20)
 
 train_dataloader = d2.train_loader(
     datasets.voc0712_detection_training(loading.detection_training(d2.multi_scale(480, 800, limit=1333))), _plan

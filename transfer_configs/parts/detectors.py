@@ -107,19 +107,22 @@ def box_head(kind: str, *, channels: int, size: int, classes: int | str, **more:
     )
 
 
-def mask_head(*, convolutions: int, channels: int, classes: int | str, **more: Any) -> dict[str, Any]:
+def mask_head(
+    *, convolutions: int, channels: int, classes: int | str, in_channels: int | str | None = None, **more: Any
+) -> dict[str, Any]:
     """Head for the mask of a region: 3x3 convolutions, then the resolution is doubled once.
 
     Args:
         convolutions: number of convolutions.
-        channels: channels of the input and of each convolution.
+        channels: channels of each convolution and of the doubled map.
         classes: number of classes without background.
+        in_channels: channels of the input; None: `channels`.
         more: further arguments of `FCNMaskHead`, such as `norm_cfg` or `class_agnostic`.
     """
     return dict(
         type="FCNMaskHead",
         num_convs=convolutions,
-        in_channels=channels,
+        in_channels=channels if in_channels is None else in_channels,
         conv_out_channels=channels,
         num_classes=classes,
         loss_mask=dict(type="CrossEntropyLoss", use_mask=True, loss_weight=1.0),

@@ -48,6 +48,32 @@ def testing(*, proposals: Proposals, masks: bool = False) -> dict[str, Any]:
     return detectors.two_stage_testing(proposals=proposals, detections=100, masks=masks)
 
 
+def rcnn_c4(*, classes: int, masks: bool = False) -> dict[str, Any]:
+    """Faster R-CNN, or Mask R-CNN with `masks`, on res4; the head is the checkpoint's res5 and one more normalization.
+
+    The mask head reads what the box head reads before its mean: 7 x 7 cells, which one transposed convolution doubles.
+    """
+    res4, res5 = "card:c4_channels", "card:c5_channels"
+    region = dict(
+        type="StandardRoIHead",
+        shared_head=dict(type="Res5ExtraNorm", depth="card:depth", norm_cfg=backbones.batch_norm()),
+        bbox_roi_extractor=detectors.roi_align(14, channels=res4, strides=[16], sampling=0),
+        bbox_head=detectors.box_head("BBoxHead", channels=res5, size=7, classes=classes, with_avg_pool=True),
+    )
+    if masks:
+        region["mask_roi_extractor"] = None  # that of the boxes
+        region["mask_head"] = detectors.mask_head(convolutions=0, in_channels=res5, channels=_CHANNELS, classes=classes)
+    return dict(
+        type="MaskRCNN" if masks else "FasterRCNN",
+        data_preprocessor=detectors.preprocessor(divisor=1, masks=masks),
+        backbone=backbones.resnet((2,), num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1)),
+        rpn_head=detectors.rpn(channels=res4, strides=[16], scales=[2, 4, 8, 16, 32]),
+        roi_head=region,
+        train_cfg=training(proposals=(12_000, 2_000), mask_size=14 if masks else None),
+        test_cfg=testing(proposals=(6_000, 1_000), masks=masks),
+    )
+
+
 def mask_rcnn_fpn(*, classes: int, norm_in_heads: bool) -> dict[str, Any]:
     """Mask R-CNN on P2 to P6 of 256 channels, normalized in the pyramid, of one of two families.
 

@@ -1,5 +1,6 @@
 """The detectors of track paper: what is built at full size is what their cards say, and small runs end whole."""
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -25,6 +26,7 @@ from pretrain.nets.architectures import build_backbone
 
 C4 = "paper_voc0712_det_c4_24k"
 COCO = [f"paper_coco_mrcnn_fpn_{length}_{family}" for length in ("1x", "2x") for family in "ab"]
+COCO_C4 = [f"paper_coco_mrcnn_c4_{length}" for length in ("1x", "2x")]
 CITY = "paper_city_inst_mrcnn_fpn_24k"
 ROOT = Path("/data")
 
@@ -110,6 +112,34 @@ def test_the_c4_detector_is_the_cards(c4: Built) -> None:
     assert (model.test_cfg.rpn.nms_pre, model.test_cfg.rpn.max_per_img) == (6_000, 1_000)
 
 
+def test_the_c4_detector_of_coco_has_masks_from_res5(work: Path) -> None:
+    """Numbers of card D2 and of detectron2's C4: everything else is VOC's detector, with other classes."""
+    built = build(load_protocol(COCO_C4[0]), checkpoint(work))
+    model, head = built.model, built.model.roi_head
+    assert prove_backbone(checkpoint_part(model), built.tensors) == 100
+    assert head.share_roi_extractor and head.mask_head.upsample.in_channels == head.shared_head.norm.num_features
+    assert (head.mask_head.upsample.out_channels, head.mask_head.upsample.stride, len(head.mask_head.convs)) == (
+        256,
+        (2, 2),
+        0,
+    )
+    assert head.mask_head.conv_logits.out_channels == 80 and head.bbox_head.fc_cls.out_features == 81
+    assert (model.train_cfg.rcnn.mask_size, model.data_preprocessor.pad_size_divisor) == (14, 1)
+    guards.check_trained(model.train())
+
+    def boxes_alone(config: dict[str, Any]) -> dict[str, Any]:
+        model = copy.deepcopy(config["model"])
+        for name in ("mask_roi_extractor", "mask_head"):
+            model["roi_head"].pop(name, None)
+        for part, name in (("data_preprocessor", "pad_mask"), ("roi_head", "bbox_head")):
+            model[part].pop(name, None)
+        model["train_cfg"]["rcnn"].pop("mask_size", None)
+        model["test_cfg"]["rcnn"].pop("mask_thr_binary", None)
+        return {**model, "type": "RCNN"}
+
+    assert boxes_alone(dict(built.protocol.config)) == boxes_alone(dict(load_protocol(C4).config))
+
+
 @pytest.mark.parametrize("protocol_id", COCO[:2])
 def test_the_families_stay_apart(protocol_id: str, work: Path) -> None:
     """Numbers of card D3: what differs between the families, and what does not."""
@@ -126,19 +156,19 @@ def test_the_families_stay_apart(protocol_id: str, work: Path) -> None:
 
 
 def test_a_longer_protocol_differs_in_its_schedule_alone() -> None:
-    for family in "ab":
-        short, long = (dict(load_protocol(f"paper_coco_mrcnn_fpn_{length}_{family}").config) for length in ("1x", "2x"))
+    for name in ("fpn_{}_a", "fpn_{}_b", "c4_{}"):
+        short, long = (dict(load_protocol(f"paper_coco_mrcnn_{name.format(length)}").config) for length in ("1x", "2x"))
         assert {key for key in short if short[key] != long[key]} == {"protocol", "train_cfg", "param_scheduler"}
 
 
-@pytest.mark.parametrize("protocol_id", [C4, *COCO])
+@pytest.mark.parametrize("protocol_id", [C4, *COCO_C4, *COCO])
 def test_a_network_that_the_protocol_does_not_know_is_refused_or_built(protocol_id: str) -> None:
     """C4 takes a ResNet apart, which has to be one of the libraries'."""
     from bench.openmmlab.adapting import with_backbone
 
     model = load_protocol(protocol_id).config["model"]
     for architecture in ("wide_resnet50_2", "vit_small_patch16"):
-        if protocol_id == C4:
+        if "c4" in protocol_id:
             with pytest.raises(BenchError, match="submit one of resnet18"):
                 with_backbone(model, architecture, protocol_id, synchronised=False)
         else:
@@ -156,7 +186,9 @@ def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return with_instance_ids(tiny_data, root)
 
 
-@pytest.mark.parametrize("protocol_id", [C4, CITY, *(pytest.param(name, marks=pytest.mark.slow) for name in COCO)])
+@pytest.mark.parametrize(
+    "protocol_id", [C4, CITY, *(pytest.param(name, marks=pytest.mark.slow) for name in [*COCO, *COCO_C4])]
+)
 def test_a_small_run_is_whole(protocol_id: str, data: Path, work: Path, tmp_path: Path) -> None:
     """Built, guarded, trained, evaluated, stored; and what was stored gives the same values."""
     protocol, folder = reduced(protocol_id), checkpoint(work)
