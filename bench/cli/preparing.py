@@ -102,7 +102,7 @@ def contamination(
     images
         The pretraining images, as `densebench pretrain --data` takes them.
     data
-        The data root.
+        The data root, or your own data with their description.
     datasets
         Search only for test images of this data set; may be repeated.
     mark

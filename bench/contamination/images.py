@@ -10,6 +10,8 @@ from bench.datasets import check_cityscapes, check_voc, cityscapes, davis, voc
 from bench.datasets.check import expected_in
 from bench.datasets.coco import annotation_file, image_folder, read_coco
 from bench.datasets.files import is_file
+from bench.datasets.own.check import check_own
+from bench.datasets.own.description import is_own
 from bench.datasets.report import Findings
 from bench.datasets.standard import STANDARD
 
@@ -25,8 +27,15 @@ _EQUAL: Final = {
 def evaluated_images(root: Path) -> dict[str, list[Path]]:
     """The test images of every data set in the root, sorted, without those of other parts; by the data set's name.
 
-    Images that are missing are left out: `densebench data check` reports them.
+    `root` may also be the description of own data, or a folder with one. Images that are missing are left out:
+    `densebench data check` reports them.
+
+    Raises:
+        BenchError: a description is not valid.
     """
+    if is_own(root):
+        report = check_own(root)
+        return {report.dataset: sorted(path for path in set(report.splits["val"].images) if is_file(path))}
     found = {}
     for name, paths in _listed(root, Findings(root)):
         present = sorted({path for path in paths if is_file(path)})

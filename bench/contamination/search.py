@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from bench.contamination.hashes import VIEWS, WORDS, hash_images
 from bench.contamination.images import evaluated_images
+from bench.datasets.own.description import is_own, read_own
 from bench.errors import BenchError
 from leaderboard.base.files import write_atomic
 from leaderboard.base.provenance import available_cores
@@ -80,7 +81,8 @@ class Contamination:
 def search_copies(images: Path, root: Path, work: Path, datasets: Sequence[str] = ()) -> list[Contamination]:
     """Search the pretraining images `images` for copies of the test images of each data set in the data root.
 
-    `images` is what `densebench pretrain --data` takes. Hashes are kept below `work`, so that they are computed once.
+    `images` is what `densebench pretrain --data` takes; `root` may also be a description of own data.
+    Hashes are kept below `work`, so that they are computed once.
 
     Raises:
         BenchError: the data root has no test image, or none of a named data set.
@@ -96,9 +98,10 @@ def search_copies(images: Path, root: Path, work: Path, datasets: Sequence[str] 
     folder = work / "image-hashes"
     source = open_images(images)
     known = hash_images(source, folder, tested=False)
+    base = read_own(root).folder if is_own(root) else root
     found: dict[str, Contamination] = {}
     for name in datasets or tested:
-        queries = ImageSource(root, [path.relative_to(root).as_posix() for path in tested[name]])
+        queries = ImageSource(base, [path.relative_to(base).as_posix() for path in tested[name]])
         rows = hash_images(queries, folder, tested=True)
         same = next((one for one in found.values() if one.fingerprint == queries.fingerprint()), None)
         found[name] = replace(same, dataset=name) if same else _compare(name, source, known, queries, rows)
