@@ -298,6 +298,12 @@ def check_data(
     * davis2016, davis2017: `DAVIS` with `JPEGImages/480p/VIDEO/*.jpg` and `Annotations/480p/VIDEO/*.png`;
       `ImageSets/YEAR/val.txt` lists the videos of val
 
+    * vip: `VIP` with `VIP_Fine/Images/VIDEO/*.jpg` and `VIP_Fine/Annotations/Category_ids/VIDEO/*.png`;
+      `VIP_Fine/lists/val_videos.txt` lists the videos of val
+
+    * jhmdb: `JHMDB` with `Rename_Images/CLASS/CLIP/*.png`, `joint_positions/CLASS/CLIP/joint_positions.mat` and
+      `splits/CLASS_test_split1.txt`
+
     * voc2012_maskdistill, coco2017_maskdistill: `maskdistill/voc2012.npy` and `maskdistill/coco2017.npy`, the tables of
       maskdistill's stage labels, beside the images of voc2012_seg and of coco2017
 
