@@ -12,6 +12,8 @@ from typing import Literal
 
 from bench import fine_tuning
 from bench.datasets import check, expected_in
+from bench.datasets.own.check import usable
+from bench.datasets.own.description import is_own
 from bench.errors import BenchError
 from leaderboard.base.provenance import available_cores, package_versions
 
@@ -50,7 +52,7 @@ def diagnose(work: Path, data: Path | None) -> list[Finding]:
         findings += [_device()]
     findings += [_memory(), _disk(work)]
     if data is not None:
-        findings += [_dataset(data, dataset) for dataset in expected_in(data)]
+        findings += _own_data(data) if is_own(data) else [_dataset(data, dataset) for dataset in expected_in(data)]
     return findings
 
 
@@ -137,6 +139,13 @@ def _disk(work: Path) -> Finding:
     free = shutil.disk_usage(existing).free / 2**30
     state: Literal["ok", "note"] = "ok" if free >= 2 else "note"
     return Finding("work folder", state, f"{existing}: {free:.0f} GiB free")
+
+
+def _own_data(data: Path) -> list[Finding]:
+    try:
+        return [_dataset(data, dataset) for dataset in usable(data)]
+    except BenchError as error:
+        return [Finding("own data", "missing", str(error))]
 
 
 def _dataset(root: Path, dataset: str) -> Finding:

@@ -12,8 +12,9 @@ from pathlib import Path
 from torch import Tensor
 
 from bench.datasets import check
+from bench.datasets.own.description import is_own
 from bench.errors import BenchError
-from bench.protocols import Protocol, linear_probes
+from bench.protocols import Protocol, linear_probes, load_protocol
 from leaderboard.records import DatasetReference, Pretraining, Source
 from pretrain.exported import check_complete, make_card, serialized, write_files
 from pretrain.run.folder import BACKBONE_PREFIX, RunRecord
@@ -38,7 +39,7 @@ class TrainingProbe:
         Raises:
             BenchError: the data root has no data set that can be used.
         """
-        linear = linear_probes()
+        linear = [load_protocol("custom_seg_linear")] if is_own(self.data) else linear_probes()
         reports = [(protocol, check(self.data, protocol.dataset)) for protocol in linear]
         found = [(protocol, report.reference()) for protocol, report in reports if not report.errors]
         if not found:

@@ -30,7 +30,7 @@ def check_own(data: Path, dataset: str | None = None) -> DatasetReport:
     """
     own = read_own(data)
     findings = Findings(own.folder)
-    splits = {name: Split() for name in PARTS}
+    splits: dict[str, Split] = {name: Split() for name in PARTS}
     if not own.folder.is_dir():
         findings.error("missing folders", f"{own.folder} is not a folder: correct `root` in {own.file}")
         images = ImageFiles(own.folder, (), findings)
@@ -85,7 +85,8 @@ def _check_masks(own: Own, splits: Mapping[str, Split], findings: Findings) -> I
             labels = read_labels(mask, findings)
             if labels is None:
                 continue
-            resolve(image, labels.shape[::-1], own, lambda path: _header(path, images), findings)
+            height, width = labels.shape
+            resolve(image, (width, height), own, lambda path: _header(path, images), findings)
             found = np.bincount(labels.ravel(), minlength=256)
             counts += found
             if unknown := np.flatnonzero((found > 0) & ~values.known).tolist():

@@ -215,7 +215,7 @@ def number_of(data: Path, what: Literal["classes", "labels"]) -> int:
     return len(own.names if what == "classes" else own.map_names)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """Plain values: no references, which let a short file grow without bound, and no key twice."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -224,7 +224,7 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if not isinstance(key, Hashable) or keys.count(key) > 1:
                 raise yaml.YAMLError(f"the key {key!r} is there twice, or is no text or number")

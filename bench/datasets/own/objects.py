@@ -21,7 +21,6 @@ from bench.datasets.own.pictures import Headers, Picture, list_names, of_part, r
 from bench.datasets.pixels import first_line
 from bench.datasets.report import Findings, Strict
 from bench.datasets.voc import read_annotation, report_boxes
-from bench.errors import BenchError
 from leaderboard.base.errors import DenseBenchError
 from leaderboard.base.lists import read_lines
 from leaderboard.base.printable import printable_name
@@ -67,8 +66,7 @@ def list_objects(own: Own, name: PartName, findings: Findings) -> Listed:
     files = [annotations / PurePosixPath(one).with_suffix(ending) for one in names]
     if own.said.format == "yolo":  # an image without a file has no object
         files = [file for file in files if is_file(file)]
-    listed = [own.folder / part.listed] if part.listed else []
-    return Listed([folder / one for one in names], [*listed, *files], names)
+    return Listed([folder / one for one in names], files, names)
 
 
 def read_objects(own: Own, name: PartName, listed: Listed, headers: Headers, findings: Findings) -> Objects:
@@ -85,7 +83,8 @@ def read_objects(own: Own, name: PartName, listed: Listed, headers: Headers, fin
         picture, found = read(own, folder / one, file, headers, findings)
         if picture is None:
             continue
-        images[number], pictures[number] = image, _ = CocoImage(number, one, *picture.size), picture
+        images[number] = image = CocoImage(number, one, *picture.size)
+        pictures[number] = picture
         for key, box, difficult in found:
             area = box[2] * box[3]
             objects.append(CocoObject(len(objects) + 1, image, key, box, area, difficult, False, None))
@@ -214,9 +213,3 @@ def _object(own: Own, line: str, size: tuple[int, int]) -> tuple[int, Box] | Non
     if max(-box[0], -box[1], box[0] + box[2] - size[0], box[1] + box[3] - size[1]) > SLACK:
         raise ValueError(f"is a box outside its image of {by(size)}")
     return int(key), box
-
-
-def require_objects(own: Own) -> None:
-    """Raise `BenchError` for a data set of masks, which has no objects."""
-    if own.said.format == "masks":
-        raise BenchError(f"{own.said.name} has masks, no objects: protocols of detection need boxes")

@@ -18,7 +18,10 @@ from bench.cli import run
 from bench.datasets.own.check import check_own
 from bench.datasets.own.description import DESCRIPTION, read_own
 from bench.datasets.own.guess import describe, guess, role
+from bench.doctor import _own_data
 from bench.errors import BenchError
+from bench.submit import Evaluation, check_data_sets, choose_protocols, plan_runs
+from bench.training_probe import TrainingProbe
 
 
 def undescribed(make: Callable[..., Path], root: Path, **more: Any) -> Path:
@@ -185,3 +188,39 @@ def test_the_commands_of_a_new_user(tmp_path: Path, capsys: pytest.CaptureFixtur
     (root / "train" / "0.png").unlink()
     assert run(["data", "check", str(root)]) == 1
     assert "train/0.png is missing" in capsys.readouterr().out
+
+
+def test_what_knows_data_roots_knows_own_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The doctor, the probes during a pretraining, and the tracks of the usual data sets."""
+    root = masks_data(tmp_path / "fields")
+    assert [finding.finding for finding in _own_data(root)] == ["4 train, 3 val images"]
+    (protocol, dataset), *others = TrainingProbe(root, tmp_path / "probe").protocols
+    assert (protocol.id, dataset.name, others) == ("custom_seg_linear", "mine", [])
+    submit = ["submit", "random:resnet18", "--name", "r", "--data", str(root), "--work", str(tmp_path / "work")]
+    assert run([*submit, "--track", "frozen"]) == 1
+    assert "described as data of your own: add --track custom" in capsys.readouterr().err
+    assert run([*submit, "--track", "custom", "--protocol", "custom_det_frcnn_fpn"]) == 1
+    assert "mine has masks and no objects, which custom_det needs" in capsys.readouterr().err
+    assert run(["submit", "random:resnet18", "--name", "r", "--data", str(tmp_path), "--track", "custom"]) == 1
+    assert "is missing: `densebench data describe" in capsys.readouterr().err
+    (root / DESCRIPTION).write_text("{{{")
+    assert [finding.state for finding in _own_data(root)] == ["missing"]
+
+
+def test_a_probe_runs_once_and_fine_tuning_with_every_seed(tmp_path: Path) -> None:
+    protocols, seeds = choose_protocols("custom", (), None, data=coco_data(tmp_path / "parts"))
+    assert [protocol.dataset for protocol in protocols] == ["custom_seg"] * 3 + ["custom_det", "custom_inst"]
+    evaluation = Evaluation(tuple(protocols), seeds, tmp_path / "parts", check_data_sets(tmp_path / "parts", protocols))
+    plan = plan_runs("random:resnet18:0", evaluation, name="r", work=tmp_path / "work")
+    seeds_of: dict[str, list[int]] = {}
+    for planned in plan.todo:
+        seeds_of.setdefault(planned.protocol, []).append(planned.seed)
+    assert {name: seeds for name, seeds in seeds_of.items() if len(seeds) == 1} == {
+        "custom_seg_linear": [0],
+        "custom_seg_knn": [0],
+    }
+    assert all(seeds == [0, 1, 2] for name, seeds in seeds_of.items() if not name.endswith(("linear", "knn")))
+    boxes, _ = choose_protocols("custom", (), None, data=yolo_data(tmp_path / "boxes"))
+    assert [protocol.id for protocol in boxes] == ["custom_det_frcnn_fpn"]
+    smaller, _ = choose_protocols("custom", (), None, batch=2, data=tmp_path / "parts")
+    assert [protocol.id for protocol in smaller[:3]] == ["custom_seg_linear", "custom_seg_knn", "custom_seg_fcn_batch2"]
