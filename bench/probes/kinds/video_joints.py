@@ -46,8 +46,8 @@ def follow_joints(
         BenchError: a frame or a file of joints cannot be read, or cells are not finite.
     """
     clips = list_clips(data_root, Strict(data_root))
-    hits = {threshold: np.zeros((len(clips), JOINTS)) for threshold in THRESHOLDS}
-    counted = np.zeros((len(clips), JOINTS))
+    hits: dict[float, Floats] = {threshold: np.zeros((len(clips), JOINTS)) for threshold in THRESHOLDS}
+    counted: Floats = np.zeros((len(clips), JOINTS))
     for number, clip in enumerate(clips):
         truth = load_joints(clip.joints, len(clip.frames))
         frames = clip.frames[: len(truth)]
