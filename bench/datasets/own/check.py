@@ -40,6 +40,9 @@ def check_own(data: Path, dataset: str | None = None) -> DatasetReport:
             findings.error("no objects", f"{own.said.name} has masks and no objects, which {dataset} needs")
     else:
         images = _check_objects(own, splits, dataset, findings)
+    for path in sorted(set(splits["train"].images) & set(splits["val"].images)):
+        name = findings.name(path)
+        findings.error("images in both splits", f"{name} is in train and in val: evaluate on other images")
     report_copies(splits["train"].images, splits["val"].images, images)
     digest, rule = fingerprint(own.folder, images, [file for split in splits.values() for file in split.annotations])
     if digest:

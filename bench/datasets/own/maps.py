@@ -1,15 +1,17 @@
 """Label maps of own data: index masks in the description's classes, or maps that are drawn from masks of objects.
 
 Drawn maps have the label 0 for all pixels outside the objects and 1, 2, ... for the classes. Where objects overlap, the
-smaller one is on top. Crowds, objects that VOC marks difficult and objects of ignored classes are void.
+smaller one is on top. Crowds and objects of ignored classes are void, and the whole box of an ignored one without a
+mask.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -116,7 +118,14 @@ def draw_map(
     """The label map (H, W) of an image's objects with masks."""
     drawn = np.zeros(size[::-1], np.uint8)
     for item in sorted((*objects, *left_out), key=lambda item: -item.area):
-        assert item.mask is not None
         counts = not item.crowd and item.category_id in labels
-        drawn[item.mask.draw(size)] = labels[item.category_id] + 1 if counts else VOID
+        drawn[_pixels(item, size)] = labels[item.category_id] + 1 if counts else VOID
     return drawn
+
+
+def _pixels(item: CocoObject, size: tuple[int, int]) -> Any:
+    """An index of the pixels of an object: its mask, or its box."""
+    if item.mask is not None:
+        return item.mask.draw(size)
+    x, y, width, height = item.box
+    return slice(max(0, int(y)), math.ceil(y + height)), slice(max(0, int(x)), math.ceil(x + width))

@@ -69,6 +69,11 @@ def test_what_is_ignored_is_void_in_maps_and_no_object(tmp_path: Path) -> None:
         **{part: {"images": part, "annotations": f"{part}.json"} for part in ("train", "val")},
     )  # fmt: skip
     assert set(np.unique(own_pairs(read_own(tmp_path), "train")[0].load_labels())) == {0, 1, 255}
+    content = json.loads((tmp_path / "train.json").read_text())
+    del content["annotations"][1]["segmentation"]
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    labels = own_pairs(read_own(tmp_path), "train")[0].load_labels()
+    assert (labels[6:22, 34:54] == 255).all() and (labels == 255).sum() == 16 * 20
     assert len(load_objects(read_own(tmp_path), "train").content.objects) == 4
 
 
@@ -338,6 +343,13 @@ def test_a_folder_without_a_description_says_how_to_make_one(tmp_path: Path) -> 
         check(tmp_path, "custom_seg")
     (tmp_path / DESCRIPTION).write_text(f"root: nowhere\n{GOOD}")
     assert "is not a folder: correct `root`" in only_error(tmp_path)
+
+
+def test_images_in_both_parts_are_told(tmp_path: Path) -> None:
+    root = masks_data(tmp_path)
+    text = (root / DESCRIPTION).read_text().replace("images/val", "images/train").replace("masks/val", "masks/train")
+    (root / DESCRIPTION).write_text(text)
+    assert check_own(root).errors[0] == "images/train/0.png is in train and in val: evaluate on other images"
 
 
 def test_val_images_that_are_copies_are_told(tmp_path: Path) -> None:
