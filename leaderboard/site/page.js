@@ -43,14 +43,10 @@ let table = ""; /* The address of the table from which a page was reached. */
 
 const trackOf = (place) => model.tracks.find((track) => place === `overall.${track.address}` || track.groups.some((group) => group.id === place));
 const isTable = (place) => panels.some((panel) => panel.id === place);
-/* Tables that a place names; a place that is nothing is the first table. */
-const placesOf = (place) => {
-  if (place.startsWith("backbones/")) {
-    const id = place.slice("backbones/".length);
-    const found = model.tracks.filter((track) => id === "" || track.id === id).map((track) => `overall.${track.address}`);
-    if (found.length) return found;
-  }
-  return [isTable(place) ? place : panels[0].id];
+/* The tables that "backbones/TRACK" names, of all tracks where it names none; of other places, no table. */
+const backbonesOf = (place) => {
+  const id = /^backbones\/(.*)$/s.exec(place)?.[1];
+  return model.tracks.filter((track) => id === "" || id === track.id).map((track) => `overall.${track.address}`);
 };
 
 const pageFor = (state) => {
@@ -81,28 +77,34 @@ function render(focus = false) {
   root.classList.toggle("paged", article !== null);
   page.hidden = article === null;
   controls.hidden = article !== null;
-  if (article) {
-    if (state.place === "compare") {
-      selection.clear();
-      for (const sid of state.rows) if (model.bySid.has(sid)) selection.add(sid);
-    }
-    page.replaceChildren(make("p", { class: "back" }, link(table || `#${panels[0].id}`, "← Back to the table")), article);
-    for (const panel of panels) hide(panel);
-    for (const tab of tabs) tab.setAttribute("aria-selected", "false");
-    document.title = `${article.querySelector("h2").textContent}, ${title}`;
-    count.textContent = "";
-    showSelection();
-    if (focus) {
-      scrollTo(0, 0);
-      article.querySelector("h2").focus({ preventScroll: true });
-    }
-    return;
-  }
   page.replaceChildren();
+  if (article) showPage(article, state, focus);
+  else showTables(state);
+  showSelection();
+}
+
+const showPage = (article, state, focus) => {
+  if (state.place === "compare") {
+    selection.clear();
+    for (const sid of state.rows) if (model.bySid.has(sid)) selection.add(sid);
+  }
+  page.append(make("p", { class: "back" }, link(table || `#${panels[0].id}`, "← Back to the table")), article);
+  panels.forEach(hide);
+  count.textContent = "";
+  const name = article.querySelector("h2");
+  document.title = `${name.textContent}, ${title}`;
+  if (!focus) return;
+  scrollTo(0, 0);
+  name.focus({ preventScroll: true });
+};
+
+const showTables = (state) => {
   table = location.hash;
-  const places = placesOf(state.place);
-  if (!isTable(state.place) && places.length < 2) state.place = places[0];
-  const several = places.length > 1 || state.place.startsWith("backbones/");
+  const backbones = backbonesOf(state.place);
+  const several = backbones.length > 0;
+  /* A place that is nothing is the first table. */
+  if (!several && !isTable(state.place)) state.place = panels[0].id;
+  const places = several ? backbones : [state.place];
   const drawn = { shown: 0, total: 0 };
   for (const panel of panels) {
     if (!places.includes(panel.id)) {
@@ -113,24 +115,30 @@ function render(focus = false) {
     const result = fillTable(panel, viewOf(panel.id, state), state, go);
     drawn.shown += result.shown;
     drawn.total += result.total;
-    const whole = isFiltered(state) || state.protocols.length;
-    for (const element of all("figure", panel)) element.hidden = Boolean(whole);
+    /* Diagrams are of the whole table. */
+    for (const diagram of all("figure", panel)) diagram.hidden = isFiltered(state) || state.protocols.length > 0;
   }
+  showTabs(state, places, several);
   const track = trackOf(places[0]);
+  showFilters(state, track, several);
+  count.textContent = drawn.shown === drawn.total ? plural(drawn.total, "row") : `${grouped(drawn.shown)} of ${plural(drawn.total, "row")}`;
+  const name = document.getElementById(places[0]).querySelector("h2").textContent.replace(/\s+/g, " ");
+  document.title = several ? title : `${name}, ${title}`;
+};
+
+/* The tabs of the shown tables' tracks; in each row, one is reached by the Tab key and the others by arrows. */
+const showTabs = (state, places, several) => {
   for (const tab of tabs) {
     const id = decoded(tab.hash.slice(1).split("?")[0]);
     const chosen = !several && id === places[0];
     tab.setAttribute("aria-selected", String(chosen));
-    tab.tabIndex = chosen || (several && tab === tabs[0]) ? 0 : -1;
+    tab.tabIndex = chosen ? 0 : -1;
     tab.setAttribute("href", address({ ...state, place: id, sort: "", protocols: [] }));
-    tab.closest(".tabrow").hidden = Boolean(track) && id !== "published" && !places.some((one) => trackOf(one) === trackOf(id));
+    tab.closest(".tabrow").hidden = id !== "published" && places[0] !== "published" && !places.some((one) => trackOf(one) === trackOf(id));
     if (chosen) tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.offsetLeft - 40;
   }
-  showFilters(state, track, several);
-  count.textContent = drawn.shown === drawn.total ? plural(drawn.total, "row") : `${grouped(drawn.shown)} of ${plural(drawn.total, "row")}`;
-  document.title = several || !track ? title : `${panels.find((panel) => panel.id === places[0]).querySelector("h2").textContent.trim().replace(/\s+/g, " ")}, ${title}`;
-  showSelection();
-}
+  for (const row of all("[role=tablist]")) row.querySelector("[tabindex='0']") ?? (row.querySelector("[role=tab]").tabIndex = 0);
+};
 
 const viewOf = (id, state) => {
   if (id === "published") return publishedTable(model, state);

@@ -85,23 +85,30 @@ const runTable = (headline, runs) => {
 
 /* The commands that make the same results: of the pretraining where its recipe is ours, and of the transfer. */
 const quoted = (word) => (/^[A-Za-z0-9_./:+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
+const IMAGENET = "0.485,0.456,0.406 0.229,0.224,0.225";
 const commands = (model, entry, cards) => {
-  const used = model.tracks.filter((track) => track.groups.some((group) => group.byEntry.has(entry.index)));
-  const protocols = [...new Set(used.flatMap((track) => track.groups.filter((group) => group.byEntry.has(entry.index)).map((group) => group.protocol)))];
+  const groups = model.tracks.flatMap((track) => track.groups).filter((group) => group.byEntry.has(entry.index));
+  const protocols = [...new Set(groups.map((group) => ` \\\n  --protocol ${group.protocol}`))].join("");
   return cards.flatMap((card) => {
-    const seen = card.pretraining;
-    const ours = /^densebench/.test(card.source.format) && seen.recipe ? /^[A-Za-z0-9][A-Za-z0-9._+-]*/.exec(seen.recipe) : null;
-    const lines = [];
-    if (ours) {
-      /* A method of somebody's own is in a file of which the recipe gives the name. */
-      const file = /, file (\S+) [0-9a-f]{12}/.exec(seen.recipe);
-      const start = seen.init ? ` --init ${quoted(seen.init.name)}` : "";
-      lines.push(`# recipe ${seen.recipe}`, `densebench pretrain ${file ? quoted(`${file[1]}:${ours[0]}`) : ours[0]} --data IMAGES --seed ${seen.seed ?? 0}${start} --out runs/${card.name}`, `densebench export runs/${card.name} --name ${card.name}`);
+    const submit = (source, options) => `densebench submit ${source} --name ${card.name}${options} --data DATA${protocols}`;
+    const { recipe, seed, init } = card.pretraining;
+    if (entry.random) return [submit(`random:${card.architecture}${seed === null ? "" : `:${seed}`}`, "")];
+    const name = /^densebench/.test(card.source.format) && recipe ? /^[A-Za-z0-9][A-Za-z0-9._+-]*/.exec(recipe) : null;
+    if (name) {
+      /* A method of somebody's own is in a file, which the recipe names. */
+      const file = /, file (\S+) [0-9a-f]{12}/.exec(recipe);
+      const what = file ? quoted(`./${file[1]}:${name[0]}`) : name[0];
+      const run = `runs/${card.name}`;
+      return [
+        `# recipe ${recipe}`, `densebench pretrain ${what} --data IMAGES --seed ${seed ?? 0}${init ? ` --init ${quoted(`./${init.name}`)}` : ""} --out ${run}`,
+        `densebench export ${run} --name ${card.name}`, submit(`${run}/export`, ""),
+      ];
     }
-    const source = entry.random ? `random:${card.architecture}${seen.seed === null ? "" : `:${seen.seed}`}` : ours ? `runs/${card.name}/export` : quoted(card.source.file);
-    const stated = ours || entry.random ? "" : ` --method ${quoted(card.method)}${card.license ? ` --license ${quoted(card.license)}` : ""}${card.color_order === "BGR" ? " --color-order BGR" : ""}`;
-    lines.push(`densebench submit ${source} --name ${card.name}${stated} --data DATA${protocols.map((protocol) => ` \\\n  --protocol ${protocol}`).join("")}`);
-    return lines;
+    const options = [`--method ${quoted(card.method)}`];
+    if (card.license) options.push(`--license ${quoted(card.license)}`);
+    if (card.color_order === "BGR") options.push("--color-order BGR");
+    if (`${card.mean} ${card.std}` !== IMAGENET) options.push(`--mean ${card.mean.join(" ")} --std ${card.std.join(" ")}`);
+    return [submit(quoted(`./${card.source.file}`), ` ${options.join(" ")}`)];
   });
 };
 

@@ -124,6 +124,7 @@ def test_a_readers_way_through_the_page(browser, site):
         page.locator("article").get_by_role("link", name="moco", exact=True).click()
         assert page.locator("article h2").inner_text() == "moco submission"
         assert "densebench pretrain moco-mini --data IMAGES --seed 0" in page.locator("article pre").inner_text()
+        assert "densebench submit runs/moco/export --name moco --data DATA" in page.locator("article pre").inner_text()
         assert page.evaluate("document.activeElement.tagName") == "H2"
         page.go_back()
         assert "Side by side" in page.locator("article h2").inner_text()
@@ -150,7 +151,9 @@ def test_what_the_script_draws_is_what_python_wrote(browser, site):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("address", ["#%", "#%E0%A4%A", "#nothing", "#submission/none", "#protocol/constructor", ""])
+@pytest.mark.parametrize(
+    "address", ["#%", "#%E0%A4%A", "#nothing", "#submission/none", "#protocol/constructor", "#backbones/no", ""]
+)
 def test_an_address_that_names_nothing_shows_the_first_table(address, browser, site):
     with reading(browser, site, address) as page:
         assert page.locator(".panel.shown").get_attribute("id") == "overall.frozen.resnet18"
@@ -287,6 +290,8 @@ def test_everything_can_be_done_by_keyboard(browser, site):
         page.keyboard.press("ArrowRight")
         assert page.locator(".panel.shown").get_attribute("id") == f"{DET}.resnet18"
         assert page.evaluate("document.activeElement.getAttribute('aria-selected')") == "true"
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Published values"
         page.locator(".panel.shown [data-key='tier']").focus()
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.dataset.key") == "tier"
