@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from bench.datasets import check_cityscapes, check_voc, cityscapes, davis, voc
-from bench.datasets.check import expected_in
+from bench.datasets import check_cityscapes, check_voc, cityscapes, davis, jhmdb, vip, voc
+from bench.datasets.check import NAMED, expected_in
 from bench.datasets.coco import annotation_file, image_folder, read_coco
 from bench.datasets.files import is_file
 from bench.datasets.own.check import check_own
@@ -66,8 +66,10 @@ def _listed(root: Path, findings: Findings) -> Iterator[tuple[str, list[Path]]]:
     for name in (davis.DAVIS_2016, davis.DAVIS_2017):
         if (root / davis.FOLDER / "JPEGImages" / "480p").is_dir():
             yield name, [frame for video in davis.list_videos(root, name, findings) for frame in video.frames]
-    for standard in STANDARD.values():
-        if standard.name in ("coco2017", davis.DAVIS_2016, davis.DAVIS_2017):
-            continue
+    if (root / jhmdb.FOLDER).is_dir():
+        yield jhmdb.JHMDB, [frame for clip in jhmdb.list_clips(root, findings) for frame in clip.frames]
+    if (root / vip.FOLDER).is_dir():
+        yield vip.VIP, [frame for video in vip.list_parts(root, findings) for frame in video.frames]
+    for standard in (STANDARD[name] for name in NAMED):
         parts = [part for part in standard.every_part() if part.role == "images" and part.split == "val"]
         yield standard.name, [path for part in parts for path in part.files(root)]

@@ -27,7 +27,7 @@ from bench.datasets.standard.unpack import require_space, unpack, write_whole
 from bench.datasets.standard.vip import VIP
 from bench.datasets.standard.voc import SBD, VOC2007, VOC2012
 from bench.errors import BenchError
-from leaderboard.base.files import make_folder
+from leaderboard.base.files import locked, make_folder
 
 STANDARD: Final[dict[str, Standard]] = {
     standard.name: standard
@@ -138,28 +138,33 @@ def prepare(
     """Unpack what is in the folder `archives` and not yet below the data root, and convert what is not converted.
 
     With `download`, archives that are missing are downloaded into that folder first, where they have an address. Of a
-    data set that is there in part, that part is converted.
+    data set that is there in part, that part is converted. One process at a time sets up a data root; others wait.
 
     Raises:
         BenchError: an archive is damaged or not the published one, a conversion fails, or the disk is full.
     """
     make_folder(root)
-    for archive in standard.archives:
-        if _is_unpacked(root, standard, archive):
-            continue
-        path = archives / archive.name
-        if not is_file(path):
-            if not download or not archive.url:
-                continue
-            path = fetch(archive, archives, _watched(watch, f"downloading {archive.name}"))
-        else:
-            verify(path, archive, _watched(watch, f"checking {archive.name}"))
-        _put(path, archive, root, _watched(watch, f"unpacking {archive.name}"))
-    if all(part.found(root) for part in standard.parts):
-        for conversion in standard.conversions:
-            if not all(_is_there(root, part) for part in conversion.makes):
-                conversion.run(root, _watched(watch, conversion.what))
+    with locked(root):
+        for archive in standard.archives:
+            if not _is_unpacked(root, standard, archive):
+                _unpack(root, archive, archives, download, watch)
+        if all(part.found(root) for part in standard.parts):
+            for conversion in standard.conversions:
+                if not all(_is_there(root, part) for part in conversion.makes):
+                    conversion.run(root, _watched(watch, conversion.what))
     return survey(root, standard, archives)
+
+
+def _unpack(root: Path, archive: Archive, archives: Path, download: bool, watch: Watch) -> None:
+    """Get an archive, check it and put its content in place; nothing where it is not to be had."""
+    path = archives / archive.name
+    if is_file(path):
+        verify(path, archive, _watched(watch, f"checking {archive.name}"))
+    elif download and archive.url:
+        fetch(archive, archives, _watched(watch, f"downloading {archive.name}"))
+    else:
+        return
+    _put(path, archive, root, _watched(watch, f"unpacking {archive.name}"))
 
 
 def _put(path: Path, archive: Archive, root: Path, progress: Progress) -> None:

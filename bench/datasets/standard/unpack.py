@@ -127,10 +127,11 @@ def _write(member: Member, path: Path, archive: Path) -> int:
 def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object], size: int | None = None) -> None:
     """Make `path` a file of `content`, bytes or a function that writes them; it is whole or absent at any moment.
 
-    Unlike `leaderboard.base.files.write_atomic` it does not wait for the disk, which takes hours for a million files.
-    Raises EOFError where fewer or more than `size` bytes were written.
+    Unlike `leaderboard.base.files.write_atomic` it does not wait for the disk, which takes hours for a million files,
+    and only one process at a time may write a file: what it leaves when it is killed, the next one overwrites. Raises
+    EOFError where fewer or more than `size` bytes were written.
     """
-    temporary = path.with_name(f".{path.name[:150]}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name[:150]}.tmp")
     try:
         with temporary.open("wb") as sink:
             sink.write(content) if isinstance(content, bytes) else content(sink)

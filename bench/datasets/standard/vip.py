@@ -13,16 +13,16 @@ from typing import Final
 from bench.datasets.standard.table import Archive, Part, Standard
 
 _ZIP: Final = "VIP_Fine.zip"
-_VAL: Final = "VIP_Fine/lists/val_videos.txt"
+_VAL: Final = "VIP/VIP_Fine/lists/val_videos.txt"
 
 VIP: Final = Standard(
     name="vip",
     title="VIP (human parts in video)",
-    archives=(Archive(_ZIP, ""),),
+    archives=(Archive(_ZIP, "VIP"),),
     parts=(
         Part("list val", _VAL, 50, "list", "val", archive=_ZIP),
-        Part("frames of val", "VIP_Fine/Images/{}/*.jpg", None, "images", "val", _VAL, _ZIP),
-        Part("masks of val", "VIP_Fine/Annotations/Category_ids/{}/*.png", None, "masks", "val", _VAL, _ZIP),
+        Part("frames of val", "VIP/VIP_Fine/Images/{}/*.jpg", None, "images", "val", _VAL, _ZIP),
+        Part("masks of val", "VIP/VIP_Fine/Annotations/Category_ids/{}/*.png", None, "masks", "val", _VAL, _ZIP),
     ),
     terms="http://sysu-hcp.net/lip/",
     by_hand="http://sysu-hcp.net/lip/ (track of video multi-person human parsing: VIP_Fine)",

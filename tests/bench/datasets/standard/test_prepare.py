@@ -11,22 +11,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_archives import ARCHIVES, A, B, C, joints, mat, shrunk, write_archives
+from tiny_archives import ARCHIVES, A, B, C, mat, shrunk, write_archives
 
 from bench.cli import run
+from bench.datasets import davis, jhmdb, vip
 from bench.datasets.names import CITYSCAPES_CLASSES
 from bench.datasets.report import Findings
 from bench.datasets.standard import STANDARD, convert, find_standard, prepare, survey
 from bench.datasets.standard.check import read_standard
 from bench.datasets.standard.cityscapes import LABEL_IDS, train_id_table
 from bench.datasets.standard.coco import COCO_STUFF_27, stuff_table
-from bench.datasets.standard.jhmdb import read_joints
 from bench.datasets.standard.table import Standard
 from bench.datasets.standard.voc import read_sbd_mask
 from bench.errors import BenchError
 
 ALL = sorted(ARCHIVES)
-WITH_SPLITS = ["ade20k", "cocostuff27", "cub200", "davis2016", "davis2017", "jhmdb", "lvis"]
+WITH_SPLITS = ["ade20k", "cocostuff27", "cub200", "davis2016", "davis2017", "lvis"]
 
 
 def prepared(root: Path, *names: str) -> Standard:
@@ -263,24 +263,6 @@ def test_lvis_lists_name_the_folder_of_each_image(tmp_path: Path) -> None:
         next(c for c in STANDARD["lvis"].conversions if "val" in c.what).run(tmp_path, lambda done, total: None)
 
 
-def test_jhmdbs_joints_and_clips(tmp_path: Path) -> None:
-    prepared(tmp_path, "jhmdb")
-    assert (tmp_path / "JHMDB/lists/train.txt").read_text() == "catch/a\nwave/c\n"
-    assert (tmp_path / "JHMDB/lists/val.txt").read_text() == "catch/b\n"
-    found = read_joints(tmp_path / "JHMDB/joint_positions/catch/b/joint_positions.mat")
-    assert found.shape == (2, 15, 2) and found.dtype == np.float64
-    for frame in range(2):
-        for joint in range(15):
-            assert found[frame, joint].tolist() == [joints(2)[axis, joint, frame] - 1 for axis in (0, 1)]
-
-
-@pytest.mark.parametrize("positions", [np.zeros((2, 14, 3)), np.zeros((2, 15)), np.full((2, 15, 1), np.nan)])
-def test_joints_of_another_form_are_refused(positions: np.ndarray, tmp_path: Path) -> None:
-    (tmp_path / "joint_positions.mat").write_bytes(mat(pos_img=positions))
-    with pytest.raises(BenchError, match="pos_img"):
-        read_joints(tmp_path / "joint_positions.mat")
-
-
 def test_cubs_lists_follow_the_split(tmp_path: Path) -> None:
     prepared(tmp_path, "cub200")
     assert (tmp_path / "CUB_200_2011/lists/train.txt").read_text() == "001.Albatross/a_1\n"
@@ -318,19 +300,19 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert run(["data", "prepare", str(root), "vip", "--archives", str(tmp_path), "--json"]) == 1
     (report,) = json.loads(capsys.readouterr().out)
     assert {part["what"]: part["found"] for part in report["parts"]} == {
-        "list val": 1, "frames of val": 1, "masks of val": 1,
+        "list val": 1, "frames of val": 3, "masks of val": 3,
     }  # fmt: skip
     assert run(["data", "prepare", str(root), "vipp"]) == 1
     assert "unknown data set 'vipp'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["ade20k", "vip"])
+@pytest.mark.parametrize("name", ["ade20k", "davis2017"])
 def test_data_check_reads_what_was_set_up(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepared(tmp_path, name)
     assert run(["data", "check", str(tmp_path), "--dataset", name, "--json"]) == 0
     (report,) = json.loads(capsys.readouterr().out)
     assert (
-        report["ok"] and report["splits"]["val"]["images"] == (2 if name == "ade20k" else 1) and report["fingerprint"]
+        report["ok"] and report["splits"]["val"]["images"] == (2 if name == "ade20k" else 6) and report["fingerprint"]
     )
     if name == "ade20k":
         histogram = report["splits"]["train"]["histogram"]
@@ -340,3 +322,16 @@ def test_data_check_reads_what_was_set_up(name: str, tmp_path: Path, capsys: pyt
         }
     assert run(["data", "check", str(tmp_path), "--dataset", "cub200"]) == 1
     assert "no CUB_200_2011 in" in " ".join(capsys.readouterr().out.split())
+
+
+def test_readers_find_the_videos_where_they_were_put(tmp_path: Path) -> None:
+    prepared(tmp_path, "vip")
+    prepared(tmp_path, "jhmdb")
+    prepared(tmp_path, "davis2017")
+    findings = Findings(tmp_path)
+    assert [(video.name, len(video.frames)) for video in vip.list_parts(tmp_path, findings)] == [("videos1", 3)]
+    assert [(clip.name, len(clip.frames)) for clip in jhmdb.list_clips(tmp_path, findings)] == [("catch/b", 2)]
+    assert jhmdb.load_joints(jhmdb.list_clips(tmp_path, findings)[0].joints, 2).shape == (2, 15, 2)
+    videos = davis.list_videos(tmp_path, "davis2017", findings)
+    assert [(video.name, len(video.frames)) for video in videos] == [("blackswan", 3), ("gold-fish", 3)]
+    assert findings.problems() == ()

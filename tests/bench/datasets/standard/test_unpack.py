@@ -60,6 +60,7 @@ def test_everything_is_unpacked_once(make: Maker, tmp_path: Path) -> None:
     assert told and all(done <= total for done, total in told)
     (tmp_path / "out/a/one.txt").unlink()
     (tmp_path / "out/a/b/two.bin").write_bytes(b"cut")
+    (tmp_path / "out/a/b/.two.bin.tmp").write_bytes(b"of a process that was killed")
     assert unpack(archive, tmp_path / "out") == 2
     assert content(tmp_path / "out") == FILES
 

@@ -170,7 +170,7 @@ ARCHIVES: dict[str, dict[str, Files]] = {
         "DAVIS-2017-trainval-480p.zip": {
             f"DAVIS/{kind}/480p/{video}/0000{frame}.{ending}": content
             for video in ("bear", "blackswan", "gold-fish")
-            for frame in (0, 1)
+            for frame in (0, 1, 2)
             for kind, ending, content in (
                 ("JPEGImages", "jpg", photo(10 * len(video) + frame)),
                 ("Annotations", "png", mask(0, 1, 2)),
@@ -202,8 +202,8 @@ ARCHIVES: dict[str, dict[str, Files]] = {
     "vip": {
         "VIP_Fine.zip": {
             "VIP_Fine/lists/val_videos.txt": lines("videos1"),
-            "VIP_Fine/Images/videos1/000000000001.jpg": photo(1),
-            "VIP_Fine/Annotations/Category_ids/videos1/000000000001.png": mask(0, 19),
+            **{f"VIP_Fine/Images/videos1/00000000000{frame}.jpg": photo(frame) for frame in (1, 2, 3)},
+            **{f"VIP_Fine/Annotations/Category_ids/videos1/00000000000{frame}.png": mask(0, 19) for frame in (1, 2, 3)},
         }
     },
     "imagenet-subsets": {
