@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from guides import ROOT, blocks, commands
 from moving_squares import write_videos
 
 from bench.checkpoints import import_checkpoint
@@ -59,3 +60,18 @@ def test_what_cannot_be_fused(
     error = capsys.readouterr().err
     assert message in error and len(error.splitlines()) <= 3
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_guide_of_videos_runs(folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands one after the other, as a reader types them."""
+    monkeypatch.chdir(tmp_path)
+    write_videos(tmp_path / "data")
+    for name, folder in zip(("sfc", "moco-v2"), folders, strict=True):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "export").symlink_to(folder)
+    done = [command for block in blocks(ROOT / "docs/videos.md", "sh") for command in commands(block)]
+    assert [command[0] for command in done] == ["data", "submit", "fuse"]
+    for command in done:
+        assert run(command) == 0, command
+    assert list((tmp_path / "densebench-work" / "results").glob("moco-v2--frozen_davis17_crw*.json"))
