@@ -138,7 +138,8 @@ def _keys(recipe: Recipe, record: RunRecord) -> Iterator[str]:
     """For each stage the hash of everything on which it depends."""
     outside = outside_of(recipe)
     files = [record.init and record.init["sha256"], outside and outside.sha256]
-    key = json.dumps([record.data_fingerprint, record.seed, record.processes, *files])
+    normalized = [] if recipe.epochs else [record.mean, record.std]
+    key = json.dumps([record.data_fingerprint, record.seed, record.processes, *files, *normalized])
     for stage in recipe.stages:
         key = hashlib.sha256(f"{key}\n{settings_sha256(stage)}".encode()).hexdigest()
         yield key

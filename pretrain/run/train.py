@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -94,6 +95,8 @@ def train(
         method = recipe.method.build().train()
         if start is not None:
             method.start_from(start.tensors)
+            if not method.trains:  # a network that stays as it is sees images as it was trained on
+                method.plan = replace(method.plan, mean=start.card.mean, std=start.card.std)
         record = process.on_main(lambda: _record(recipe, source, data_name, method, seed, start, process))
         run = RunFolder(out, record)
         stack.callback(run.release)

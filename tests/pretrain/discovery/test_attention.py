@@ -30,6 +30,7 @@ from pretrain.methods.maskdistill import MaskDistill, MaskDistillConfig
 from pretrain.nets.architectures import ViTArchitecture, build_backbone, find_architecture
 from pretrain.nets.vit import VisionTransformer
 from pretrain.recipes import find_recipe, override
+from pretrain.run.folder import read_record
 from pretrain.run.stages import product_of
 from pretrain.run.train import train
 
@@ -293,7 +294,7 @@ def test_a_run_is_its_stages(source: ImageSource, tmp_path: Path) -> None:
     """From an exported backbone to the tables, which a run with other clusters shares as far as it is the same."""
     torch.manual_seed(0)
     network = build_backbone("vit_tiny_patch16")
-    facts = {
+    facts: dict[str, Any] = {
         "name": "vit",
         "method": "random",
         "architecture": "vit_tiny_patch16",
@@ -316,6 +317,11 @@ def test_a_run_is_its_stages(source: ImageSource, tmp_path: Path) -> None:
     assert np.array_equal(masks["cells"] == 1, labels["cells"] % 255 > 0)
     with pytest.raises(PretrainError, match="has trained nothing"):
         export(run)
+    assert read_record(run).mean == [0.485, 0.456, 0.406]
+    write_exported(tmp_path / "half", network.state_dict(), facts | {"mean": (0.5, 0.5, 0.5)})
+    assert read_record(train(recipe, source, tmp_path / "halves", init=tmp_path / "half")).mean == [0.5, 0.5, 0.5]
+    halves = product_of(tmp_path / "halves", 1, "masks")
+    assert halves is not None and not (stages / halves.parent.name).exists()  # another stage
     other = override(recipe, ["stages.labels.clusters=3"])
     train(other, source, tmp_path / "other", init=tmp_path / "vit", stages=tmp_path / "stages")
     names = sorted(path.name.rpartition("-")[0] for path in (tmp_path / "stages").iterdir())
