@@ -22,6 +22,7 @@ from pretrain.data.views import View
 from pretrain.discovery.correspondence import listed
 from pretrain.errors import PretrainError
 from pretrain.method import Method
+from pretrain.methods import method_of
 from pretrain.outside import every_recipe
 from pretrain.recipe_files import read_recipe
 from pretrain.recipes import Recipe
@@ -54,6 +55,7 @@ class Gallery:
     def __init__(self, source: ImageSource, stages: Path | None = None) -> None:
         self.source, self.stages = source, stages
         self.ids = tuple(dict.fromkeys(int((k + 0.5) * len(source) / IMAGES) for k in range(IMAGES)))
+        self._fingerprint = source.fingerprint()
         self._images: list[RGB] | None = None
         self._drawn: dict[tuple[Path, float], list[str]] = {}
 
@@ -71,7 +73,7 @@ class Gallery:
             PretrainError: the run was made with other images, or a file is damaged.
         """
         record = read_record(folder)
-        if record.data_fingerprint != self.source.fingerprint():
+        if record.data_fingerprint != self._fingerprint:
             raise PretrainError(f"{folder} was made with other images: name those of the run, --images DATA")
         recipe = read_recipe(folder / "run.json", every_recipe().values())
         columns = dict(self._columns(folder, record, recipe))
@@ -126,9 +128,9 @@ class Gallery:
     @torch.no_grad()
     def _of_method(self, folder: Path, record: RunRecord, recipe: Recipe) -> list[RGB]:
         """The regions that the method forms at its newest checkpoint; none, if it forms none while it trains."""
-        method = recipe.method.build()
-        if type(method).found is Method.found:
+        if method_of(recipe).found is Method.found:
             return []
+        method = recipe.method.build()
         method.load_state_dict(read_checkpoint(folder / "checkpoint.pt", record)["method"])
         method.eval().prepare(self.source, folder)
         torch.manual_seed(0)
