@@ -28,7 +28,7 @@ TOOLS = Group.create_ordered("Data and tools")
 """The groups of the commands in `--help`, in its order."""
 app["--help"].group = app["--version"].group = Group.create_ordered("Options")
 data_app = App(
-    name="data", group=TOOLS, help="Data roots (VOC, COCO, Cityscapes folders) and data of your own: describe, check."
+    name="data", group=TOOLS, help="Data roots (VOC, COCO, ...) and data of your own: set up, describe, check, search."
 )
 app.command(data_app)
 

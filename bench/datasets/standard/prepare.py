@@ -100,6 +100,10 @@ class Prepared:
             "dataset": self.standard.name,
             "title": self.standard.title,
             "complete": self.complete,
+            "archives": [
+                {"name": one.name, "url": one.url or None, "bytes": one.size, "digest": one.digest or None}
+                for one in self.standard.archives
+            ],
             "parts": [part.to_dict() for part in self.parts],
             "todo": list(self.todo),
             "terms": self.standard.terms,
@@ -217,7 +221,9 @@ def _todo(root: Path, standard: Standard, parts: Sequence[PartState], archives: 
             steps.append(f"{where}, and put {archive.name} into {archives}")
     if not standard.archives and missing:
         steps.append(f"register at {standard.register}")
-    if not steps and any(part in missing for conversion in standard.conversions for part in conversion.makes):
+    if standard.needs and any(part.role == "images" for part in missing if not part.archive):
+        steps.append(f"its images are those of {standard.needs[0]}: densebench data prepare {root} {standard.needs[0]}")
+    elif not steps and any(part in missing for conversion in standard.conversions for part in conversion.makes):
         steps.append(f"convert: densebench data prepare {root} {standard.name}")
     for state in parts:
         if state.state == "another list":

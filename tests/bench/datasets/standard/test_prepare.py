@@ -134,7 +134,7 @@ def test_a_folder_without_anything_says_where_everything_is(tmp_path: Path) -> N
     for standard in STANDARD.values():
         result = survey(tmp_path, standard, tmp_path / "archives")
         assert result.state == "missing" and result.todo, standard.name
-        assert all("https://" in step or "http://" in step for step in result.todo)
+        assert all("https://" in step or "http://" in step or "those of coco2017" in step for step in result.todo)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -168,6 +168,13 @@ def test_another_list_than_the_published_one_is_told(tmp_path: Path) -> None:
     result = survey(tmp_path, STANDARD["imagenet-lt"], tmp_path / "archives")
     assert {state.part.what: state.state for state in result.parts}["list val"] == "another list"
     assert any("is not the published list" in step for step in result.todo)
+
+
+def test_images_of_another_data_set_are_asked_for(tmp_path: Path) -> None:
+    write_archives(tmp_path / "archives", "lvis")
+    result = prepare(tmp_path, shrunk(STANDARD["lvis"]), tmp_path / "archives")
+    assert result.todo == (f"its images are those of coco2017: densebench data prepare {tmp_path} coco2017",)
+    assert (tmp_path / "lvis/lists/val.txt").is_file()
 
 
 def test_each_data_set_is_preceded_by_what_it_needs() -> None:
@@ -299,6 +306,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     write_archives(tmp_path, "vip")
     assert run(["data", "prepare", str(root), "vip", "--archives", str(tmp_path), "--json"]) == 1
     (report,) = json.loads(capsys.readouterr().out)
+    assert report["archives"] == [{"name": "VIP_Fine.zip", "url": None, "bytes": None, "digest": None}]
     assert {part["what"]: part["found"] for part in report["parts"]} == {
         "list val": 1, "frames of val": 3, "masks of val": 3,
     }  # fmt: skip
