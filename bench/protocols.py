@@ -66,8 +66,12 @@ class TrainingPlan:
     """Input pixels per cell, in each direction, of the map that a segmentation head reads; None if not stated."""
     auxiliary_weight: float | None = None
     """Weight of the auxiliary head's loss; None if not stated."""
+    labels: float = 1.0
+    """Share of the training images that are used (`bench.datasets.shares`); the fold is the run's seed."""
 
     def __post_init__(self) -> None:
+        if not 0 < self.labels <= 1:
+            raise ValueError(f"labels={self.labels} is no share of the training images")
         if self.precise_bn_batches * self.batch_size != self.precise_bn_images:
             raise ValueError(f"precise_bn_images={self.precise_bn_images} are not whole batches of {self.batch_size}")
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.datasets.shares import LABELLED
 from bench.metrics.segmentation import segmentation_scores
 from bench.metrics.uncertainty import Counts, Floats, segmentation_shares
 from leaderboard.base.files import file_sha256, write_atomic
@@ -71,6 +72,6 @@ def keep_detections(
 
 def describe_outputs(folder: Path) -> tuple[dict[str, float], dict[str, str]]:
     """`Result.standard_errors` and `Result.outputs`, from the files that the run has kept in its folder."""
-    files = {name: folder / name for name in (COUNTS, DETECTIONS, SHARES)}
+    files = {name: folder / name for name in (COUNTS, DETECTIONS, SHARES, LABELLED)}
     outputs = {name: file_sha256(file) for name, file in files.items() if file.is_file()}
     return read_shares(files[SHARES]).standard_errors() if SHARES in outputs else {}, outputs

@@ -21,7 +21,7 @@ from leaderboard.records import Card
 from pretrain.nets.architectures import find_architecture
 
 
-def slots(card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
+def slots(card: Card, data_root: Path, world: int = 1, seed: int = 0) -> dict[str, Any]:
     """The value of every slot that a config may hold: facts of the card (`card:...`), of the run (`run:...`) and, where
     `data_root` is own data, of its description (`data:...`)."""
     channels = find_architecture(card.architecture).channels
@@ -35,6 +35,7 @@ def slots(card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
         "card:std": [255 * value for value in card.std],
         "card:bgr_to_rgb": card.color_order == "RGB",  # images are read as BGR
         "run:data_root": str(data_root.absolute()),
+        "run:seed": seed,
         # one device sees the whole batch; several must share its statistics
         "run:norm": "BN" if world == 1 else "SyncBN",
         # on a CPU loading processes would take the cores that train
@@ -49,14 +50,14 @@ def _of_own_data(data_root: Path) -> dict[str, int]:
     return {f"data:{what}": number_of(data_root, what) for what in ("classes", "labels")}
 
 
-def resolve(protocol: Protocol, card: Card, data_root: Path, world: int = 1) -> dict[str, Any]:
+def resolve(protocol: Protocol, card: Card, data_root: Path, world: int = 1, seed: int = 0) -> dict[str, Any]:
     """The protocol's config with the card's backbone, every slot filled, and the batch divided among `world` processes.
 
     Raises:
         BenchError: the config has a slot that does not exist or a part that cannot take the backbone, or the batch
             cannot be divided.
     """
-    values = slots(card, data_root, world)
+    values = slots(card, data_root, world, seed)
 
     def fill(value: Any) -> Any:
         if isinstance(value, dict):

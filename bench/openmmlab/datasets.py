@@ -26,15 +26,38 @@ from bench.datasets.own.description import PartName, read_own
 from bench.datasets.own.maps import own_pairs
 from bench.datasets.own.objects import load_objects
 from bench.datasets.report import Strict
+from bench.datasets.shares import take_share
 from bench.errors import BenchError
 
 
-class _NotEmpty:
+class _Share:
+    """A data set of which `share` is used: of its listed images, before any is left out (`bench.datasets.shares`)."""
+
+    def __init__(self, *, share: float = 1.0, fold: int = 0, **kwargs: Any) -> None:
+        self.share, self.fold = share, fold
+        self.listed: list[str] = []
+        """Names of all images' files, in the data set's order."""
+        self.taken: list[str] = []
+        """Names of those in the share."""
+        super().__init__(**kwargs)
+
+    def filter_data(self) -> list[dict[str, Any]]:
+        """The images of the share that the data set's own rules leave."""
+        self.taken = self.listed = [Path(record["img_path"]).name for record in self.data_list]
+        if self.share < 1:
+            positions = take_share(self.listed, self.share, self.fold)
+            self.data_list: list[dict[str, Any]] = [self.data_list[i] for i in positions]
+            self.taken = [self.listed[i] for i in positions]
+        left: list[dict[str, Any]] = super().filter_data()  # type: ignore[misc]
+        return left
+
+
+class _NotEmpty(_Share):
     """Raises a clear error when no image is left, where mmengine fails with an empty concatenation."""
 
     def filter_data(self) -> list[dict[str, Any]]:
         """The images that `filter_cfg` leaves; raises :class:`BenchError` if there is none."""
-        left: list[dict[str, Any]] = super().filter_data()  # type: ignore[misc]
+        left = super().filter_data()
         if not left:
             raise BenchError(f"{self.ann_file}: no image to use; it lists none, or none has an object")  # type: ignore[attr-defined]
         return left
@@ -192,7 +215,7 @@ class DenseBenchCityscapesInstances(_NotEmpty, BaseDetDataset):
         }
 
 
-class _Pairs(BaseSegDataset):
+class _Pairs(_Share, BaseSegDataset):  # type: ignore[misc]
     """Images and their label maps."""
 
     def _pairs(self, pairs: Iterable[tuple[Path, Path]]) -> list[dict[str, Any]]:

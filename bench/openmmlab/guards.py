@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bench.datasets.shares import take_share
 from bench.errors import BenchError
 from bench.protocols import TrainingPlan
 from leaderboard.records import Card
@@ -106,6 +107,22 @@ def check_batch(dataloader: Any, plan: TrainingPlan, world: int = 1) -> None:
         raise BenchError(
             f"the built loader gives {effective} images per iteration, the protocol plans {plan.batch_size}"
         )
+
+
+def check_labels(dataset: Any, plan: TrainingPlan, fold: int) -> None:
+    """Check that the built data set (or each of several) has the planned share of its listed images, of this fold."""
+    for part in getattr(dataset, "datasets", [dataset]):
+        taken, listed = getattr(part, "taken", None), getattr(part, "listed", [])
+        if taken is None:
+            if plan.labels < 1:
+                raise BenchError(f"{type(part).__name__} cannot be cut to {plan.labels:.0%} of its images")
+            continue
+        expected = [listed[i] for i in take_share(listed, plan.labels, fold)] if plan.labels < 1 else listed
+        if taken != expected:
+            raise BenchError(
+                f"the built data set has {len(taken)} of {len(listed)} images, the protocol plans "
+                f"{plan.labels:.0%} of them, {len(expected)} of fold {fold}"
+            )
 
 
 def check_schedule(

@@ -69,8 +69,10 @@ class GuardHook(Hook):
 
     priority = "VERY_HIGH"
 
-    def __init__(self, plan: TrainingPlan, card: Card, tensors: dict[str, Tensor], record: Executed) -> None:
-        self.plan, self.card, self.tensors, self.record = plan, card, tensors, record
+    def __init__(
+        self, plan: TrainingPlan, card: Card, tensors: dict[str, Tensor], record: Executed, seed: int = 0
+    ) -> None:
+        self.plan, self.card, self.tensors, self.record, self.seed = plan, card, tensors, record, seed
 
     def before_train(self, runner: Runner) -> None:
         """Check model, loader, optimizer and schedulers, which are final before anything is trained."""
@@ -83,6 +85,7 @@ class GuardHook(Hook):
         guards.check_segmenter(model, self.plan)
         guards.check_no_other_weights(model, runner._load_from)
         guards.check_batch(runner.train_dataloader, self.plan, runner.world_size)
+        guards.check_labels(runner.train_dataloader.dataset, self.plan, self.seed)
         guards.check_schedule(runner.max_iters, optimizer, runner.param_schedulers, self.plan)
         guards.check_weight_decay(model, optimizer, self.plan)
         self.record.backbone_tensors = prove_backbone(checkpoint_part(model), self.tensors)

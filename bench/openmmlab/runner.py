@@ -5,6 +5,7 @@ none. Either way it ends with the bits of a run that was not, on a CPU with the 
 sums have no fixed order, and it differs by what training makes of their rounding. What is kept in the run's folder:
 
     config.json             the protocol with every slot filled
+    labelled.txt            names of the training images, where the protocol uses a share of them
     losses.csv              every loss and the learning rate, a line an iteration, written as it ends
     checkpoint.pt           of a run that takes longer than ten minutes, until its result is stored
     diverged.json           of a run whose loss was not finite: iteration, losses, paths of the batch's images
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.clock import Clock
+from bench.datasets.shares import LABELLED
 from bench.environment import describe_environment
 from bench.errors import BenchError
 from bench.openmmlab.build import build_model, checkpoint_part, resolve
@@ -90,7 +92,7 @@ def run_transfer(
     clock = Clock()
     backbone = read_exported(checkpoint)
     card, tensors = backbone.card, dict(backbone.tensors)
-    config = write_config(protocol, card, data_root, folder)
+    config = write_config(protocol, card, data_root, folder, seed)
     model = build_model(config, tensors, seed)
     operations = count_operations(model, config)
     runner = make_runner(config, model, seed, folder, training=True)
@@ -111,7 +113,7 @@ def run_transfer(
         tracker=_tracked(tracker, protocol, card, dataset, seed) if tracker else None,
     )
     recorder = RecordHook(record, log)
-    runner.register_hook(GuardHook(plan, card, tensors, record))
+    runner.register_hook(GuardHook(plan, card, tensors, record, seed))
     runner.register_hook(recorder)
     runner.register_hook(ProgressHook(record))
     stop = StopRequest()
@@ -134,6 +136,7 @@ def run_transfer(
     finally:
         log.close()
     clock.lap("training")
+    write_labelled(runner.train_dataloader.dataset, plan, folder)
     if failure is None:
         check_executed(record.iterations, record.rates, plan)
         store_weights(model, folder / WEIGHTS)
@@ -217,13 +220,20 @@ def load_weights(model: nn.Module, file: Path) -> None:
         raise BenchError(f"{file} is damaged or belongs to another protocol: {str(error).splitlines()[0]}") from error
 
 
-def write_config(protocol: Protocol, card: Card, data_root: Path, folder: Path) -> dict[str, Any]:
+def write_config(protocol: Protocol, card: Card, data_root: Path, folder: Path, seed: int = 0) -> dict[str, Any]:
     """The resolved config, written to `folder`, which is made."""
-    config = resolve(protocol, card, data_root)
+    config = resolve(protocol, card, data_root, seed=seed)
     config["test_evaluator"]["dump"] = str(folder)
     make_folder(folder)
     write_atomic(folder / "config.json", json.dumps(config, indent=2) + "\n")
     return config
+
+
+def write_labelled(dataset: Any, plan: TrainingPlan, folder: Path) -> None:
+    """The list of the training images, where these are a share of all, written to `folder`."""
+    if plan.labels < 1:
+        names = [name for part in getattr(dataset, "datasets", [dataset]) for name in part.taken]
+        write_atomic(folder / LABELLED, "".join(f"{name}\n" for name in names))
 
 
 def make_runner(config: dict[str, Any], model: nn.Module, seed: int, folder: Path, *, training: bool) -> Runner:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from bench.clock import Clock
 from bench.datasets.pairs import Pair
+from bench.datasets.shares import take_share
 from bench.errors import BenchError
 from bench.metrics.segmentation import IGNORE
 from bench.metrics.uncertainty import Floats
@@ -45,9 +45,7 @@ class Part:
     def labelled(self, share: float) -> Part:
         """The given share of the images, those whose names have the smallest SHA-256, in their order: at least two.
         The images of a smaller share are among those of a larger one."""
-        digests = [hashlib.sha256(pair.image.name.encode()).hexdigest() for pair in self.pairs]
-        count = max(2, round(share * len(digests)))
-        return self.take(np.sort(np.argsort(digests, kind="stable")[:count]))
+        return self.take(np.array(take_share([pair.image.name for pair in self.pairs], share)))
 
     def image_cells(self, index: int, device: torch.device) -> Tensor:
         """The cells (rows x columns, C) of one image in float32."""

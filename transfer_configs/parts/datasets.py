@@ -8,6 +8,11 @@ _VOC = "VOCdevkit/VOC2012"
 _VOC_2007 = "VOCdevkit/VOC2007"
 
 
+def share(labels: float) -> dict[str, Any]:
+    """Arguments of a data set of which a share is used: another one with each seed (`bench.datasets.shares`)."""
+    return dict(share=labels, fold="run:seed")
+
+
 def voc_detection(split: str, pipeline: Pipeline, *, folder: str = _VOC, **more: Any) -> dict[str, Any]:
     """PASCAL VOC with boxes; those marked difficult are trained on. `split` is a list in `ImageSets/Main`."""
     return dict(

@@ -74,6 +74,19 @@ def rcnn_c4(*, classes: int, masks: bool = False) -> dict[str, Any]:
     )
 
 
+def faster_rcnn_fpn(*, classes: int) -> dict[str, Any]:
+    """Faster R-CNN of family A: :func:`mask_rcnn_fpn` without masks."""
+    model = mask_rcnn_fpn(classes=classes, norm_in_heads=False)
+    for name in ("mask_roi_extractor", "mask_head"):
+        del model["roi_head"][name]
+    return model | dict(
+        type="FasterRCNN",
+        data_preprocessor=detectors.preprocessor(divisor=32),
+        train_cfg=training(proposals=(2_000, 1_000)),
+        test_cfg=testing(proposals=(1_000, 1_000)),
+    )
+
+
 def mask_rcnn_fpn(*, classes: int, norm_in_heads: bool) -> dict[str, Any]:
     """Mask R-CNN on P2 to P6 of 256 channels, normalized in the pyramid, of one of two families.
 
@@ -112,10 +125,11 @@ def mask_rcnn_fpn(*, classes: int, norm_in_heads: bool) -> dict[str, Any]:
     )
 
 
-def coco_training(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """COCO train2017 without the images that have no object, short side 640 to 800."""
-    pipeline = loading.detection_training(multi_scale(640, 800, limit=1333), masks=True)
-    return train_loader(datasets.coco("train2017", pipeline, filter_cfg=dict(filter_empty_gt=True)), plan)
+def coco_training(plan: Mapping[str, Any], *, masks: bool = True) -> dict[str, Any]:
+    """COCO train2017, or the plan's share of it, without the images that have no object, short side 640 to 800."""
+    pipeline = loading.detection_training(multi_scale(640, 800, limit=1333), masks=masks)
+    share = datasets.share(plan["labels"]) if "labels" in plan else dict()
+    return train_loader(datasets.coco("train2017", pipeline, filter_cfg=dict(filter_empty_gt=True), **share), plan)
 
 
 def coco_testing() -> dict[str, Any]:

@@ -11,13 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.datasets.shares import LABELLED
 from bench.probes.classifiers import Scores, fit
 from bench.probes.material import Findings, Material, Part, draw_cells, hold_out
 from bench.probes.plan import ClassifierPlan
 from bench.probes.segmentation import confusion_matrices, held_out_miou, mean_metrics
-
-LABELLED = "labelled.txt"
-"""File with the names of the training images whose labels were used, where not all were."""
 
 
 def probe(plan: ClassifierPlan, material: Material) -> Findings:

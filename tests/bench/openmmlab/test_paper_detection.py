@@ -15,7 +15,7 @@ from torch import nn
 from voc_0712 import with_voc2007
 
 from bench.errors import BenchError
-from bench.openmmlab import guards
+from bench.openmmlab import guards, prepare_openmmlab
 from bench.openmmlab.build import build_model, checkpoint_part, prove_backbone, resolve
 from bench.openmmlab.runner import evaluate_stored, run_transfer
 from bench.protocols import Protocol, load_protocol
@@ -27,6 +27,7 @@ from pretrain.nets.architectures import build_backbone
 C4 = "paper_voc0712_det_c4_24k"
 COCO = [f"paper_coco_mrcnn_fpn_{length}_{family}" for length in ("1x", "2x") for family in "ab"]
 COCO_C4 = [f"paper_coco_mrcnn_c4_{length}" for length in ("1x", "2x")]
+FEW = "paper_coco_frcnn_fpn_p5"
 CITY = "paper_city_inst_mrcnn_fpn_24k"
 ROOT = Path("/data")
 
@@ -161,6 +162,34 @@ def test_a_longer_protocol_differs_in_its_schedule_alone() -> None:
         assert {key for key in short if short[key] != long[key]} == {"protocol", "train_cfg", "param_scheduler"}
 
 
+def test_a_share_of_the_labels_is_that_of_the_fold(data: Path, work: Path) -> None:
+    """What the built data set holds, and what a data set without the share or of another fold is told."""
+    prepare_openmmlab()
+    from mmdet.registry import DATASETS
+    from mmengine import DefaultScope
+
+    protocol, card = load_protocol(FEW), read_exported(checkpoint(work)).card
+    plan = dataclasses.replace(protocol.plan, labels=0.5)  # type: ignore[type-var]
+
+    def built(share: float, seed: int) -> Any:
+        config = resolve(protocol, card, data, seed=seed)["train_dataloader"]["dataset"]
+        with DefaultScope.overwrite_default_scope("mmdet"):
+            return DATASETS.build(config | {"share": share, "filter_cfg": None})
+
+    for fold in (0, 1):
+        dataset = built(0.5, fold)
+        kept = [dataset.get_data_info(i)["img_path"] for i in range(len(dataset))]
+        assert [Path(path).name for path in kept] == dataset.taken
+        assert 2 * len(dataset) == len(dataset.listed) == len(set(dataset.listed))
+        guards.check_labels(dataset, plan, fold)
+        with pytest.raises(BenchError, match=r"has 4 of 8 images, the protocol plans 50% of them, 4 of fold"):
+            guards.check_labels(dataset, plan, 1 - fold)
+    with pytest.raises(BenchError, match=r"has 8 of 8 images, the protocol plans 50% of them"):
+        guards.check_labels(built(1.0, 0), plan, 0)
+    with pytest.raises(BenchError, match="object cannot be cut to 50% of its images"):
+        guards.check_labels(object(), plan, 0)
+
+
 @pytest.mark.parametrize("protocol_id", [C4, *COCO_C4, *COCO])
 def test_a_network_that_the_protocol_does_not_know_is_refused_or_built(protocol_id: str) -> None:
     """C4 takes a ResNet apart, which has to be one of the libraries'."""
@@ -187,7 +216,7 @@ def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "protocol_id", [C4, CITY, *(pytest.param(name, marks=pytest.mark.slow) for name in [*COCO, *COCO_C4])]
+    "protocol_id", [C4, CITY, *(pytest.param(name, marks=pytest.mark.slow) for name in [*COCO, *COCO_C4, FEW])]
 )
 def test_a_small_run_is_whole(protocol_id: str, data: Path, work: Path, tmp_path: Path) -> None:
     """Built, guarded, trained, evaluated, stored; and what was stored gives the same values."""
@@ -200,4 +229,5 @@ def test_a_small_run_is_whole(protocol_id: str, data: Path, work: Path, tmp_path
         result.standard_errors.keys() == result.metrics.keys() == read_shares(tmp_path / "run" / SHARES).metrics.keys()
     )
     assert isinstance(json.loads((tmp_path / "run" / "detections.json").read_text()), list)
+    assert ("labelled.txt" in result.outputs) == (protocol_id == FEW)
     assert evaluate_stored(protocol, folder, data, tmp_path / "run", tmp_path / "again") == result.metrics

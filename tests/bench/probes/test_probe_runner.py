@@ -22,7 +22,7 @@ from bench.metrics.segmentation import segmentation_scores
 from bench.metrics.uncertainty import segmentation_shares
 from bench.probes.cells import Network, cell_labels, freeze, read_scaled
 from bench.probes.features import FILE, features
-from bench.probes.kinds.classifier import LABELLED
+from bench.datasets.shares import LABELLED
 from bench.probes.material import Part, draw_cells, hold_out
 from bench.probes.plan import KINDS, PropagationPlan
 from bench.probes.runner import PROBES, run_probe

@@ -1,0 +1,54 @@
+"""Shares of the training images: by a plain computation, without replacement, nested, and another one in each fold."""
+
+import hashlib
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.datasets.shares import count_of, take_share
+from bench.protocols import load_protocol
+from bench.tracks import PAPER
+
+NAMES = [f"{number:012d}.jpg" for number in range(400)]
+
+
+def plainly(share: float, fold: int) -> set[str]:
+    keys = {hashlib.sha256((name if fold == 0 else f"{fold}/{name}").encode()).digest(): name for name in NAMES}
+    return {keys[key] for key in sorted(keys)[: round(share * len(NAMES))]}
+
+
+@settings(max_examples=20)
+@given(st.sampled_from([0.01, 0.05, 0.1, 0.25, 1.0]), st.integers(0, 4))
+def test_a_share_is_the_smallest_digests(share: float, fold: int) -> None:
+    positions = take_share(NAMES, share, fold)
+    assert positions == sorted(set(positions)) and len(positions) == count_of(share, len(NAMES))
+    assert {NAMES[position] for position in positions} == plainly(share, fold)
+    turned = NAMES[::-1]
+    assert {turned[position] for position in take_share(turned, share, fold)} == plainly(share, fold)
+
+
+def test_a_larger_share_contains_a_smaller_one_and_folds_differ() -> None:
+    for fold in range(5):
+        shares = [set(take_share(NAMES, share, fold)) for share in (0.01, 0.05, 0.1, 0.25, 1.0)]
+        assert all(small < large for small, large in pairwise(shares))
+    tenths = [frozenset(take_share(NAMES, 0.1, fold)) for fold in range(5)]
+    assert len(set(tenths)) == 5 and all(len(one & two) < 15 for one in tenths for two in tenths if one != two)
+
+
+def test_the_list_never_changes() -> None:
+    """Results name it by their hash."""
+    assert take_share(NAMES, 0.01) == [28, 65, 271, 382]
+    assert take_share(NAMES, 0.01, 1) == [2, 66, 73, 241]
+
+
+def test_few_images_are_two_or_all() -> None:
+    assert [count_of(0.01, images) for images in (1, 2, 50, 150, 300, 118_287)] == [1, 2, 2, 2, 3, 1_183]
+
+
+def test_the_protocols_train_on_the_share_that_they_plan() -> None:
+    for protocol_id in (*PAPER.protocols, *PAPER.further):
+        protocol = load_protocol(protocol_id)
+        asked = protocol.config["train_dataloader"]["dataset"].get("share", 1.0)
+        assert asked == protocol.plan.labels  # type: ignore[union-attr]
+        assert asked == 1.0 or protocol_id.endswith(f"_p{100 * asked:g}")
