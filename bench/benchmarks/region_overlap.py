@@ -38,7 +38,7 @@ from bench.metrics.segmentation import IGNORE
 from leaderboard.base.files import make_folder
 from pretrain.data.decode import decode_file
 from pretrain.data.regions import Superpixels
-from pretrain.discovery.attention import attended, object_mask
+from pretrain.discovery.attention import Mask, attended, object_mask
 from pretrain.exported import read_exported
 from pretrain.methods.odin import group_cells
 from pretrain.methods.r2o import refine
@@ -99,7 +99,7 @@ def segmentations(
             yield f"object, {name}", np.where(found, 0, -1)
 
 
-def by_attention(network: VisionTransformer, pixels: Tensor) -> tuple[Labels, Labels]:
+def by_attention(network: VisionTransformer, pixels: Tensor) -> tuple[Mask, Mask]:
     """The patches (rows, columns) that MaskDistill's prior keeps of an image (1, 3, H, W), and its object."""
     queries, keys = network.last_queries_and_keys(pixels)
     rows, columns = (side // network.patch for side in pixels.shape[2:])

@@ -15,6 +15,7 @@ import numpy as np
 from hotcoco import COCO
 
 from bench.metrics.coco_detection import CocoScores, ground_truth_of_one_class, score_coco
+from bench.metrics.uncertainty import Floats
 
 KEPT = ("AP", "AP50")
 
@@ -32,7 +33,8 @@ def score_class_agnostic(ground_truth: COCO, detections: Sequence[Mapping[str, A
     single = None
     if pairs:
         single = _scored(ground_truth, [chosen for _, chosen in pairs], [found for found, _ in pairs])
-    metrics, shares = {}, {}
+    metrics: dict[str, float] = {}
+    shares: dict[str, Floats] = {}
     for name in KEPT:
         metrics |= {f"multi_{name}": multi.metrics[name], f"single_{name}": single.metrics[name] if single else 0.0}
         nothing = np.zeros(len(multi.images))

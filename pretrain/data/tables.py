@@ -38,7 +38,8 @@ def continue_table(
     kind = np.dtype(dtype)
     row = kind.itemsize * int(np.prod(shape[1:], dtype=np.int64))
     start = io.BytesIO()
-    layout = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+    descr = np.lib.format.dtype_to_descr(kind)  # type: ignore[no-untyped-call]
+    layout = {"descr": descr, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(start, layout)  # type: ignore[no-untyped-call]
     header = start.getvalue()
     path.touch()

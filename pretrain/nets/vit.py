@@ -110,7 +110,9 @@ class VisionTransformer(nn.Module):
         """Queries and keys (N, heads, T, width / heads) of the last block's attention, in the order of `tokens`."""
         *_, before = islice(self._blocks(x), len(self.blocks) - 1)
         last = self.blocks[-1]
-        q, k, _ = last.attn.qkv(last.norm1(before)).unflatten(2, (3, last.attn.heads, -1)).permute(2, 0, 3, 1, 4)
+        assert isinstance(last, Block)
+        qkv: Tensor = last.attn.qkv(last.norm1(before))
+        q, k, _ = qkv.view(*qkv.shape[:2], 3, last.attn.heads, -1).permute(2, 0, 3, 1, 4)
         return q, k
 
     def _blocks(self, x: Tensor) -> Iterator[Tensor]:
