@@ -161,6 +161,14 @@ FORMATS: tuple[Format, ...] = (
         license="MIT",
     ),
     Format(
+        "SFC",
+        "model.online_encoder.conv1.weight",
+        (r"(^|\.)online_encoder\.", r"(^|\.)target_projector\.linear1\."),
+        "online_encoder",
+        "SFC@c4e349a code/models/fine_grained.py, code/models/encoder.py",
+        license="Apache-2.0",
+    ),
+    Format(
         "CP2",
         "state_dict.module.encoder_q.backbone.conv1.weight",
         (r"(^|\.)encoder_q\.backbone\.", r"(^|\.)encoder_q\.decode_head\."),

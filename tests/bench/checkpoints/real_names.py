@@ -196,6 +196,14 @@ TORCH_FILES: dict[str, tuple[str, str, Callable[[StateDict], Any]]] = {
             | extended(other(s), "module.encoder_k.", "module.projector_k.linear1.weight")
         },
     ),
+    "SFC": (
+        "SFC",
+        "online_encoder.",
+        lambda s: {
+            "model": extended(s, "online_encoder.", "online_projector.linear1.weight", "predictor.linear1.weight")
+            | extended(other(s), "target_encoder.", "target_projector.linear1.weight")
+        },
+    ),
     "SlotCon": (
         "SlotCon",
         "module.encoder_k.",
