@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reduced_protocols
+import reduced_segmentation
 from own_data import CLASSES, coco_data, masks_data, picture, save, yolo_data
 from PIL import Image, ImageOps
 from pycocotools.coco import COCO
@@ -47,6 +49,36 @@ def test_every_protocol_runs(protocol_id: str, backbone: Path, tmp_path: Path) -
     assert result.status == "finished" and 0 <= result.metrics[metric] <= 100
     assert result.dataset.classes == read_own(root).names and len(read_own(root).names) == classes
     assert (result.dataset.name, result.protocol.track) == ("mine", "custom")
+
+
+FULL_SIZE = {
+    "custom_seg_fcn_d8_20k": (masks_data, "mIoU", reduced_segmentation.reduced),
+    "custom_inst_mrcnn_fpn_24k": (coco_data, "segm_AP", reduced_protocols.reduced),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol_id", FULL_SIZE)
+def test_protocols_of_full_size_run_at_reduced_size(protocol_id: str, backbone: Path, tmp_path: Path) -> None:
+    make, metric, reduced = FULL_SIZE[protocol_id]
+    root, protocol = make(tmp_path / "data"), reduced(protocol_id)
+    reference = check(root, protocol.dataset).reference()
+    result = run_transfer(protocol, backbone, root, reference, 0, tmp_path / "run")
+    assert result.status == "finished" and 0 <= result.metrics[metric] <= 100
+
+
+def test_full_size_differs_from_track_paper_in_data_and_classes_alone() -> None:
+    for own_id, paper_id in (
+        ("custom_seg_fcn_d8_20k", "paper_voc12aug_seg_fcn_d8_20k"),
+        ("custom_inst_mrcnn_fpn_24k", "paper_city_inst_mrcnn_fpn_24k"),
+    ):
+        own, paper = (dict(load_protocol(name).config) for name in (own_id, paper_id))
+        assert own["protocol"]["plan"] == paper["protocol"]["plan"]
+        for section in ("train_cfg", "test_cfg", "optim_wrapper", "param_scheduler", "bf16_modules"):
+            assert own[section] == paper[section]
+        classes = "21" if "seg" in own_id else "8"
+        said = "data:labels" if "seg" in own_id else "data:classes"
+        assert str(own["model"]).replace(f"'{said}'", classes) == str(paper["model"])
 
 
 def built(protocol_id: str, root: Path, backbone: Path, part: str) -> Any:
