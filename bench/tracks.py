@@ -165,6 +165,10 @@ CUSTOM = Track(
         "custom_det_frcnn_fpn",
         "custom_inst_mrcnn_fpn",
     ),
+    further=(
+        "custom_seg_fcn_d8_20k",
+        "custom_inst_mrcnn_fpn_24k",
+    ),
     seeds=(0, 1, 2),
     rules=(
         "Classes, parts and files are those of the data's description; a result records the names of the classes.",
@@ -172,8 +176,8 @@ CUSTOM = Track(
         "data, neither the usual data sets nor other data of one's own.",
         "Protocols that the data cannot serve are left out: label maps need masks, instance segmentation needs a mask "
         "of every object.",
-        "Everything but the classes is as in tracks frozen and mini: settings were fixed on other data and are never "
-        "chosen on the user's.",
+        "Everything but the classes is as in tracks frozen and mini (paper, for the further protocols at full size): "
+        "settings were fixed on other data and are never chosen on the user's.",
         "Every backbone tensor comes from the checkpoint, bit for bit; rows of different architectures are not "
         "comparable and the table says which is which.",
         "Probes leave the backbone frozen and run with the first seed alone; fine-tuning trains all layers and runs "
