@@ -37,10 +37,13 @@ MINI = Track(
     ),
     seeds=(0, 1, 2),
     rules=(
-        "The backbone is a ResNet with torchvision's 7x7 stem, of any depth or width, or a plain ViT; rows of "
-        "different architectures are not comparable and the table says which is which.",
-        "A ViT's last map takes the place of a ResNet's stages: detectors get their levels from it by ViTDet's simple "
-        "feature pyramid, segmentation heads read it directly. Images are scaled to whole patches.",
+        "The backbone is a ResNet with torchvision's 7x7 stem, of any depth or width, a ViT, or a network of timm with "
+        "maps of strides 4 to 32 (MobileNetV2, EfficientNet, ConvNeXt) or of one stride (DINOv3); rows of different "
+        "architectures are not comparable and the table says which is which.",
+        "Maps of strides 4 to 32 take the place of a ResNet's stages, with their own channels and without dilation.",
+        "Of a network with maps of one stride the last one takes the place of all stages: detectors get their levels "
+        "from it by ViTDet's simple feature pyramid, segmentation heads read it directly. Images are scaled to whole "
+        "patches.",
         "Every backbone tensor comes from the checkpoint, bit for bit; necks and heads start at random, from the seed.",
         "All layers are trained; batch normalization uses batch statistics in training and running statistics in "
         "evaluation.",
@@ -68,8 +71,8 @@ FROZEN = Track(
     seeds=(0,),
     networks=(0, 1, 2),
     rules=(
-        "The backbone is a ResNet or a ViT, frozen and in evaluation mode; rows of different architectures are not "
-        "comparable and the table says which is which.",
+        "The backbone is a ResNet, a ViT or a network of timm, frozen and in evaluation mode; rows of different "
+        "architectures are not comparable and the table says which is which.",
         "Every backbone tensor comes from the checkpoint, bit for bit.",
         "Pixels are normalized as the checkpoint's card says; images are scaled to the protocol's size.",
         "A cell covers 16 x 16 pixels: the last two maps of the backbone, concatenated. Its label is that of the pixel "

@@ -1,9 +1,10 @@
 """Adapts a protocol's model to a backbone for which its config was not written.
 
-Configs name the OpenMMLab libraries' `ResNet`. A deeper or wider ResNet than theirs replaces it directly. A Vision
-Transformer has maps of one resolution: where ResNets have a feature pyramid network, a detector gets its levels from
-the last map by the simple feature pyramid of ViTDet (see `bench.openmmlab.backbones`), and a segmentation head reads
-the last map. Everything else is as the config says.
+Configs name the OpenMMLab libraries' `ResNet`. A deeper or wider ResNet than theirs, or a network of timm with maps of
+strides 4, 8, 16 and 32, replaces it directly: necks and heads read the same stages. A transformer has maps of one
+resolution: where ResNets have a feature pyramid network, a detector gets its levels from the last map by the simple
+feature pyramid of ViTDet (see `bench.openmmlab.backbones`), and a segmentation head reads the last map. Everything else
+is as the config says.
 """
 
 from __future__ import annotations

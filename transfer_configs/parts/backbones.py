@@ -6,8 +6,9 @@ from typing import Any
 def resnet(out_indices: tuple[int, ...], **more: Any) -> dict[str, Any]:
     """The checkpoint's ResNet with every layer trained and batch normalization in training mode.
 
-    A checkpoint of another family replaces it when the protocol is run (`bench.openmmlab.adapting`): a ViT gives
-    only its last map, and necks and heads are built for it. The protocol and its hash stay the same.
+    A checkpoint of another family replaces it when the protocol is run (`bench.openmmlab.adapting`). A network of timm
+    gives its maps of strides 4, 8, 16 and 32 for the stages, with its own channels and norms. A ViT gives only its last
+    map, and necks and heads are built for it. The protocol and its hash stay the same.
 
     Args:
         out_indices: the stages that neck or head read, from 0 (C2, stride 4) to 3 (C5, stride 32).
