@@ -22,11 +22,12 @@ const decoded = (text) => {
   }
 };
 const address = (state) => {
-  const query = new URLSearchParams();
-  for (const name of SINGLE) if (state[name]) query.set(name, state[name]);
-  for (const name of SEVERAL) for (const value of state[name] ?? []) query.append(name, value);
+  const given = new URLSearchParams();
+  for (const name of SINGLE) if (state[name]) given.set(name, state[name]);
+  for (const name of SEVERAL) for (const value of state[name] ?? []) given.append(name, value);
   const place = state.place.split("/").map(encodeURIComponent).join("/");
-  return `#${place}${query.size ? `?${query}` : ""}`;
+  const query = String(given);
+  return `#${place}${query && `?${query}`}`;
 };
 /* Addresses of pages do not carry the filters of the table from which they are reached. */
 const pageOf = (kind, id) => address({ place: `${kind}/${id}` });

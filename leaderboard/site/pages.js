@@ -120,7 +120,7 @@ const valuesTable = (model, entry) => {
     return make("tr", {},
       make("th", { scope: "row" }, link(address({ place: id }), group.label), make("span", { class: "method" }, `${group.headline}${group.current ? "" : ", not current"}`)),
       make("td", { class: "num figure" }, figure(cell, cell.over), cell.copies ? [" ", make("span", { class: "flag" }, copiesText(cell))] : null),
-      make("td", { class: "num" }, cell.position === null ? "–" : `${ranksText(cell)} of ${group.cells.length}`),
+      make("td", { class: "num" }, cell.best === null ? "–" : `${ranksText(cell)} of ${group.cells.length}`),
       make("td", { class: "num" }, cell.tier === null ? "–" : String(cell.tier)),
       make("td", { class: "num" }, cell.score === null ? "–" : figure(cell.score)),
       make("td", { class: "num" }, String(cell.n)), make("td", { class: "num" }, String(cell.failed)));
