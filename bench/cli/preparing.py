@@ -132,3 +132,5 @@ def contamination(
             print(f"{copy.kind} ({copy.bits} of 256 bits differ): {copy.tested} is {copy.pretrained}")
         if len(one.copies) > SHOWN:
             print(f"... and {len(one.copies) - SHOWN} more of {one.dataset}: --json lists all")
+        if one.plain:
+            print(f"{one.dataset}: {one.plain} test images are damaged or of one color: only equal files are found")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from leaderboard.base.files import make_folder
+from leaderboard.base.files import locked, make_folder
 from pretrain.data.decode import DamagedImageError, decode_read
 from pretrain.data.sources import ImageSource
 from pretrain.data.tables import by_processes, continue_table
@@ -99,5 +99,6 @@ def hash_images(source: ImageSource, folder: Path, *, tested: bool) -> npt.NDArr
     rows = Hashes(source, tested=tested)
     make_folder(folder)
     path = folder / f"{RULE}-{'tested' if tested else 'pretraining'}-{source.fingerprint()[:32]}.npy"
-    continue_table(path, (len(source), rows.columns), np.uint64, lambda done: by_processes(rows, done, len(source)))
+    with locked(folder):
+        continue_table(path, (len(source), rows.columns), np.uint64, lambda done: by_processes(rows, done, len(source)))
     return np.asarray(np.load(path, mmap_mode="r"))
