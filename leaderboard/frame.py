@@ -235,6 +235,7 @@ def _interval(name: str, figure: Estimate | None) -> dict[str, str]:
 def _runs(cell: Cell) -> dict[str, str]:
     training = [run.training for run in cell.finished if run.training is not None]
     probes = [run.probe for run in cell.finished if run.probe is not None]
+    heads = [one.head_parameters for one in training] + [one.head_parameters for one in probes]
     counted = [run.operations for run in cell.finished if run.operations is not None]
     memory = [run.peak_memory_mib for run in cell.finished if run.peak_memory_mib is not None]
     wall = [run.wall_seconds for run in cell.finished]
@@ -243,7 +244,7 @@ def _runs(cell: Cell) -> dict[str, str]:
         "iterations": _distinct(str(report.executed_iterations) for report in training),
         "batch_size": _distinct(str(report.batch_size) for report in training),
         "learning_rate": _distinct(text.plain(report.learning_rate) for report in training),
-        "head_parameters": str(max((report.head_parameters for report in (*training, *probes)), default="")),
+        "head_parameters": str(max(heads, default="")),
         "backbone_gflop": _most(one.backbone / 1e9 for one in counted),
         "head_gflop": _most(one.head / 1e9 for one in counted if one.head is not None),
         "device": _distinct(run.environment.device for run in cell.runs),

@@ -173,7 +173,8 @@ FORMATS: tuple[Format, ...] = (
         "state_dict.module.encoder_q.backbone.conv1.weight",
         (r"(^|\.)encoder_q\.backbone\.", r"(^|\.)encoder_q\.decode_head\."),
         "encoder_q",
-        "CP2@7147ca7 builder.py, main.py",
+        "CP2@7147ca7 builder.py, main.py, mmseg/models/backbones/vit.py",
+        layouts=(_TORCHVISION, _TIMM_VIT),
     ),
     Format(
         "DenseCL (training checkpoint)",

@@ -15,7 +15,7 @@ def head_parameters(plan: ProbePlan, channels: int) -> int:
     """Number of learned parameters: those of a head, or the weights and biases of a linear classifier; else 0."""
     if isinstance(plan, HeadPlan):
         return sum(p.numel() for p in build_head(channels, plan.hidden, plan.classes).parameters())
-    return (channels + 1) * plan.classes if _is_linear(plan) else 0
+    return (channels + 1) * _classes(plan)
 
 
 def probe_operations(plan: CellPlan, network: Network) -> Operations:
@@ -27,11 +27,12 @@ def probe_operations(plan: CellPlan, network: Network) -> Operations:
         layers = build_head(channels, plan.hidden, plan.classes).eval()
         grid = torch.zeros(1, channels, *cells)
         head = count(lambda: layers(grid))
-    elif _is_linear(plan):
-        head = 2 * channels * plan.classes * cells[0] * cells[1]
+    elif _classes(plan):
+        head = 2 * channels * _classes(plan) * cells[0] * cells[1]
     backbone = backbone_operations(network.backbone, height, width)
     return Operations(height=height, width=width, backbone=backbone, head=head)
 
 
-def _is_linear(plan: ProbePlan) -> bool:
-    return isinstance(plan, ClassifierPlan) and plan.kind != "knn"
+def _classes(plan: ProbePlan) -> int:
+    """Number of classes of a linear classifier; 0 for another probe."""
+    return plan.classes if isinstance(plan, ClassifierPlan) and plan.kind != "knn" else 0

@@ -143,6 +143,11 @@ MOCO_V3 = ["base_encoder", "momentum_encoder"]
 WRITTEN: dict[str, Callable[[StateDict], Mapping[str, object]]] = {
     "DINO": lambda s: {"student": with_prefix(s, "module.backbone."), "teacher": with_prefix(s, "backbone.")},
     "DINOv2": lambda s: small_state("vit_tiny_patch14_ls") | {"mask_token": torch.ones(1, 192)},
+    "CP2": lambda s: {
+        f"module.{e}.{part}": t
+        for e in ("encoder_q", "encoder_k")
+        for part, t in (with_prefix(s, "backbone.") | {"decode_head.bottleneck.conv.weight": torch.ones(2, 2)}).items()
+    },
     "Franca": lambda s: {
         "teacher": with_prefix(
             renamed(small_state("vit_tiny_patch14_ls_swiglu"), [*CHUNKS, *GATED]), "module.backbone."

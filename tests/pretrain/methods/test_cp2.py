@@ -356,3 +356,17 @@ def test_residual_blocks_can_start_as_identities() -> None:
     scales = [m.bn2.weight for m in method.backbone.modules() if hasattr(m, "bn2")]
     assert len(scales) == 8 and not any(scale.any() for scale in scales)
     assert all(m.bn2.weight.all() for m in cp2.MINI.build().backbone.modules() if hasattr(m, "bn2"))
+
+
+def test_a_vit_takes_the_place_of_the_resnet() -> None:
+    """Its map has stride 16, as the dilated ResNet's: a cell for each patch enters both losses."""
+    torch.manual_seed(0)
+    changes = {"backbone": "vit_small_patch16", "view_size": 64, "bn_splits": 1}
+    method = CP2Config(**{**SMALL, **changes}).build()
+    nothing = torch.zeros(2, 4), torch.zeros(2, dtype=torch.bool), torch.arange(2)
+    views = [View(torch.randn(2, 3, 64, 64), *nothing) for _ in range(4)]
+    losses = method(views)
+    losses["loss"].backward()
+    assert method.decode_head(method.backbone(views[0].pixels)).shape == (2, 5, 4, 4)
+    assert losses["loss"].isfinite() and losses["dense_std"] > 0
+    assert all(p.grad is not None for p in method.backbone.parameters())
