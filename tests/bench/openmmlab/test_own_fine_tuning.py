@@ -53,6 +53,7 @@ def test_every_protocol_runs(protocol_id: str, backbone: Path, tmp_path: Path) -
 
 FULL_SIZE = {
     "custom_seg_fcn_d8_20k": (masks_data, "mIoU", reduced_segmentation.reduced),
+    "custom_det_frcnn_fpn_24k": (yolo_data, "bbox_AP", reduced_protocols.reduced),
     "custom_inst_mrcnn_fpn_24k": (coco_data, "segm_AP", reduced_protocols.reduced),
 }
 
