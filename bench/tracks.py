@@ -170,6 +170,7 @@ CUSTOM = Track(
     ),
     further=(
         "custom_seg_fcn_d8_20k",
+        "custom_det_frcnn_fpn_24k",
         "custom_inst_mrcnn_fpn_24k",
     ),
     seeds=(0, 1, 2),
