@@ -37,6 +37,7 @@ def test_the_command_fuses_and_compares(
     assert f"(fused {difference:+.1f}, standard error" in printed[1]
 
 
+@pytest.mark.slow
 def test_a_weight_of_0_leaves_the_second_backbone(folders: list[Path], tmp_path: Path) -> None:
     write_videos(tmp_path, ("a",))
     protocol = load_protocol("frozen_davis17_crw")

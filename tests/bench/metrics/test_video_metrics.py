@@ -40,7 +40,7 @@ def plain_f(truth: Mask, predicted: Mask) -> float:
 
 
 @given(masks, masks)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_j_and_f_are_the_definition(truth: Mask, predicted: Mask) -> None:
     assert set(zip(*map(list, np.nonzero(boundary(truth))), strict=True)) == plain_boundary(truth)
     assert contour_accuracy(truth, predicted) == pytest.approx(plain_f(truth, predicted), abs=1e-12)
