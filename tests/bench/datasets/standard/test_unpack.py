@@ -100,7 +100,7 @@ def test_a_link_in_a_zip_archive_is_refused(tmp_path: Path) -> None:
 
 
 @makers
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(share=st.floats(0, 0.999))
 def test_a_truncated_archive_is_told_and_leaves_no_half_file(make: Maker, share: float, tmp_path_factory) -> None:  # type: ignore[no-untyped-def]
     folder = tmp_path_factory.mktemp("truncated")
