@@ -154,6 +154,12 @@ PAPER = Track(
         "paper_coco_frcnn_fpn_p1",
         "paper_coco_frcnn_fpn_p5",
         "paper_coco_frcnn_fpn_p10",
+        "paper_voc12aug_seg_fcn_moco_30k",
+        "paper_city_seg_fcn_moco_90k",
+        "paper_voc12aug_seg_fcn_r2o_30k",
+        "paper_city_seg_fcn_r2o_160e",
+        "paper_coco_mrcnn_fpn_r2o_24k",
+        "paper_voc0712_det_fpn_18k",
         "paper_city_inst_mrcnn_fpn_24k",
     ),
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import mmcv.transforms
+import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
@@ -29,6 +30,25 @@ class LoadStoredImage(BaseTransform):
         results["img"] = pixels = load_pixels(Path(results["img_path"]), results.get("turned", False))
         results["img_shape"] = results["ori_shape"] = pixels.shape[:2]
         return results
+
+
+@TRANSFORMS.register_module()
+class RandomScale(BaseTransform):
+    """Scales the image, and what is annotated in it, by a ratio that is drawn uniformly from `ratios`.
+
+    mmcv's `RandomResize` starts from one size for all images, this from each image's own.
+    """
+
+    def __init__(self, ratios: tuple[float, float]) -> None:
+        self.ratios = ratios
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Resize `img` and the maps of labels, as mmcv's `Resize` does, to whole pixels (rounded down)."""
+        ratio = np.random.uniform(*self.ratios)
+        height, width = results["img"].shape[:2]
+        resize = mmcv.transforms.Resize(scale=(int(width * ratio), int(height * ratio)), keep_ratio=True)
+        scaled: dict[str, Any] = resize.transform(results)
+        return scaled
 
 
 @TRANSFORMS.register_module(force=True)

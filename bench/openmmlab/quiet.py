@@ -15,6 +15,7 @@ WARNED = (
     r"``MultiScaleDeformableAttention`` has been moved",
     r"``build_\w+`` would be deprecated soon",  # mmsegmentation 1.2 about itself
     r"Default ``avg_non_ignore`` is False",  # which the published protocols have
+    r"When align_corners=True, the output would more aligned",  # whole images have any size
     r"indexing with dtype torch.uint8 is now deprecated",  # by the masks of a C4 detector in mmdet
 )
 

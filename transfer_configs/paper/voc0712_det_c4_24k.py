@@ -23,8 +23,8 @@ Cost: 384,000 images seen. Computed, not measured: 1.1 EFLOP of convolutions and
 8 GPU-hours if a GPU sustains 40 TFLOP/s; 58 GiB for parameters, gradients, momentum, and what is kept for backward.
 """
 
-from transfer_configs.parts import datasets, loading, schedules
 from transfer_configs.parts import detectron2 as d2
+from transfer_configs.parts import schedules
 
 protocol = dict(
     id="paper_voc0712_det_c4_24k",
@@ -50,12 +50,8 @@ _plan = protocol["plan"]
 default_scope = "mmdet"
 model = d2.rcnn_c4(classes=20)
 
-train_dataloader = d2.train_loader(
-    datasets.voc0712_detection_training(loading.detection_training(d2.multi_scale(480, 800, limit=1333))), _plan
-)
-test_dataloader = d2.test_loader(
-    datasets.voc07_detection_testing(loading.detection_testing(loading.fit((1333, 800)), boxes=True))
-)
+train_dataloader = d2.voc0712_training(_plan)
+test_dataloader = d2.voc07_testing()
 test_evaluator = dict(type="VOCDetectionMetric")
 
 train_cfg = schedules.train_loop(_plan)

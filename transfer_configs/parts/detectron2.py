@@ -138,6 +138,18 @@ def coco_testing() -> dict[str, Any]:
     return test_loader(datasets.coco("val2017", pipeline, test_mode=True))
 
 
+def voc0712_training(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """VOC 2007 trainval and 2012 trainval, short side 480 to 800."""
+    pipeline = loading.detection_training(multi_scale(480, 800, limit=1333))
+    return train_loader(datasets.voc0712_detection_training(pipeline), plan)
+
+
+def voc07_testing() -> dict[str, Any]:
+    """VOC 2007 test, short side 800."""
+    pipeline = loading.detection_testing(loading.fit((1333, 800)), boxes=True)
+    return test_loader(datasets.voc07_detection_testing(pipeline))
+
+
 def cityscapes_training(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Cityscapes train without the images that have no object, short side 800 to 1024."""
     pipeline = loading.detection_training(multi_scale(800, 1024, limit=2048), masks=True)

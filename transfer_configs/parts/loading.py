@@ -40,32 +40,39 @@ def detection_testing(resize: dict[str, Any], *, boxes: bool) -> Pipeline:
     ]
 
 
-def segmentation_training(*, size: Size, ratios: tuple[float, float], crop: Size, distort: bool = False) -> Pipeline:
-    """Load, resize at random, crop so that no class fills more than three quarters, flip with probability 1/2.
+def segmentation_training(
+    *, size: Size | None, ratios: tuple[float, float], crop: Size, distort: bool = False, most: float = 0.75
+) -> Pipeline:
+    """Load, resize at random, crop so that no class fills more than a share, flip with probability 1/2.
 
     Args:
-        size: size into which the image fits at ratio 1 (long side, short side).
+        size: size into which the image fits at ratio 1 (long side, short side); None: its own.
         ratios: range of the random ratio.
         crop: height and width of the crop.
         distort: then change brightness, contrast, saturation and hue, each with probability 1/2.
+        most: share of the crop that no class should fill; ten crops are tried. 1: the first one is taken.
     """
     colors = [dict(type="PhotoMetricDistortion")] if distort else []
+    if size is None:
+        resize = dict(type="RandomScale", ratios=ratios)
+    else:
+        resize = dict(type="RandomResize", scale=size, ratio_range=ratios, keep_ratio=True)
     return [
         dict(type="LoadStoredImage"),
         dict(type="LoadLabelMap"),
-        dict(type="RandomResize", scale=size, ratio_range=ratios, keep_ratio=True),
-        dict(type="RandomCrop", crop_size=crop, cat_max_ratio=0.75),
+        resize,
+        dict(type="RandomCrop", crop_size=crop, cat_max_ratio=most),
         dict(type="RandomFlip", prob=0.5),
         *colors,
         dict(type="PackSegInputs"),
     ]
 
 
-def segmentation_testing(resize: dict[str, Any]) -> Pipeline:
-    """Load and `resize` the image; the labels keep their own size."""
+def segmentation_testing(resize: dict[str, Any] | None) -> Pipeline:
+    """Load and `resize` the image, if it is to be resized; the labels keep their own size."""
     return [
         dict(type="LoadStoredImage"),
-        resize,
+        *([] if resize is None else [resize]),
         dict(type="LoadLabelMap"),
         dict(type="PackSegInputs"),
     ]

@@ -47,6 +47,13 @@ def steps(plan: Mapping[str, Any], *, warm_up: int, warm_up_from: float, milesto
     """
     return [
         dict(type="LinearLR", start_factor=warm_up_from, by_epoch=False, begin=0, end=warm_up),
+        *drops(plan, milestones=milestones),
+    ]
+
+
+def drops(plan: Mapping[str, Any], *, milestones: list[int]) -> list[dict[str, Any]]:
+    """A tenth of the learning rate from each milestone on, without warm-up. For the arguments see :func:`steps`."""
+    return [
         dict(type="MultiStepLR", milestones=milestones, gamma=0.1, by_epoch=False, begin=0, end=plan["iterations"]),
     ]
 

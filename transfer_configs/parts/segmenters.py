@@ -106,6 +106,53 @@ def dilated_fcn(
     )
 
 
+def dilation6_fcn(
+    *,
+    crop: tuple[int, int],
+    classes: int,
+    testing: dict[str, Any],
+    align_corners: bool,
+    dropout: float = 0.0,
+    auxiliary_weight: float | None = None,
+    concat_input: bool = False,
+) -> dict[str, Any]:
+    """The FCN of MoCo's paper: output stride 16, and a head of two 3x3 convolutions of 256 channels and dilation 6.
+
+    Args:
+        crop: height and width of crops in training.
+        classes: number of classes, including background where the data set has it.
+        testing: as for :func:`dilated_fcn`.
+        align_corners: whether scores are resized with aligned corners.
+        dropout: share of the channels that are dropped before the classifier.
+        auxiliary_weight: weight of the loss of a head like the first on layer3; None: there is none.
+        concat_input: whether a third convolution follows, on input and result of the two concatenated.
+    """
+
+    def head(weight: float, **more: Any) -> dict[str, Any]:
+        return fcn_head(
+            convolutions=2,
+            channels=256,
+            dilation=6,
+            dropout_ratio=dropout,
+            classes=classes,
+            align_corners=align_corners,
+            loss_decode=mean_over_all_pixels(weight),
+            **more,
+        )
+
+    model = dict(
+        type="EncoderDecoder",
+        data_preprocessor=preprocessor(crop),
+        backbone=resnet((0, 1, 2, 3), strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2), contract_dilation=True),
+        decode_head=head(1.0, in_channels="card:c5_channels", in_index=3, concat_input=concat_input),
+        train_cfg=dict(),
+        test_cfg=testing,
+    )
+    if auxiliary_weight is not None:
+        model["auxiliary_head"] = head(auxiliary_weight, in_channels="card:c4_channels", in_index=2)
+    return model
+
+
 def mean_over_all_pixels(weight: float) -> dict[str, Any]:
     """mmseg's usual cross entropy, `weight` times the mean over all pixels of the crops.
 

@@ -27,6 +27,7 @@ from pretrain.nets.architectures import build_backbone
 C4 = "paper_voc0712_det_c4_24k"
 COCO = [f"paper_coco_mrcnn_fpn_{length}_{family}" for length in ("1x", "2x") for family in "ab"]
 COCO_C4 = [f"paper_coco_mrcnn_c4_{length}" for length in ("1x", "2x")]
+R2O, VOC_FPN = "paper_coco_mrcnn_fpn_r2o_24k", "paper_voc0712_det_fpn_18k"
 FEW = "paper_coco_frcnn_fpn_p5"
 CITY = "paper_city_inst_mrcnn_fpn_24k"
 ROOT = Path("/data")
@@ -162,6 +163,26 @@ def test_a_longer_protocol_differs_in_its_schedule_alone() -> None:
         assert {key for key in short if short[key] != long[key]} == {"protocol", "train_cfg", "param_scheduler"}
 
 
+def test_other_detectors_differ_from_their_models_in_what_their_files_say() -> None:
+    """R2O's from family B in schedule and batch; those without masks from family A in the masks."""
+    other, b = dict(load_protocol(R2O).config), dict(load_protocol(COCO[1]).config)
+    changed = {"protocol", "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"}
+    assert {key for key in b if b[key] != other[key]} == changed
+    assert {**other["train_dataloader"], "batch_size": 16} == b["train_dataloader"]
+    assert other["optim_wrapper"]["optimizer"] == {"type": "SGD", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.00004}
+    assert other["optim_wrapper"]["paramwise_cfg"] == {"norm_decay_mult": 0.0}
+    assert other["param_scheduler"][0]["end"] == 501  # complete at iteration 500
+    few, a, voc = (dict(load_protocol(name).config["model"]) for name in (FEW, COCO[0], VOC_FPN))
+    assert few.keys() == a.keys() and all(few[part] == a[part] for part in ("backbone", "neck", "rpn_head"))
+    assert all(few["roi_head"][part] == a["roi_head"][part] for part in few["roi_head"])
+    assert a["roi_head"].keys() - few["roi_head"].keys() == {"mask_roi_extractor", "mask_head"}
+    assert few["train_cfg"]["rpn"] == a["train_cfg"]["rpn"] and few["test_cfg"]["rpn"] == a["test_cfg"]["rpn"]
+    voc["roi_head"]["bbox_head"]["num_classes"] = 80
+    assert voc == few
+    c4 = load_protocol(C4).config
+    assert all(load_protocol(VOC_FPN).config[part] == c4[part] for part in ("train_dataloader", "test_dataloader"))
+
+
 def test_a_share_of_the_labels_is_that_of_the_fold(data: Path, work: Path) -> None:
     """What the built data set holds, and what a data set without the share or of another fold is told."""
     prepare_openmmlab()
@@ -216,7 +237,8 @@ def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "protocol_id", [C4, CITY, *(pytest.param(name, marks=pytest.mark.slow) for name in [*COCO, *COCO_C4, FEW])]
+    "protocol_id",
+    [C4, CITY, *(pytest.param(name, marks=pytest.mark.slow) for name in [*COCO, *COCO_C4, FEW, R2O, VOC_FPN])],
 )
 def test_a_small_run_is_whole(protocol_id: str, data: Path, work: Path, tmp_path: Path) -> None:
     """Built, guarded, trained, evaluated, stored; and what was stored gives the same values."""
