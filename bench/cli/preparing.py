@@ -69,7 +69,7 @@ def prepare_data(
         print(f"\none of them in detail, and what is to do: densebench data prepare {root} NAME")
         return 0
     rows = [
-        [prepared.standard.name, state.part.what, state.part.pattern, state.counted, state.state]
+        [prepared.standard.name, state.part.what, state.part.where, state.counted, state.state]
         for prepared in found
         for state in prepared.parts
     ]

@@ -56,7 +56,7 @@ def _count(standard: Standard, part: Part, root: Path, findings: Findings) -> No
     if not found:
         findings.error(
             "missing parts",
-            f"no {part.what}: expected {part.pattern}; how to get it: densebench data prepare {root} {standard.name}",
+            f"no {part.what}: expected {part.where}; how to get it: densebench data prepare {root} {standard.name}",
         )
     elif missing := [] if part.role == "list" else part.absent(root):
         findings.error(

@@ -66,7 +66,7 @@ class PartState:
         """The state as plain data for JSON."""
         return {
             "what": self.part.what,
-            "pattern": self.part.pattern,
+            "where": self.part.where,
             "found": self.found,
             "expected": self.part.count,
             "state": self.state,

@@ -62,6 +62,11 @@ class Part:
     sha256: str = ""
     """Hash of a list's bytes; empty where no documentation states one."""
 
+    @property
+    def where(self) -> str:
+        """The pattern in messages: NAME stands for each line of the list."""
+        return self.pattern.replace("{}", "NAME")
+
     def files(self, root: Path) -> Iterator[Path]:
         """The files that exist, in the order of `names` or else of their names."""
         if not self.names:
