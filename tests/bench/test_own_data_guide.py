@@ -52,6 +52,6 @@ def test_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         rows = list(csv.DictReader(file))
     assert {row["track"] for row in rows} == {f"custom-my-parts-{fingerprint[:4]}"}
     labels = sorted(row["submission"] for row in rows)
-    assert [label.split("-")[0] for label in labels] == ["another", "moco", "moco", "public", "random initialisation"]
+    assert [label.split("-")[0] for label in labels] == ["another", "moco", "moco", "public", "random"]
     assert sum("from-public" in label for label in labels) == 1
     assert Path("page/index.html").read_text().count(f"custom-my-parts-{fingerprint[:4]}") > 0
