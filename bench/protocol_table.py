@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from bench.not_offered import NOT_OFFERED
 from bench.protocols import Protocol, load_protocol
 from bench.tracks import find_track
 from leaderboard import published
@@ -34,6 +35,10 @@ def paper_protocols_markdown() -> str:
         "sustains 40 TFLOP/s, with the protocol's whole batch.",
         "",
         f"What all detectors differ in: {shared_differences()}",
+        "",
+        "What papers report and this track does not offer, with the reason:",
+        "",
+        *(f"* {name}: {reason}." for name, reason in NOT_OFFERED.items()),
         "",
         "Published values that may be compared with those of a protocol:",
         "",

@@ -35,6 +35,7 @@ def protocols(*, as_json: AsJson = False, markdown: Annotated[bool, Parameter(ne
         print(paper_protocols_markdown(), end="")
         return 0
     from bench.errors import BenchError
+    from bench.not_offered import NOT_OFFERED
     from bench.protocols import all_protocols, installed_ids, load_protocol
     from bench.tracks import TRACKS
 
@@ -46,7 +47,8 @@ def protocols(*, as_json: AsJson = False, markdown: Annotated[bool, Parameter(ne
             problems.append(str(error))
     if as_json:
         references = [p.reference().model_dump(mode="json") for p in listed]
-        print_json({"tracks": [asdict(track) for track in TRACKS], "protocols": references})
+        tracks = [asdict(track) for track in TRACKS]
+        print_json({"tracks": tracks, "protocols": references, "not_offered": NOT_OFFERED})
     else:
         for track in TRACKS:
             seeds = ", ".join(map(str, track.seeds))
@@ -59,6 +61,7 @@ def protocols(*, as_json: AsJson = False, markdown: Annotated[bool, Parameter(ne
             for p in listed
         ]
         print_table("\nProtocols", ["protocol", "version", "title", "track", "data set", "headline", "sha256"], rows)
+        print_table("\nNot offered", ["protocol", "reason"], [list(item) for item in NOT_OFFERED.items()])
         print("densebench protocols show ID: purpose, cost, published values and what differs from them, every setting")
     for problem in problems:
         Console(stderr=True, soft_wrap=True).print(f"problem: {problem}", markup=False, highlight=False)

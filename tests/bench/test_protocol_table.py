@@ -1,8 +1,11 @@
 """The Markdown page of the protocols of track paper."""
 
+import json
+
 import pytest
 
 from bench.cli import run as command
+from bench.not_offered import NOT_OFFERED
 from bench.protocol_table import SECTIONS, cost, paper_protocols_markdown, sections, shared_differences
 from bench.protocols import load_protocol
 from bench.tracks import PAPER
@@ -49,6 +52,14 @@ def test_the_page_has_a_row_for_each_and_every_published_value() -> None:
     assert "| 8 | 58 |" in c4 and "MoCo v2 of 200 epochs 57.0/82.4/63.6" in c4 and "killed ten times" in c4
     assert len(second) - 2 == sum(value.protocol in IDS for value in published.values()) > 20
     assert "images are scaled by OpenCV" in shared_differences() and shared_differences() in page
+
+
+def test_what_is_not_offered_is_said_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["protocols", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["not_offered"] == NOT_OFFERED
+    page = paper_protocols_markdown()
+    assert all(f"* {name}: {reason}.\n" in page for name, reason in NOT_OFFERED.items())
+    assert all(reason[-1].isalnum() and len(reason) > 20 for reason in NOT_OFFERED.values())
 
 
 def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
