@@ -138,10 +138,8 @@ def timm_facts(name: str) -> TimmFacts:
         strides = STRIDES if network.patch is None else (network.patch,) * 4
         tried = _TRIED if network.patch is None else (4 * network.patch, 6 * network.patch)
         wanted = [tuple(-(-side // stride) for side in tried) for stride in strides]
+        network.pads = network.patch is None and not _fits(network, tried, wanted)
         maps = _tried(name, network, tried)
-        if network.patch is None and [tuple(m.shape[2:]) for m in maps] != wanted:
-            network.pads = True
-            maps = _tried(name, network, tried)
         whole = timm.create_model(name, pretrained=False).state_dict().keys()
     if [tuple(m.shape[2:]) for m in maps] != wanted:
         raise PretrainError(f"{name} cannot be a backbone here: its maps do not have the strides that it promises")
@@ -207,6 +205,14 @@ def _transformer(name: str, create: Callable[..., Any]) -> TimmBackbone:
     taken = tuple(quarter * n - 1 for n in range(1, 5))
     model.prune_intermediate_layers(list(taken), prune_norm=False, prune_head=True)
     return TimmBackbone(model, taken, model.embed_dim, model.patch_embed.patch_size[0])
+
+
+def _fits(network: TimmBackbone, size: tuple[int, int], wanted: list[tuple[int, ...]]) -> bool:
+    """Whether the network takes an image of this height and width as it is, and its maps have the `wanted` sizes."""
+    try:
+        return [tuple(m.shape[2:]) for m in network.features(torch.empty(1, 3, *size))] == wanted
+    except Exception:  # whole cells are needed, by a Swin for instance, or it is no backbone: the next trial tells
+        return False
 
 
 def _tried(name: str, network: TimmBackbone, size: tuple[int, int]) -> list[Tensor]:
