@@ -172,7 +172,7 @@ def _mark(groups: Sequence[Group]) -> tuple[Group, ...]:
 def _notes(tracks: Sequence[Track]) -> list[str]:
     """Notes on protocols whose results are in several groups that are not comparable with each other."""
     by_id: dict[tuple[str, str], dict[str, bool]] = defaultdict(dict)
-    for track, group in ((track, group) for track in tracks for group in track.groups):
+    for track, group in ((one, group) for one in tracks for group in one.groups):
         # Groups that differ in the architecture alone have the same protocol; own data have tables of their own.
         what = json.dumps([identity(group.protocol), group.dataset.fingerprint, group.iterations])
         by_id[group.protocol.id, track.id if group.dataset.classes else ""][what] = group.current

@@ -79,7 +79,8 @@ class Chapter:
         untested = f", not tested under {len(gains) - len(tested)}" * (len(gains) > len(tested))
         return (
             f"{where}, {label} is better than random initialisation under {better or 'none'} of {len(gains)} "
-            f"protocols, worse under {worse or 'none'}{untested} (Welch's t-test, Holm over the protocols, 5 %).{standing}"
+            f"protocols, worse under {worse or 'none'}{untested} (Welch's t-test, Holm over the protocols, 5 %)."
+            f"{standing}"
         )
 
     @property

@@ -26,21 +26,25 @@ def slots(card: Card, data_root: Path, world: int = 1, seed: int = 0) -> dict[st
     `data_root` is own data, of its description (`data:...`)."""
     channels = find_architecture(card.architecture).channels
     depth = {"card:depth": DEPTHS[card.architecture]} if card.architecture in DEPTHS else {}
-    return depth | {
-        "card:stage_channels": list(channels),
-        "card:upper_channels": list(channels[1:]),
-        "card:c4_channels": channels[2],
-        "card:c5_channels": channels[3],
-        "card:mean": [255 * value for value in card.mean],
-        "card:std": [255 * value for value in card.std],
-        "card:bgr_to_rgb": card.color_order == "RGB",  # images are read as BGR
-        "run:data_root": str(data_root.absolute()),
-        "run:seed": seed,
-        # one device sees the whole batch; several must share its statistics
-        "run:norm": "BN" if world == 1 else "SyncBN",
-        # on a CPU loading processes would take the cores that train
-        "run:workers": min(8, torch.get_num_threads()) if torch.cuda.is_available() else 0,
-    } | _of_own_data(data_root)
+    return (
+        depth
+        | {
+            "card:stage_channels": list(channels),
+            "card:upper_channels": list(channels[1:]),
+            "card:c4_channels": channels[2],
+            "card:c5_channels": channels[3],
+            "card:mean": [255 * value for value in card.mean],
+            "card:std": [255 * value for value in card.std],
+            "card:bgr_to_rgb": card.color_order == "RGB",  # images are read as BGR
+            "run:data_root": str(data_root.absolute()),
+            "run:seed": seed,
+            # one device sees the whole batch; several must share its statistics
+            "run:norm": "BN" if world == 1 else "SyncBN",
+            # on a CPU loading processes would take the cores that train
+            "run:workers": min(8, torch.get_num_threads()) if torch.cuda.is_available() else 0,
+        }
+        | _of_own_data(data_root)
+    )
 
 
 def _of_own_data(data_root: Path) -> dict[str, int]:

@@ -53,5 +53,5 @@ class DatasetReference(Record):
     """Number of training images; 0 where nothing is trained on."""
     val_images: Positive
     classes: Annotated[tuple[Line, ...], Field(min_length=1, max_length=1001)] | None
-    """Names of the classes, by label, of data of the user's own, whose results stand in a table of their own; `None` for
-    the usual data sets."""
+    """Names of the classes, by label, of data of the user's own, whose results stand in a table of their own; `None`
+    for the usual data sets."""

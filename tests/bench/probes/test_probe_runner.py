@@ -16,13 +16,13 @@ from probe_parts import part_of, perfect_cells
 from bench.checkpoints import import_checkpoint
 from bench.datasets import check
 from bench.datasets.pairs import Pair, segmentation_pairs
+from bench.datasets.shares import LABELLED
 from bench.errors import BenchError
 from bench.metrics.outputs import COUNTS
 from bench.metrics.segmentation import segmentation_scores
 from bench.metrics.uncertainty import segmentation_shares
 from bench.probes.cells import Network, cell_labels, freeze, read_scaled
 from bench.probes.features import FILE, features
-from bench.datasets.shares import LABELLED
 from bench.probes.material import Part, draw_cells, hold_out
 from bench.probes.plan import KINDS, PropagationPlan
 from bench.probes.runner import PROBES, run_probe
