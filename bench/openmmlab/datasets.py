@@ -215,7 +215,7 @@ class DenseBenchCityscapesInstances(_NotEmpty, BaseDetDataset):
         }
 
 
-class _Pairs(_Share, BaseSegDataset):  # type: ignore[misc]
+class _Pairs(_Share, BaseSegDataset):
     """Images and their label maps."""
 
     def _pairs(self, pairs: Iterable[tuple[Path, Path]]) -> list[dict[str, Any]]:

@@ -43,7 +43,7 @@ def fpn(*, channels: int, levels: int, start: int = 0) -> dict[str, Any]:
     )
 
 
-def rpn(*, channels: int, strides: list[int], scales: list[int], **more: Any) -> dict[str, Any]:
+def rpn(*, channels: int | str, strides: list[int], scales: list[int], **more: Any) -> dict[str, Any]:
     """Region proposals: one convolution and three anchor ratios.
 
     Args:
@@ -66,7 +66,7 @@ def rpn(*, channels: int, strides: list[int], scales: list[int], **more: Any) ->
     )
 
 
-def roi_align(size: int, *, channels: int, strides: list[int], sampling: int, **more: Any) -> dict[str, Any]:
+def roi_align(size: int, *, channels: int | str, strides: list[int], sampling: int, **more: Any) -> dict[str, Any]:
     """RoIAlign from one level per region.
 
     Args:
@@ -85,7 +85,7 @@ def roi_align(size: int, *, channels: int, strides: list[int], sampling: int, **
     )
 
 
-def box_head(kind: str, *, channels: int, size: int, classes: int | str, **more: Any) -> dict[str, Any]:
+def box_head(kind: str, *, channels: int | str, size: int, classes: int | str, **more: Any) -> dict[str, Any]:
     """Head for class and box of a region, with cross entropy and L1 loss.
 
     Args:

@@ -54,7 +54,7 @@ def rcnn_c4(*, classes: int, masks: bool = False) -> dict[str, Any]:
     The mask head reads what the box head reads before its mean: 7 x 7 cells, which one transposed convolution doubles.
     """
     res4, res5 = "card:c4_channels", "card:c5_channels"
-    region = dict(
+    region: dict[str, Any] = dict(
         type="StandardRoIHead",
         shared_head=dict(type="Res5ExtraNorm", depth="card:depth", norm_cfg=backbones.batch_norm()),
         bbox_roi_extractor=detectors.roi_align(14, channels=res4, strides=[16], sampling=0),

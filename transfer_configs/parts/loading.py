@@ -53,6 +53,7 @@ def segmentation_training(
         most: share of the crop that no class should fill; ten crops are tried. 1: the first one is taken.
     """
     colors = [dict(type="PhotoMetricDistortion")] if distort else []
+    resize: dict[str, Any]
     if size is None:
         resize = dict(type="RandomScale", ratios=ratios)
     else:
