@@ -65,7 +65,10 @@ class Chapter:
             standing += "." if self.standing.tier is None else f", in tier {self.standing.tier}."
         random = next((anchor for anchor in self.anchors if anchor.is_random), None)
         if random is None:
-            return f"{where} there is no random initialisation beside {label}, so nothing can be said of what it gains."
+            return (
+                f"{where} there is no random initialisation beside {label}, so nothing can be said of what it gains: "
+                f"`densebench submit random:{self.track.architecture}` adds it."
+            )
         gains = [gain for line in self.lines for gain in line.gains if gain.over.id == random.id]
         tested = [gain for gain in gains if gain.p is not None]
         if not tested:
