@@ -130,7 +130,9 @@ def test_every_method_is_compared(tmp_path: Path) -> None:
         "densecl-imagenet-200ep",
         "mochi-imagenet-200ep",
     ]
-    assert len(recipes) == len(METHODS) and {recipe.backbone for recipe in recipes} == {"resnet50"}
+    without = {"sfc", "maskdistill"}  # the paper's network is a ResNet-18; nothing is trained
+    assert len(recipes) == sum(method.info.id not in without for method in METHODS)
+    assert {recipe.backbone for recipe in recipes} == {"resnet50"}
 
 
 def test_hours_follow_from_the_measurements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +153,7 @@ def test_hours_follow_from_the_measurements(tmp_path: Path, monkeypatch: pytest.
     speed = {"step_images_per_second": 1000.0, "loader_images_per_second": 1100.0}
     parts = {"throughput": {"result": speed}, "methods": {"result": {"rows": rows}}}
     (tmp_path / "gpu_check.json").write_text(json.dumps({"parts": parts}))
-    chosen = ("moco-v2-i", "densecl-coco", "densecl-mini", "swav-i", "dino-vit")
+    chosen = ("moco-v2-i", "densecl-coco", "densecl-mini", "swav-i", "dino-vit-small")
     known = {name: recipe for name, recipe in all_recipes().items() if name.startswith(chosen)}
     monkeypatch.setattr(estimates, "all_recipes", lambda: known)
     estimates.estimates(task(tmp_path, tiny=False))
