@@ -181,14 +181,14 @@ def rank_intervals(contest: Contest) -> list[tuple[int, int]]:
     size = max(1, _BLOCK // k)
     candidates = np.arange(k) if k <= LARGE else np.flatnonzero(contest.within_reach())
     for rows in (candidates[first : first + size] for first in range(0, len(candidates), size)):
-        different = _holm(_rejection(contest, rows), len(rows), k - 1)
+        different = holm(_rejection(contest, rows), len(rows), k - 1)
         better = mean[rows, None] > mean
         best[rows] += (different & ~better).sum(1)
         worst[rows] -= (different & better).sum(1)
     return [(int(low), int(high)) for low, high in zip(best, worst, strict=True)]
 
 
-def _holm(rejected: Callable[[Floats], Flags], rows: int, tests: int) -> Flags:
+def holm(rejected: Callable[[Floats], Flags], rows: int, tests: int) -> Flags:
     """Which pairs Holm's step-down procedure rejects in each row, out of `tests` tests.
 
     `rejected` gives the pairs (rows, k) that a level (rows, 1) rejects. With m rejections at a level, the next is that

@@ -10,10 +10,10 @@ import numpy as np
 
 from leaderboard import tables, text
 from leaderboard.board import Board, Cell, Entry, Group, Standing, Track
-from leaderboard.comparison import Contest
+from leaderboard.comparison import Contest, holm
 from leaderboard.errors import LeaderboardError
 from leaderboard.ranking import measured
-from leaderboard.stats import LEVEL, Estimate
+from leaderboard.stats import Estimate
 
 CITATION = (
     "@misc{densebench,\n"
@@ -76,7 +76,9 @@ class Chapter:
                 f"{where}, {label} was run too few times for a test against random initialisation: "
                 f"nothing can be said of what it gains.{standing}"
             )
-        found = [gain for gain, different in zip(tested, _holm(tested), strict=True) if different]
+        p = np.array([[gain.p for gain in tested]], np.float64)
+        (rejected,) = holm(lambda level: p <= level, 1, len(tested))
+        found = [gain for gain, different in zip(tested, rejected, strict=True) if different]
         better = sum(gain.difference.mean > 0 for gain in found)
         worse = len(found) - better
         untested = f", not tested under {len(gains) - len(tested)}" * (len(gains) > len(tested))
@@ -179,17 +181,6 @@ def gain(cell: Cell, other: Cell) -> Gain:
     df = variance**2 / spread if spread > 0 else min(value.df, zero.df)
     p = float(contest.p_values(first, second)[0, 0]) if value.tested and zero.tested else None
     return Gain(other.entry, Estimate(mean, variance**0.5, df), p)
-
-
-def _holm(gains: Sequence[Gain]) -> list[bool]:
-    """Which of the tests reject at 5 % with Holm's correction over all of them."""
-    order = sorted(range(len(gains)), key=lambda place: gains[place].p or 0.0)
-    rejected = [False] * len(gains)
-    for rank, place in enumerate(order):
-        if (gains[place].p or 0.0) > LEVEL / (len(gains) - rank):
-            break
-        rejected[place] = True
-    return rejected
 
 
 def _listed(words: Sequence[str]) -> str:

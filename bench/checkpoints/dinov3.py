@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from bench.checkpoints.families import Architecture, architecture, input_channels
+from bench.checkpoints.families import Architecture, architecture_of_timm, input_channels
 from bench.checkpoints.naming import Layout
 from bench.checkpoints.vits import VisionTransformers, can_join
-from bench.errors import BenchError
-from pretrain.errors import PretrainError
 
 _SIZES: Mapping[str, tuple[int, int, int]] = {
     "tiny": (192, 12, 0),
@@ -44,10 +42,7 @@ class DINOv3(VisionTransformers):
         size = min(_SIZES, key=lambda name: sum(abs(a - b) for a, b in zip(_SIZES[name], found, strict=True)))
         biased = size == "tiny" or any(name.endswith((".attn.q_bias", ".attn.qkv.bias")) for name in tensors)
         name = f"vit_{size}_patch16_dinov3{'_qkvb' if biased else ''}"
-        try:
-            return architecture(name)
-        except PretrainError as error:  # timm is not installed
-            raise BenchError(f"this looks like {name}: {error}") from error
+        return architecture_of_timm(name)
 
     @override
     def parts(self, name: str) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from bench.errors import BenchError
+from pretrain.errors import PretrainError
 from pretrain.nets.architectures import TimmArchitecture, find_architecture, parameter_count, tensor_shapes
 
 
@@ -33,6 +35,14 @@ def architecture(name: str) -> Architecture:
     found = find_architecture(name)
     behind = found.behind if isinstance(found, TimmArchitecture) else frozenset()
     return Architecture(name, tensor_shapes(name), parameter_count(name), behind)
+
+
+def architecture_of_timm(name: str) -> Architecture:
+    """The named backbone of timm. Raises BenchError, which names it, if timm is not installed."""
+    try:
+        return architecture(name)
+    except PretrainError as error:
+        raise BenchError(f"this looks like {name}: {error}") from error
 
 
 def optional(name: str) -> bool:

@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from bench.checkpoints.families import Architecture, Family, architecture, input_channels
-from bench.errors import BenchError
-from pretrain.errors import PretrainError
+from bench.checkpoints.families import Architecture, Family, architecture, architecture_of_timm, input_channels
 
 Signature = tuple[int, ...]
 """What distinguishes the members of a family: blocks of each stage, then channels and kinds of layers."""
@@ -76,10 +74,7 @@ class TimmNetworks(Family):
             return sum(abs(one - two) for one, two in zip(found, signature, strict=True))
 
         name = self.members[min(self.members, key=difference)]
-        try:
-            return architecture(name)
-        except PretrainError as error:  # timm is not installed
-            raise BenchError(f"this looks like {name}: {error}") from error
+        return architecture_of_timm(name)
 
     @override
     def explain(

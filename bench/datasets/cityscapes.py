@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from bench.datasets.files import SUFFIXES, is_file, what_is_in
+from bench.datasets.files import SUFFIXES, is_file, listed_in, what_is_in
 from bench.datasets.masks import report_missing
 from bench.datasets.report import Findings
 from leaderboard.base.files import describe_os_error
@@ -36,14 +36,14 @@ def list_frames(images: Path, labels: Path, findings: Findings, label: str = LAB
     left out; images elsewhere, which are not used, are reported.
     """
     frames = []
-    for city in _listed(images, findings):
+    for city in listed_in(images, findings):
         if not _is_folder(city, findings):
             _report_elsewhere(city, images, findings)
             continue
-        for path in _listed(city, findings):
+        for path in listed_in(city, findings):
             frame_id = _frame_id(path)
             if _is_folder(path, findings):
-                if any(_frame_id(inner) for inner in _listed(path, findings)):
+                if any(_frame_id(inner) for inner in listed_in(path, findings)):
                     _report_elsewhere(path, images, findings)
             elif frame_id is not None:
                 frames.append(Frame(frame_id, city.name, path, labels / city.name / f"{frame_id}{label}"))
@@ -61,19 +61,8 @@ def list_frames(images: Path, labels: Path, findings: Findings, label: str = LAB
 
 def list_labels(folder: Path, findings: Findings) -> list[Path]:
     """The masks of trainIds in a split's folder of cities."""
-    cities = [city for city in _listed(folder, findings) if _is_folder(city, findings)]
-    return [path for city in cities for path in _listed(city, findings) if path.name.endswith(LABEL)]
-
-
-def _listed(folder: Path, findings: Findings) -> list[Path]:
-    """The sorted content of a folder without hidden files and folders."""
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except FileNotFoundError:
-        return []  # a split without images is reported as such
-    except OSError as error:
-        findings.error("unreadable folders", f"{findings.name(folder)} cannot be read: {describe_os_error(error)}")
-        return []
+    cities = [city for city in listed_in(folder, findings) if _is_folder(city, findings)]
+    return [path for city in cities for path in listed_in(city, findings) if path.name.endswith(LABEL)]
 
 
 def _is_folder(path: Path, findings: Findings) -> bool:

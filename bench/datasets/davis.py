@@ -13,12 +13,11 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bench.datasets.files import SUFFIXES, ImageFiles, by, is_file, report_lengths, what_is_in, why_missing
+from bench.datasets.files import SUFFIXES, ImageFiles, by, is_file, listed_in, report_lengths, what_is_in, why_missing
 from bench.datasets.masks import load_labels, read_labels
 from bench.datasets.names import VOID
 from bench.datasets.report import Findings, Split
 from leaderboard.base.errors import DenseBenchError
-from leaderboard.base.files import describe_os_error
 from leaderboard.base.lists import read_lines
 
 FOLDER: Final = Path("DAVIS")
@@ -139,14 +138,3 @@ def video_names(listed: Path, masks: Path, findings: Findings) -> Sequence[str]:
             return []
     findings.warning("missing lists", f"{findings.name(listed)} is missing: all videos with masks are val")
     return [path.name for path in listed_in(masks, findings) if path.is_dir()]
-
-
-def listed_in(folder: Path, findings: Findings) -> list[Path]:
-    """The sorted content of a folder without hidden files and folders."""
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except FileNotFoundError:
-        return []  # a video without frames is reported as such
-    except OSError as error:
-        findings.error("unreadable folders", f"{findings.name(folder)} cannot be read: {describe_os_error(error)}")
-        return []

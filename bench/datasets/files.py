@@ -18,7 +18,7 @@ from bench.datasets.pixels import LARGEST_FILE, SLIMMEST, decode_pixels, first_l
 from bench.datasets.report import Findings, Split
 from bench.errors import BenchError
 from leaderboard.base.errors import DenseBenchError
-from leaderboard.base.files import read_bounded
+from leaderboard.base.files import describe_os_error, read_bounded
 from pretrain.data.pictures import QUARTER_TURNS, open_picture, orientation
 
 THOROUGH_BYTES: Final = 2**30
@@ -235,3 +235,14 @@ def report_lengths(splits: Mapping[str, Split], published: Mapping[str, int], fi
                 "splits of another length",
                 f"{name} has {found:,} images, published results {count:,}: your values cannot be compared with theirs",
             )
+
+
+def listed_in(folder: Path, findings: Findings) -> list[Path]:
+    """The sorted content of a folder without hidden files and folders."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError:
+        return []  # a split or video without images is reported as such
+    except OSError as error:
+        findings.error("unreadable folders", f"{findings.name(folder)} cannot be read: {describe_os_error(error)}")
+        return []

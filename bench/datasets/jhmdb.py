@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.io import loadmat
 
-from bench.datasets.davis import listed_in
-from bench.datasets.files import ImageFiles
+from bench.datasets.files import ImageFiles, listed_in
 from bench.datasets.pixels import LARGEST_FILE, first_line
 from bench.datasets.report import Findings, Split, Strict
 from leaderboard.base.errors import DenseBenchError

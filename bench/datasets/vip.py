@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from bench.datasets.davis import Video, listed_in, video_names
-from bench.datasets.files import SUFFIXES, ImageFiles, is_file, what_is_in
+from bench.datasets.davis import Video, video_names
+from bench.datasets.files import SUFFIXES, ImageFiles, is_file, listed_in, what_is_in
 from bench.datasets.masks import check_masks
 from bench.datasets.report import Findings, Split
 

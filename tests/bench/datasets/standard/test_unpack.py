@@ -72,7 +72,7 @@ def test_only_what_matches_and_without_the_beginning(make: Maker, tmp_path: Path
 
 
 @makers
-@pytest.mark.parametrize("name", ["../out.txt", "a/../../out.txt", "/tmp/sd-out.txt", "a\\..\\out.txt"])
+@pytest.mark.parametrize("name", ["../out.txt", "a/../../out.txt", "/nowhere/out.txt", "a\\..\\out.txt"])
 def test_names_that_lead_outside_are_refused(make: Maker, name: str, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     with pytest.raises(BenchError, match="not inside its folder"):
