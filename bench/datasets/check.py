@@ -9,7 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-from bench.datasets import check_cityscapes, check_coco, check_voc, cityscapes_instances, davis, discovered, jhmdb, vip
+from bench.datasets import (
+    ade20k,
+    check_cityscapes,
+    check_coco,
+    check_voc,
+    cityscapes_instances,
+    davis,
+    discovered,
+    jhmdb,
+    vip,
+)
 from bench.datasets.files import ImageFiles, fingerprint, report_copies
 from bench.datasets.own import description as own
 from bench.datasets.own.check import check_own
@@ -61,6 +71,9 @@ FURTHER: Final[dict[str, Dataset]] = {
         "objects",
         check_cityscapes.check_cityscapes_instances,
         sign=f"gtFine/*/*/*{cityscapes_instances.LABEL}",
+    ),
+    ade20k.NAME: Dataset(
+        ade20k.FOLDER, ade20k.LAYOUT, "pixels", partial(read_standard, STANDARD[ade20k.NAME]), "ADE20K's labels"
     ),
     davis.DAVIS_2016: Dataset(davis.FOLDER, davis.LAYOUT, "pixels", davis.check_davis2016),
     davis.DAVIS_2017: Dataset(

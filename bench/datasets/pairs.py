@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.datasets import check_cityscapes, check_voc, cityscapes, voc
+from bench.datasets import ade20k, check_cityscapes, check_voc, cityscapes, voc
 from bench.datasets.files import load_pixels
 from bench.datasets.masks import load_labels
 from bench.datasets.own.description import SEGMENTATION, read_own
@@ -29,7 +30,7 @@ class Pair(NamedTuple):
     turned: bool = False
     """Whether the label map fits the picture as its EXIF orientation turns it; otherwise it is used as stored."""
     read: Callable[[], Labels] | None = None
-    """Function that makes the label map of own data; None for a file that holds the labels themselves."""
+    """Function that makes the label map, of own data and of ADE20K; None for a file that holds the labels as used."""
 
     def load_pixels(self) -> Labels:
         """The picture, BGR (H, W, 3); raises BenchError if it is missing or damaged."""
@@ -41,7 +42,7 @@ class Pair(NamedTuple):
 
 
 def segmentation_pairs(root: Path, dataset: str, part: Part) -> list[Pair]:
-    """All pairs of a part of `voc2012_seg` or `cityscapes` in the data root `root`, in the order of its lists.
+    """All pairs of a part of `voc2012_seg`, `cityscapes` or `ade20k` in the data root `root`, in their lists' order.
 
     Those of own data (`custom_seg`) are described in `root`, a description or a folder with one.
 
@@ -61,5 +62,8 @@ def segmentation_pairs(root: Path, dataset: str, part: Part) -> list[Pair]:
         folder = root / check_cityscapes.FOLDER
         frames = cityscapes.list_frames(folder / "leftImg8bit" / part, folder / "gtFine" / part, Strict(root))
         return [Pair(frame.image, frame.label) for frame in frames]
-    known = f"voc2012_seg, cityscapes or {SEGMENTATION}"
+    if dataset == ade20k.NAME:
+        listed_pairs = ade20k.list_pairs(root, part, Strict(root))
+        return [Pair(image, labels, read=partial(ade20k.load_classes, labels)) for image, labels in listed_pairs]
+    known = f"voc2012_seg, cityscapes, {ade20k.NAME} or {SEGMENTATION}"
     raise BenchError(f"{dataset} has no label maps: a probe of segmentation takes {known}")

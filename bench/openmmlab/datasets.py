@@ -14,17 +14,18 @@ from typing import Any, ClassVar
 
 from mmdet.datasets import BaseDetDataset, CocoDataset, VOCDataset
 from mmdet.registry import DATASETS as MMDET_DATASETS
-from mmseg.datasets import BaseSegDataset, CityscapesDataset, PascalVOCDataset
+from mmseg.datasets import ADE20KDataset, BaseSegDataset, CityscapesDataset, PascalVOCDataset
 from mmseg.registry import DATASETS as MMSEG_DATASETS
 from pycocotools import mask as run_length
 
-from bench.datasets import cityscapes, cityscapes_instances, voc
+from bench.datasets import ade20k, cityscapes, cityscapes_instances, voc
 from bench.datasets.coco import CocoFile, load_coco
 from bench.datasets.coco_objects import CocoImage, CocoObject
 from bench.datasets.names import CITYSCAPES_THINGS
 from bench.datasets.own.description import PartName, read_own
 from bench.datasets.own.maps import own_pairs
 from bench.datasets.own.objects import load_objects
+from bench.datasets.pairs import segmentation_pairs
 from bench.datasets.report import Strict
 from bench.datasets.shares import take_share
 from bench.errors import BenchError
@@ -254,6 +255,23 @@ class DenseBenchVOCAugmentedSegmentation(_Pairs):
         """All pairs of the list; raises :class:`BenchError` if it is missing, empty or unreadable."""
         entries = voc.read_augmented(Path(self.data_prefix["sub_data_root"]), Strict())
         return self._pairs((entry.image, entry.annotation) for entry in entries)
+
+
+@MMSEG_DATASETS.register_module()
+class DenseBenchADE20K(_Pairs):
+    """ADE20K's 150 classes, the images of `part`; pixels of no class are 255."""
+
+    METAINFO = ADE20KDataset.METAINFO
+
+    def __init__(self, *, part: PartName, **kwargs: Any) -> None:
+        self.part: PartName = part
+        super().__init__(**kwargs)
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """All pairs of the part; raises :class:`BenchError` if there is none or a label map is missing."""
+        pairs = segmentation_pairs(Path(self.data_root), ade20k.NAME, self.part)
+        records = self._pairs((pair.image, pair.labels) for pair in pairs)
+        return [record | {"pair": pair} for record, pair in zip(records, pairs, strict=True)]
 
 
 @MMSEG_DATASETS.register_module()

@@ -100,6 +100,11 @@ def cityscapes_instances(split: str, pipeline: Pipeline, **more: Any) -> dict[st
     )
 
 
+def ade20k(part: str, pipeline: Pipeline) -> dict[str, Any]:
+    """ADE20K with 150 classes; `part` is `train` or `val`."""
+    return dict(type="DenseBenchADE20K", data_root="run:data_root", part=part, pipeline=pipeline)
+
+
 def own_segmentation(part: str, pipeline: Pipeline) -> dict[str, Any]:
     """Label maps of the user's own data in the classes of their description; `part` is `train` or `val`."""
     return dict(type="DenseBenchOwnSegmentation", data_root="run:data_root", part=part, pipeline=pipeline)
