@@ -20,7 +20,8 @@ from leaderboard.records.card import (
 )
 from leaderboard.records.protocol import DatasetReference, ProtocolReference, Task, TrackDescription
 from leaderboard.records.reading import read_card_json, read_result_json
-from leaderboard.records.result import Environment, Operations, ProbeReport, Result, Sweep, TrainingReport, result_key
+from leaderboard.records.result import Environment, Operations, ProbeReport, Result, TrainingReport, result_key
+from leaderboard.records.sweep import Sweep, Tried, best_of, edges
 
 __all__ = [
     "MAX_BYTES",
@@ -46,6 +47,9 @@ __all__ = [
     "Task",
     "TrackDescription",
     "TrainingReport",
+    "Tried",
+    "best_of",
+    "edges",
     "group_id",
     "read_card_json",
     "read_result_json",

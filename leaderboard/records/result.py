@@ -10,7 +10,6 @@ from pydantic import AwareDatetime, Field, model_validator
 from leaderboard.records.base import (
     Amount,
     Count,
-    Identifier,
     Key,
     Line,
     Percent,
@@ -20,8 +19,7 @@ from leaderboard.records.base import (
 )
 from leaderboard.records.card import Card
 from leaderboard.records.protocol import DatasetReference, ProtocolReference
-
-Setting = bool | int | float | str
+from leaderboard.records.sweep import Sweep
 
 
 class TrainingReport(Record):
@@ -85,14 +83,6 @@ class Environment(Record):
     """Commit of the evaluation's code, with `-dirty` where that code was changed."""
 
 
-class Sweep(Record):
-    """The search that chose this run's settings."""
-
-    id: Identifier
-    settings: Annotated[dict[Line, Setting], Field(max_length=100)]
-    """The settings that were chosen, e.g. `learning_rate`."""
-
-
 class Result(Record):
     """One run of fine-tuning or a probe: a checkpoint under a protocol with a seed. Written once, never edited."""
 
@@ -119,7 +109,7 @@ class Result(Record):
     verification: Literal["self-reported", "logs", "re-run"]
     """What others than the author have checked: nothing, the run's logs, or the values by repeating the run."""
     sweep: Sweep | None
-    """The search that chose the settings; `None` for the protocol's own settings."""
+    """The search that chose the settings, or to which the run belongs; `None` for the protocol's own settings."""
     outputs: Annotated[dict[Line, Sha256], Field(max_length=100)]
     """Hashes of the files of per-image outputs (`detections.json`), so that these can be published and identified."""
     finished_at: AwareDatetime
@@ -157,6 +147,11 @@ class Result(Record):
             )
         if probe is not None and probe.images_evaluated != self.dataset.val_images:
             raise ValueError(f"{short} {probe.images_evaluated} of {self.dataset.val_images} images were evaluated")
+
+    @property
+    def held_out(self) -> bool:
+        """Whether it is a run of a sweep: its values are on held-out training images and are never ranked."""
+        return self.sweep is not None and not self.sweep.tried
 
     @property
     def file_name(self) -> str:

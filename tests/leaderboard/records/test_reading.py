@@ -16,6 +16,7 @@ from leaderboard.records import (
     Pretraining,
     Stage,
     Sweep,
+    Tried,
     group_id,
     read_card_json,
     read_result_json,
@@ -36,7 +37,19 @@ def full_result():
     )  # fmt: skip
     return make_result(
         make_card("orl", pretraining=pretraining),
-        sweep=Sweep(id="lr", settings={"learning_rate": 0.02, "frozen": True, "schedule": "1x", "layers": 3}),
+        sweep=Sweep(
+            id="lr",
+            settings={"learning_rate": 0.02, "frozen": True, "schedule": "1x", "layers": 3},
+            tried=(
+                Tried(settings={"learning_rate": 0.01, "frozen": True, "schedule": "1x"}, key="0" * 16, value=None),
+                Tried(
+                    settings={"learning_rate": 0.02, "frozen": True, "schedule": "1x", "layers": 3},
+                    key="1" * 16,
+                    value=40.5,
+                ),
+            ),
+            at_edge=(),
+        ),
         outputs={"detections.json": sha("detections")},
     )
 
