@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from bench.datasets import (
     ade20k,
@@ -15,6 +15,7 @@ from bench.datasets import (
     check_coco,
     check_voc,
     cityscapes_instances,
+    classified,
     davis,
     discovered,
     jhmdb,
@@ -23,7 +24,7 @@ from bench.datasets import (
 from bench.datasets.files import ImageFiles, fingerprint, report_copies
 from bench.datasets.own import description as own
 from bench.datasets.own.check import check_own
-from bench.datasets.report import DatasetReport, Findings, Split
+from bench.datasets.report import DatasetReport, Findings, Split, Unit
 from bench.datasets.standard import STANDARD
 from bench.datasets.standard.check import read_standard
 from bench.errors import BenchError
@@ -36,7 +37,7 @@ class Dataset:
     folder: Path
     """Folder below the data root."""
     layout: str
-    unit: Literal["objects", "pixels"]
+    unit: Unit
     read: Callable[[Path, Findings], tuple[dict[str, Split], ImageFiles]]
     named_by: str = ""
     """The kind of ids by which the report names classes, where the files hold no names."""
@@ -108,6 +109,15 @@ NAMED: Final[dict[str, Dataset]] = {
 }
 """The data sets that are checked only where they are named: no protocol needs them, and some are large."""
 
+CLASSIFIED: Final[dict[str, Dataset]] = {
+    "voc2007": Dataset(check_voc.FOLDER_2007, check_voc.LAYOUT_2007, "objects", check_voc.check_voc2007),
+    **{
+        name: Dataset(classified.FOLDER, classified.LAYOUT, "images", partial(classified.read_trees, dataset=name))
+        for name in classified.TREES
+    },
+}
+"""The data sets of probes of whole images, which are checked only where they are named: some are large."""
+
 
 def expected_in(root: Path) -> list[str]:
     """Data sets that are checked by default in a data root: the usual ones, and further ones that it has."""
@@ -122,15 +132,16 @@ def _has(root: Path, entry: Dataset) -> bool:
 def check(root: Path, dataset: str) -> DatasetReport:
     """Read a data set below the data root and report what is in it and what is wrong with it.
 
-    `dataset` is a key of `DATASETS`, `FURTHER` or `NAMED`, or one of `bench.datasets.own.description.DATASETS`: then
-    `root` is, or holds, the description of data of the user's own. Everything that training or evaluation reads is
+    `dataset` is a key of `DATASETS`, `FURTHER`, `NAMED` or `CLASSIFIED`, or one of
+    `bench.datasets.own.description.DATASETS`: then `root` is, or holds, the description of data of the user's own.
+    Everything that training or evaluation reads is
     checked: lists, annotations, masks, and images (decoded up to `files.THOROUGH_BYTES` in all; for larger sets only
     their headers). Everything wrong with the data is a problem in the report; only an unknown data set, or a
     description that cannot be used, raises `BenchError`.
     """
     if dataset in own.DATASETS:
         return check_own(root, dataset)
-    known = DATASETS | FURTHER | NAMED
+    known = DATASETS | FURTHER | NAMED | CLASSIFIED
     if dataset not in known:
         raise BenchError(f"unknown data set {dataset!r}: choose from {', '.join(known)}")
     entry = known[dataset]

@@ -4,6 +4,7 @@ segmentation, with or without SBD's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ DETECTION_LAYOUT: Final = (
     "VOCdevkit/VOC2012 with JPEGImages/*.jpg, Annotations/*.xml and ImageSets/Main/{train,val}.txt"
 )
 FOLDER_2007: Final = Path("VOCdevkit") / "VOC2007"
+LAYOUT_2007: Final = "VOCdevkit/VOC2007 with JPEGImages/*.jpg, Annotations/*.xml and ImageSets/Main/{trainval,test}.txt"
 LAYOUT_0712: Final = (
     "VOCdevkit/VOC2007 and VOCdevkit/VOC2012, each with JPEGImages/*.jpg, Annotations/*.xml and "
     "ImageSets/Main/trainval.txt, and VOC2007 with ImageSets/Main/test.txt"
@@ -34,6 +36,8 @@ _PUBLISHED: Final = {"train": 10_582, "val": 1_449}
 """Numbers of images with which published results of train_aug were trained and evaluated."""
 _PUBLISHED_0712: Final = {"train": 5_011 + 11_540, "val": 4_952}
 """Numbers of images with which published results of VOC 2007 with 2012 were trained and evaluated."""
+_PUBLISHED_2007: Final = {"train": 5_011, "val": 4_952}
+"""The same of VOC 2007 alone."""
 
 
 def check_voc_detection(root: Path, findings: Findings) -> tuple[dict[str, Split], ImageFiles]:
@@ -46,6 +50,19 @@ def check_voc_detection(root: Path, findings: Findings) -> tuple[dict[str, Split
 def check_voc0712_detection(root: Path, findings: Findings) -> tuple[dict[str, Split], ImageFiles]:
     """Read lists, XML files and images: trained on trainval of 2007 and of 2012, evaluated on test of 2007."""
     parts = {"train": [(FOLDER_2007, "trainval"), (FOLDER, "trainval")], "val": [(FOLDER_2007, "test")]}
+    return _check_years(root, parts, _PUBLISHED_0712, findings)
+
+
+def check_voc2007(root: Path, findings: Findings) -> tuple[dict[str, Split], ImageFiles]:
+    """Read lists, XML files and images of 2007: trainval and test."""
+    parts = {"train": [(FOLDER_2007, "trainval")], "val": [(FOLDER_2007, "test")]}
+    return _check_years(root, parts, _PUBLISHED_2007, findings)
+
+
+def _check_years(
+    root: Path, parts: Mapping[str, Sequence[tuple[Path, str]]], published: Mapping[str, int], findings: Findings
+) -> tuple[dict[str, Split], ImageFiles]:
+    """Read the parts of which each is made of lists of several years."""
     entries: dict[str, list[Entry]] = {name: [] for name in parts}
     lists: dict[str, list[Path]] = {name: [] for name in parts}
     for name, listed in parts.items():
@@ -56,7 +73,7 @@ def check_voc0712_detection(root: Path, findings: Findings) -> tuple[dict[str, S
             entries[name] += read_entries(path, photos, annotations, ".xml", findings)
     splits, images = _splits(root, entries, lists, findings)
     _check_objects(entries, splits, images, findings)
-    report_lengths(splits, _PUBLISHED_0712, findings)
+    report_lengths(splits, published, findings)
     return splits, images
 
 

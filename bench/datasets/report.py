@@ -18,6 +18,8 @@ from leaderboard.base.terminal import Console
 from leaderboard.records import DatasetReference
 
 Severity = Literal["error", "warning"]
+Unit = Literal["objects", "pixels", "images"]
+"""What the histogram of a data set counts for each class."""
 
 _SHOWN: Final = 5
 """At most this many problems of one sort are listed one by one; the rest are counted."""
@@ -93,7 +95,7 @@ class DatasetReport:
 
     dataset: str
     root: Path
-    unit: Literal["objects", "pixels"]
+    unit: Unit
     """Unit that the histogram counts."""
     splits: dict[str, Split]
     problems: tuple[Problem, ...]
