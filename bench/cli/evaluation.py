@@ -252,7 +252,7 @@ def generate(root: Path, *, seed: int = 0, paper: bool = False) -> None:
     root
         The data root to create.
     paper
-        Also what track paper needs: VOC 2007, masks like SBD's, Cityscapes' instance ids.
+        Also what track paper needs beside: VOC 2007, masks like SBD's.
     """
     from bench.datasets import generate as generate_data
 

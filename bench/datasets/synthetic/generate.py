@@ -10,12 +10,16 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from PIL import Image as PillowImage
 
+from bench.datasets.cityscapes import LABEL as TRAIN_IDS
+from bench.datasets.cityscapes_instances import LABEL as INSTANCE_IDS
+from bench.datasets.masks import load_labels
 from bench.datasets.synthetic.scene import scene
 from bench.datasets.synthetic.silhouettes import KINDS
 from bench.datasets.synthetic.stage import Image
@@ -23,6 +27,7 @@ from bench.datasets.synthetic.street import Street, instance_ids, street
 from bench.datasets.synthetic.write_coco import CocoWriter
 from bench.datasets.synthetic.write_voc import VocWriter
 from bench.errors import BenchError
+from leaderboard.base.files import write_atomic
 
 GENERATOR_VERSION: Final = 1
 RECORD: Final = "generated.json"
@@ -55,15 +60,15 @@ def generate(
 ) -> None:
     """Write a data root: `VOCdevkit/VOC2012`, `coco`, `cityscapes` and `pretrain/images`.
 
-    VOC and COCO get `train` and `val` images, Cityscapes gets half of each, and `pretrain` gets unlabeled images. With
-    `paper`, the data for track paper are added, which changes none of these files: VOC 2007 (`train` images of trainval
-    and `val` of test), `train` more images of VOC 2012 with masks like SBD's, and Cityscapes' instance ids. Images that
-    are not for pretraining are `zoom` times as wide and as high, up to the size of the published ones. `progress` is
-    called with (images done, images in all). The root appears only when it is complete; if it already holds the data
-    of the same call, nothing is done.
+    VOC and COCO get `train` and `val` images, Cityscapes (with trainIds and instance ids) gets half of each, and
+    `pretrain` gets unlabeled images. With `paper`, the data for track paper are added, which changes none of these
+    files: VOC 2007 (`train` images of trainval and `val` of test), and `train` more images of VOC 2012 with masks like
+    SBD's. Images that are not for pretraining are `zoom` times as wide and as high, up to the size of the published
+    ones. `progress` is called with (images done, images in all). The root appears only when it is complete; if it
+    already holds the data of the same call, only instance ids that it lacks, as older ones do, are written.
 
-    Raises `BenchError` for counts that are too small, for a root that holds anything else, and where the root cannot
-    be written.
+    Raises `BenchError` for counts that are too small, for a root that holds anything else, where other versions of
+    libraries drew the streets that lack instance ids, and where the root cannot be written.
     """
     if train < 2 or val < 2 or pretrain < 0:
         raise BenchError("generated data needs at least 2 train and 2 val images, and no negative count")
@@ -75,6 +80,8 @@ def generate(
     record |= ({"paper": True} if paper else {}) | ({"zoom": zoom} if zoom > 1 else {})
     root = root.absolute()
     if _is_done(root, record):
+        for split, count in (("train", train), ("val", val)):
+            _complete_cityscapes(root, seed, split, (count + 1) // 2, zoom)
         return
     done, total = 0, 2 * (train + val) + (train + 1) // 2 + (val + 1) // 2 + pretrain
     total += (2 * train + val) * paper
@@ -94,7 +101,7 @@ def generate(
         for split, count in (("train", train), ("val", val)):
             _voc(folder, seed, split, count, zoom, tick)
             _coco(folder, seed, split, count, zoom, tick)
-            _cityscapes(folder, seed, split, (count + 1) // 2, zoom, tick, instances=paper)
+            _cityscapes(folder, seed, split, (count + 1) // 2, zoom, tick)
         if paper:
             _voc2007(folder, seed, train, val, zoom, tick)
             _augmented(folder, seed, train, zoom, tick)
@@ -196,22 +203,40 @@ def _coco(root: Path, seed: int, split: str, count: int, zoom: int, tick: Callab
     writer.finish()
 
 
-def _cityscapes(
-    root: Path, seed: int, split: str, count: int, zoom: int, tick: Callable[[], None], *, instances: bool
-) -> None:
-    cities = _CITIES[split]
+def _cityscapes(root: Path, seed: int, split: str, count: int, zoom: int, tick: Callable[[], None]) -> None:
     for index in range(count):
-        city = cities[index % len(cities)]
         picture = street(_rng(seed, "cityscapes", split, index), _times(_STREET_SIZE, zoom))
-        images, labels = (root / "cityscapes" / kind / split / city for kind in ("leftImg8bit", "gtFine"))
-        images.mkdir(parents=True, exist_ok=True)
-        labels.mkdir(parents=True, exist_ok=True)
-        stem = f"{city}_{index:06d}_000019"
-        PillowImage.fromarray(picture.image).save(images / f"{stem}_leftImg8bit.png")
-        PillowImage.fromarray(picture.labels).save(labels / f"{stem}_gtFine_labelTrainIds.png")
-        if instances:
-            PillowImage.fromarray(instance_ids(picture)).save(labels / f"{stem}_gtFine_instanceIds.png")
+        image, labels, ids = _street_files(root, split, index)
+        image.parent.mkdir(parents=True, exist_ok=True)
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        PillowImage.fromarray(picture.image).save(image)
+        PillowImage.fromarray(picture.labels).save(labels)
+        PillowImage.fromarray(instance_ids(picture)).save(ids)
         tick()
+
+
+def _complete_cityscapes(root: Path, seed: int, split: str, count: int, zoom: int) -> None:
+    """Write the instance ids that a root lacks because it was generated before they were."""
+    for index in range(count):
+        _, labels, ids = _street_files(root, split, index)
+        if ids.exists():
+            continue
+        picture = street(_rng(seed, "cityscapes", split, index), _times(_STREET_SIZE, zoom))
+        if not np.array_equal(load_labels(labels), picture.labels):
+            raise BenchError(
+                f"{ids} is missing, and other versions of numpy or OpenCV drew its street: delete {root}, or choose "
+                "another folder"
+            )
+        write_atomic(ids, partial(PillowImage.fromarray(instance_ids(picture)).save, format="PNG"))
+
+
+def _street_files(root: Path, split: str, index: int) -> tuple[Path, Path, Path]:
+    """The files of a street's image, trainIds and instance ids."""
+    cities = _CITIES[split]
+    city = cities[index % len(cities)]
+    images, labels = (root / "cityscapes" / kind / split / city for kind in ("leftImg8bit", "gtFine"))
+    stem = f"{city}_{index:06d}_000019"
+    return images / f"{stem}_leftImg8bit.png", labels / f"{stem}{TRAIN_IDS}", labels / f"{stem}{INSTANCE_IDS}"
 
 
 def _pretrain(root: Path, seed: int, count: int, tick: Callable[[], None]) -> None:

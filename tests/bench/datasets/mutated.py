@@ -15,7 +15,7 @@ Change = Callable[[Random, Path], object]
 VOC = "VOCdevkit/VOC2012"
 PHOTOS = {"voc2012_det": f"{VOC}/JPEGImages/*.*", "voc2012_seg": f"{VOC}/JPEGImages/*.*"}
 PHOTOS["cityscapes"] = "cityscapes/leftImg8bit/*/*/*"
-MASKS = {"voc2012_seg": f"{VOC}/SegmentationClass/*", "cityscapes": "cityscapes/gtFine/*/*/*"}
+MASKS = {"voc2012_seg": f"{VOC}/SegmentationClass/*", "cityscapes": "cityscapes/gtFine/*/*/*_labelTrainIds.png"}
 LISTS = {"voc2012_det": f"{VOC}/ImageSets/Main/*.txt", "voc2012_seg": f"{VOC}/ImageSets/Segmentation/*.txt"}
 XML = f"{VOC}/Annotations/*.xml"
 

@@ -11,7 +11,7 @@ from bench.datasets import check
 
 @pytest.fixture
 def mask(root: Path) -> Path:
-    return sorted((root / "cityscapes/gtFine/train").rglob("*.png"))[0]
+    return sorted((root / "cityscapes/gtFine/train").rglob("*_labelTrainIds.png"))[0]
 
 
 def test_label_ids_instead_of_train_ids_are_explained(root, mask):

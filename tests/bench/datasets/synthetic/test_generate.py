@@ -10,7 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from bench.datasets import DATASETS, check, generate
+from bench.datasets import DATASETS, check, expected_in, generate
 from bench.datasets.names import COCO_CATEGORIES, VOC_CLASSES, VOID, voc_palette
 from bench.datasets.synthetic.generate import COCO_KINDS, RECORD, VOC_KINDS
 from bench.errors import BenchError
@@ -62,6 +62,27 @@ def test_repeating_the_call_does_nothing(root):
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     generate(root, seed=3, train=6, val=4, pretrain=5)
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+def test_a_root_without_instance_ids_gets_them_and_keeps_its_fingerprints(generated, root):
+    for path in root.rglob("*_instanceIds.png"):
+        path.unlink()
+    before = {name: check(root, name).fingerprint for name in DATASETS}
+    assert "cityscapes_inst" not in expected_in(root)
+    generate(root, seed=3, train=6, val=4, pretrain=5)
+    assert tree(root) == tree(generated)
+    assert {name: check(root, name).fingerprint for name in DATASETS} == before
+    assert not check(root, "cityscapes_inst").errors
+
+
+def test_instance_ids_are_not_drawn_onto_other_streets(root):
+    ids = next((root / "cityscapes").rglob("*_instanceIds.png"))
+    ids.unlink()
+    labels = ids.with_name(ids.name.replace("instanceIds", "labelTrainIds"))
+    Image.fromarray(255 - np.asarray(Image.open(labels))).save(labels)
+    with pytest.raises(BenchError, match=r"instanceIds.png is missing, and other versions .* drew its street"):
+        generate(root, seed=3, train=6, val=4, pretrain=5)
+    assert not ids.exists()
 
 
 def test_refuses_to_replace_other_generated_data(root):
