@@ -1,9 +1,10 @@
-"""mmcv's compiled operators served by torchvision's kernels, so that nothing has to be compiled.
+"""mmcv's compiled operators served by torchvision and PyTorch, so that nothing has to be compiled.
 
 `mmcv.ops` looks up a compiled module `mmcv._ext`, which has no wheel for a current PyTorch. The detectors of our
-protocols call three of its functions: `nms`, `roi_align_forward` and `roi_align_backward`. torchvision ships the same
-kernels (both descend from detectron2's) for CPU and CUDA. Here they are put behind mmcv's calling conventions; every
-other operator raises when it is called.
+protocols call five of its functions. For `nms`, `roi_align_forward` and `roi_align_backward` torchvision ships the same
+kernels (both descend from detectron2's) for CPU and CUDA; here they are put behind mmcv's calling conventions.
+`sigmoid_focal_loss_forward` and `sigmoid_focal_loss_backward` are written in PyTorch. Every other operator raises when
+it is called.
 """
 
 import importlib
@@ -17,12 +18,15 @@ from typing import Any, NoReturn
 import torch
 import torchvision  # registers torch.ops.torchvision
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from bench.errors import BenchError
 from bench.fine_tuning import require_fine_tuning
 
 EXTENSION = "mmcv._ext"
 POOL_MAX, POOL_AVERAGE = 0, 1  # mmcv's numbering of pool_mode
+MOST_SCORES = 2**24
+"""Scores of which the focal loss is computed at a time."""
 
 
 class MissingOpError(BenchError):
@@ -32,7 +36,8 @@ class MissingOpError(BenchError):
 def _missing(name: str) -> NoReturn:
     raise MissingOpError(
         f"mmcv operator '{name}' needs mmcv's compiled module mmcv._ext, which is not installed. Our own protocols "
-        "need only nms and average RoIAlign; for this model install an mmcv built with its operators (it is then used)."
+        "need only nms, average RoIAlign and the sigmoid focal loss; for this model install an mmcv built with its "
+        "operators (it is then used)."
     )
 
 
@@ -126,16 +131,60 @@ def roi_align_backward(
     ).to(grad_input.dtype)
 
 
+def sigmoid_focal_loss_forward(
+    input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
+) -> None:
+    """Write the focal loss (Lin et al., ICCV 2017, arXiv 1708.02002, equation 5) of each score to `output`.
+
+    `input` holds the scores (N, C) before the sigmoid p, `target` the class of each row (N,), with C for background:
+    the loss is -alpha (1 - p)^gamma log p in the column of the class, and -(1 - alpha) p^gamma log(1 - p) in all others.
+    `weight` is empty: factors of classes, which mmcv also takes, are refused.
+    """
+    for rows in _blocks(input, weight):
+        scores, chosen = _wanted(input[rows], target[rows])
+        share = torch.where(chosen, alpha, 1 - alpha)
+        output[rows] = -share * torch.sigmoid(-scores) ** gamma * logsigmoid(scores)
+
+
+def sigmoid_focal_loss_backward(
+    input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
+) -> None:
+    """Write the derivative of :func:`sigmoid_focal_loss_forward` by each score to `grad_input` (N, C)."""
+    for rows in _blocks(input, weight):
+        scores, chosen = _wanted(input[rows], target[rows])
+        share = torch.where(chosen, alpha, alpha - 1)  # the sign of the others' scores is turned
+        wrong = torch.sigmoid(-scores)
+        grad_input[rows] = share * wrong**gamma * (gamma * torch.sigmoid(scores) * logsigmoid(scores) - wrong)
+
+
+def _blocks(scores: Tensor, weight: Tensor) -> list[slice]:
+    """Slices of the rows with about `MOST_SCORES` scores each, which bounds the memory of intermediate results."""
+    if weight.numel():
+        _missing("sigmoid_focal_loss with weights of classes")
+    rows, classes = scores.shape
+    step = max(1, MOST_SCORES // max(1, classes))
+    return [slice(first, first + step) for first in range(0, rows, step)]
+
+
+def _wanted(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores whose sigmoid is the probability of what is wanted, and where that is the class of the column."""
+    (scores,) = _at_least_float32(scores)
+    chosen = target[:, None] == torch.arange(scores.shape[1], device=scores.device)
+    return torch.where(chosen, scores, -scores), chosen
+
+
 class TorchvisionOps(ModuleType):
-    """Stands in for `mmcv._ext`: three working operators; any other name is a function that raises `MissingOpError`."""
+    """Stands in for `mmcv._ext`: five working operators; any other name is a function that raises `MissingOpError`."""
 
     def __init__(self) -> None:
-        super().__init__(EXTENSION, f"nms and RoIAlign of torchvision {torchvision.__version__} under mmcv's names")
+        super().__init__(EXTENSION, f"operators of torchvision {torchvision.__version__} under mmcv's names")
         # mmengine and importlib ask for the spec of a module in sys.modules and fail without one
         self.__spec__ = importlib.machinery.ModuleSpec(EXTENSION, loader=None)
         self.nms = nms
         self.roi_align_forward = roi_align_forward
         self.roi_align_backward = roi_align_backward
+        self.sigmoid_focal_loss_forward = sigmoid_focal_loss_forward
+        self.sigmoid_focal_loss_backward = sigmoid_focal_loss_backward
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         # mmcv looks up all its operators while it is imported, so the error has to wait for the call; names such as
@@ -165,7 +214,7 @@ def install_ops() -> ModuleType:
     except ImportError as error:
         warnings.warn(
             f"the compiled mmcv._ext cannot be loaded with torch {torch.__version__} ({error}); "
-            "nms and RoIAlign of torchvision are used instead",
+            "those of torchvision and PyTorch are used instead",
             RuntimeWarning,
             stacklevel=2,
         )
