@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 NOT_OFFERED: Final[dict[str, str]] = {
-    "COCO RetinaNet FPN, 1x and 2x (DetCo, RegionCL)": (
-        "on GPUs its focal loss is a compiled operator of mmcv, and a substitute is not written yet"
-    ),
     "COCO FCOS and SOLOv2 (DenseCL)": (
         "published values are those of AdelaiDet, whose heads differ from mmdet's; FCOS also needs the focal loss"
     ),

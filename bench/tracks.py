@@ -151,6 +151,8 @@ PAPER = Track(
         "paper_coco_mrcnn_fpn_2x_b",
         "paper_coco_mrcnn_c4_1x",
         "paper_coco_mrcnn_c4_2x",
+        "paper_coco_retinanet_1x",
+        "paper_coco_retinanet_2x",
         "paper_coco_frcnn_fpn_p1",
         "paper_coco_frcnn_fpn_p5",
         "paper_coco_frcnn_fpn_p10",

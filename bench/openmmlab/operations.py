@@ -32,6 +32,8 @@ def _all_but_the_backbone(model: Any, maps: list[Any]) -> None:
     levels = model.neck(maps) if model.with_neck else maps
     if hasattr(model, "decode_head"):
         model.decode_head(levels)
+    elif hasattr(model, "bbox_head"):
+        model.bbox_head(levels)
     else:
         model.rpn_head(levels)
         _regions(model, levels[0].device)

@@ -136,9 +136,9 @@ def sigmoid_focal_loss_forward(
 ) -> None:
     """Write the focal loss (Lin et al., ICCV 2017, arXiv 1708.02002, equation 5) of each score to `output`.
 
-    `input` holds the scores (N, C) before the sigmoid p, `target` the class of each row (N,), with C for background:
-    the loss is -alpha (1 - p)^gamma log p in the column of the class, and -(1 - alpha) p^gamma log(1 - p) in all others.
-    `weight` is empty: factors of classes, which mmcv also takes, are refused.
+    `input` holds the scores (N, C), of which p is the sigmoid, `target` the class of each row (N,), with C for
+    background: the loss is -alpha (1 - p)^gamma log p in the column of the class, -(1 - alpha) p^gamma log(1 - p) in
+    the others. `weight` is empty: factors of classes, which mmcv also takes, are refused.
     """
     for rows in _blocks(input, weight):
         scores, chosen = _wanted(input[rows], target[rows])

@@ -51,6 +51,7 @@ def prepare_openmmlab() -> None:
     importlib.import_module("bench.openmmlab.matching")
     importlib.import_module("bench.openmmlab.metrics")
     importlib.import_module("bench.openmmlab.res5")
+    importlib.import_module("bench.openmmlab.retina")
     importlib.import_module("bench.openmmlab.discovered")
     _prepared = True
 

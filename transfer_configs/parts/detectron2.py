@@ -1,10 +1,9 @@
-"""Two-stage detectors as detectron2, from which the published values come, trains and evaluates them.
+"""Detectors as detectron2, from which the published values come, trains and evaluates them.
 
-The parts that mmdet lacks are `bench.openmmlab.matching` and `bench.openmmlab.res5`. What stays different, in all
-protocols: images are scaled by OpenCV (detectron2: PIL); anchors in the padding are left out (detectron2: negative);
-images are grouped by aspect ratio over the whole batch (detectron2: over the two of a GPU); target masks are cut from
-bitmaps (detectron2: from polygons); convolutions of feature pyramids start from Xavier's distribution (detectron2:
-Kaiming's).
+The parts that mmdet lacks are `bench.openmmlab.matching`, `res5` and `retina`. What stays different, in all protocols:
+images are scaled by OpenCV (detectron2: PIL); anchors in the padding are left out (detectron2: negative); images are
+grouped by aspect ratio over the whole batch (detectron2: over the two of a GPU); target masks are cut from bitmaps
+(detectron2: from polygons); convolutions of feature pyramids start from Xavier's distribution (detectron2: Kaiming's).
 """
 
 from collections.abc import Mapping
@@ -125,6 +124,50 @@ def mask_rcnn_fpn(*, classes: int, norm_in_heads: bool) -> dict[str, Any]:
     )
 
 
+def retinanet(*, classes: int) -> dict[str, Any]:
+    """RetinaNet on P3 to P7 of 256 channels; P3 to P5 are normalized, the head is not.
+
+    Four convolutions each for classes and boxes, nine anchors per cell; the focal loss has gamma 2 and alpha .25.
+    """
+    return dict(
+        type="RetinaNet",
+        data_preprocessor=detectors.preprocessor(divisor=32),
+        backbone=backbones.resnet((0, 1, 2, 3)),
+        neck=detectors.fpn(channels=_CHANNELS, levels=5, start=1) | dict(type="RetinaPyramid"),
+        bbox_head=dict(
+            type="Detectron2RetinaHead",
+            num_classes=classes,
+            in_channels=_CHANNELS,
+            feat_channels=_CHANNELS,
+            stacked_convs=4,
+            anchor_generator=dict(
+                type="AnchorGenerator",
+                octave_base_scale=4,
+                scales_per_octave=3,
+                ratios=[0.5, 1.0, 2.0],
+                strides=[8, 16, 32, 64, 128],
+            ),
+            bbox_coder=detectors.box_coder([1.0, 1.0, 1.0, 1.0]) | dict(clip_border=False),  # the head does, later
+            loss_cls=dict(type="FocalLoss", use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
+            loss_bbox=dict(type="L1Loss", loss_weight=1.0),
+        ),
+        train_cfg=dict(
+            assigner=dict(type="Detectron2Assigner", background=0.4, foreground=0.5, best_anchors=True),
+            sampler=dict(type="PseudoSampler"),  # every anchor that is positive or negative
+            allowed_border=-1,
+            pos_weight=-1,
+            debug=False,
+        ),
+        test_cfg=dict(
+            nms_pre=1_000,
+            min_bbox_size=0,
+            score_thr=0.05,
+            nms=dict(type="nms", iou_threshold=0.5),
+            max_per_img=100,
+        ),
+    )
+
+
 def coco_training(plan: Mapping[str, Any], *, masks: bool = True) -> dict[str, Any]:
     """COCO train2017, or the plan's share of it, without the images that have no object, short side 640 to 800."""
     pipeline = loading.detection_training(multi_scale(640, 800, limit=1333), masks=masks)
@@ -158,8 +201,7 @@ def cityscapes_training(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 def cityscapes_testing() -> dict[str, Any]:
     """Cityscapes val, short side 1024, with the paths that its metric needs."""
-    pipeline = loading.detection_testing(loading.fit((2048, 1024)), boxes=True)
-    pipeline[-1]["meta_keys"] = (*pipeline[-1]["meta_keys"], "ids_path")
+    pipeline = loading.instance_testing(loading.fit((2048, 1024)))
     return test_loader(datasets.cityscapes_instances("val", pipeline, test_mode=True))
 
 

@@ -31,6 +31,9 @@ def reduced(protocol_id: str, iterations: int = 5, batch: int = 2) -> Protocol:
         for loader in ("train_dataloader", "test_dataloader"):
             _shrink_images(config[loader])
         training, testing = config["model"]["train_cfg"], config["model"]["test_cfg"]
+        if "rpn" not in training:  # one stage
+            testing |= {"nms_pre": 100, "max_per_img": 10}
+            return
         training["rpn"]["sampler"]["num"] = 32
         training["rcnn"]["sampler"]["num"] = 4
         for proposals in (training["rpn_proposal"], testing["rpn"]):
