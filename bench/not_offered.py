@@ -17,7 +17,6 @@ NOT_OFFERED: Final[dict[str, str]] = {
     "COCO from 10 % of the labels as in DenseCL and SoCo": (
         "iterations and learning rates are in no code; paper_coco_frcnn_fpn_p10 has lists and a schedule of its own"
     ),
-    "ADE20K FCN of stride 8, 80k (SlotCon)": "ADE20K can be prepared and checked, but no protocol reads it yet",
     "VOC and Cityscapes as in the multi-crop study (Van Gansbeke et al.)": "its segmentation heads are not confirmed",
     "VOC and Cityscapes UperNet, DeepLabV3+ (RegionCL, CoinCheung)": "their heads are not built in",
     "CP2 with its pretrained head, SoCo and InsLoc with theirs": (

@@ -175,6 +175,7 @@ CUSTOM = Track(
         "custom_seg_fcn",
         "custom_det_frcnn_fpn",
         "custom_inst_mrcnn_fpn",
+        "paper_ade20k_fcn_d8_80k",
     ),
     further=(
         "custom_seg_fcn_d8_20k",
