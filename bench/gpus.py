@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 
@@ -59,6 +60,12 @@ def check_device(device: str | None) -> None:
         raise BenchError(f"{device!r} is not a device: use cuda, cuda:N or cpu")
 
 
+def start_server() -> None:
+    """Start the server from which processes are forked, if it is not running, so that they can use the GPUs."""
+    with _set(_NVML, "1"):  # inherited by the server
+        forkserver.ensure_running()
+
+
 def find_gpus(server: ForkServerContext) -> Gpus:
     """The GPUs that this process's CUDA_VISIBLE_DEVICES leaves, as a process sees them that is forked from `server`.
 
@@ -70,8 +77,8 @@ def find_gpus(server: ForkServerContext) -> Gpus:
     receiver, sender = server.Pipe(duplex=False)
     process = server.Process(target=_look, args=(sender,), name="look for GPUs")
     try:
-        with _set(_NVML, "1"):  # inherited by the server
-            process.start()
+        start_server()
+        process.start()
         sender.close()
         count, forks = receiver.recv()
         process.join()

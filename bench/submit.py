@@ -15,8 +15,9 @@ from bench.datasets.own.check import usable
 from bench.datasets.own.description import DATASETS as OWN_DATASETS
 from bench.datasets.own.description import is_own
 from bench.errors import BenchError
+from bench.executors.base import Executor, LocalExecutor
 from bench.fine_tuning import require_fine_tuning
-from bench.jobs import Outcome, TransferRun, evaluate, run_all
+from bench.jobs import Outcome, TransferRun, evaluate
 from bench.probes.plan import ProbePlan
 from bench.protocols import Protocol, TrainingPlan, builtin_ids, is_outside, load_protocol, with_batch
 from bench.smaller_batch import split_id
@@ -172,24 +173,20 @@ def _import(
 def submit(
     plan: SubmissionPlan,
     *,
+    executor: Executor | None = None,
     processes: int | None = None,
-    threads: int | None = None,
-    device: str | None = None,
     finished: Callable[[Outcome[TransferRun]], None] = lambda outcome: None,
     execute: Callable[[TransferRun, int], None] = evaluate,
 ) -> Submission:
-    """Execute what is left of `plan` on local processes (default: one per GPU; on a CPU one per core, at most 4).
-
-    `threads` and `device` are those of `run_all`.
+    """Execute what is left of `plan` by `executor` (default: `processes` of this machine, see `LocalExecutor`).
 
     Raises:
-        BenchError: the device does not exist.
+        BenchError: the executor can do nothing, e.g. because the device does not exist.
         Interrupted: it was stopped; the text says what is finished.
+        Queued: the runs are queued elsewhere, and nobody waits for them.
     """
     try:
-        outcomes = run_all(
-            plan.todo, processes=processes, threads=threads, device=device, finished=finished, execute=execute
-        )
+        outcomes = (executor or LocalExecutor(processes)).run_all(plan.todo, finished=finished, execute=execute)
     except KeyboardInterrupt as stop:
         from bench.openmmlab.checkpoints import CHECKPOINT
 

@@ -31,6 +31,7 @@ from bench.cli import (  # noqa: F401 - they register commands
     verifying,
 )
 from bench.cli.common import app
+from bench.errors import Queued
 from leaderboard.base.errors import DenseBenchError, Interrupted
 from leaderboard.base.files import describe_os_error
 from leaderboard.base.printable import printable
@@ -83,6 +84,9 @@ def _report(error: Exception | KeyboardInterrupt) -> int:
         if os.environ.get("RANK", "0") == "0":  # torchrun stops all processes of a run
             _say("", stop)
         return stop.exit_code
+    if isinstance(error, Queued):
+        Console(soft_wrap=True, highlight=False).print(printable(error), markup=False)
+        return 0
     if isinstance(error, CycloptsError):
         _say("usage: ", error)
         _say("", "`densebench --help` lists the commands, `densebench COMMAND --help` shows an example.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from bench.cli.cluster import LOCAL, Cluster
 from bench.cli.common import COMPARE, DEFAULT_WORK, Work, app
 from bench.errors import BenchError
 from leaderboard.base.errors import Interrupted
@@ -38,6 +39,7 @@ def compare(
     evaluation_seeds: int | None = None,
     work: Work = DEFAULT_WORK,
     processes: int | None = None,
+    cluster: Cluster = LOCAL,
 ) -> int:
     """Pretrain several methods under one budget, evaluate them alike, and say what can be told apart.
 
@@ -98,6 +100,7 @@ def compare(
         raise BenchError(f"--seeds is {seeds}: give 1 or more")
     if scratch and init is None:
         raise BenchError("--scratch goes with --init CHECKPOINT: without it every method starts from random weights")
+    executor = cluster.choose(work, processes=processes)
     start = None if init is None else read_exported(exported_folder(init, submission_name(init), work))
     found = [_recipe(name, settings or []) for name in recipes]
     if len({recipe.name for recipe, _ in found}) < len(found):
@@ -122,13 +125,13 @@ def compare(
         work=work,
         scratch=scratch,
     )
-    lines = ProgressLines(processes or min(4, available_cores()))
+    lines = ProgressLines(None if executor.at_once else processes or min(4, available_cores()))
     try:
         if rates:
             probes = _probes(comparison.evaluation, track)
-            comparison, tried = choose_rates(comparison, found, rates, budget, probes, lines, processes)
+            comparison, tried = choose_rates(comparison, found, rates, budget, probes, lines, executor)
             print("\n".join(rate_lines(tried)))
-        failures = execute(comparison, lines, processes=processes)
+        failures = execute(comparison, lines, executor)
     except KeyboardInterrupt as stop:
         text = "stopped: what is finished is kept; repeat the command to continue"
         raise Interrupted.after(stop, text) from stop

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.progress import Progress
 
+from bench.cli.cluster import LOCAL, Cluster
 from bench.cli.common import DEFAULT_WORK, EVALUATE, TOOLS, AsJson, Work, app, data_app, print_json, print_table
 from bench.errors import BenchError
 from leaderboard.base.terminal import Console
@@ -105,6 +106,7 @@ def submit(
     checkpoint_minutes: float = 10.0,
     tensorboard: bool = False,
     tracker: Literal["wandb", "trackio"] | None = None,
+    cluster: Cluster = LOCAL,
 ) -> int:
     """Import a checkpoint with proof, run the protocols of a track, and write one result file per run.
 
@@ -185,7 +187,10 @@ def submit(
     if threads is not None and threads < 1:
         raise BenchError(f"--threads is {threads}: give 1 or more")
     where: dict[str, Any] = {"processes": processes, "threads": threads, "device": device}
+    executor = cluster.choose(work, **where)
     if rehearse:
+        if cluster != LOCAL:
+            raise BenchError("--rehearse times this machine: leave --executor out, or rehearse in a job of its own")
         return _rehearse(checkpoint, track, protocols or (), seeds, batch, name, data, work, where | card_fields)
     if not 0 < checkpoint_minutes < math.inf:
         raise BenchError(f"--checkpoint-minutes is {checkpoint_minutes:g}: give a number above 0")
@@ -207,7 +212,7 @@ def submit(
     one = functools.partial(
         evaluate, checkpoint_seconds=60 * checkpoint_minutes, tensorboard=tensorboard, tracker=tracker
     )
-    submission = execute(plan, finished=RunReporter(plan), execute=one, **where)
+    submission = execute(plan, executor=executor, finished=RunReporter(plan), execute=one)
     print_submission(submission, work)
     return 1 if submission.failures or submission.unusable else 0
 

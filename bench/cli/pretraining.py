@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from bench.cli.cluster import LOCAL, Cluster
 from bench.cli.common import DEFAULT_WORK, PRETRAIN, Work, app
 from bench.errors import BenchError
 from leaderboard.base.errors import Interrupted
@@ -44,7 +47,9 @@ def pretrain(
     prefetch: bool = False,
     recompute: bool = False,
     checkpoint_seconds: float = 120.0,
-) -> None:
+    devices: int = 1,
+    cluster: Cluster = LOCAL,
+) -> int:
     """Pretrain a backbone with a recipe on a folder, list or tar shards of images; under `torchrun` on many GPUs.
 
     Example: densebench pretrain densecl-mini --data images/ --set epochs=50 --set optimizer.lr=0.1
@@ -102,7 +107,10 @@ def pretrain(
         Keep less of the backbone's activations and compute them again for the gradient: less memory, more time.
     checkpoint_seconds
         Least time between two checkpoints; 0: one with every line of the log. Ctrl-C and SIGTERM also save one.
+    devices
+        Number of GPUs of one machine (with --device cpu: of processes) that share the training, by `torchrun`.
     """
+    given = dict(locals())
     import torch
 
     from bench.checkpoints.given import exported_folder, submission_name
@@ -121,6 +129,8 @@ def pretrain(
     start = None if init is None else submission_name(init)
     own = f"{chosen.name}-seed{seed}" + (f"-from-{start}" if start else "")
     out = out or work / "pretraining" / own
+    if cluster.choose(work).at_once or devices > 1:
+        return _elsewhere(given, chosen, out)
     try:
         folder = train(
             chosen,
@@ -143,6 +153,28 @@ def pretrain(
         raise Interrupted.after(stop, "stopped: --resume continues from the last checkpoint, if there is one") from stop
     if os.environ.get("RANK", "0") == "0":  # torchrun starts this command once per process
         print(f"finished: {folder}\n{_next(chosen, folder, stages)}")
+    return 0
+
+
+def _elsewhere(given: dict[str, Any], chosen: Recipe, out: Path) -> int:
+    """Pretrain by the command line itself: under `torchrun` on this machine, in place of this process, or in a job."""
+    from bench.executors.command import CommandRun, arguments_of, execute_command, pretrain_words
+
+    cluster, devices, work, threads = (given[name] for name in ("cluster", "devices", "work", "threads"))
+    if devices < 1:
+        raise BenchError(f"--devices is {devices}: give 1 or more")
+    again = {name: value for name, value in given.items() if name not in ("cluster", "devices")}
+    if cluster == LOCAL:
+        os.execv(sys.executable, [sys.executable, *pretrain_words(arguments_of(pretrain, again), devices)])
+    words = pretrain_words(arguments_of(pretrain, again | {"out": out, "resume": True}), devices)
+    key = f"{out.name}-{sha256(str(out.absolute()).encode()).hexdigest()[:8]}"
+    run = CommandRun(key, work / "slurm" / key, words)
+    executor = cluster.choose(work, threads=threads, device=given["device"], devices=devices)
+    (outcome,) = executor.run_all([run], finished=lambda outcome: None, execute=execute_command)
+    if outcome.failure:
+        raise BenchError(f"{outcome.failure}; repeat the command to continue")
+    print(f"finished: {out}\n{_next(chosen, out, given['stages'])}")
+    return 0
 
 
 def _next(recipe: Recipe, folder: Path, stages: Path | None) -> str:

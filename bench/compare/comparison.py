@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from bench.compare.grid import Cell, GivenCell, PretrainedCell, RandomCell, is_complete, pretrained_cells, results_of
 from bench.compare.pretraining import PretrainingRun, pretrain_and_export
-from bench.jobs import Outcome, TransferRun, evaluate, run_all
+from bench.executors.base import Executor, LocalExecutor
+from bench.jobs import Outcome, TransferRun, evaluate
+from bench.stages import run_in_stages
 from bench.submit import Evaluation, plan_runs
 from leaderboard.base.files import make_folder, write_atomic
 from leaderboard.records import Result
@@ -110,26 +113,33 @@ class Reporter(Protocol):
 def execute(
     comparison: Comparison,
     reporter: Reporter,
+    executor: Executor | None = None,
     *,
     processes: int | None = None,
     pretrain: Callable[[PretrainingRun, int], None] = pretrain_and_export,
     transfer: Callable[[TransferRun, int], None] = evaluate,
 ) -> list[str]:
-    """Do the remaining work of `comparison` in local processes, as many as `bench.jobs.run_all` chooses.
+    """Do the remaining work of `comparison` by `executor` (default: `processes` of this machine, see `LocalExecutor`).
 
-    Returns one line for each failure. A failure stops nothing else, and repeating the command tries it again. A run
-    whose result file cannot be used is a failure, too.
+    First come the pretrainings of a seed, then the evaluation of what they gave; an executor that takes all at once
+    gets all seeds together. Returns one line for each failure. A failure stops nothing else, and repeating the command
+    tries it again. A run whose result file cannot be used is a failure, too.
 
     Raises:
         BenchError: a checkpoint is not usable.
         FileError: the work folder cannot be written.
+        Queued: the runs are queued elsewhere, and nobody waits for them.
     """
+    executor = executor or LocalExecutor(processes)
     failures: list[str] = []
-    for seed in comparison.seeds:
+    for seeds in [comparison.seeds] if executor.at_once else [(seed,) for seed in comparison.seeds]:
         stored = comparison.store.load()
-        missing = [cell for cell in comparison.cells(seed) if not is_complete(cell, stored[0], comparison.evaluation)]
-        reporter.begins(comparison, seed, missing)
-        failed = _pretrain(comparison, missing, reporter, processes, pretrain)
+        missing: list[Cell] = []
+        for seed in seeds:
+            of_seed = [c for c in comparison.cells(seed) if not is_complete(c, stored[0], comparison.evaluation)]
+            reporter.begins(comparison, seed, of_seed)
+            missing += of_seed
+        failed = _pretrain(comparison, missing, reporter, executor, pretrain)
         failures += failed.values()
         runs = [
             run
@@ -143,7 +153,8 @@ def execute(
                 stored=stored,
             ).todo
         ]
-        outcomes = run_all(runs, processes=processes, finished=reporter.evaluated, execute=transfer)
+        run_all = partial(executor.run_all, finished=reporter.evaluated, execute=transfer)
+        outcomes = run_in_stages(runs, run_all, reporter.evaluated)
         failures += [_failure(outcome) for outcome in outcomes if outcome.failure]
     return failures + [str(file) for file in comparison.store.load()[1]]
 
@@ -152,7 +163,7 @@ def _pretrain(
     comparison: Comparison,
     cells: Sequence[Cell],
     reporter: Reporter,
-    processes: int | None,
+    executor: Executor,
     execute: Callable[[PretrainingRun, int], None],
 ) -> dict[str, str]:
     """Pretrain the cells that have no backbone yet; return the failures by the name of the cell."""
@@ -164,7 +175,7 @@ def _pretrain(
         make_folder(run.folder)
         write_atomic(run.recipe_file, json.dumps(cell.recipe.to_dict(), indent=2) + "\n")
         waiting.append(run)
-    outcomes = run_all(waiting, processes=processes, finished=reporter.trained, execute=execute)
+    outcomes = executor.run_all(waiting, finished=reporter.trained, execute=execute)
     return {o.run.key: f"{o.run.key}: {o.failure}" for o in outcomes if o.failure}
 
 

@@ -16,6 +16,7 @@ from bench.compare.budget import Budget, under
 from bench.compare.comparison import Comparison, Reporter, execute
 from bench.compare.grid import results_of
 from bench.errors import BenchError
+from bench.executors.base import Executor
 from bench.submit import Evaluation
 from pretrain.recipes import Recipe
 
@@ -42,7 +43,7 @@ def choose_rates(
     budget: Budget,
     probes: Evaluation,
     reporter: Reporter,
-    processes: int | None,
+    executor: Executor,
 ) -> tuple[Comparison, list[Tried]]:
     """`comparison` with the learning rates of `recipes` multiplied by the best of `rates`, and the rates tried.
 
@@ -63,7 +64,7 @@ def choose_rates(
         anchors=False,
         scratch=False,
     )
-    failures = execute(trial, reporter, processes=processes)
+    failures = execute(trial, reporter, executor)
     scores = {key: _held_out(trial, *one) for key, one in under_rates.items()}
     best = {recipe.name: _best(recipe.name, rates, scores, failures) for recipe, _ in recipes}
     chosen = tuple(under_rates[recipe.name, best[recipe.name]] for recipe, _ in recipes)

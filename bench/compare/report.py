@@ -25,9 +25,10 @@ from pretrain.exported import read_card
 class ProgressLines:
     """Prints a line for each piece of work that ends, with the remaining time once it can be estimated."""
 
-    def __init__(self, processes: int) -> None:
+    def __init__(self, processes: int | None) -> None:
         self.console = Console(soft_wrap=True, highlight=False)
         self.processes = processes
+        """How many work at a time; None: unknown, so that no remaining time can be estimated."""
         self.trainings = self.evaluations = 0
         """Numbers of pretrainings and evaluations that remain."""
         self.taken: dict[str, list[float]] = {"pretraining": [], "evaluation": []}
@@ -66,11 +67,14 @@ class ProgressLines:
         self._print(f"{name}  {run.protocol}  seed {run.seed}  {value}  ({outcome.seconds:.0f} s)")
 
     def _print(self, text: str) -> None:
+        self.console.print(f"{text}{self._remaining()}", markup=False)
+
+    def _remaining(self) -> str:
         left = [(self.trainings, self.taken["pretraining"]), (self.evaluations, self.taken["evaluation"])]
-        known = all(seconds for count, seconds in left if count)
-        total = sum(count * fmean(seconds) for count, seconds in left if count and seconds) / self.processes
-        remains = f"  [about {total / 60:.0f} min remain]" if known and total else ""
-        self.console.print(f"{text}{remains}", markup=False)
+        if self.processes is None or not all(seconds for count, seconds in left if count):
+            return ""
+        total = sum(count * fmean(seconds) for count, seconds in left if count) / self.processes
+        return f"  [about {total / 60:.0f} min remain]" if total else ""
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def test_when_it_is_stopped_it_says_what_is_finished(
         instant(runs[0], 1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.submit.run_all", stopped_after_one)
+    monkeypatch.setattr("bench.executors.base.run_all", stopped_after_one)
     text = "stopped: 1 of 4 runs of random are finished and kept; repeat the command to run the others"
     with pytest.raises(Interrupted, match=text) as stopped:
         submit(plan(tiny_data, tmp_path, seeds=1))

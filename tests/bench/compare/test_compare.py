@@ -16,6 +16,7 @@ from bench.compare.grid import GivenCell, PretrainedCell, RandomCell
 from bench.compare.pretraining import PretrainingRun
 from bench.compare.report import ProgressLines, cost_table, costs, print_comparison
 from bench.errors import BenchError
+from bench.executors.base import LocalExecutor
 from bench.submit import Evaluation, check_data_sets, choose_protocols
 from leaderboard.records import RANDOM_METHOD, Cost, Pretraining
 from leaderboard.store import ResultStore
@@ -80,7 +81,7 @@ NOTHING = Evaluation((), (), Path(), {})
 
 
 def compared(comparison: Comparison, pretrain=train) -> list[str]:
-    return execute(comparison, ProgressLines(2), processes=2, pretrain=pretrain, transfer=instant)
+    return execute(comparison, ProgressLines(2), LocalExecutor(2), pretrain=pretrain, transfer=instant)
 
 
 def lines_of(path: Path) -> list[str]:
