@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bench.datasets.pairs import Pair
 from bench.errors import BenchError
@@ -36,32 +37,55 @@ def features(network: Network, pairs: Sequence[Pair], size: tuple[int, int], fol
         BenchError: an image cannot be read, or a value is not finite in float16.
         FileError: the folder cannot be written.
     """
+    shape = (len(pairs), network.channels, size[0] // STRIDE, size[1] // STRIDE)
+    return keep(folder, shape, lambda: _batches(network, pairs, size))
+
+
+def keep(folder: Path, shape: tuple[int, ...], compute: Callable[[], Iterator[Features]]) -> Features:
+    """The table (N, ...) of this shape in the file of `folder`, memory-mapped; computed if it is not there.
+
+    `compute` gives its rows in order, some at a time.
+
+    Raises:
+        FileError: the folder cannot be written.
+    """
     make_folder(folder)
     file = folder / FILE
     with locked(folder):
         if not file.exists():
             unfinished = folder / f"{FILE}.unfinished"
-            _compute(network, pairs, size, unfinished)
+            table: np.memmap[Any, np.dtype[np.float16]] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+                unfinished, mode="w+", dtype=np.float16, shape=shape
+            )
+            start = 0
+            for rows in compute():
+                table[start : start + len(rows)] = rows
+                start += len(rows)
+            table.flush()
             unfinished.replace(file)
     return np.load(file, mmap_mode="r")
 
 
-def features_key(network: Network, fingerprint: str, part: str, size: tuple[int, int]) -> str:
+def features_key(network: Network, fingerprint: str, part: str, size: Sequence[int | str]) -> str:
     """Key of features: 16 digits of the hash of everything on which they depend."""
     card = network.card
     inputs = [card.sha256, card.color_order, card.mean, card.std, fingerprint, part, size, str(network.device.type)]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
 
 
-def _compute(network: Network, pairs: Sequence[Pair], size: tuple[int, int], file: Path) -> None:
-    shape = (len(pairs), network.channels, size[0] // STRIDE, size[1] // STRIDE)
-    table: np.memmap[Any, np.dtype[np.float16]] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-        file, mode="w+", dtype=np.float16, shape=shape
-    )
+def _batches(network: Network, pairs: Sequence[Pair], size: tuple[int, int]) -> Iterator[Features]:
     for start in range(0, len(pairs), BATCH):
         images = np.stack([read_scaled(pair.image, size, pair.turned) for pair in pairs[start : start + BATCH]])
-        cells = network.cells(images).half()
-        if not cells.isfinite().all():
-            raise BenchError(f"a cell of {network.card.name} is not finite in float16: has its training diverged?")
-        table[start : start + len(images)] = cells.cpu().numpy()
-    table.flush()
+        yield finite_halves(network, network.cells(images))
+
+
+def finite_halves(network: Network, values: Tensor) -> Features:
+    """The values of a network in float16.
+
+    Raises:
+        BenchError: one of them is not finite.
+    """
+    halves = values.half()
+    if not halves.isfinite().all():
+        raise BenchError(f"a cell of {network.card.name} is not finite in float16: has its training diverged?")
+    return halves.cpu().numpy()

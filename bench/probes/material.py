@@ -104,7 +104,7 @@ class Findings:
     images: int
     """Number of validation images that were evaluated."""
     training_cells: int
-    """Number of cells used for fitting, labeled or not."""
+    """Number of cells, or of images' vectors, used for fitting, labeled or not."""
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """Arrays that are kept, with one row per image (V, ...), by name."""
     chosen: float | None = None
@@ -113,6 +113,8 @@ class Findings:
     """Score of each value of the hyperparameter on held-out training images, in per cent."""
     channels: int = 0
     """Number of channels of a cell, where they are not `Network.cells`."""
+    head_parameters: int = 0
+    """Number of learned parameters, where the plan does not tell it."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Further text files that say what was used, by name."""
 

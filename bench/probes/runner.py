@@ -19,12 +19,26 @@ from typing import Any
 import torch
 
 from bench.clock import Clock
+from bench.datasets.classified import classified_images
 from bench.datasets.own.description import number_of
 from bench.datasets.pairs import segmentation_pairs
 from bench.errors import BenchError
 from bench.metrics.outputs import describe_outputs, keep_counts
 from bench.probes.cells import Network, freeze
-from bench.probes.kinds import classifier, clusters, foreground, head, rank, retrieval, robustness, segments
+from bench.probes.images import ImageMaterial
+from bench.probes.kinds import (
+    classifier,
+    clusters,
+    foreground,
+    head,
+    image_classifier,
+    low_shot,
+    rank,
+    retrieval,
+    robustness,
+    segments,
+    svm,
+)
 from bench.probes.kinds.propagation import fine_cells
 from bench.probes.kinds.videos import follow
 from bench.probes.material import Findings, Material
@@ -34,13 +48,17 @@ from bench.probes.plan import (
     ClusterPlan,
     ForegroundPlan,
     HeadPlan,
+    ImageClassifierPlan,
+    ImagePlan,
     LidarPlan,
+    LowShotPlan,
     ProbePlan,
     PropagationPlan,
     RankPlan,
     RetrievalPlan,
     RobustnessPlan,
     SegmentPlan,
+    SvmPlan,
 )
 from bench.probes.size import head_parameters, probe_operations
 from bench.protocols import Protocol
@@ -61,7 +79,13 @@ PROBES: Mapping[type[ProbePlan], Callable[[Any, Material], Findings]] = {
     RankPlan: rank.probe_rank,
     LidarPlan: rank.probe_lidar,
 }
-"""Functions that execute a plan, by its class."""
+"""Functions that execute a plan of cells, by its class."""
+IMAGE_PROBES: Mapping[type[ProbePlan], Callable[[Any, ImageMaterial], Findings]] = {
+    ImageClassifierPlan: image_classifier.probe,
+    SvmPlan: svm.probe,
+    LowShotPlan: low_shot.probe,
+}
+"""The same for plans of whole images."""
 
 
 def run_probe(
@@ -88,6 +112,18 @@ def run_probe(
     clock = Clock()
     if isinstance(plan, PropagationPlan):
         found, names = follow(plan, fine_cells(network), data_root, protocol.dataset, device, clock)
+    elif isinstance(plan, ImagePlan):
+        material = ImageMaterial(
+            network=network,
+            root=data_root,
+            dataset=protocol.dataset,
+            fingerprint=dataset.fingerprint,
+            folder=_beside_transfers(folder),
+            seed=seed,
+            clock=clock,
+        )
+        found = IMAGE_PROBES[type(plan)](plan, material)
+        names = list(classified_images(data_root, protocol.dataset, "val").names)
     else:
         found, names = _probe_images(plan, network, protocol, data_root, dataset, seed, folder, clock)
     return make_result(
@@ -102,14 +138,14 @@ def run_probe(
         outputs=_keep(found, names, folder),
         probe=ProbeReport(
             backbone_tensors=network.tensors,
-            head_parameters=head_parameters(plan, network.channels),
+            head_parameters=found.head_parameters or head_parameters(plan, network.channels),
             channels=found.channels or network.channels,
             training_cells=found.training_cells,
             images_evaluated=found.images,
             chosen=found.chosen,
             candidates={f"{value:g}": score for value, score in found.candidates.items()},
         ),
-        operations=probe_operations(plan, network) if isinstance(plan, CellPlan) else None,
+        operations=probe_operations(plan, network) if isinstance(plan, CellPlan | ImagePlan) else None,
         wall_seconds=time.perf_counter() - started,
         seconds={what: round(seconds, 3) for what, seconds in clock.seconds.items()},
     )

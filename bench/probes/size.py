@@ -7,7 +7,7 @@ import torch
 from bench.operations import backbone_operations, count
 from bench.probes.cells import Network
 from bench.probes.kinds.head import build_head
-from bench.probes.plan import STRIDE, CellPlan, ClassifierPlan, HeadPlan, ProbePlan
+from bench.probes.plan import STRIDE, CellPlan, ClassifierPlan, HeadPlan, ImagePlan, ProbePlan
 from leaderboard.records import Operations
 
 
@@ -18,8 +18,12 @@ def head_parameters(plan: ProbePlan, channels: int) -> int:
     return (channels + 1) * _classes(plan)
 
 
-def probe_operations(plan: CellPlan, network: Network) -> Operations:
-    """Operations for one image of the plan's size; those of neighbors and clusters are not counted."""
+def probe_operations(plan: CellPlan | ImagePlan, network: Network) -> Operations:
+    """Operations for one image of the plan's size; those of neighbors, clusters and of what stands on the vector of a
+    whole image are not counted."""
+    if isinstance(plan, ImagePlan):
+        backbone = backbone_operations(network.backbone, plan.side, plan.side)
+        return Operations(height=plan.side, width=plan.side, backbone=backbone, head=None)
     (height, width), channels = plan.size, network.channels
     cells = (height // STRIDE, width // STRIDE)
     head = None

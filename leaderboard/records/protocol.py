@@ -12,6 +12,7 @@ Task = Literal[
     "detection",
     "instance segmentation",
     "semantic segmentation",
+    "image classification",
     "representation",
     "video object segmentation",
     "video propagation",

@@ -112,6 +112,70 @@ def lidar(size: tuple[int, int]) -> dict[str, Any]:
     return dict(kind="lidar", size=size, views=8, ridge=0.0001)
 
 
+def image_linear(**more: Any) -> dict[str, Any]:
+    """Multinomial logistic regression of whole images; `more` are further fields, e.g. `labels` or `tail`."""
+    return dict(
+        kind="image_linear",
+        side=224,
+        view="crop",
+        pooling="mean",
+        held_out=_HELD_OUT,
+        held_out_most=50_000,
+        candidates=(0.00003, 0.0003, 0.003, 0.03, 0.3),
+        options=dict(iterations=60),
+        **more,
+    )
+
+
+def image_knn() -> dict[str, Any]:
+    """Vote of the nearest training images; the four counts that the literature reports."""
+    return dict(
+        kind="image_knn",
+        side=224,
+        view="crop",
+        pooling="mean",
+        held_out=_HELD_OUT,
+        held_out_most=50_000,
+        candidates=(10, 20, 100, 200),
+        options=dict(temperature=0.07),
+    )
+
+
+_SVM_COSTS = (1.0, 10.0, 100.0, *(0.5**power for power in range(4, 20)))
+
+
+def svm() -> dict[str, Any]:
+    """Support vector machines with the costs and folds of Goyal et al. (ICCV 2019)."""
+    return dict(kind="svm", side=224, view="whole", pooling="windows", costs=_SVM_COSTS, folds=3, precision="envelope")
+
+
+def svm_virtex() -> dict[str, Any]:
+    """Support vector machines as in VirTex and CYBORGS."""
+    return dict(
+        kind="svm", side=224, view="crop", pooling="mean", costs=(0.01, 0.1, 1.0, 10.0), folds=3, precision="steps"
+    )
+
+
+def low_shot(
+    published: bool,
+    shots: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 96),
+    costs: tuple[float, ...] = _SVM_COSTS,
+) -> dict[str, Any]:
+    """Support vector machines of few images (`shots`) of each class, with costs chosen as `published` or corrected."""
+    return dict(
+        kind="low_shot",
+        side=224,
+        view="whole",
+        pooling="windows",
+        costs=costs,
+        shots=shots,
+        negatives=19,
+        samples=5,
+        precision="envelope",
+        published=published,
+    )
+
+
 def propagation(
     rules: str, neighbors: int, context: int, radius: int, temperature: float, **more: Any
 ) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from bench.probes.cells import Network, cell_labels, freeze, read_scaled
 from bench.probes.features import FILE, features
 from bench.probes.material import Part, draw_cells, hold_out
 from bench.probes.plan import KINDS, PropagationPlan
-from bench.probes.runner import PROBES, run_probe
+from bench.probes.runner import IMAGE_PROBES, PROBES, run_probe
 from bench.probes.segmentation import confusion_matrices
 from bench.protocols import load_protocol
 from leaderboard.base.files import file_sha256
@@ -213,7 +213,7 @@ def dies(path: Path, last: Pair) -> np.ndarray[Any, Any]:
 
 
 def test_every_kind_of_plan_is_executed() -> None:
-    assert {*PROBES, PropagationPlan} == set(KINDS.values())
+    assert {*PROBES, *IMAGE_PROBES, PropagationPlan} == set(KINDS.values())
 
 
 def test_a_fine_tuning_protocol_is_refused(checkpoint: Path, tiny_data: Path, tmp_path: Path) -> None:
