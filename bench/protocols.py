@@ -25,6 +25,7 @@ import transfer_configs
 from bench.errors import BenchError
 from bench.probes.plan import ProbePlan, read_probe_plan
 from bench.smaller_batch import describe, split_id, with_smaller_batch
+from bench.sweep_config import SweepPlan, as_trial, describe_trial, read_sweep, split_trial
 from bench.tracks import FROZEN, TRACKS
 from leaderboard.records import ProtocolReference
 
@@ -68,6 +69,11 @@ class TrainingPlan:
     """Weight of the auxiliary head's loss; None if not stated."""
     labels: float = 1.0
     """Share of the training images that are used (`bench.datasets.shares`); the fold is the run's seed."""
+    held_out: float = 0.0
+    """What of the training images is evaluated, not trained on, so that settings can be chosen: a share below 1, or a
+    number from 1 on; 0 for the protocols themselves."""
+    held_out_by: str = "image"
+    """What is held out as a whole: `image` or `folder`."""
 
     def __post_init__(self) -> None:
         if not 0 < self.labels <= 1:
@@ -99,6 +105,8 @@ class Protocol:
     """Docstring of the file: purpose, cost, metric, and special properties."""
     plan: TrainingPlan | ProbePlan
     """What a run does: fine-tune the backbone, or probe it frozen."""
+    sweep: SweepPlan | None
+    """The settings among which the best are chosen for each checkpoint; None where they are the protocol's own."""
     sha256: str
     config_file: Path
     config: Mapping[str, Any] = field(repr=False, compare=False)
@@ -118,12 +126,17 @@ def load_protocol(name: str) -> Protocol:
     """The protocol `name`: a built-in id, the path of a file, or the id of an installed package's protocol.
 
     The built-in protocol `<track>_<name>` is `transfer_configs/<track>/<name>.py`; the ending `_batch<N>` gives it
-    smaller batches (`with_batch`). A name that ends in `.py`, or that is the path of a file, names a file, which is
-    executed (see the module's docstring).
+    smaller batches (`with_batch`), the ending `_lr<RATE>_wd<DECAY>` is a run of its sweep (`trials`). A name that ends
+    in `.py`, or that is the path of a file, names a file, which is executed (see the module's docstring).
 
     Raises:
         BenchError: there is none, its file is not a valid protocol, or it uses an id or track of a built-in one.
     """
+    if (chooses := split_trial(name)) is not None and split_id(chooses)[0] in builtin_ids():
+        found = {trial.id: trial for trial in trials(load_protocol(chooses))}
+        if name not in found:
+            raise BenchError(f"{chooses} tries no such settings: its sweep has {', '.join(found) or 'no runs'}")
+        return found[name]
     base, batch = split_id(name)
     if base in builtin_ids():
         protocol = _load_builtin(base)
@@ -154,6 +167,18 @@ def with_batch(protocol: Protocol, most: int) -> Protocol:
             f"{protocol.id} is a protocol of your own: write its batch and schedule into {protocol.config_file}"
         )
     return protocol if protocol.plan.batch_size <= most else _cut(protocol, most)
+
+
+def trials(protocol: Protocol) -> list[Protocol]:
+    """The protocols of the runs among which the settings of `protocol` are chosen; none where nothing is chosen."""
+    return [
+        _made(
+            copy_data(as_trial(protocol.config, settings), "config"),
+            f"{protocol.docstring}\n{describe_trial(settings)}",
+            protocol.config_file,
+        )
+        for settings in (protocol.sweep.grid if protocol.sweep else ())
+    ]
 
 
 def all_protocols() -> list[Protocol]:
@@ -252,6 +277,7 @@ def _made(config: dict[str, Any], docstring: str, file: Path) -> Protocol:
         **{key: header[key] for key in (*HEADER, *PROSE)},
         docstring=docstring,
         plan=_read_plan(header["plan"]),
+        sweep=read_sweep(config),
         sha256=hash_config(config),
         config_file=file,
         config=MappingProxyType(config),

@@ -51,8 +51,10 @@ def with_smaller_batch(config: Mapping[str, Any], batch: int) -> dict[str, Any]:
     smaller = {"batch_size": batch, "iterations": plan["iterations"] * times, **rates}
     optimizer = config["optim_wrapper"]["optimizer"]
     flag = f"batch {batch}"
+    sweep = {"sweep": _in_smaller_batches(config["sweep"], times)} if "sweep" in config else {}
     return {
         **config,
+        **sweep,
         "protocol": {
             **header,
             "id": smaller_id(header["id"], batch),
@@ -74,6 +76,12 @@ def describe(batch: int, own: int) -> str:
         f"rate divided by {own // batch}, iterations, milestones and warm-up times {own // batch} (the linear rule); "
         "batch normalization sees fewer images. Results stand in a table of their own, beside no published value."
     )
+
+
+def _in_smaller_batches(sweep: Mapping[str, Any], times: int) -> dict[str, Any]:
+    """The section of a sweep whose runs have a `times`-th of the images per iteration."""
+    rates = [rate / times for rate in sweep["learning_rates"]]
+    return {**sweep, "learning_rates": rates, "iterations": sweep["iterations"] * times}
 
 
 def _longer(scheduler: Mapping[str, Any], times: int) -> dict[str, Any]:

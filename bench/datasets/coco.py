@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -52,6 +52,11 @@ class CocoFile:
     objects: list[CocoObject]
     categories: dict[int, str]
     """Names of the categories by their id."""
+
+    def of_images(self, ids: Collection[int]) -> CocoFile:
+        """The content of the images with these ids alone."""
+        images = {number: image for number, image in self.images.items() if number in ids}
+        return CocoFile(images, [item for item in self.objects if item.image.id in ids], self.categories)
 
     def by_image(self) -> dict[int, list[CocoObject]]:
         """The objects of each image, by its id."""

@@ -17,6 +17,7 @@ from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
 
 from bench.datasets.coco import CocoFile, load_coco
+from bench.datasets.shares import hold_out
 from bench.errors import BenchError
 from bench.metrics.ap_shares import Ranking, ap_shares
 from bench.metrics.uncertainty import Floats
@@ -30,9 +31,17 @@ _AT = {"AP50": [0], "AP75": [5]}
 """Positions of the IoU thresholds of the metrics that do not use all of them."""
 
 
-def load_ground_truth(annotation_file: Path) -> COCO:
-    """Read an `instances_*.json` as training and the check do; raises :class:`BenchError` if it cannot be used."""
-    return ground_truth_of(load_coco(annotation_file))
+def load_ground_truth(annotation_file: Path, held_out: float = 0.0) -> COCO:
+    """Read an `instances_*.json` as training and the check do; raises :class:`BenchError` if it cannot be used.
+
+    With `held_out`, of the images that this amount holds out of training (`bench.datasets.shares.hold_out`) alone.
+    """
+    content = load_coco(annotation_file)
+    if held_out:
+        images = list(content.images.values())
+        held = hold_out([Path(image.file_name).name for image in images], held_out)
+        content = content.of_images({images[position].id for position in held})
+    return ground_truth_of(content)
 
 
 def ground_truth_of(content: CocoFile) -> COCO:

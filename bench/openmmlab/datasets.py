@@ -27,28 +27,50 @@ from bench.datasets.own.maps import own_pairs
 from bench.datasets.own.objects import load_objects
 from bench.datasets.pairs import segmentation_pairs
 from bench.datasets.report import Strict
-from bench.datasets.shares import take_share
+from bench.datasets.shares import hold_out, take_share
 from bench.errors import BenchError
 
 
 class _Share:
-    """A data set of which `share` is used: of its listed images, before any is left out (`bench.datasets.shares`)."""
+    """A data set of which `share` is used: of its listed images, before any is left out (`bench.datasets.shares`).
 
-    def __init__(self, *, share: float = 1.0, fold: int = 0, **kwargs: Any) -> None:
+    Where an amount is `held_out`, by image or by folder, `evaluated` says whether these images are used, or the others.
+    """
+
+    def __init__(
+        self,
+        *,
+        share: float = 1.0,
+        fold: int = 0,
+        held_out: float = 0.0,
+        held_out_by: str = "image",
+        evaluated: bool = False,
+        **kwargs: Any,
+    ) -> None:
         self.share, self.fold = share, fold
+        self.held_out, self.held_out_by, self.evaluated = held_out, held_out_by, evaluated
         self.listed: list[str] = []
         """Names of all images' files, in the data set's order."""
+        self.units: list[str] = []
+        """For each of them, the name of what is held out as a whole."""
         self.taken: list[str] = []
         """Names of those in the share."""
         super().__init__(**kwargs)
 
     def filter_data(self) -> list[dict[str, Any]]:
         """The images of the share that the data set's own rules leave."""
-        self.taken = self.listed = [Path(record["img_path"]).name for record in self.data_list]
+        paths = [Path(record["img_path"]) for record in self.data_list]
+        self.listed = [path.name for path in paths]
+        self.units = [path.parent.name for path in paths] if self.held_out_by == "folder" else self.listed
+        positions = list(range(len(paths)))
+        if self.held_out:
+            held = set(hold_out(self.units, self.held_out))
+            positions = [i for i in positions if (i in held) == self.evaluated]
         if self.share < 1:
-            positions = take_share(self.listed, self.share, self.fold)
-            self.data_list: list[dict[str, Any]] = [self.data_list[i] for i in positions]
-            self.taken = [self.listed[i] for i in positions]
+            of_these = take_share([self.listed[i] for i in positions], self.share, self.fold)
+            positions = [positions[i] for i in of_these]
+        self.data_list: list[dict[str, Any]] = [self.data_list[i] for i in positions]
+        self.taken = [self.listed[i] for i in positions]
         left: list[dict[str, Any]] = super().filter_data()  # type: ignore[misc]
         return left
 

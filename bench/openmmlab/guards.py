@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bench.datasets.shares import take_share
+from bench.datasets.shares import hold_out, take_share
 from bench.errors import BenchError
 from bench.protocols import TrainingPlan
 from leaderboard.records import Card
@@ -110,18 +110,24 @@ def check_batch(dataloader: Any, plan: TrainingPlan, world: int = 1) -> None:
 
 
 def check_labels(dataset: Any, plan: TrainingPlan, fold: int) -> None:
-    """Check that the built data set (or each of several) has the planned share of its listed images, of this fold."""
+    """Check that the built data set (or each of several) has the planned share of its listed images, of this fold.
+
+    None of them is held out for the evaluation.
+    """
     for part in getattr(dataset, "datasets", [dataset]):
         taken, listed = getattr(part, "taken", None), getattr(part, "listed", [])
         if taken is None:
-            if plan.labels < 1:
-                raise BenchError(f"{type(part).__name__} cannot be cut to {plan.labels:.0%} of its images")
+            if plan.labels < 1 or plan.held_out:
+                raise BenchError(f"{type(part).__name__} cannot be cut to a part of its images")
             continue
-        expected = [listed[i] for i in take_share(listed, plan.labels, fold)] if plan.labels < 1 else listed
+        held = set(hold_out(part.units, plan.held_out)) if plan.held_out else set()
+        expected = [name for i, name in enumerate(listed) if i not in held]
+        if plan.labels < 1:
+            expected = [expected[i] for i in take_share(expected, plan.labels, fold)]
         if taken != expected:
             raise BenchError(
                 f"the built data set has {len(taken)} of {len(listed)} images, the protocol plans "
-                f"{plan.labels:.0%} of them, {len(expected)} of fold {fold}"
+                f"{plan.labels:.0%} of {len(listed) - len(held)}, {len(expected)} of fold {fold}"
             )
 
 

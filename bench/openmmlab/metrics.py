@@ -86,18 +86,25 @@ class VOCDetectionMetric(_Metric):
 class CocoDetectionMetric(_Metric):
     """pycocotools' box and mask values for `ann_file`: bbox_AP, bbox_AP50, ..., segm_AP, ...
 
-    `iou_types` selects `bbox`, `segm` or both.
+    `iou_types` selects `bbox`, `segm` or both. With `held_out`, the images of `ann_file` that are held out of training.
     """
 
-    def __init__(self, ann_file: str, iou_types: Sequence[IouType] = ("bbox", "segm"), dump: str | None = None) -> None:
+    def __init__(
+        self,
+        ann_file: str,
+        iou_types: Sequence[IouType] = ("bbox", "segm"),
+        dump: str | None = None,
+        held_out: float = 0.0,
+    ) -> None:
         super().__init__(dump)
+        self.held_out = held_out
         if not iou_types or not set(iou_types) <= {"bbox", "segm"}:
             raise BenchError(f"iou_types are 'bbox' and 'segm', not {tuple(iou_types)}")
         self.iou_types = tuple(iou_types)
         self.ground_truth = self._ground_truth(ann_file)
 
     def _ground_truth(self, source: str) -> COCO:
-        return load_ground_truth(Path(source))
+        return load_ground_truth(Path(source), self.held_out)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keep one batch's detections, masks as run lengths."""

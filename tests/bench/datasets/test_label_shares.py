@@ -3,10 +3,12 @@
 import hashlib
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.datasets.shares import count_of, take_share
+from bench.datasets.shares import count_of, hold_out, take_share
+from bench.errors import BenchError
 from bench.protocols import load_protocol
 from bench.tracks import PAPER
 
@@ -44,6 +46,25 @@ def test_the_list_never_changes() -> None:
 
 def test_few_images_are_two_or_all() -> None:
     assert [count_of(0.01, images) for images in (1, 2, 50, 150, 300, 118_287)] == [1, 2, 2, 2, 3, 1_183]
+
+
+@settings(max_examples=20)
+@given(st.sampled_from([0.01, 0.1, 0.5, 1, 3, 39]), st.integers(1, 10))
+def test_what_is_held_out_has_the_smallest_digests_and_is_whole(amount: float, size: int) -> None:
+    """`size` images are one unit, as those of a city are."""
+    units = [f"city{number // size}" for number in range(40 * size)]
+    count = max(2, round(amount * 40)) if amount < 1 else int(amount)
+    keys = {hashlib.sha256(f"held-out/{unit}".encode()).digest(): unit for unit in set(units)}
+    held = {keys[key] for key in sorted(keys)[:count]}
+    assert hold_out(units, amount) == [place for place, unit in enumerate(units) if unit in held]
+    assert len(hold_out(units, amount)) == count * size
+
+
+def test_something_is_left_to_train_on() -> None:
+    assert hold_out(["a", "b", "a"], 1) in ([0, 2], [1])
+    for units, amount in ((["a", "b", "a"], 2), (["a", "b"], 0.1), ([], 0.1)):
+        with pytest.raises(BenchError, match="to be held out of the training images: there are too few"):
+            hold_out(units, amount)
 
 
 def test_the_protocols_train_on_the_share_that_they_plan() -> None:
