@@ -86,6 +86,8 @@ class TransferRun:
     key: str
     protocol_file: Path | None = None
     """The file of a protocol from outside; None for one of DenseBench's own."""
+    needs: tuple[str, ...] = ()
+    """Keys of the runs that must have a result before this one: those of the sweep that chooses its settings."""
 
     @property
     def log(self) -> Path:
@@ -165,12 +167,13 @@ def evaluate(run: TransferRun, threads: int, **fine_tuning: Any) -> None:
     import torch
 
     from bench.openmmlab.checkpoints import CHECKPOINT
+    from bench.sweeps import settled
     from leaderboard.shares import SHARES
     from leaderboard.store import ResultStore
 
     torch.set_num_threads(threads)
     cv2.setNumThreads(0)
-    protocol = read_run_protocol(run)
+    protocol, sweep = settled(read_run_protocol(run), run)
     inputs = (protocol, run.checkpoint, run.data_root, run.dataset, run.seed, run.folder)
     if isinstance(protocol.plan, ProbePlan):
         from bench.probes.runner import run_probe
@@ -181,7 +184,7 @@ def evaluate(run: TransferRun, threads: int, **fine_tuning: Any) -> None:
 
         result = run_transfer(*inputs, **fine_tuning)
     shares = (run.folder / SHARES).read_bytes() if SHARES in result.outputs else None
-    ResultStore(run.results).add(result, shares)
+    ResultStore(run.results).add(result.model_copy(update={"sweep": sweep}), shares)
     (run.folder / CHECKPOINT).unlink(missing_ok=True)
 
 

@@ -144,7 +144,7 @@ def rehearse(
     runs = [
         replace(run, folder=work / "rehearsals" / run.protocol)
         for run in (*plan.done, *plan.todo)
-        if run.protocol not in probes
+        if run.protocol in {protocol.id for protocol in ready} - set(probes)
     ]
     blocked = {str(file.path): file.reason for file in plan.unusable}
     outcomes = run_all(

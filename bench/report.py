@@ -10,6 +10,7 @@ from bench.known import known_to_leaderboard
 from bench.protocols import Protocol
 from bench.rehearsal import Rehearsal, Rehearsed
 from bench.submit import Submission, SubmissionPlan
+from bench.sweeps import describe_choice
 from leaderboard.base.terminal import Console
 from leaderboard.build import build
 from leaderboard.errors import LeaderboardError
@@ -48,7 +49,10 @@ class RunReporter:
         else:
             headline = result.protocol.headline
             figure = f"{headline} {result.metrics[headline]:.1f}"
+            figure += " on held-out training images" if result.held_out else ""
             self.console.print(f"{head}  {figure}  ({outcome.seconds:.0f} s)", markup=False)
+            if result.sweep is not None and result.sweep.tried:
+                self.console.print(f"    with {describe_choice(result.sweep)}", markup=False)
 
 
 def describe(plan: SubmissionPlan) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from bench.executors.base import Executor, LocalExecutor
 from bench.fine_tuning import require_fine_tuning
 from bench.jobs import Outcome, TransferRun, evaluate
 from bench.probes.plan import ProbePlan
-from bench.protocols import Protocol, TrainingPlan, builtin_ids, is_outside, load_protocol, with_batch
+from bench.protocols import Protocol, TrainingPlan, builtin_ids, is_outside, load_protocol, trials, with_batch
 from bench.smaller_batch import split_id
+from bench.stages import run_in_stages
+from bench.sweep_config import split_trial
 from bench.tracks import CUSTOM, Track, find_track
 from leaderboard.base.errors import Interrupted
 from leaderboard.base.files import require_writable
@@ -140,17 +143,15 @@ def plan_runs(
     folders = _import(checkpoint, evaluation, name, work, **card_fields)
     cards = {folder: read_card(folder) for _, folder in folders}
     usable, unusable = stored or ResultStore(work / "results").load()
-    finished = {result.key for result in usable if result.status == "finished"}
+    finished = {result.key for result in usable if result.status == "finished" or result.held_out}
     blocked = {file.key for file in unusable}
-    planned = [
-        (protocol, folder, evaluation.seeds[0] if isinstance(protocol.plan, ProbePlan) else seed)
-        for seed, folder in folders
-        for protocol in evaluation.protocols
-    ]
-    runs = [
-        _run(protocol, folder, cards[folder], evaluation.data, evaluation.datasets[protocol.dataset], seed, work)
-        for protocol, folder, seed in planned
-    ]
+    tried = {protocol.id: trials(protocol) for protocol in evaluation.protocols}
+    runs: list[TransferRun] = []
+    for (seed, folder), protocol in itertools.product(folders, evaluation.protocols):
+        where = (folder, cards[folder], evaluation.data, evaluation.datasets[protocol.dataset])
+        own = evaluation.seeds[0] if isinstance(protocol.plan, ProbePlan) else seed
+        needed = [_run(one, *where, one.config["trial"]["seed"], work) for one in tried[protocol.id]]
+        runs += [*needed, replace(_run(protocol, *where, own, work), needs=tuple(run.key for run in needed))]
     runs = [run for run in {run.key: run for run in runs}.values() if run.key not in blocked]
     done, todo = [r for r in runs if r.key in finished], [r for r in runs if r.key not in finished]
     return SubmissionPlan(cards[folders[0][1]], done, todo, inspection, unusable)
@@ -186,7 +187,8 @@ def submit(
         Queued: the runs are queued elsewhere, and nobody waits for them.
     """
     try:
-        outcomes = (executor or LocalExecutor(processes)).run_all(plan.todo, finished=finished, execute=execute)
+        run_all = partial((executor or LocalExecutor(processes)).run_all, finished=finished, execute=execute)
+        outcomes = run_in_stages(plan.todo, run_all, finished)
     except KeyboardInterrupt as stop:
         from bench.openmmlab.checkpoints import CHECKPOINT
 
@@ -277,9 +279,11 @@ def run_folder(work: Path, checkpoint_sha256: str, protocol: str, seed: int, key
 
 
 def _load(name: str, track: Track) -> Protocol:
-    known, own = (*track.protocols, *track.further), split_id(name)[0]
+    known, own = (*track.protocols, *track.further), split_id(split_trial(name) or name)[0]
     if own in builtin_ids() and own not in known:
         raise BenchError(f"track {track.id} has no protocol {name!r}: it has {', '.join(known)}")
+    if own in builtin_ids() and split_trial(name):
+        raise BenchError(f"{name} is a run of a sweep: submit {split_trial(name)}, which does all of them")
     return load_protocol(name)
 
 

@@ -175,8 +175,44 @@ PAPER = Track(
         "paper_voc12aug_seg_fcn_r2o_30k",
         "paper_city_seg_fcn_r2o_160e",
         "paper_coco_mrcnn_fpn_r2o_24k",
+        "paper_ade20k_fcn_d8_80k",
         "paper_voc0712_det_fpn_18k",
         "paper_city_inst_mrcnn_fpn_24k",
+    ),
+)
+
+FAIR = Track(
+    id="fair",
+    purpose="The data and models of track paper, learning rate and weight decay chosen for each checkpoint by a sweep "
+    "of equal budget on held-out training images: GPUs. Read it beside track paper, which has one rate for all.",
+    protocols=(
+        "fair_voc0712_det_c4_24k",
+        "fair_coco_mrcnn_fpn_1x_b",
+        "fair_voc12aug_seg_fcn_d8_20k",
+        "fair_city_seg_fcn_d8_40k",
+    ),
+    seeds=(0, 1, 2, 3, 4),
+    rules=(
+        "Data, model, schedule and metric of a protocol are those of track paper's protocol of the same name, and so "
+        "is everything that its file says.",
+        "Learning rate and weight decay are chosen for each checkpoint. The grid is part of the protocol and of its "
+        "hash: every checkpoint, random initialisation too, tries the same settings with the same budget.",
+        "A run of the sweep has a quarter of the iterations. It is trained without a part of the training images, the "
+        "same for every checkpoint, and evaluated on this part: the validation images choose nothing.",
+        "The settings with the highest value are chosen; a run that diverges is kept as failed and never chosen. All "
+        "runs with these settings have other seeds than the sweep, and train on all training images.",
+        "Every run of the sweep is a result of its own, which no table ranks, and stands in the record of the runs "
+        "whose settings it helped to choose. What lies at the edge of the grid is marked.",
+        "Only the weights of the last iteration are evaluated, once, without test-time augmentation.",
+        "A row is the mean over the seeds; a run that diverges stays in the table as failed.",
+        "`random:ARCHITECTURE` is another network with each seed, each with a sweep of its own; "
+        "`random:ARCHITECTURE:SEED` is one network.",
+    ),
+    further=(
+        "fair_mini_voc_det_frcnn_fpn",
+        "fair_mini_voc_seg_fcn",
+        "fair_mini_coco_mrcnn_fpn",
+        "fair_mini_city_seg_fcn",
     ),
 )
 
@@ -189,7 +225,6 @@ CUSTOM = Track(
         "custom_seg_fcn",
         "custom_det_frcnn_fpn",
         "custom_inst_mrcnn_fpn",
-        "paper_ade20k_fcn_d8_80k",
     ),
     further=(
         "custom_seg_fcn_d8_20k",
@@ -213,7 +248,7 @@ CUSTOM = Track(
     ),
 )
 
-TRACKS: tuple[Track, ...] = (MINI, FROZEN, PAPER, CUSTOM)
+TRACKS: tuple[Track, ...] = (MINI, FROZEN, PAPER, FAIR, CUSTOM)
 
 
 def find_track(track_id: str) -> Track:

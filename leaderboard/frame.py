@@ -89,6 +89,11 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "iterations": (LIST, "executed training iterations (all values that occur)"),
     "batch_size": (LIST, "batch size of the fine-tuning"),
     "learning_rate": (LIST, "learning rate of the fine-tuning"),
+    "sweeps": (
+        TEXT,
+        "the sweeps that chose settings for the runs, as JSON: what was tried, with the values on held-out training "
+        "images, and what was chosen; empty where the settings are the protocol's own",
+    ),
     "head_parameters": (WHOLE, "learned parameters of everything but the backbone; most of the finished runs"),
     "backbone_gflop": (REAL, "operations of the backbone for one image, forward, in 10^9; most of the finished runs"),
     "head_gflop": (REAL, "operations of everything else; empty where they are not counted"),
@@ -244,6 +249,7 @@ def _runs(cell: Cell) -> dict[str, str]:
         "iterations": _distinct(str(report.executed_iterations) for report in training),
         "batch_size": _distinct(str(report.batch_size) for report in training),
         "learning_rate": _distinct(text.plain(report.learning_rate) for report in training),
+        "sweeps": _sweeps(cell),
         "head_parameters": str(max(heads, default="")),
         "backbone_gflop": _most(one.backbone / 1e9 for one in counted),
         "head_gflop": _most(one.head / 1e9 for one in counted if one.head is not None),
@@ -253,6 +259,11 @@ def _runs(cell: Cell) -> dict[str, str]:
         "wall_seconds": text.number(sum(wall) / len(wall)) if wall else "",
         "peak_memory_mib": text.number(max(memory)) if memory else "",
     }
+
+
+def _sweeps(cell: Cell) -> str:
+    found = {run.sweep.to_json(): run.sweep for run in cell.runs if run.sweep is not None}
+    return _JSON.encode([sweep.model_dump(mode="json") for sweep in found.values()]) if found else ""
 
 
 def _fixed(value: float | None) -> str:

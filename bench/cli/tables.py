@@ -109,6 +109,54 @@ def review(submitted: Path, *, results: Path | None = None, work: Work = DEFAULT
     Exit code 1 if something is to be solved first. Nothing is written.
 
     Example: densebench leaderboard review submission/ --results leaderboard/results
+@leaderboard_app.command
+def beside(first: str, second: str, *, results: Path | None = None, work: Work = DEFAULT_WORK) -> int:
+    """Show two tracks beside each other: paper, with one learning rate for all, and fair, where each has its own.
+
+    Example: densebench leaderboard beside paper fair
+
+    Parameters
+    ----------
+    first
+        The one track.
+    second
+        The other.
+    results
+        Folder of result files (default: WORK/results).
+    """
+    from bench.known import known_to_leaderboard
+    from leaderboard.beside import BESIDE_TITLE
+    from leaderboard.beside import beside as rows_of
+    from leaderboard.build import build
+
+    built = build(results or work / "results", **known_to_leaderboard())
+    for problem in built.problems:
+        print(f"problem: {problem}")
+    print_table(BESIDE_TITLE, *rows_of(built.board, first, second))
+    return int(bool(built.problems))
+
+
+@leaderboard_app.command
+def sweeps(*, results: Path | None = None, work: Work = DEFAULT_WORK) -> int:
+    """Show every run of the sweeps that choose settings in track fair, with its value on held-out training images.
+
+    Example: densebench leaderboard sweeps
+
+    Parameters
+    ----------
+    results
+        Folder of result files (default: WORK/results).
+    """
+    from leaderboard.beside import SWEEP_HEADINGS, SWEEPS_TITLE, sweep_rows
+    from leaderboard.store import ResultStore
+
+    found, unusable = ResultStore(results or work / "results").load()
+    for file in unusable:
+        print(f"problem: {file}")
+    print_table(SWEEPS_TITLE, SWEEP_HEADINGS, sweep_rows(found))
+    return int(bool(unusable))
+
+
 
     Parameters
     ----------

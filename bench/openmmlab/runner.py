@@ -151,7 +151,7 @@ def run_transfer(
     return make_result(
         protocol,
         card,
-        dataset,
+        _used(dataset, runner.train_dataloader.dataset) if plan.held_out else dataset,
         seed,
         folder if failure is None else None,
         device=device,
@@ -231,9 +231,16 @@ def write_config(protocol: Protocol, card: Card, data_root: Path, folder: Path, 
 
 def write_labelled(dataset: Any, plan: TrainingPlan, folder: Path) -> None:
     """The list of the training images, where these are a share of all, written to `folder`."""
-    if plan.labels < 1:
+    if plan.labels < 1 or plan.held_out:
         names = [name for part in getattr(dataset, "datasets", [dataset]) for name in part.taken]
         write_atomic(folder / LABELLED, "".join(f"{name}\n" for name in names))
+
+
+def _used(reference: DatasetReference, dataset: Any) -> DatasetReference:
+    """The data set's record with the images that are trained on, and those that are held out of it and evaluated."""
+    parts = getattr(dataset, "datasets", [dataset])
+    taken, listed = sum(len(part.taken) for part in parts), sum(len(part.listed) for part in parts)
+    return reference.model_copy(update={"train_images": taken, "val_images": listed - taken})
 
 
 def make_runner(config: dict[str, Any], model: nn.Module, seed: int, folder: Path, *, training: bool) -> Runner:

@@ -1,0 +1,105 @@
+"""Runs of a sweep: trained without the images that are held out of training, and evaluated on these alone."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from short_protocols import changed, checkpoint, reference
+from voc_0712 import with_voc2007
+
+from bench.datasets.shares import hold_out
+from bench.errors import BenchError
+from bench.openmmlab import guards, prepare_openmmlab
+from bench.openmmlab.build import resolve
+from bench.openmmlab.runner import run_transfer
+from bench.protocols import Protocol, TrainingPlan, load_protocol, trials
+from leaderboard.records import Card
+from leaderboard.shares import SHARES, read_shares
+from pretrain.exported import read_card
+
+prepare_openmmlab()
+
+from mmengine import DefaultScope  # noqa: E402
+from mmengine.registry import DATASETS  # noqa: E402
+
+ALL = (
+    "fair_mini_voc_det_frcnn_fpn",
+    "fair_mini_voc_seg_fcn",
+    "fair_mini_coco_mrcnn_fpn",
+    "fair_mini_city_seg_fcn",
+    "fair_voc0712_det_c4_24k",
+)
+VOC, COCO = "fair_voc0712_det_c4_24k", "fair_mini_coco_mrcnn_fpn"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture(scope="module")
+def card(folder: Path) -> Card:
+    return read_card(folder)
+
+
+@pytest.fixture(scope="module")
+def both_years(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return with_voc2007(tiny_data, tmp_path_factory.mktemp("held-out") / "data")
+
+
+def trial(name: str) -> Protocol:
+    return trials(load_protocol(name))[0]
+
+
+def built(config: dict[str, Any], loader: str) -> Any:
+    with DefaultScope.overwrite_default_scope(config["default_scope"]):
+        return DATASETS.build(copy.deepcopy(config[loader]["dataset"]))
+
+
+def parts(dataset: Any) -> list[Any]:
+    return list(getattr(dataset, "datasets", [dataset]))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_image_is_trained_on_and_evaluated(name: str, card: Card, tiny_data: Path, both_years: Path) -> None:
+    data = both_years if name == VOC else tiny_data
+    protocol = trial(name)
+    config = resolve(protocol, card, data)
+    trained, evaluated = built(config, "train_dataloader"), built(config, "test_dataloader")
+    assert len(parts(trained)) == len(parts(evaluated)) == (2 if name == VOC else 1)
+    for one, other in zip(parts(trained), parts(evaluated), strict=True):
+        assert one.listed == other.listed, "both are of the training images"
+        held = set(hold_out(one.units, protocol.plan.held_out))  # type: ignore[union-attr]
+        assert other.taken == [image for place, image in enumerate(one.listed) if place in held]
+        assert one.taken == [image for place, image in enumerate(one.listed) if place not in held]
+        assert one.taken and len(other) == len(other.taken) > 0, "of those held out, none is left out"
+    guards.check_labels(trained, protocol.plan, 0)  # type: ignore[arg-type]
+    with pytest.raises(BenchError, match="the built data set has"):
+        guards.check_labels(built(resolve(load_protocol(name), card, data), "train_dataloader"), protocol.plan, 0)  # type: ignore[arg-type]
+    if "city" in name:
+        assert set(one.units) == {"arden", "brookvale"}, "a city is held out as a whole"
+
+
+def test_a_run_is_evaluated_on_what_is_held_out(folder: Path, tiny_data: Path, tmp_path: Path) -> None:
+    """COCO's metric reads the ground truth itself: that of the training images that are held out."""
+
+    def cut(config: dict[str, Any]) -> None:
+        config["protocol"]["plan"] |= {"batch_size": 2, "iterations": 2, "final_learning_rate": 0.005}
+        config["train_dataloader"]["batch_size"] = 2
+        config["train_cfg"]["max_iters"] = 2
+        config["param_scheduler"] = [{"type": "ConstantLR", "factor": 1.0, "by_epoch": False}]
+
+    protocol = changed(trial(COCO), cut)
+    torch.set_num_threads(1)
+    result = run_transfer(protocol, folder, tiny_data, reference(protocol), 1000, tmp_path)
+    assert isinstance(protocol.plan, TrainingPlan) and result.status == "finished"
+    listed = json.loads((tiny_data / "coco/annotations/instances_train2017.json").read_text())["images"]
+    names = {image["file_name"]: str(image["id"]) for image in listed}
+    held = {names[list(names)[place]] for place in hold_out(list(names), protocol.plan.held_out)}
+    assert set(read_shares(tmp_path / SHARES).names) == held
+    assert (result.dataset.train_images, result.dataset.val_images) == (len(names) - len(held), len(held))
+    trained = (tmp_path / "labelled.txt").read_text().split()
+    assert {names[name] for name in trained} == set(names.values()) - held

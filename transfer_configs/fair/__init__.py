@@ -1,0 +1,1 @@
+"""Track fair: the data and models of other tracks, learning rate and weight decay chosen for each checkpoint."""

@@ -1,0 +1,33 @@
+"""VOC detection at small size, learning rate chosen; AP.
+
+Purpose: the sweep of track fair at reduced size, to see it on a CPU, and for screening.
+Metric: that of `mini_voc_det_frcnn_fpn`, and so are data, model and schedule.
+Choice: learning rates of .005, .01, .02, .04 and .08, each with a weight decay of .0001: five runs of a quarter of the
+iterations for every checkpoint, trained without 10 % of the images of train and evaluated on these
+(`bench.datasets.shares.hold_out`). The best one's rate is used with every seed.
+Cost: about that of two runs of `mini_voc_det_frcnn_fpn` and one more for each seed (65 s each on one CPU core).
+"""
+
+from transfer_configs.mini import voc_det_frcnn_fpn as base
+from transfer_configs.parts import sweeps
+
+protocol = sweeps.chosen(base.protocol)
+bf16_modules = base.bf16_modules
+sweep = sweeps.sweep(
+    protocol,
+    learning_rates=[0.005, 0.01, 0.02, 0.04, 0.08],
+    weight_decays=[0.0001],
+    held_out=0.1,
+)
+
+default_scope = base.default_scope
+model = base.model
+
+train_dataloader = base.train_dataloader
+test_dataloader = base.test_dataloader
+test_evaluator = base.test_evaluator
+
+train_cfg = base.train_cfg
+test_cfg = base.test_cfg
+optim_wrapper = base.optim_wrapper
+param_scheduler = base.param_scheduler
