@@ -103,13 +103,6 @@ def make_leaderboard(
 
 
 @leaderboard_app.command
-def review(submitted: Path, *, results: Path | None = None, work: Work = DEFAULT_WORK) -> int:
-    """Show what a reviewer needs to accept result files of somebody else: problems, remarks, tables with their rows.
-
-    Exit code 1 if something is to be solved first. Nothing is written.
-
-    Example: densebench leaderboard review submission/ --results leaderboard/results
-@leaderboard_app.command
 def beside(first: str, second: str, *, results: Path | None = None, work: Work = DEFAULT_WORK) -> int:
     """Show two tracks beside each other: paper, with one learning rate for all, and fair, where each has its own.
 
@@ -157,6 +150,13 @@ def sweeps(*, results: Path | None = None, work: Work = DEFAULT_WORK) -> int:
     return int(bool(unusable))
 
 
+@leaderboard_app.command
+def review(submitted: Path, *, results: Path | None = None, work: Work = DEFAULT_WORK) -> int:
+    """Show what a reviewer needs to accept result files of somebody else: problems, remarks, tables with their rows.
+
+    Exit code 1 if something is to be solved first. Nothing is written.
+
+    Example: densebench leaderboard review submission/ --results leaderboard/results
 
     Parameters
     ----------
