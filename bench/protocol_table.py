@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from bench.gpu_hours import HEADINGS, NOTE, cost, hours_rows
 from bench.not_offered import NOT_OFFERED
 from bench.protocols import Protocol, load_protocol
 from bench.tracks import find_track
@@ -33,6 +34,12 @@ def paper_protocols_markdown() -> str:
         "",
         "GPU-hours and memory are computed from the operations of a ResNet-50, not measured: hours on a GPU that "
         "sustains 40 TFLOP/s, with the protocol's whole batch.",
+        "",
+        "GPU-hours for one checkpoint over the whole of tracks `paper` and `fair`:",
+        "",
+        *_table(HEADINGS, hours_rows()),
+        "",
+        NOTE,
         "",
         f"What all detectors differ in: {shared_differences()}",
         "",
@@ -66,15 +73,8 @@ def sections(docstring: str) -> dict[str, str]:
 
 def shared_differences() -> str:
     """The differences from detectron2 that all detectors of the track have."""
-    _, _, text = (detectron2.__doc__ or "").partition("What stays different, in all\nprotocols: ")
-    return " ".join(text.split())
-
-
-def cost(protocol: Protocol) -> tuple[str, str]:
-    """GPU-hours and GiB as the protocol's docstring states them."""
-    text = sections(protocol.docstring)["Cost"]
-    hours, memory = re.search(r"([\d.]+) GPU-hours", text), re.search(r"([\d.]+) GiB", text)
-    return (hours[1] if hours else "not known", memory[1] if memory else "not known")
+    _, _, text = " ".join((detectron2.__doc__ or "").split()).partition("What stays different, in all protocols: ")
+    return text
 
 
 def _row(protocol: Protocol) -> list[str]:

@@ -15,7 +15,12 @@ app.command(protocols_app)
 
 
 @protocols_app.default
-def protocols(*, as_json: AsJson = False, markdown: Annotated[bool, Parameter(negative="")] = False) -> int:
+def protocols(
+    *,
+    as_json: AsJson = False,
+    markdown: Annotated[bool, Parameter(negative="")] = False,
+    hours: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
     """List the tracks with their rules, and the protocols: how a backbone is evaluated.
 
     A track's further protocols run where `submit --protocol` names them and have a table of their own.
@@ -28,7 +33,15 @@ def protocols(*, as_json: AsJson = False, markdown: Annotated[bool, Parameter(ne
     markdown
         Print the protocols of track paper as Markdown tables instead: how each was tested, what differs from the
         papers, GPU-hours, published values.
+    hours
+        Print instead the GPU-hours of one checkpoint over the whole of tracks paper and fair, the sweeps included.
     """
+    if hours:
+        from bench.gpu_hours import HEADINGS, NOTE, hours_rows
+
+        print_table("GPU-hours for one checkpoint", list(HEADINGS), hours_rows())
+        print(NOTE)
+        return 0
     if markdown:
         from bench.protocol_table import paper_protocols_markdown
 
