@@ -23,7 +23,7 @@ from leaderboard.stats import Estimate
 
 MOST_ROWS = 100
 """Most rows of a table in the HTML itself."""
-SCRIPTS = ("statistics.js", "model.js", "dom.js", "address.js", "tables.js", "pages.js", "page.js")
+SCRIPTS = ("statistics.js", "model.js", "dom.js", "address.js", "tables.js", "extras.js", "pages.js", "page.js")
 PUBLISHED_HEADINGS = (
     ("Protocol", ""), ("Metric", ""), ("Method", ""), ("Backbone", ""), ("Pretrained on", ""), ("Epochs", "num"),
     ("Value", "num"), ("Runs", "num"), ("Source", "source"),
@@ -40,6 +40,7 @@ def render(
     """The page; equal boards, descriptions of `tracks` (by id) and `background` give equal bytes."""
     style = "".join(map(_asset, ("theme.css", "style.css", "diagrams.css")))
     early, script = _asset("early.js"), "".join(map(_asset, SCRIPTS))
+    extras = page_data.extras(board, background)
     return _template().render(
         board=board,
         tracks=[_track(track, _about(track, tracks)) for track in board.tracks],
@@ -53,6 +54,7 @@ def render(
         script_hashes=[policy_hash(early), policy_hash(script)],
         data=script_json(page_data.provenance(board, background)),
         rows=script_json(page_data.rows(board)),
+        extras=script_json(extras) if extras else None,
     )
 
 

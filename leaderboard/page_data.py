@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +19,7 @@ import numpy as np
 
 from leaderboard import published, tables, text
 from leaderboard.board import Board, Cell, Entry, Group, Standing, Track
+from leaderboard.extras import Extras
 from leaderboard.ranking import measured
 from leaderboard.records import Result
 from leaderboard.stats import Estimate, Floats
@@ -52,6 +53,8 @@ class Background:
     """Gives the text that defines a protocol by its hash; None where it is not known."""
     pictures: str | None = None
     """Address of a page with pictures, relative to the page's folder."""
+    extras: Extras = field(default_factory=Extras)
+    """Training curves and pictures of submissions."""
 
 
 def relative_address(file: Path, folder: Path) -> str:
@@ -234,6 +237,12 @@ def provenance(board: Board, background: Background) -> dict[str, Any]:
         "methods": _known({card["method"] for found in cards.values() for card in found}, background.method),
         "definitions": _known({group["protocol"]["sha256"] for group in groups.values()}, background.definition),
     }
+
+
+def extras(board: Board, background: Background) -> dict[str, Any]:
+    """The curves and pictures of the submissions on the board; empty if there are none."""
+    cells = (cell for track in board.tracks for group in track.groups for cell in group.cells)
+    return background.extras.of({card.sha256 for cell in cells for card in cell.entry.cards})
 
 
 def _known(names: set[str], find: Callable[[str], Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Exports the backbone of a run: the newest checkpoint's network, and the card that says where it comes from."""
+"""Exports the backbone of a run: the newest checkpoint's network, its card, and the curves of the training."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from leaderboard.base.files import file_sha256
+from leaderboard.base.files import file_sha256, write_atomic
 from leaderboard.records import InitialWeights, Pretraining, Source, Stage, group_id
+from leaderboard.records.extras import CURVES
 from pretrain.errors import PretrainError
 from pretrain.exported import write_exported
 from pretrain.former_hashes import present_hash
+from pretrain.run.curves import training_curves
 from pretrain.run.folder import (
     BACKBONE_PREFIX,
     RunFolder,
@@ -29,13 +31,15 @@ HEAD_PREFIX = "decode_head."
 def export(run: Path, out: Path | None = None, *, name: str | None = None, unfinished: bool = False) -> Path:
     """Write the backbone of the run folder `run` and its card, and return their folder (default: `run`/export).
 
+    Beside them are the run's losses and probes (`curves.json`), from which the leaderboard's page draws.
+
     `name` is the submission's name in the card (default: recipe and seed). With `unfinished`, the newest checkpoint of
     a run that has not ended is exported; the card then states the epochs that were finished. The segmentation head of a
     method that trains one is exported next to the backbone.
 
     Raises:
-        PretrainError: `run` is not a run or not finished, its checkpoint does not hold a complete backbone, or the name
-            is not valid.
+        PretrainError: `run` is not a run or not finished, its checkpoint does not hold a complete backbone, its log is
+            damaged, or the name is not valid.
         FileError: the folder cannot be written.
     """
     record = read_record(run)
@@ -46,13 +50,14 @@ def export(run: Path, out: Path | None = None, *, name: str | None = None, unfin
         raise PretrainError(f"{run} is not finished: continue it with --resume, then export it")
     state = read_checkpoint(opened.checkpoint, record)
     folder = out or run / "export"
-    write_exported(
+    card = write_exported(
         folder,
         tensors_under(BACKBONE_PREFIX, state["method"]),
         _facts(record, state["step"], name, opened.checkpoint, _stages(run, record)),
         head=tensors_under(HEAD_PREFIX, state["method"]),
         where=opened.checkpoint,
     )
+    write_atomic(folder / CURVES, training_curves(run, card.sha256).to_json())
     return folder
 
 

@@ -26,6 +26,7 @@ def make_leaderboard(
     latex: Path | None = None,
     site: Path | None = None,
     pictures: Path | None = None,
+    extras: Path | None = None,
     diagrams: Path | None = None,
     correlations: bool = False,
     correlations_csv: Path | None = None,
@@ -53,6 +54,9 @@ def make_leaderboard(
         Write the page into this folder.
     pictures
         Link this page, which `densebench pictures` wrote, from it; best in the same folder.
+    extras
+        Show on the pages of submissions what `curves.json` (from `densebench export`) and `pictures.json` (from
+        `densebench pictures`) in this folder and below it hold: training curves and pictures.
     diagrams
         Write the page's diagrams into this folder, an SVG file each.
     correlations
@@ -72,6 +76,7 @@ def make_leaderboard(
     from leaderboard import published as literature
     from leaderboard.build import build
     from leaderboard.correlations import correlate, table
+    from leaderboard.extras import read_extras
     from leaderboard.frame import COLUMNS
     from leaderboard.page_data import relative_address
 
@@ -84,6 +89,8 @@ def make_leaderboard(
     known = known_to_leaderboard()
     if site is not None and pictures is not None:
         known["background"] = replace(known["background"], pictures=relative_address(pictures, site))
+    if extras is not None:
+        known["background"] = replace(known["background"], extras=read_extras(extras))
     report = build(
         results or work / "results",
         csv=csv,
@@ -268,9 +275,14 @@ def pictures(
     out: Path,
     names: Annotated[list[str] | None, Parameter(name="--name")] = None,
     images: int = 4,
+    runs: Annotated[list[Path] | None, Parameter(name="--run")] = None,
+    pretraining_images: Path | None = None,
     work: Work = DEFAULT_WORK,
 ) -> None:
     """Show what frozen backbones see: predictions of their linear probes and their features, on the same few images.
+
+    With a target called pictures.json, the pictures become data that `densebench leaderboard --extras` shows on the
+    pages of the submissions, with the objects and regions that pretraining runs found.
 
     Example: densebench pictures --data data/ --out page/pictures.html
 
@@ -279,18 +291,32 @@ def pictures(
     data
         The data root on which the submissions were probed.
     out
-        The page to write.
+        The page to write, or pictures.json.
     names
         Show this submission; may be repeated (default: all that were probed in this work folder).
     images
         How many validation images of each data set.
+    runs
+        A pretraining run, exported into its folder, whose discovered objects or regions are added; may be repeated.
+    pretraining_images
+        The images of these runs.
     """
     from bench.pictures.collect import collect
     from bench.pictures.page import render
+    from bench.pictures.tables import found_tables, seen_tables
     from leaderboard.base.files import make_folder, write_atomic
+    from leaderboard.records.extras import PICTURES, Pictures
 
     if images < 1:
         raise BenchError(f"--images is {images}: give 1 or more")
+    if runs and (out.name != PICTURES or pretraining_images is None):
+        raise BenchError(f"--run needs its images, --pretraining-images DIR, and --out .../{PICTURES}")
     make_folder(out.parent)
-    write_atomic(out, render(collect(work, data, names=names or (), images=images)))
-    print(f"page: {out}")
+    sheets = collect(work, data, names=names or (), images=images)
+    if out.name == PICTURES:
+        tables = [*seen_tables(sheets), *(found_tables(runs or (), pretraining_images) if pretraining_images else ())]
+        write_atomic(out, Pictures(schema_version=1, tables=tuple(tables)).to_json())
+        print(f"pictures: {out}\nnext: densebench leaderboard --site page/ --extras {out.parent}")
+    else:
+        write_atomic(out, render(sheets))
+        print(f"page: {out}")

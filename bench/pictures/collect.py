@@ -30,6 +30,8 @@ class Seen:
     """Pictures of one submission for the images of a sheet."""
 
     name: str
+    sha256: str
+    """Hash of the backbone's weights."""
     value: str
     """Headline value of the submission over all validation images."""
     predictions: list[RGB]
@@ -139,4 +141,4 @@ def _seen(
         maps = interpolate(found.T.reshape(1, plan.classes, rows, columns), size, mode="bilinear")
         predictions.append(class_map(maps[0].argmax(0).cpu().numpy(), plan.classes))
     cells = [np.asarray(val.cells[row], np.float32) for row in val.rows]
-    return Seen(result.card.name, value, predictions, principal_colors(cells))
+    return Seen(result.card.name, result.card.sha256, value, predictions, principal_colors(cells))

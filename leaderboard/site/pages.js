@@ -151,7 +151,7 @@ const submissionPage = (model, sid) => {
   return make("article", { class: "page" },
     titled(entry.label, "submission"), make("p", { class: "facts" }, facts),
     make("ul", { class: "links" }, links, standings), make("p", { class: "choice" }, box, make("label", { for: "compare-this" }, " Compare with others")),
-    make("h3", {}, "Values"), valuesTable(model, entry),
+    make("h3", {}, "Values"), valuesTable(model, entry), extrasOf(cards[sid]),
     make("h3", {}, "Reproduce"), make("p", { class: "reading" }, "IMAGES is the folder of pretraining images, DATA the data root; their fingerprints stand below. The pretraining is the same where the hash of its settings is that of the recipe: what was set in addition (--set) stands in its run.json, which --config reads."),
     make("pre", { tabindex: "0" }, make("code", {}, commands(model, entry, cards[sid]).join("\n"))),
     make("h3", {}, "Card"), make("div", { class: "columns" }, cards[sid].flatMap(cardLists)),
@@ -209,7 +209,7 @@ const against = (cells, make_) => {
 };
 const comparisonRow = (label, unit, cells, contest, others) =>
   make("tr", {}, make("th", { scope: "row" }, label, make("span", { class: "method" }, unit)),
-    cells.map((cell) => make("td", { class: "num figure" }, cell === null || cell === undefined ? nothing() : figure(cell, cell.over))), differenceCells(contest, others));
+    cells.map((cell) => make("td", { class: "num figure" }, cell === null || cell === undefined ? nothing() : [figure(cell, cell.over), marks(cell)])), differenceCells(contest, others));
 
 const comparePage = (model, state, go) => {
   const entries = state.rows.map((sid) => model.bySid.get(sid)).filter(Boolean);
@@ -245,7 +245,7 @@ const comparePage = (model, state, go) => {
   }
   if (new Set(entries.map((entry) => entry.architecture)).size > 1) article.append(make("p", { class: "state" }, "Submissions of different backbones have no table in common: their difference is that of the networks, too, and none is given."));
   else if (!article.querySelector("table")) article.append(make("p", { class: "state" }, "These submissions have no protocol in common."));
-  article.append(make("p", { class: "reading" }, "Values: mean ± half of the 95 % interval. Differences: in points, ± half of the 95 % interval of the difference (Welch–Satterthwaite; on the same validation images image by image). “Better” and “worse”: the difference is significant at 5 %, for this pair alone. A single trained run takes part in no test and has no interval of a difference.",
+  article.append(make("p", { class: "reading" }, "Values: mean ± half of the 95 % interval. Differences: in points, ± half of the 95 % interval of the difference (Welch–Satterthwaite; on the same validation images image by image). “Better” and “worse”: the difference is significant at 5 %, for this pair alone. A single trained run takes part in no test and has no interval of a difference. †: runs failed. ‡: copies of test images are among the pretraining images.",
     unpaired ? " With so many rows on the same images, the differences are tested without pairing images." : ""));
   return article;
 };

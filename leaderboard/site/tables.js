@@ -94,12 +94,15 @@ const overallTable = (model, track, state) => {
   ];
   return { columns, rows, all: track.standings.length, ranked, unpaired: ranked && !groups.every(isPaired), tierOf: (row) => row.tier };
 };
-const protocolCell = (cell, usual) => {
-  if (cell === null) return make("td", { class: "num figure" }, nothing());
-  const flag = cell.failed && cell.mean !== null ? make("span", { class: "flag", title: `${cell.failed} of ${cell.n + cell.failed} runs failed` }, "†") : null;
-  const copies = cell.copies ? make("span", { class: "flag", title: copiesText(cell) }, "‡") : null;
-  return make("td", { class: `num figure${cell.leads ? " leads" : ""}` }, figure(cell, cell.over === usual ? null : cell.over), flag, copies);
-};
+/* The marks beside a value: some of its runs failed (†), copies of its test images were pretrained on (‡). */
+const marks = (cell) => [
+  cell.failed && cell.mean !== null ? make("span", { class: "flag", title: `${cell.failed} of ${cell.n + cell.failed} runs failed` }, "†") : null,
+  cell.copies ? make("span", { class: "flag", title: copiesText(cell) }, "‡") : null,
+];
+const protocolCell = (cell, usual) =>
+  cell === null
+    ? make("td", { class: "num figure" }, nothing())
+    : make("td", { class: `num figure${cell.leads ? " leads" : ""}` }, figure(cell, cell.over === usual ? null : cell.over), marks(cell));
 
 /* A protocol's table, with the values that others report under the same protocol below it. */
 const groupTable = (model, group, state) => {

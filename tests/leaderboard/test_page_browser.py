@@ -7,10 +7,14 @@ from contextlib import contextmanager
 
 import pytest
 from fabricate import make_card, make_probe, make_protocol, make_result
+from test_extras import PIXEL
 
 from leaderboard.analysis import analyse
+from leaderboard.extras import Extras
 from leaderboard.page import MOST_ROWS, render
+from leaderboard.page_data import Background
 from leaderboard.records import RANDOM_METHOD, Copies, Pretraining
+from leaderboard.records.extras import Curve, PictureRow, PictureTable
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, to drive the page")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -236,6 +240,55 @@ def test_a_comparison_gives_differences_with_intervals(browser, site):
         assert page.locator("article h2").inner_text() == "Side by side differences from random"
         page.get_by_role("button", name="Remove byol").click()
         assert "byol" not in page.locator("article").inner_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_submission_shows_its_curves_and_pictures(scheme, browser, tmp_path):
+    moco, hostile = make_card("moco").sha256, make_card("byol").sha256
+    loss = Curve(name="loss", steps=(10, 20, 30), values=(6.25, 3.0, 2.5), errors=None)
+    probe = Curve(name="VOC seg linear mIoU", steps=(0, 30), values=(14.0, 17.5), errors=(0.5, 1.0))
+    rows = (PictureRow(name="image", pictures=(PIXEL, PIXEL)), PictureRow(name="features", pictures=(PIXEL, PIXEL)))
+    tables = {
+        moco: (PictureTable(sha256=moco, title="VOC, linear", rows=rows),),
+        hostile: (PictureTable(sha256=hostile, title=HOSTILE[:200], rows=rows[:1]),),
+    }
+    extras = Extras({moco: (probe, loss)}, tables)
+    file = tmp_path / "index.html"
+    file.write_text(render(board(), background=Background(extras=extras)), encoding="utf-8")
+    with reading(browser, file, f"#submission/{sids('moco')[0]}", color_scheme=scheme) as page:
+        figures = page.locator(".curves figure")
+        assert figures.locator("figcaption").all_text_contents() == ["VOC seg linear mIoU", "loss"]
+        said = figures.nth(1).get_by_role("img").get_attribute("aria-label")
+        assert said == "loss: from 6.25 at step 10 to 2.5 at step 30, between 2.5 and 6.25"
+        assert figures.nth(1).locator(".line").get_attribute("d") == "M48.0 8.0L170.0 94.7L292.0 108.0"
+        assert figures.nth(0).locator(".dot").count() == 2 and figures.nth(1).locator(".dot").count() == 0
+        assert figures.nth(1).locator(".line").evaluate("(line) => getComputedStyle(line).fill") == "none"
+        pictures = page.get_by_role("region", name="VOC, linear")
+        assert pictures.get_by_role("img", name="features, image 2").count() == 1
+        assert pictures.locator("img").evaluate_all("(all) => all.every((one) => one.complete && one.naturalWidth)")
+        page.evaluate("(place) => { location.hash = place; }", f"#submission/{sids('byol')[0]}")
+        page.get_by_text(HOSTILE[:30]).wait_for()
+        assert page.locator("article img").count() == 2 and page.locator("article .curves").count() == 0
+        page.evaluate("(place) => { location.hash = place; }", f"#submission/{sids('swav')[0]}")
+        page.locator("h2", has_text="swav").wait_for()
+        assert page.locator("article img, article .curves").count() == 0
+
+
+@pytest.mark.slow
+def test_copies_of_test_images_are_marked_side_by_side(browser, tmp_path):
+    copies = (Copies(dataset="voc2012_seg", tested=80, copies=3),)
+    cards = [make_card("moco", pretraining=Pretraining.known(copies=copies)), make_card("byol")]
+    file = tmp_path / "index.html"
+    file.write_text(
+        render(analyse([make_result(card, SEG, s, 50.0 + s) for card in cards for s in range(2)])), encoding="utf-8"
+    )
+    address = "#compare?" + "&".join(f"rows={sid}" for sid in sids("moco", "byol"))
+    with reading(browser, file, address) as page:
+        cells = page.locator("article tbody tr").first.locator("td")
+        assert "‡" in cells.nth(0).inner_text() and "‡" not in cells.nth(1).inner_text()
+        assert "copies of 3 of 80 test images" in cells.nth(0).locator(".flag").get_attribute("title")
+        assert "‡: copies of test images" in page.locator("article .reading").inner_text()
 
 
 def sids(*wanted):

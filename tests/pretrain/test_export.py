@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from toy import Toy, ToyConfig, toy_recipe, write_images
 from bench.checkpoints import inspect_checkpoint
 from leaderboard.base.errors import FileError
 from leaderboard.records import Card, group_id, read_card_json
+from leaderboard.records.extras import Curves
 from pretrain.data.batches import open_images
 from pretrain.errors import PretrainError
 from pretrain.export import export
@@ -49,6 +51,17 @@ def test_torchvision_loads_it_and_nothing_is_lost(run: Path, tmp_path: Path) -> 
         )
     fresh = Toy(RECIPE.method).backbone.state_dict()  # type: ignore[arg-type]
     assert not torch.equal(tensors["conv1.weight"], fresh["conv1.weight"])
+
+
+def test_its_curves_are_those_of_the_log(run: Path, tmp_path: Path) -> None:
+    folder = export(run, tmp_path / "out")
+    curves = Curves.model_validate_json((folder / "curves.json").read_bytes(), strict=True)
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert curves.sha256 == card_of(folder).sha256
+    (loss,) = [curve for curve in curves.curves if curve.name == "loss"]
+    assert loss.steps == tuple(line["step"] for line in lines)
+    assert loss.values == pytest.approx([line["scalars"]["loss"] for line in lines], rel=1e-4)
+    assert {curve.name for curve in curves.curves} <= {name for line in lines for name in line["scalars"]}
 
 
 def test_the_card_tells_what_was_done(run: Path) -> None:
