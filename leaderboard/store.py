@@ -99,6 +99,23 @@ class ResultStore:
         except OSError as error:
             raise FileError(f"{file}: cannot be read ({describe_os_error(error)})") from error
 
+    def add_from(self, source: ResultStore) -> int:
+        """Add the finished results of `source` that are missing here, with their shares; returns their number.
+
+        Raises:
+            LeaderboardError: a file of one of the stores is not usable.
+            FileError: shares of `source` cannot be read, or this folder cannot be written.
+        """
+        have = {result.key for result in self if result.status == "finished"}
+        missing = [result for result in source if result.status == "finished" and result.key not in have]
+        for result in missing:
+            file = source._shares_file(result)
+            try:
+                self.add(result, None if file is None or not file.exists() else file.read_bytes())
+            except OSError as error:
+                raise FileError(f"{file}: cannot be read ({describe_os_error(error)})") from error
+        return len(missing)
+
     def _add(self, result: Result) -> Path:
         path = self.folder / result.file_name
         stored = [self.folder / name for name in self._names(result.key)]

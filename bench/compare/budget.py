@@ -61,8 +61,9 @@ def under(recipe: Recipe, budget: Budget, *, rate: float = 1.0) -> Recipe:
     """The recipe under `budget`.
 
     The number of epochs is the (rounded) one that gives the views; the trainings of a recipe of several stages share
-    the views as their own epochs do. Milestones of the learning rate keep their place in the training. The learning
-    rate is scaled in proportion to the batch (Goyal et al. 2017, arXiv 1706.02677) and by `rate`.
+    the views as their own epochs do, and have the precision of the last. Milestones of the learning rate keep their
+    place in the training. The learning rate is scaled in proportion to the batch (Goyal et al. 2017, arXiv 1706.02677)
+    and by `rate`.
 
     Raises:
         BenchError: one epoch of every training of the recipe shows more crops of an image than the budget has in all;
@@ -72,7 +73,7 @@ def under(recipe: Recipe, budget: Budget, *, rate: float = 1.0) -> Recipe:
     if not recipe.epochs:
         raise BenchError(f"recipe {recipe.name} trains no backbone, so there is nothing to compare: leave it out")
     trainings = [replace(one, stages=()) for one in (*recipe.stages, recipe) if isinstance(one, Recipe)]
-    alike = [_alike(training, budget, rate) for training in trainings]
+    alike = [_alike(replace(training, precision=recipe.precision), budget, rate) for training in trainings]
     timed = iter(_with_epochs(alike, _epochs(recipe.name, alike, budget.views)))
     stages = tuple(next(timed) if isinstance(stage, Recipe) else stage for stage in recipe.stages)
     return replace(next(timed), stages=stages)
