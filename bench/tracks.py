@@ -133,6 +133,11 @@ FROZEN = Track(
         "frozen_voc07_low_shot_published",
         "frozen_voc12_svm",
         "frozen_voc12_low_shot",
+        "frozen_stuff27_clusters",
+        "frozen_stuff27_linear",
+        "frozen_cub_foreground",
+        "frozen_ade_seg_linear",
+        "frozen_ade_seg_knn",
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -11,10 +12,12 @@ import numpy.typing as npt
 
 from bench.datasets.files import ImageFiles, by, is_file, why_missing
 from bench.datasets.names import VOID
-from bench.datasets.pixels import LARGEST_FILE, WrongModeError, decode_labels, first_line
+from bench.datasets.pixels import LARGEST_FILE, WrongModeError, decode_labels, first_line, quiet
 from bench.datasets.report import Findings, Split, Strict
+from bench.errors import BenchError
 from leaderboard.base.errors import DenseBenchError
 from leaderboard.base.files import read_bounded
+from pretrain.data.pictures import open_picture
 
 CONVERT: Final = "make trainIds of them with `densebench data prepare ROOT cityscapes`"
 """What to do where Cityscapes' masks hold labelIds instead of trainIds."""
@@ -45,6 +48,20 @@ def load_labels(path: Path) -> npt.NDArray[np.uint8]:
     labels = read_labels(path, Strict())
     assert labels is not None  # else an error was raised
     return labels
+
+
+def load_foreground(path: Path) -> npt.NDArray[np.uint8]:
+    """The mask (H, W) of a foreground: 1 where the first channel is above half of its range, else 0.
+
+    Raises:
+        BenchError: it is missing or damaged.
+    """
+    try:
+        with quiet(), open_picture(io.BytesIO(read_bounded(path, LARGEST_FILE))) as picture:
+            first = np.asarray(picture if picture.mode != "P" else picture.convert("L"))
+    except Exception as error:  # damaged data makes decoders raise nearly anything
+        raise BenchError(f"{path} cannot be read: {first_line(error)}") from error
+    return (first.reshape(*first.shape[:2], -1)[:, :, 0] > 127).astype(np.uint8)
 
 
 def report_missing(path: Path, findings: Findings) -> None:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bench.datasets import ade20k, check_cityscapes, check_voc, cityscapes, voc
+from bench.datasets import ade20k, check_cityscapes, check_voc, cityscapes, squares, voc
 from bench.datasets.files import load_pixels
 from bench.datasets.masks import load_labels
 from bench.datasets.own.description import SEGMENTATION, read_own
@@ -31,10 +31,13 @@ class Pair(NamedTuple):
     """Whether the label map fits the picture as its EXIF orientation turns it; otherwise it is used as stored."""
     read: Callable[[], Labels] | None = None
     """Function that makes the label map, of own data and of ADE20K; None for a file that holds the labels as used."""
+    square: bool = False
+    """Whether only the central square of the picture counts; what makes the label map cuts it, too."""
 
     def load_pixels(self) -> Labels:
         """The picture, BGR (H, W, 3); raises BenchError if it is missing or damaged."""
-        return load_pixels(self.image, self.turned)
+        pixels = load_pixels(self.image, self.turned)
+        return squares.central_square(pixels) if self.square else pixels
 
     def load_labels(self) -> Labels:
         """The label map (H, W); raises BenchError if it is missing or damaged."""
@@ -42,7 +45,9 @@ class Pair(NamedTuple):
 
 
 def segmentation_pairs(root: Path, dataset: str, part: Part) -> list[Pair]:
-    """All pairs of a part of `voc2012_seg`, `cityscapes` or `ade20k` in the data root `root`, in their lists' order.
+    """All pairs of a part of a data set in the data root `root`, in the order of its lists.
+
+    The data sets are `voc2012_seg`, `cityscapes`, `ade20k`, `cocostuff27` and `cub200`.
 
     Those of own data (`custom_seg`) are described in `root`, a description or a folder with one.
 
@@ -65,5 +70,8 @@ def segmentation_pairs(root: Path, dataset: str, part: Part) -> list[Pair]:
     if dataset == ade20k.NAME:
         listed_pairs = ade20k.list_pairs(root, part, Strict(root))
         return [Pair(image, labels, read=partial(ade20k.load_classes, labels)) for image, labels in listed_pairs]
-    known = f"voc2012_seg, cityscapes, {ade20k.NAME} or {SEGMENTATION}"
+    if dataset in squares.NAMES:
+        listed_squares = squares.list_squares(root, dataset, part, Strict(root))
+        return [Pair(image, labels, read=read, square=True) for image, labels, read in listed_squares]
+    known = ", ".join(["voc2012_seg", "cityscapes", ade20k.NAME, *squares.NAMES, SEGMENTATION])
     raise BenchError(f"{dataset} has no label maps: a probe of segmentation takes {known}")

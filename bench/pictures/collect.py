@@ -113,7 +113,7 @@ def _sheet(
         seen.append(_seen(plan, material, grid, result, material.val.take(chosen), sizes, value))
     return Sheet(
         title=protocol.title,
-        images=[read_scaled(pair.image, plan.size, pair.turned) for pair in pairs],
+        images=[read_scaled(pair, plan.size) for pair in pairs],
         labels=[class_map(one, plan.classes) for one in labels],
         seen=seen,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bench.datasets.files import load_pixels
+from bench.datasets.pairs import Pair
 from bench.errors import BenchError
 from bench.patches import features
 from bench.probes.plan import STRIDE
@@ -78,16 +77,14 @@ def freeze(exported: ExportedBackbone, device: torch.device) -> Network:
     return Network(exported.card, backbone, device, len(state))
 
 
-def read_scaled(path: Path, size: tuple[int, int], turned: bool = False) -> NDArray[np.uint8]:
-    """The picture, RGB (H, W, 3), scaled to (H, W) as Pillow's bilinear filter does, which smooths before it shrinks.
-
-    It is used as stored, or `turned` as its EXIF orientation says.
+def read_scaled(pair: Pair, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The picture of a pair, RGB (H, W, 3), scaled to (H, W) as Pillow's bilinear filter does, which smooths before it
+    shrinks.
 
     Raises:
         BenchError: it is missing or damaged.
     """
-    pixels = load_pixels(path, turned)[:, :, ::-1]
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    picture = Image.fromarray(np.ascontiguousarray(pair.load_pixels()[:, :, ::-1]))
     return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 

@@ -75,7 +75,7 @@ def features_key(network: Network, fingerprint: str, part: str, size: Sequence[i
 
 def _batches(network: Network, pairs: Sequence[Pair], size: tuple[int, int]) -> Iterator[Features]:
     for start in range(0, len(pairs), BATCH):
-        images = np.stack([read_scaled(pair.image, size, pair.turned) for pair in pairs[start : start + BATCH]])
+        images = np.stack([read_scaled(pair, size) for pair in pairs[start : start + BATCH]])
         yield finite_halves(network, network.cells(images))
 
 

@@ -72,6 +72,8 @@ class Material:
     """Folder of the features."""
     seed: int
     clock: Clock = field(default_factory=Clock)
+    images: int = 0
+    """Number of training images, where not all are used."""
 
     @property
     def device(self) -> torch.device:
@@ -89,7 +91,8 @@ class Material:
         return self._part("val")
 
     def _part(self, name: str) -> Part:
-        key = features_key(self.network, self.fingerprint, name, self.size)
+        part = f"{name} {self.images}" if name == "train" and self.images else name
+        key = features_key(self.network, self.fingerprint, part, self.size)
         return Part.whole(self.pairs[name], features(self.network, self.pairs[name], self.size, self.folder / key))
 
 

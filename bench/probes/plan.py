@@ -28,8 +28,13 @@ class CellPlan(ProbePlan):
 
     size: tuple[int, int]
     """Height and width to which images are scaled before they enter the backbone."""
+    images: int = field(default=0, kw_only=True)
+    """Most training images that are used, those whose names have the smallest SHA-256: their cells are kept in a file,
+    cells x channels x 2 bytes. 0 uses all."""
 
     def __post_init__(self) -> None:
+        if self.images < 0 or self.images == 1:
+            raise BenchError(f"a probe uses all training images (0) or two and more, not {self.images}")
         if any(side % (2 * STRIDE) or side < 2 * STRIDE for side in self.size):
             raise BenchError(f"a probe's images have sides that are multiples of {2 * STRIDE}, not {self.size}")
 
@@ -119,8 +124,8 @@ class ClusterPlan(CellPlan):
     cell and cluster are in memory: cells x (3 x channels + clusters) x 4 bytes."""
     clusters: int
     naming: str
-    """How clusters get classes. `hungarian`: each cluster gets another class, so that mIoU is the highest. `majority`:
-    each gets the class that most of its pixels have."""
+    """How clusters get classes. `hungarian`: each cluster gets another class, so that mIoU is the highest. `pixels`:
+    the same, so that most pixels have the right class. `majority`: each gets the class of most of its pixels."""
     dimensions: int
     """Number of principal components of the standardized cells that are used for clustering."""
     iterations: int
@@ -131,10 +136,10 @@ class ClusterPlan(CellPlan):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require_positive(self.classes, self.cells, self.clusters, self.dimensions, self.iterations, self.runs)
-        if self.naming not in ("hungarian", "majority"):
-            raise BenchError(f"clusters are named by hungarian or majority, not {self.naming!r}")
-        if self.naming == "hungarian" and self.clusters != self.classes:
-            raise BenchError("hungarian names as many clusters as there are classes")
+        if self.naming not in ("hungarian", "pixels", "majority"):
+            raise BenchError(f"clusters are named by hungarian, pixels or majority, not {self.naming!r}")
+        if self.naming != "majority" and self.clusters != self.classes:
+            raise BenchError(f"{self.naming} names as many clusters as there are classes")
 
 
 @dataclass(frozen=True)

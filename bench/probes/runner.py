@@ -22,6 +22,7 @@ from bench.clock import Clock
 from bench.datasets.classified import classified_images
 from bench.datasets.own.description import number_of
 from bench.datasets.pairs import segmentation_pairs
+from bench.datasets.shares import take_share
 from bench.errors import BenchError
 from bench.metrics.outputs import describe_outputs, keep_counts
 from bench.probes.cells import Network, freeze
@@ -163,12 +164,14 @@ def _probe_images(
 ) -> tuple[Findings, list[str]]:
     """Findings of a probe of images, and the names of the validation images."""
     assert isinstance(plan, CellPlan)
+    train = segmentation_pairs(data_root, protocol.dataset, "train")
+    some = 0 < plan.images < len(train)
+    if some:
+        train = [train[i] for i in take_share([pair.image.name for pair in train], plan.images / len(train))]
     material = Material(
         network=network,
-        pairs={
-            "train": segmentation_pairs(data_root, protocol.dataset, "train"),
-            "val": segmentation_pairs(data_root, protocol.dataset, "val"),
-        },
+        pairs={"train": train, "val": segmentation_pairs(data_root, protocol.dataset, "val")},
+        images=len(train) if some else 0,
         size=plan.size,
         fingerprint=dataset.fingerprint,
         folder=_beside_transfers(folder),

@@ -35,8 +35,11 @@ def robustness(size: tuple[int, int], classes: int) -> dict[str, Any]:
     return linear(size, classes, corruptions=corruptions) | dict(kind="robustness")
 
 
-def knn(size: tuple[int, int], classes: int | str) -> dict[str, Any]:
-    """Vote of the nearest training cells on images scaled to `size` (height, width); four counts to choose from."""
+def knn(size: tuple[int, int], classes: int | str, **more: Any) -> dict[str, Any]:
+    """Vote of the nearest training cells on images scaled to `size` (height, width); four counts to choose from.
+
+    `more` may be `images`, the most training images that are used.
+    """
     return dict(
         kind="knn",
         size=size,
@@ -45,6 +48,7 @@ def knn(size: tuple[int, int], classes: int | str) -> dict[str, Any]:
         held_out=_HELD_OUT,
         candidates=(1, 3, 10, 30),
         options=dict(temperature=0.07),
+        **more,
     )
 
 
@@ -63,8 +67,11 @@ def head(size: tuple[int, int], classes: int) -> dict[str, Any]:
     )
 
 
-def clusters(size: tuple[int, int], classes: int, clusters: int, naming: str) -> dict[str, Any]:
-    """k-means of cells of images scaled to `size` (height, width); `naming` is `hungarian` or `majority`."""
+def clusters(size: tuple[int, int], classes: int, clusters: int, naming: str, **more: Any) -> dict[str, Any]:
+    """k-means of cells of images scaled to `size` (height, width); `naming` is a rule of `ClusterPlan`.
+
+    `more` is as in `knn`.
+    """
     return dict(
         kind="clusters",
         size=size,
@@ -75,6 +82,7 @@ def clusters(size: tuple[int, int], classes: int, clusters: int, naming: str) ->
         dimensions=50,
         iterations=100,
         runs=5,
+        **more,
     )
 
 

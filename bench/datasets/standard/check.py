@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.datasets.files import ImageFiles, by
-from bench.datasets.masks import check_masks, read_labels
+from bench.datasets.masks import check_masks, load_foreground
 from bench.datasets.report import Findings, Split
 from bench.datasets.standard.table import Part, Standard
+from bench.errors import BenchError
 
 _Key = tuple[str, str]
 
@@ -84,11 +85,14 @@ def _read(splits: dict[str, Split], pairs: dict[str, list[tuple[Path, Path]]], i
     for name, split in splits.items():
         sizes = {path: images.size(path) for path in split.images}
         for image, mask in pairs[name]:
-            labels = read_labels(mask, images.findings)
-            if labels is not None:
-                size = (labels.shape[1], labels.shape[0])
-                what = f"{images.findings.name(mask)} is {by(size)}, "
-                images.compare(image, sizes[image], size, what, "masks of another size than their image")
+            try:
+                labels = load_foreground(mask)
+            except BenchError as error:
+                images.findings.error("damaged masks", str(error))
+                continue
+            size = (labels.shape[1], labels.shape[0])
+            what = f"{images.findings.name(mask)} is {by(size)}, "
+            images.compare(image, sizes[image], size, what, "masks of another size than their image")
 
 
 def _range(standard: Standard) -> str:

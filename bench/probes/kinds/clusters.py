@@ -96,7 +96,7 @@ def name_clusters(counts: NDArray[np.int64], naming: str) -> NDArray[np.int64]:
         return counts.argmax(0)
     union = counts.sum(1, keepdims=True) + counts.sum(0, keepdims=True) - counts
     iou = np.divide(counts, union, out=np.zeros(counts.shape), where=union > 0)
-    classes, clusters = linear_sum_assignment(iou, maximize=True)
+    classes, clusters = linear_sum_assignment(counts if naming == "pixels" else iou, maximize=True)
     names = np.empty(counts.shape[1], np.int64)
     names[clusters] = classes
     return names

@@ -153,7 +153,7 @@ def _validation(plan: RetrievalPlan, material: Material) -> Iterator[tuple[Pair,
             yield pair, val.image_cells(i, material.device)
         return
     for pair in material.pairs["val"]:
-        pixels = torch.from_numpy(read_scaled(pair.image, plan.size, pair.turned).copy()).to(material.device)
+        pixels = torch.from_numpy(read_scaled(pair, plan.size).copy()).to(material.device)
         image = _normalized(pixels.permute(2, 0, 1)[None].float() / 255, plan, material)
         yield pair, material.network.cells_of_input(image)[0].flatten(1).T
 

@@ -61,7 +61,7 @@ def _corrupted(plan: RobustnessPlan, material: Material, scores: Scores, copies:
     counts = np.zeros((len(copies), len(pairs), plan.classes, plan.classes), np.int64)
     for start in range(0, len(pairs), BATCH):
         batch = pairs[start : start + BATCH]
-        pictures = [read_scaled(pair.image, plan.size, pair.turned) for pair in batch]
+        pictures = [read_scaled(pair, plan.size) for pair in batch]
         labels = [pair.load_labels() for pair in batch]
         for copy, (name, strength) in enumerate(copies):
             images = [corrupt(picture, name, strength, start + i) for i, picture in enumerate(pictures)]

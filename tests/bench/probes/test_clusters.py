@@ -58,12 +58,19 @@ def test_hungarian_is_the_best_permutation(seed: int) -> None:
     assert np.nansum(found.iou) == pytest.approx(max(np.nansum(one.iou) for one in every))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_most_pixels_are_right_by_the_best_permutation(seed: int) -> None:
+    counts = np.random.default_rng(seed).integers(0, 50, (5, 5))
+    names = clusters.name_clusters(counts, "pixels")
+    assert counts[names, range(5)].sum() == max(counts[list(order), range(5)].sum() for order in permutations(range(5)))
+
+
 def test_majority_is_the_class_of_most_pixels() -> None:
     counts = np.array([[5, 1, 0, 2], [4, 3, 0, 2]])
     assert clusters.name_clusters(counts, "majority").tolist() == [0, 1, 0, 0]
 
 
-@pytest.mark.parametrize(("many", "naming"), [(3, "hungarian"), (3, "majority")])
+@pytest.mark.parametrize(("many", "naming"), [(3, "hungarian"), (3, "pixels"), (3, "majority")])
 def test_perfect_cells_give_the_bound_of_their_grid(many: int, naming: str, tmp_path: Path) -> None:
     labels = [np.kron(RNG.integers(0, 3, (4, 6)), np.ones((20, 17), int)).astype(np.uint8) for _ in range(4)]
     labels[3][:9] = 255
@@ -95,7 +102,7 @@ def test_pixels_have_the_cluster_of_their_cell() -> None:
 
 
 def test_a_cluster_plan_is_refused_where_names_cannot_be_given() -> None:
-    for change in ((3, 4, "hungarian"), (3, 3, "best")):
+    for change in ((3, 4, "hungarian"), (3, 4, "pixels"), (3, 3, "best")):
         with pytest.raises(BenchError):
             plan_of(*change)
 

@@ -184,11 +184,11 @@ def test_images_are_scaled_by_pillow_from_stored_rgb(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     expected = np.asarray(Image.fromarray(pixels).resize((96, 64), Image.Resampling.BILINEAR))
-    assert np.array_equal(read_scaled(tmp_path / "a.png", (64, 96)), expected)
+    assert np.array_equal(read_scaled(Pair(tmp_path / "a.png", tmp_path), (64, 96)), expected)
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:50])
     for name in ("b.png", "c.png"):
         with pytest.raises(BenchError, match=f"{name}.*data check"):
-            read_scaled(tmp_path / name, (64, 96))
+            read_scaled(Pair(tmp_path / name, tmp_path), (64, 96))
 
 
 def test_a_killed_computation_leaves_no_features(
@@ -197,12 +197,12 @@ def test_a_killed_computation_leaves_no_features(
     pairs = segmentation_pairs(tiny_data, "voc2012_seg", "val")
     with monkeypatch.context() as patch:
         patch.setattr("bench.probes.features.BATCH", 2)
-        patch.setattr("bench.probes.features.read_scaled", lambda path, size, turned: dies(path, pairs[3]))
+        patch.setattr("bench.probes.features.read_scaled", lambda pair, size: dies(pair.image, pairs[3]))
         with pytest.raises(KeyboardInterrupt):
             features(network, pairs, (64, 64), tmp_path)
     assert not (tmp_path / FILE).exists()
     found = features(network, pairs, (64, 64), tmp_path)
-    images = np.stack([read_scaled(pair.image, (64, 64)) for pair in pairs])
+    images = np.stack([read_scaled(pair, (64, 64)) for pair in pairs])
     np.testing.assert_allclose(found, network.cells(images).numpy(), rtol=2e-3, atol=2e-3)
 
 
