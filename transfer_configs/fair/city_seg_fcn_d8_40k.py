@@ -2,7 +2,8 @@
 
 Purpose: what a checkpoint gives where one learning rate for all does not favor any: read it beside
 `paper_city_seg_fcn_d8_40k`, which has the papers' rate.
-Metric: that of `paper_city_seg_fcn_d8_40k`, and so are data, model and schedule; its file says what differs from the papers.
+Metric: that of `paper_city_seg_fcn_d8_40k`, and so are data, model and schedule; its file says what differs from the
+papers.
 Choice: learning rates of .001, .003, .01, .03 and .1, each with a weight decay of .0005 and of 0: ten runs of a quarter
 of the iterations for every checkpoint, trained without three whole cities of train and evaluated on these
 (`bench.datasets.shares.hold_out`). The best one's settings are used with every seed.

@@ -2,7 +2,8 @@
 
 Purpose: what a checkpoint gives where one learning rate for all does not favor any: read it beside
 `paper_coco_mrcnn_fpn_1x_b`, which has the papers' rate.
-Metric: that of `paper_coco_mrcnn_fpn_1x_b`, and so are data, model and schedule; its file says what differs from the papers.
+Metric: that of `paper_coco_mrcnn_fpn_1x_b`, and so are data, model and schedule; its file says what differs from the
+papers.
 Choice: learning rates of .005, .01, .02, .04 and .1, each with a weight decay of .0001 and of 0: ten runs of a quarter
 of the iterations for every checkpoint, trained without 5,000 images of train2017 and evaluated on these
 (`bench.datasets.shares.hold_out`). The best one's settings are used with every seed.

@@ -70,6 +70,7 @@ def test_something_is_left_to_train_on() -> None:
 def test_the_protocols_train_on_the_share_that_they_plan() -> None:
     for protocol_id in (*PAPER.protocols, *PAPER.further):
         protocol = load_protocol(protocol_id)
-        asked = protocol.config["train_dataloader"]["dataset"].get("share", 1.0)
+        dataset = protocol.config["train_dataloader"]["dataset"]
+        (asked,) = {part.get("share", 1.0) for part in dataset.get("datasets", [dataset])}
         assert asked == protocol.plan.labels  # type: ignore[union-attr]
         assert asked == 1.0 or protocol_id.endswith(f"_p{100 * asked:g}")

@@ -1,0 +1,38 @@
+"""VOC 2012 segmentation from 1 % of the labels, FCN of output stride 8, 5,000 iterations; mIoU.
+
+Purpose: How many labels does the backbone save? With 1, 5, 10, 25 and 50 % and all (`voc12aug_seg_fcn_d8_20k.py`)
+values form a curve.
+Metric: mIoU (%) of 21 classes from one confusion matrix of the whole val set at the images' own size, 255 ignored.
+Architecture: that of `voc12aug_seg_fcn_d8_20k.py`.
+Schedule: that of `voc12aug_seg_fcn_d8_20k.py` in a quarter of its iterations: shares up to 25 % have the same schedule,
+so that labels alone differ. 16 crops of 512 per iteration; SGD at .01, weight decay .0005 of every parameter; to .0001
+along (1 - progress) ** .9.
+Differs from the papers: there is none to follow: few papers fine-tune on such shares, and none gives lists. Each seed
+trains on another fold: 1 % of the images of train_aug (106). Lists are fixed and without replacement: the images whose
+`FOLD/NAME` has the smallest SHA-256 (fold 0: `NAME`); a larger share contains every smaller one of its fold.
+`labelled.txt` in the run's folder is the list, and the result holds its hash.
+Published: none that can be compared. Means over five folds.
+Tested: the whole protocol at reduced size on a CPU; the lists against a plain computation. No run of the whole schedule
+has been made with this file.
+Cost: 80,000 images seen. Computed, not measured: .1 EFLOP of convolutions and linear layers, forward and backward, or
+.75 GPU-hours if a GPU sustains 40 TFLOP/s; 18 GiB for parameters, gradients, momentum, and what is kept for backward.
+"""
+
+from transfer_configs.paper import voc12aug_seg_fcn_d8_20k as base
+from transfer_configs.parts import few_labels, schedules
+
+protocol = few_labels.protocol(base.protocol, "paper_voc12aug_seg_fcn_d8", percent=1, iterations=5_000)
+bf16_modules = base.bf16_modules
+_plan = protocol["plan"]
+
+default_scope = base.default_scope
+model = base.model
+
+train_dataloader = few_labels.training(base.train_dataloader, _plan)
+test_dataloader = base.test_dataloader
+test_evaluator = base.test_evaluator
+
+train_cfg = schedules.train_loop(_plan)
+test_cfg = base.test_cfg
+optim_wrapper = base.optim_wrapper
+param_scheduler = schedules.poly(_plan)
