@@ -25,7 +25,7 @@ from bench.errors import BenchError
 from bench.metrics.class_agnostic import score_class_agnostic
 from bench.metrics.outputs import keep_detections
 from bench.metrics.voc_detection import Detections
-from bench.openmmlab.datasets import DenseBenchVOCSegmentation
+from bench.openmmlab.datasets import DenseBenchVOCSegmentation, as_text
 from bench.openmmlab.metrics import CocoDetectionMetric, SegmentationMetric
 from bench.probes.kinds.clusters import name_clusters
 from pretrain.discovery.correspondence import opened
@@ -108,7 +108,7 @@ def _instance(mask: NDArray[np.bool_]) -> dict[str, Any]:
         "bbox": [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1],
         "bbox_label": 0,
         "ignore_flag": 0,
-        "mask": run_length.encode(np.asfortranarray(mask, dtype=np.uint8)),
+        "mask": as_text(run_length.encode(np.asfortranarray(mask, dtype=np.uint8))),
     }
 
 

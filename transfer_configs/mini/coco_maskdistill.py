@@ -6,13 +6,14 @@ Metric: AP50 (%) of masks without classes on COCO's val2017. `multi_AP50`: of al
 `single_AP50`: of the surest prediction of each image, compared with the object whose box overlaps most with its own.
 After MaskDistill (arXiv 2206.06363), whose published values are of COCO20k, with another Mask R-CNN whose settings are
 not published. Everything but the one class is as in `mini_coco_mrcnn_fpn`.
+Version 2: the objects are trained on; version 1 gave mmdet masks in a form for which it ignores an object.
 """
 
 from transfer_configs.parts import backbones, datasets, detectors, discovered, loading, schedules
 
 protocol = dict(
     id="mini_coco_maskdistill",
-    version=1,
+    version=2,
     title="COCO unsupervised instance segmentation, distilled from discovered objects",
     short_title="COCO MaskDistill",
     track="mini",

@@ -18,12 +18,17 @@ from bench.datasets.coco import load_coco
 from bench.datasets.discovered import read_discovered
 from bench.errors import BenchError
 from bench.metrics.segmentation import segmentation_scores
+from bench.openmmlab.build import resolve
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.openmmlab.runner import evaluate_stored, run_transfer
-from bench.protocols import Protocol
+from bench.protocols import Protocol, load_protocol
 from pretrain.discovery.object_table import row_type
+from pretrain.exported import read_exported
 
 prepare_openmmlab()
+
+from mmdet.registry import DATASETS  # noqa: E402
+from mmengine import DefaultScope  # noqa: E402
 
 from bench.openmmlab.discovered import HungarianSegmentationMetric, _instance  # noqa: E402
 from bench.openmmlab.linear import LinearPlan, fit_classifier  # noqa: E402
@@ -183,6 +188,17 @@ def test_only_the_classifier_is_fitted() -> None:
     assert torch.allclose(model.decode_head.conv_seg.weight, weight, atol=1e-6)
     assert torch.allclose(model.decode_head.conv_seg.bias, bias, atol=1e-6)
     assert all(torch.equal(value, before[name]) for name, value in model.decode_head.before.state_dict().items())
+
+
+def test_every_discovered_object_is_trained_on(data: Path, tmp_path: Path) -> None:
+    card = read_exported(checkpoint(tmp_path / "work")).card
+    config = resolve(load_protocol("mini_coco_maskdistill"), card, data)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        objects = DATASETS.build(config["train_dataloader"]["dataset"])
+    assert len(objects) == 8
+    for sample in objects:
+        found = sample["data_samples"].gt_instances
+        assert found.labels.tolist() == [0] and found.masks.masks.any()
 
 
 def test_the_box_of_a_mask() -> None:
