@@ -11,8 +11,8 @@ NOT_OFFERED: Final[dict[str, str]] = {
     "COCO DETR (SwAV)": "of its settings only the learning rate of the backbone is confirmed",
     "COCO Keypoint R-CNN (MoCo, DetCo, RegionCL)": "mmdet has no keypoint head, and no metric of keypoints is built in",
     "COCO DensePose (MoCo)": "this stack has no implementation, and its annotations are not read",
-    "LVIS Mask R-CNN FPN, 2x (MoCo, VirTex, SoCo)": (
-        "neither repeat-factor sampling nor LVIS's own metric is built in; COCO's metric would give other values"
+    "LVIS v0.5 (MoCo) and LVIS of 90,000 iterations with pretrained heads (SoCo)": (
+        "v0.5 has other classes and images, and heads are not loaded; paper_lvis_mrcnn_fpn_2x is VirTex's, of LVIS v1"
     ),
     "COCO from 10 % of the labels as in DenseCL and SoCo": (
         "iterations and learning rates are in no code; paper_coco_frcnn_fpn_p10 has lists and a schedule of its own"

@@ -303,6 +303,8 @@ def check_data(
     * ade20k: `ADEChallengeData2016` with `images/{training,validation}/*.jpg` and
       `annotations/{training,validation}/*.png`
 
+    * lvis: `lvis/lvis_v1_{train,val}.json`, and `coco` with `train2017/*.jpg` and `val2017/*.jpg`
+
     * davis2016, davis2017: `DAVIS` with `JPEGImages/480p/VIDEO/*.jpg` and `Annotations/480p/VIDEO/*.png`;
       `ImageSets/YEAR/val.txt` lists the videos of val
 
@@ -315,7 +317,7 @@ def check_data(
     * voc2012_maskdistill, coco2017_maskdistill: `maskdistill/voc2012.npy` and `maskdistill/coco2017.npy`, the tables of
       maskdistill's stage labels, beside the images of voc2012_seg and of coco2017
 
-    What else `densebench data prepare` sets up is checked where it is named, such as `--dataset lvis`.
+    What else `densebench data prepare` sets up is checked where it is named, such as `--dataset cub200`.
 
     Data of your own are checked by their description, which `densebench data describe` writes.
 

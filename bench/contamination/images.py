@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from bench.datasets import ade20k, check_cityscapes, check_voc, cityscapes, davis, jhmdb, vip, voc
+from bench.datasets import ade20k, check_cityscapes, check_voc, cityscapes, davis, jhmdb, lvis, vip, voc
 from bench.datasets.check import NAMED, expected_in
 from bench.datasets.coco import annotation_file, image_folder, read_coco
 from bench.datasets.files import is_file
@@ -70,6 +70,6 @@ def _listed(root: Path, findings: Findings) -> Iterator[tuple[str, list[Path]]]:
         yield jhmdb.JHMDB, [frame for clip in jhmdb.list_clips(root, findings) for frame in clip.frames]
     if (root / vip.FOLDER).is_dir():
         yield vip.VIP, [frame for video in vip.list_parts(root, findings) for frame in video.frames]
-    for standard in (STANDARD[name] for name in (ade20k.NAME, *NAMED)):
+    for standard in (STANDARD[name] for name in (ade20k.NAME, lvis.NAME, *NAMED)):
         parts = [part for part in standard.every_part() if part.role == "images" and part.split == "val"]
         yield standard.name, [path for part in parts for path in part.files(root)]

@@ -19,6 +19,7 @@ from bench.datasets import (
     davis,
     discovered,
     jhmdb,
+    lvis,
     vip,
 )
 from bench.datasets.files import ImageFiles, fingerprint, report_copies
@@ -76,6 +77,7 @@ FURTHER: Final[dict[str, Dataset]] = {
     ade20k.NAME: Dataset(
         ade20k.FOLDER, ade20k.LAYOUT, "pixels", partial(read_standard, STANDARD[ade20k.NAME]), "ADE20K's labels"
     ),
+    lvis.NAME: Dataset(lvis.FOLDER, lvis.LAYOUT, "objects", lvis.check_lvis, sign="lvis_v1_val.json"),
     davis.DAVIS_2016: Dataset(davis.FOLDER, davis.LAYOUT, "pixels", davis.check_davis2016),
     davis.DAVIS_2017: Dataset(
         davis.FOLDER, davis.LAYOUT, "pixels", davis.check_davis2017, sign="ImageSets/2017/val.txt"

@@ -90,7 +90,11 @@ def read_coco(path: Path, findings: Findings, *, folders: bool = False) -> CocoF
     things (`coco_objects.NOTES`) are counted in a warning.
     """
     where = findings.name(path)
-    content = _read(path, where, findings)
+    return parse_coco(read_lists(path, where, findings), where, findings, folders=folders)
+
+
+def parse_coco(content: Mapping[str, Any], where: str, findings: Findings, *, folders: bool = False) -> CocoFile:
+    """What the lists of an annotation file mean, which messages call `where`; see :func:`read_coco`."""
     refused: set[int] = set()
     images: dict[int, CocoImage] = {}
     names: set[str] = set()
@@ -119,10 +123,13 @@ def read_coco(path: Path, findings: Findings, *, folders: bool = False) -> CocoF
     return CocoFile(images, _objects(entries, images, categories, where, findings), categories)
 
 
-def _read(path: Path, where: str, findings: Findings) -> dict[str, Any]:
-    """The file's JSON object with its three lists; empty, with the problem reported, if it cannot be read."""
+def read_lists(path: Path, where: str, findings: Findings, longest: int = LONGEST_FILE) -> dict[str, Any]:
+    """The file's JSON object with its three lists; empty, with the problem reported, if it cannot be read.
+
+    A file of more than `longest` bytes cannot.
+    """
     try:
-        content = json.loads(read_bounded(path, LONGEST_FILE))
+        content = json.loads(read_bounded(path, longest))
     except FileNotFoundError:
         folder = findings.name(path.parent)
         findings.error("missing annotations", f"{where} is missing; {folder} {what_is_in(path.parent)}")

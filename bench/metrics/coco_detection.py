@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -62,7 +63,7 @@ def ground_truth_of(content: CocoFile) -> COCO:
         if item.mask is not None:
             entry["segmentation"] = item.mask.segmentation
         annotations.append(entry)
-    return _coco_of(
+    return coco_of(
         [image._asdict() for image in content.images.values()],
         [{"id": number, "name": name} for number, name in content.categories.items()],
         annotations,
@@ -91,7 +92,7 @@ def ground_truth_from_objects(objects: Sequence[Objects], num_classes: int) -> C
                     "iscrowd": int(difficult),
                 }
             )
-    return _coco_of(
+    return coco_of(
         [{"id": index} for index in range(len(objects))],
         [{"id": index, "name": str(index)} for index in range(num_classes)],
         annotations,
@@ -101,7 +102,7 @@ def ground_truth_from_objects(objects: Sequence[Objects], num_classes: int) -> C
 def ground_truth_of_one_class(ground_truth: COCO, annotations: Sequence[Mapping[str, Any]]) -> COCO:
     """`annotations` of a ground truth, all of category 1, on the same images."""
     alike = [{**one, "category_id": 1} for one in annotations]
-    return _coco_of(ground_truth.dataset["images"], [{"id": 1, "name": "object"}], alike)
+    return coco_of(ground_truth.dataset["images"], [{"id": 1, "name": "object"}], alike)
 
 
 def evaluate_coco(
@@ -142,12 +143,12 @@ def score_coco(
     if iou_type == "segm" and not all(map(_has_mask, ground_truth.dataset["annotations"])):
         raise BenchError("masks cannot be evaluated: the ground truth has objects without one")
     ground_truth = _numbered(ground_truth)
-    with _without_output():
+    with without_output():
         if detections:
             # loadRes changes the dictionaries that it gets
             results = ground_truth.loadRes([dict(d) for d in detections])
         else:
-            results = _coco_of(ground_truth.dataset["images"], ground_truth.dataset["categories"], [])
+            results = coco_of(ground_truth.dataset["images"], ground_truth.dataset["categories"], [])
         evaluation = COCOeval(ground_truth, results, iou_type)
         evaluation.evaluate()
         evaluation.accumulate()
@@ -155,7 +156,7 @@ def score_coco(
     scores = {name: 100 * float(value) for name, value in zip(METRICS, evaluation.stats, strict=False) if value >= 0}
     if "AP" not in scores:
         raise BenchError("the ground truth has no object of any category: nothing can be evaluated")
-    return CocoScores(scores, list(evaluation.params.imgIds), _shares(evaluation, list(scores)))
+    return CocoScores(scores, list(evaluation.params.imgIds), shares_of_images(evaluation, list(scores)))
 
 
 Found = Mapping[str, Any]
@@ -178,14 +179,20 @@ def _by_category(evaluation: Any) -> dict[tuple[Any, float, float], list[tuple[i
     return matched
 
 
-def _shares(evaluation: Any, metrics: Sequence[str]) -> dict[str, Floats]:
-    """Each image's share in each metric, from the evaluator's matches of detections with objects."""
+def shares_of_images(
+    evaluation: Any, metrics: Sequence[str], some: Mapping[str, Collection[int]] = MappingProxyType({})
+) -> dict[str, Floats]:
+    """Each image's share in each metric, from the evaluator's matches of detections with objects.
+
+    `some` holds the categories of those metrics that are means over some categories alone.
+    """
     parameters, matched = evaluation.params, _by_category(evaluation)
     levels, thresholds = len(parameters.recThrs), list(range(len(parameters.iouThrs)))
     found: dict[str, list[Floats]] = {name: [] for name in metrics}
     for area, (low, high) in zip(parameters.areaRngLbl, parameters.areaRng, strict=True):
-        names = [name for name in metrics if _AREAS.get(name, "all") == area]
+        of_area = [name for name in metrics if _AREAS.get(name, "all") == area]
         for category in parameters.catIds:
+            names = [name for name in of_area if name not in some or category in some[name]]
             found_here = matched.get((category, float(low), float(high)), [])
             matches = _Matches.of(found_here, len(parameters.imgIds), parameters)
             if names and matches.objects.any():
@@ -249,11 +256,12 @@ def _numbered(ground_truth: COCO) -> COCO:
     annotations = [
         {**annotation, "id": number} for number, annotation in enumerate(ground_truth.dataset["annotations"], start=1)
     ]
-    return _coco_of(ground_truth.dataset["images"], ground_truth.dataset["categories"], annotations)
+    return coco_of(ground_truth.dataset["images"], ground_truth.dataset["categories"], annotations)
 
 
-def _coco_of(images: list[dict[str, Any]], categories: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> COCO:
-    with _without_output():
+def coco_of(images: list[dict[str, Any]], categories: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> COCO:
+    """An index of these lists, as in an annotation file."""
+    with without_output():
         coco = COCO()
         coco.dataset = {"info": {}, "images": images, "categories": categories, "annotations": annotations}
         coco.createIndex()
@@ -261,6 +269,7 @@ def _coco_of(images: list[dict[str, Any]], categories: list[dict[str, Any]], ann
 
 
 @contextlib.contextmanager
-def _without_output() -> Iterator[None]:
+def without_output() -> Iterator[None]:
+    """Whatever is printed is not shown."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield

@@ -21,6 +21,7 @@ from pycocotools import mask as run_length
 from bench.datasets import ade20k, cityscapes, cityscapes_instances, voc
 from bench.datasets.coco import CocoFile, load_coco
 from bench.datasets.coco_objects import CocoImage, CocoObject
+from bench.datasets.lvis import load_lvis
 from bench.datasets.names import CITYSCAPES_THINGS
 from bench.datasets.own.description import PartName, read_own
 from bench.datasets.own.maps import own_pairs
@@ -172,6 +173,22 @@ class DenseBenchCoco(_NotEmpty, CocoDataset):
             "bbox_label": self.cat2label[item.category_id],
         }
         return instance if item.mask is None else instance | {"mask": item.mask.segmentation}
+
+
+@MMDET_DATASETS.register_module()
+class DenseBenchLvis(DenseBenchCoco):
+    """LVIS v1 with boxes and masks; the classes are those of the file `ann_file`, in the order of their ids."""
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Read the annotation file; raises :class:`BenchError` if it cannot be used."""
+        content = load_lvis(Path(self.ann_file)).coco
+        self._metainfo["classes"] = tuple(name for _, name in sorted(content.categories.items()))
+        return self._records(content)
+
+    def classes_of_images(self) -> list[set[int]]:
+        """The classes of which each image has an object."""
+        records = (self.get_data_info(i) for i in range(len(self)))
+        return [{item["bbox_label"] for item in record["instances"]} for record in records]
 
 
 @MMDET_DATASETS.register_module()

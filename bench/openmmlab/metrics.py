@@ -17,11 +17,19 @@ from numpy.typing import NDArray
 from pycocotools import mask as run_length
 
 from bench.datasets.cityscapes_instances import load_ids
+from bench.datasets.lvis import load_lvis
 from bench.datasets.own.description import PartName, read_own
 from bench.datasets.own.objects import load_objects
 from bench.errors import BenchError
 from bench.metrics.cityscapes_instances import Overlaps, evaluate_instances, overlaps_of
-from bench.metrics.coco_detection import ground_truth_from_objects, ground_truth_of, load_ground_truth, score_coco
+from bench.metrics.coco_detection import (
+    CocoScores,
+    ground_truth_from_objects,
+    ground_truth_of,
+    load_ground_truth,
+    score_coco,
+)
+from bench.metrics.lvis import ground_truth_of_lvis, score_lvis
 from bench.metrics.outputs import keep_detections, keep_segmentation, segmentation_metrics
 from bench.metrics.segmentation import confusion_matrix
 from bench.metrics.voc_detection import Detections, Objects, evaluate_voc
@@ -137,7 +145,7 @@ class CocoDetectionMetric(_Metric):
             # versa
             other = "segmentation" if iou_type == "bbox" else "bbox"
             chosen = [{key: value for key, value in detection.items() if key != other} for detection in found]
-            scores = score_coco(self.ground_truth, chosen, iou_type)
+            scores = self._score(chosen, iou_type)
             metrics |= {f"{iou_type}_{name}": value for name, value in scores.metrics.items()}
             shares |= {f"{iou_type}_{name}": of_images for name, of_images in scores.shares.items()}
             images = scores.images
@@ -145,9 +153,23 @@ class CocoDetectionMetric(_Metric):
             keep_detections(self.dump, [str(image) for image in images], found, shares)
         return metrics
 
+    def _score(self, detections: Sequence[Mapping[str, Any]], iou_type: IouType) -> CocoScores:
+        return score_coco(self.ground_truth, detections, iou_type)
+
     def _category_ids(self) -> list[int]:
         ids = {category["name"]: category["id"] for category in self.ground_truth.dataset["categories"]}
         return [ids[name] for name in self.dataset_meta["classes"]]
+
+
+@MMDET_METRICS.register_module()
+class LvisMetric(CocoDetectionMetric):
+    """LVIS's values (`bench.metrics.lvis`) for `ann_file`: as COCO's, and bbox_APr, bbox_APc, bbox_APf, ..."""
+
+    def _ground_truth(self, source: str) -> COCO:
+        return ground_truth_of_lvis(load_lvis(Path(source)))
+
+    def _score(self, detections: Sequence[Mapping[str, Any]], iou_type: IouType) -> CocoScores:
+        return score_lvis(self.ground_truth, detections, iou_type)
 
 
 @MMDET_METRICS.register_module()

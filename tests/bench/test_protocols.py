@@ -103,6 +103,7 @@ PUBLISHED = {
     ("paper_coco_mrcnn_c4_2x", 1): "8d6456dcca9514185470e67b7abbfd1a91d5295b036ca4f78e5810e043bc1aba",
     ("paper_coco_retinanet_1x", 1): "63d967c2c88b1590cfd1fadaf7572056f1456e9b7a61d33fcf6ac23c4afe81ab",
     ("paper_coco_retinanet_2x", 1): "99347d2f7f537b42686be6b2dcecbbe9bbc1eb8961cadd095d5adb04d755e94b",
+    ("paper_lvis_mrcnn_fpn_2x", 1): "482ad5cdd0c9ab0d1809086e412dae5d83aa499e671e4c0427ffb676c741cf17",
     ("paper_coco_frcnn_fpn_p1", 1): "86c218b2d74f75c91ff5945c7e319317285cf5d44a6f58916c2bb260f336bca2",
     ("paper_coco_frcnn_fpn_p5", 1): "370f04b449aa091c8fb9c02474c62214781ab99e815e01240d364c34ca49c9a8",
     ("paper_coco_frcnn_fpn_p10", 1): "2df6ba15c312260f1c88b35cc0ac321064236b3b2bd861f26e405164d84909be",

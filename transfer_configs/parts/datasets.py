@@ -105,6 +105,23 @@ def ade20k(part: str, pipeline: Pipeline) -> dict[str, Any]:
     return dict(type="DenseBenchADE20K", data_root="run:data_root", part=part, pipeline=pipeline)
 
 
+def lvis(split: str, pipeline: Pipeline, **more: Any) -> dict[str, Any]:
+    """LVIS v1 with boxes and masks of 1,203 classes on COCO's images; `split` is `train` or `val`."""
+    return dict(
+        type="DenseBenchLvis",
+        data_root="run:data_root",
+        ann_file=_lvis_annotations(split),
+        data_prefix=dict(img="coco"),
+        pipeline=pipeline,
+        **more,
+    )
+
+
+def lvis_metric(split: str) -> dict[str, Any]:
+    """LVIS's AP of boxes and masks for the annotations of `split`."""
+    return dict(type="LvisMetric", ann_file=f"run:data_root/{_lvis_annotations(split)}")
+
+
 def own_segmentation(part: str, pipeline: Pipeline) -> dict[str, Any]:
     """Label maps of the user's own data in the classes of their description; `part` is `train` or `val`."""
     return dict(type="DenseBenchOwnSegmentation", data_root="run:data_root", part=part, pipeline=pipeline)
@@ -122,3 +139,7 @@ def own_metric(part: str, iou_types: tuple[str, ...]) -> dict[str, Any]:
 
 def _coco_annotations(split: str) -> str:
     return f"coco/annotations/instances_{split}.json"
+
+
+def _lvis_annotations(split: str) -> str:
+    return f"lvis/lvis_v1_{split}.json"

@@ -86,15 +86,21 @@ def faster_rcnn_fpn(*, classes: int) -> dict[str, Any]:
     )
 
 
-def mask_rcnn_fpn(*, classes: int, norm_in_heads: bool) -> dict[str, Any]:
+def mask_rcnn_fpn(
+    *, classes: int, norm_in_heads: bool, least_score: float = 0.05, detections: int = 100
+) -> dict[str, Any]:
     """Mask R-CNN on P2 to P6 of 256 channels, normalized in the pyramid, of one of two families.
 
     Args:
         classes: number of classes without background.
+        least_score: detections have scores above it.
+        detections: detections kept per image.
         norm_in_heads: family B of the literature: four convolutions and one fully connected layer in the box head,
             normalized in the heads. Family A: two fully connected layers, no norm in the heads.
     """
     strides = [4, 8, 16, 32]
+    test_cfg = testing(proposals=(1_000, 1_000), masks=True)
+    test_cfg["rcnn"] |= dict(score_thr=least_score, max_per_img=detections)
 
     def norm() -> dict[str, Any]:
         return dict(norm_cfg=backbones.batch_norm()) if norm_in_heads else dict()
@@ -120,7 +126,7 @@ def mask_rcnn_fpn(*, classes: int, norm_in_heads: bool) -> dict[str, Any]:
             mask_head=detectors.mask_head(convolutions=4, channels=_CHANNELS, classes=classes, **norm()),
         ),
         train_cfg=training(proposals=(2_000, 1_000), mask_size=28),
-        test_cfg=testing(proposals=(1_000, 1_000), masks=True),
+        test_cfg=test_cfg,
     )
 
 
@@ -179,6 +185,22 @@ def coco_testing() -> dict[str, Any]:
     """COCO val2017, short side 800."""
     pipeline = loading.detection_testing(loading.fit((1333, 800)), boxes=False)
     return test_loader(datasets.coco("val2017", pipeline, test_mode=True))
+
+
+def lvis_training(plan: Mapping[str, Any], *, threshold: float) -> dict[str, Any]:
+    """LVIS v1 train without the images that have no object, short side 640 to 800.
+
+    Images of classes on less than a share `threshold` of the images are drawn more often (`bench.openmmlab.repeats`).
+    """
+    pipeline = loading.detection_training(multi_scale(640, 800, limit=1333), masks=True)
+    loader = train_loader(datasets.lvis("train", pipeline, filter_cfg=dict(filter_empty_gt=True)), plan)
+    return loader | dict(sampler=dict(type="RepeatFactorSampler", threshold=threshold))
+
+
+def lvis_testing() -> dict[str, Any]:
+    """LVIS v1 val, short side 800."""
+    pipeline = loading.detection_testing(loading.fit((1333, 800)), boxes=False)
+    return test_loader(datasets.lvis("val", pipeline, test_mode=True))
 
 
 def voc0712_training(plan: Mapping[str, Any]) -> dict[str, Any]:

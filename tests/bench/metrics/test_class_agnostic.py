@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as run_length
 
 from bench.metrics.class_agnostic import best_pairs, score_class_agnostic
-from bench.metrics.coco_detection import _coco_of
+from bench.metrics.coco_detection import coco_of
 
 SIDE = 12
 
@@ -41,7 +41,7 @@ def truth(objects: list[tuple[int, tuple[int, int, int, int], int, bool]], image
         for number, (image, box, kind, crowd) in enumerate(objects, start=1)
     ]
     sizes = [{"id": image, "height": SIDE, "width": SIDE} for image in range(images)]
-    return _coco_of(sizes, [{"id": 1, "name": "one"}, {"id": 2, "name": "two"}], annotations)
+    return coco_of(sizes, [{"id": 1, "name": "one"}, {"id": 2, "name": "two"}], annotations)
 
 
 def detection(image: int, box: tuple[int, int, int, int], score: float) -> dict[str, Any]:
