@@ -74,6 +74,8 @@ class TrainingPlan:
     number from 1 on; 0 for the protocols themselves."""
     held_out_by: str = "image"
     """What is held out as a whole: `image` or `folder`."""
+    frozen: bool = False
+    """Whether the backbone stays as it is, batch normalization in evaluation mode; only necks and heads are trained."""
 
     def __post_init__(self) -> None:
         if not 0 < self.labels <= 1:

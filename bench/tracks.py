@@ -138,6 +138,9 @@ FROZEN = Track(
         "frozen_cub_foreground",
         "frozen_ade_seg_linear",
         "frozen_ade_seg_knn",
+        "frozen_voc_det_frcnn_fpn",
+        "frozen_voc_seg_fpn",
+        "frozen_city_seg_fpn",
     ),
 )
 

@@ -109,7 +109,7 @@ NAMED: Final[dict[str, Dataset]] = {
     for name, standard in STANDARD.items()
     if name not in DATASETS | FURTHER and any(part.split and part.role == "images" for part in standard.every_part())
 }
-"""The data sets that are checked only where they are named: no protocol needs them, and some are large."""
+"""The data sets that are checked only where they are named: some are large."""
 
 CLASSIFIED: Final[dict[str, Dataset]] = {
     "voc2007": Dataset(check_voc.FOLDER_2007, check_voc.LAYOUT_2007, "objects", check_voc.check_voc2007),

@@ -52,7 +52,7 @@ def _neck_and_heads(model: Mapping[str, Any], one: Architecture, protocol: str) 
     heads = {name: model[name] for name in ("decode_head", "auxiliary_head") if name in model}
     if heads and neck is None:
         return {name: {**head, **_reading_the_last(head, width)} for name, head in heads.items()}
-    if heads or neck is None or neck["type"] not in ("FPN", "RetinaPyramid"):
+    if neck is None or neck["type"] not in ("FPN", "RetinaPyramid"):
         raise BenchError(f"{protocol} reads stages that {one.name} does not have; {_KNOWN}")
     pyramid = {
         "type": "SimplePyramid",

@@ -34,6 +34,7 @@ class DenseBenchBackbone(nn.Module):
 
 
 @MMDET_MODELS.register_module()
+@MMSEG_MODELS.register_module()
 class SimplePyramid(nn.Module):
     """The simple feature pyramid of ViTDet (Li et al., ECCV 2022, arXiv 2203.16527): levels from one map, finer ones by
     transposed convolutions, coarser ones by max-pooling, then a 1x1 and a 3x3 convolution each.

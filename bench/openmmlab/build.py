@@ -104,7 +104,15 @@ def build_model(config: dict[str, Any], tensors: dict[str, Tensor], seed: int) -
     model.init_weights()
     load_backbone(checkpoint_part(model), tensors)
     prove_backbone(checkpoint_part(model), tensors)
+    if config["protocol"]["plan"].get("frozen", False):
+        freeze(model.backbone)
     return model
+
+
+def freeze(backbone: nn.Module) -> None:
+    """Leave the backbone of a model as it is: nothing in it learns, and `train` of the model does not reach it."""
+    backbone.requires_grad_(False).eval()
+    backbone.train = lambda mode=True: backbone  # type: ignore[method-assign]
 
 
 def checkpoint_part(model: Any) -> nn.Module:

@@ -52,9 +52,20 @@ def check_trained(model: nn.Module, world: int = 1, what: str = "model") -> None
         raise BenchError(f"{single[0]} is not synchronised although {world} processes share the batch")
 
 
-def check_backbone(backbone: nn.Module, card: Card, world: int = 1) -> None:
-    """Check what :func:`check_trained` does, and that the backbone has the card's stem and strides."""
-    check_trained(backbone, world, "backbone")
+def check_frozen(backbone: nn.Module) -> None:
+    """Check that no layer of the backbone is trained, and that all are in evaluation mode, while the model trains."""
+    trained = [name for name, parameter in backbone.named_parameters() if parameter.requires_grad]
+    trained += [name for name, module in backbone.named_modules() if module.training]
+    if trained:
+        raise BenchError(f"the protocol freezes the backbone, but {len(trained)} parts train, first {trained[0]}")
+
+
+def check_backbone(backbone: nn.Module, card: Card, world: int = 1, *, frozen: bool = False) -> None:
+    """Check what :func:`check_trained` or :func:`check_frozen` does, and that stem and strides are the card's."""
+    if frozen:
+        check_frozen(backbone)
+    else:
+        check_trained(backbone, world, "backbone")
     stem = next((module for module in backbone.modules() if isinstance(module, nn.Conv2d)), None)
     if stem is None or "x".join(map(str, stem.kernel_size)) != card.stem:
         raise BenchError(f"the built backbone's stem is not the {card.stem} convolution that the card says")

@@ -80,19 +80,24 @@ class GuardHook(Hook):
         optimizer = runner.optim_wrapper.optimizer
         model.train()
         guards.check_preprocessor(model.data_preprocessor, self.card)
-        guards.check_backbone(model.backbone, self.card, runner.world_size)
-        guards.check_trained(model, runner.world_size)
+        guards.check_backbone(model.backbone, self.card, runner.world_size, frozen=self.plan.frozen)
+        for name, part in model.named_children():
+            if name != "backbone" or not self.plan.frozen:
+                guards.check_trained(part, runner.world_size, name)
         guards.check_segmenter(model, self.plan)
         guards.check_no_other_weights(model, runner._load_from)
         guards.check_batch(runner.train_dataloader, self.plan, runner.world_size)
         guards.check_labels(runner.train_dataloader.dataset, self.plan, self.seed)
         guards.check_schedule(runner.max_iters, optimizer, runner.param_schedulers, self.plan)
         guards.check_weight_decay(model, optimizer, self.plan)
-        self.record.backbone_tensors = prove_backbone(checkpoint_part(model), self.tensors)
+        self._backbone = checkpoint_part(model)
+        self.record.backbone_tensors = prove_backbone(self._backbone, self.tensors)
 
     def after_train(self, runner: Runner) -> None:
-        """Check that what was planned was executed."""
+        """Check that what was planned was executed, and that a frozen backbone is still the checkpoint's."""
         guards.check_executed(runner.iter, self.record.rates, self.plan)
+        if self.plan.frozen:
+            prove_backbone(self._backbone, self.tensors)
 
 
 class RecordHook(Hook):

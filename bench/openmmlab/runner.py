@@ -186,9 +186,9 @@ def evaluate_stored(protocol: Protocol, checkpoint: Path, data_root: Path, run: 
 
 
 def store_weights(model: nn.Module, file: Path) -> None:
-    """Round the model's parameters to float16, in place, and write them: what is evaluated is what is stored.
+    """Round the trained parameters to float16, in place, and write all: what is evaluated is what is stored.
 
-    Running statistics and other buffers keep their type: their range is not float16's.
+    Running statistics and other buffers keep their type, as their range is not float16's, and so does what is frozen.
 
     Raises:
         BenchError: a weight is not finite in float16.
@@ -196,6 +196,8 @@ def store_weights(model: nn.Module, file: Path) -> None:
     halves = {}
     with torch.no_grad():
         for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
             half = parameter.half()
             if not half.isfinite().all():
                 raise BenchError(f"the trained weight {name} is not finite in float16")

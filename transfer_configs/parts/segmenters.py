@@ -171,3 +171,25 @@ def fcn8_head(*, channels: int, classes: int | str) -> dict[str, Any]:
         channels=channels,
         classes=classes,
     )
+
+
+def fpn_head(*, channels: int, classes: int) -> dict[str, Any]:
+    """Head on the three levels of a feature pyramid of strides 8, 16 and 32 (semantic branch of Panoptic FPN,
+    Kirillov et al., CVPR 2019): each is convolved and upsampled to stride 8, and a classifier reads the sum.
+
+    Args:
+        channels: channels of the pyramid and of the head.
+        classes: number of classes, including background where the data set has it.
+    """
+    return dict(
+        type="FPNHead",
+        in_channels=[channels] * 3,
+        in_index=(0, 1, 2),
+        feature_strides=(8, 16, 32),
+        channels=channels,
+        dropout_ratio=0.1,
+        num_classes=classes,
+        norm_cfg=batch_norm(),
+        align_corners=False,
+        loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True),
+    )

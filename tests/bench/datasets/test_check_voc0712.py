@@ -6,6 +6,7 @@ import pytest
 from voc_0712 import with_voc2007
 
 from bench.datasets import check, expected_in
+from bench.datasets.classified import classified_images
 
 
 @pytest.fixture
@@ -23,6 +24,19 @@ def test_both_years_are_trained_on_and_one_is_evaluated(root: Path, tiny_data: P
     usual = check(tiny_data, "voc2012_det")
     for split in ("train", "val"):
         assert report.splits[split].histogram == usual.splits[split].histogram
+
+
+def test_2007_alone_is_checked_where_it_is_named(root: Path) -> None:
+    report = check(root, "voc2007")
+    assert report.errors == () and "voc2007" not in expected_in(root)
+    assert (report.reference().train_images, report.reference().val_images) == (4, 4)
+    assert any("4,952" in problem.message for problem in report.problems)
+    images = classified_images(root, "voc2007", "val")
+    assert [path.parts[-3] for path in images.paths] == ["VOC2007"] * 4
+    has = report.splits["val"].histogram
+    assert [name for name in images.classes if has[name]] == [
+        name for name, column in zip(images.classes, images.labels.T, strict=True) if column.any()
+    ]
 
 
 def test_lists_of_another_length_than_the_published_ones_are_told(root: Path) -> None:
