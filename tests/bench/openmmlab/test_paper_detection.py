@@ -158,9 +158,13 @@ def test_the_families_stay_apart(protocol_id: str, work: Path) -> None:
 
 
 def test_a_longer_protocol_differs_in_its_schedule_alone() -> None:
-    for name in ("fpn_{}_a", "fpn_{}_b", "c4_{}"):
-        short, long = (dict(load_protocol(f"paper_coco_mrcnn_{name.format(length)}").config) for length in ("1x", "2x"))
-        assert {key for key in short if short[key] != long[key]} == {"protocol", "train_cfg", "param_scheduler"}
+    names = [
+        (f"paper_coco_{name}", "2x") for name in ("mrcnn_fpn_{}_a", "mrcnn_fpn_{}_b", "mrcnn_c4_{}", "retinanet_{}")
+    ]
+    names += [(name, "12k") for name, _ in names if not name.endswith("_b")]
+    for name, other in names:
+        one, long = (dict(load_protocol(name.format(length)).config) for length in ("1x", other))
+        assert {key for key in one if one[key] != long[key]} == {"protocol", "train_cfg", "param_scheduler"}
 
 
 def test_other_detectors_differ_from_their_models_in_what_their_files_say() -> None:
