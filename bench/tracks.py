@@ -182,7 +182,6 @@ PAPER = Track(
         "paper_coco_frcnn_fpn_p1",
         "paper_coco_frcnn_fpn_p5",
         "paper_coco_frcnn_fpn_p10",
-        "paper_lvis_mrcnn_fpn_2x",
         "paper_voc0712_det_fpn_p1",
         "paper_voc0712_det_fpn_p5",
         "paper_voc0712_det_fpn_p10",

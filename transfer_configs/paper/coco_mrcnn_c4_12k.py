@@ -5,7 +5,7 @@ Metric: box AP (%) of pycocotools; also mask AP and both at IoU .50 and .75 and 
 Architecture: that of `coco_mrcnn_c4_1x.py`.
 Schedule: the same with 12,000 iterations, a tenth from 9,000 and from 11,000 on; the warm-up still takes 1,000.
 Differs from the papers: as `coco_mrcnn_c4_1x.py`. DetCo's repository has this schedule; the settings to which it is
-added are in none, and taken from RegionCL's file of the same name.
+added are in none, and taken from RegionCL's file of the same name, except its long side of at most 1,200.
 Published (box/mask AP, single runs): supervised 27.1/24.7; MoCo v1 26.9/24.6; MoCo v2 of 200 epochs 27.6/25.1; SwAV
 16.5/16.1; DetCo 29.3/26.5; random 7.9/7.6.
 Tested: settings compared with those of `coco_mrcnn_c4_1x.py`. No run of the whole schedule has been made with this
