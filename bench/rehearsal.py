@@ -56,6 +56,10 @@ class Rehearsed:
     """Memory in MiB that the run can have: the GPU's, or a share of the machine's."""
     disk_bytes: int
     """Weights, and the checkpoints that a run of this length keeps; without predictions."""
+    sweep_runs: int = 0
+    """Runs of the sweep that chooses the protocol's settings."""
+    sweep_iterations: int = 0
+    """Iterations of each of them."""
 
     @property
     def extrapolated(self) -> bool:
@@ -78,6 +82,11 @@ class Rehearsed:
         return self.training_hours + self.evaluation_hours
 
     @property
+    def sweep_hours(self) -> float:
+        """Hours that training the runs of the sweep takes."""
+        return self.iteration_seconds * self.sweep_runs * self.sweep_iterations / 3600
+
+    @property
     def fits(self) -> bool:
         """Whether there is memory enough."""
         return self.memory_mib <= self.device_mib
@@ -98,14 +107,19 @@ class Rehearsal:
     """Free bytes on the disk of the work folder."""
 
     @property
+    def sweep_runs(self) -> int:
+        """Runs of sweeps, beside those with each seed."""
+        return sum(one.sweep_runs for one in self.rehearsed)
+
+    @property
     def hours(self) -> float:
         """Hours that all runs take, one after the other."""
-        return self.seeds * sum(one.hours for one in self.rehearsed)
+        return sum(self.seeds * one.hours + one.sweep_hours for one in self.rehearsed)
 
     @property
     def disk_bytes(self) -> int:
         """Bytes that all runs keep on disk, if none was removed."""
-        return self.seeds * sum(one.disk_bytes for one in self.rehearsed)
+        return sum((self.seeds + one.sweep_runs) * one.disk_bytes for one in self.rehearsed)
 
 
 def missing_data(data: Path, protocols: Sequence[Protocol]) -> tuple[dict[str, DatasetReference], dict[str, list[str]]]:
@@ -243,6 +257,8 @@ def scaled(measured: Measured, protocol: Protocol, images: int, device_mib: floa
         device_mib=device_mib,
         # while a checkpoint is replaced there are two
         disk_bytes=measured.weights_bytes + (2 * measured.checkpoint_bytes if long else 0),
+        sweep_runs=len(protocol.sweep.grid) if protocol.sweep else 0,
+        sweep_iterations=protocol.sweep.iterations if protocol.sweep else 0,
     )
 
 

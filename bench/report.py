@@ -114,9 +114,10 @@ def rehearsal_rows(rehearsal: Rehearsal) -> list[list[str]]:
 def rehearsal_lines(rehearsal: Rehearsal) -> list[str]:
     """Lines below the table: totals, what does not fit, what failed, and what was not rehearsed."""
     lines = [f"{name}: FAILED: {why}" for name, why in rehearsal.problems.items()]
-    runs = rehearsal.seeds * len(rehearsal.rehearsed)
+    runs = rehearsal.seeds * len(rehearsal.rehearsed) + rehearsal.sweep_runs
     if runs:
-        whole = f"all {runs} runs, {rehearsal.seeds} of each, one after the other: {duration(3600 * rehearsal.hours)}"
+        each = f"{rehearsal.seeds} of each" + (f" and {rehearsal.sweep_runs} of sweeps" if rehearsal.sweep_runs else "")
+        whole = f"all {runs} runs, {each}, one after the other: {duration(3600 * rehearsal.hours)}"
         lines.append(f"{whole}; {_size(rehearsal.disk_bytes)} on the disk, without predictions")
     if rehearsal.disk_bytes > rehearsal.free_bytes:
         lines.append(f"the disk is too small: {_size(rehearsal.free_bytes)} are free. Choose another --work")

@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from leaderboard.beside import edge_notes
+from leaderboard.beside import sweep_notes
 from leaderboard.board import Board, Cell, Entry, Group, ImageShares, Track, identity
 from leaderboard.entries import Checkpoint, find_entries
 from leaderboard.ranking import compare, standings
@@ -36,13 +36,14 @@ def analyse(
     shares: Loader = lambda result: None,
     each: bool = False,
 ) -> Board:
-    """Build the board; the order of `results` does not matter. Runs of sweeps are left out: they are never ranked.
+    """Build the board; the order of `results` does not matter. Runs of sweeps are counted, and never ranked.
 
     `declared` gives the known tables by name, as a rule one per track, with the protocols that their standings use; in
     a table named after its track, a row that has them all is complete. `shares` lets single runs on the same images be
     compared image by image. With `each`, every checkpoint has a row of its own.
     """
-    ordered = sorted((result for result in results if not result.held_out), key=lambda result: result.file_name)
+    listed = list(results)
+    ordered = sorted((result for result in listed if not result.held_out), key=lambda result: result.file_name)
     entries, notes = find_entries(ordered, each=each)
     tables = _Tables(declared)
     kinds: dict[ProtocolReference, str] = {}
@@ -65,7 +66,11 @@ def analyse(
     for (table, architecture), groups in sorted(by_table.items()):
         marked = _mark(groups)
         made.append(Track(table, architecture, marked, *standings(marked, tables.complete(table))))
-    return Board(tuple(made), len(ordered), (*notes, *_notes(made), *_copies(made), *edge_notes(made)))
+    return Board(
+        tuple(made),
+        len(ordered),
+        (*notes, *_notes(made), *_copies(made), *sweep_notes(made, len(listed) - len(ordered))),
+    )
 
 
 def own_table(table: str, dataset: DatasetReference) -> str:

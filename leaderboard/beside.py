@@ -58,9 +58,10 @@ def sweep_rows(results: Iterable[Result]) -> list[list[str]]:
     return rows
 
 
-def edge_notes(tracks: Sequence[Track]) -> list[str]:
-    """Notes on rows whose settings lie at the edge of the grid."""
-    found = [
+def sweep_notes(tracks: Sequence[Track], tried: int) -> list[str]:
+    """Notes on the `tried` runs of sweeps, and on rows whose settings lie at the edge of the grid."""
+    found = [f"{tried} runs of sweeps stand in no table: `densebench leaderboard sweeps` lists them"] if tried else []
+    found += [
         f"{cell.entry.label}, {group.protocol.id}: the chosen {' and '.join(sweep.at_edge).replace('_', ' ')} "
         f"({_words(sweep.settings)}) is at the edge of what was tried; a better one may lie beyond"
         for track in tracks

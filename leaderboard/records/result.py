@@ -145,6 +145,9 @@ class Result(Record):
             raise ValueError(
                 f"{short} {training.executed_iterations} of {training.planned_iterations} iterations were executed"
             )
+        rate = None if self.sweep is None else self.sweep.settings.get("learning_rate")
+        if training is not None and rate is not None and abs(training.learning_rate - float(rate)) > 1e-3 * float(rate):
+            raise ValueError(f"its sweep says learning rate {rate}, but {training.learning_rate} was executed")
         if probe is not None and probe.images_evaluated != self.dataset.val_images:
             raise ValueError(f"{short} {probe.images_evaluated} of {self.dataset.val_images} images were evaluated")
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from fake_fine_tuning import fake
 
+from bench.checkpoints import random_backbone
 from bench.cli import run as command
 from bench.errors import BenchError
 from bench.jobs import Outcome
@@ -137,6 +138,17 @@ def best_at(rate: float, *, diverged: tuple[float, ...] = ()) -> Any:
     return value
 
 
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_backbone("resnet18", seed=0, name="random", work=tmp_path_factory.mktemp("network"))
+
+
+@pytest.fixture(autouse=True)
+def imported_once(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The import of the same network takes longer than everything else here."""
+    monkeypatch.setattr("bench.submit.import_checkpoint", lambda *_, **__: network)
+
+
 def submitted(data: Path, work: Path, value: Any, *, seeds: int = 2, **changes: Any) -> Submission:
     plan = plan_submission(
         "random:resnet18:0", name="random", data=data, work=work, track="fair", protocols=[SEG], seeds=seeds
@@ -223,8 +235,11 @@ def test_what_diverged_is_kept_and_not_chosen_and_an_edge_is_said(
     words = "learning rate 0.005, weight decay 0.0005, the best of 5; 1 diverged; learning rate at the edge of the grid"
     assert describe_choice(own[0].sweep) == words
     board = analyse((*tried, *own), known_to_leaderboard()["protocols"])
-    (note,) = board.notes
-    assert note.startswith(f"random, {SEG}: the chosen learning rate (learning rate 0.005, weight decay 0.0005) is at")
+    first, second = board.notes
+    assert first == "5 runs of sweeps stand in no table: `densebench leaderboard sweeps` lists them"
+    assert second.startswith(
+        f"random, {SEG}: the chosen learning rate (learning rate 0.005, weight decay 0.0005) is at"
+    )
     submitted(tiny_data, tmp_path, best_at(0.1))
     assert (tmp_path / "executions").read_text().count("\n") == 7, "a run that diverged is not repeated"
     assert command(["leaderboard", "sweeps", "--work", str(tmp_path)]) == 0
@@ -249,7 +264,10 @@ def test_no_table_ranks_a_run_of_a_sweep_and_two_tracks_stand_beside_each_other(
     tried, own = results_in(tmp_path)
     known = known_to_leaderboard()["protocols"]
     board = analyse((*tried, *own), known)
-    assert board == analyse(own, known) and [track.id for track in board.tracks] == ["fair-further", "mini"]
+    assert board.tracks == analyse(own, known).tracks and [track.id for track in board.tracks] == [
+        "fair-further",
+        "mini",
+    ]
     (row,) = [line for line in csv(board).splitlines() if line.startswith("fair-further")]
     assert all(one.key in row for one in tried), "they stand with the row whose settings they chose"
     headings, rows = beside(board, "mini", "fair")

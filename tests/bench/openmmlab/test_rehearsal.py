@@ -62,6 +62,15 @@ def test_the_table_marks_what_was_extrapolated_and_what_does_not_fit() -> None:
     assert lines[4].endswith("probe") and lines[5] == "no result was stored"
 
 
+def test_the_runs_of_a_sweep_count() -> None:
+    """Five runs of 120 iterations of a second, beside two of 480 that are evaluated for three minutes."""
+    found = scaled(MEASURED, load_protocol("fair_mini_voc_seg_fcn"), images=720, device_mib=1e6)
+    shown = Rehearsal([found], {}, [], seeds=2, free_bytes=10**12)
+    assert shown.hours * 3600 == pytest.approx(2 * (480 + 180) + 5 * 120)
+    assert shown.disk_bytes == 7 * 50 * 2**20
+    assert rehearsal_lines(shown)[0].startswith("all 7 runs, 2 of each and 5 of sweeps, one after the other: 32 min;")
+
+
 def test_on_a_cpu_the_full_batch_is_measured_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     run: Any = SimpleNamespace(dataset=SimpleNamespace(val_images=10))
     batches: list[int] = []

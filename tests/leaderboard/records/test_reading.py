@@ -39,11 +39,11 @@ def full_result():
         make_card("orl", pretraining=pretraining),
         sweep=Sweep(
             id="lr",
-            settings={"learning_rate": 0.02, "frozen": True, "schedule": "1x", "layers": 3},
+            settings={"learning_rate": 0.01, "frozen": True, "schedule": "1x", "layers": 3},
             tried=(
-                Tried(settings={"learning_rate": 0.01, "frozen": True, "schedule": "1x"}, key="0" * 16, value=None),
+                Tried(settings={"learning_rate": 0.02, "frozen": True, "schedule": "1x"}, key="0" * 16, value=None),
                 Tried(
-                    settings={"learning_rate": 0.02, "frozen": True, "schedule": "1x", "layers": 3},
+                    settings={"learning_rate": 0.01, "frozen": True, "schedule": "1x", "layers": 3},
                     key="1" * 16,
                     value=40.5,
                 ),

@@ -34,6 +34,9 @@ def test_a_record_that_contradicts_itself_is_refused() -> None:
     right = Sweep(id="fair_p", settings=dict(GRID[1]), tried=values, at_edge=("learning_rate",))
     assert not make_result(sweep=right).held_out and not make_result().held_out
     assert make_result(sweep=Sweep(id="fair_p", settings=dict(GRID[1]), tried=(), at_edge=())).held_out
+    other = Sweep(id="fair_p", settings={"learning_rate": 0.5}, tried=(), at_edge=())
+    with pytest.raises(ValidationError, match=r"its sweep says learning rate 0\.5, but 0\.01 was executed"):
+        make_result(sweep=other)
     with pytest.raises(ValidationError, match="not the best"):
         Sweep(id="fair_p", settings=dict(GRID[2]), tried=values, at_edge=())
     with pytest.raises(ValidationError, match="at_edge is not"):
