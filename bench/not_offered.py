@@ -6,10 +6,12 @@ from typing import Final
 
 NOT_OFFERED: Final[dict[str, str]] = {
     "COCO FCOS and SOLOv2 (DenseCL)": (
-        "published values are those of AdelaiDet, whose heads differ from mmdet's; FCOS also needs the focal loss"
+        "published values are those of AdelaiDet, whose heads and losses differ from mmdet's and are not written here"
     ),
     "COCO DETR (SwAV)": "of its settings only the learning rate of the backbone is confirmed",
-    "COCO Keypoint R-CNN (MoCo, DetCo, RegionCL)": "mmdet has no keypoint head, and no metric of keypoints is built in",
+    "COCO Keypoint R-CNN (MoCo, DetCo, RegionCL)": (
+        "RegionCL's files have the settings, but mmdet has no keypoint head, and keypoints are neither read nor scored here"
+    ),
     "COCO DensePose (MoCo)": "this stack has no implementation, and its annotations are not read",
     "LVIS v0.5 (MoCo) and LVIS of 90,000 iterations with pretrained heads (SoCo)": (
         "v0.5 has other classes and images, and heads are not loaded; paper_lvis_mrcnn_fpn_2x is VirTex's, of LVIS v1"
