@@ -15,6 +15,7 @@ from leaderboard.analysis import analyse
 from leaderboard.base.errors import FileError
 from leaderboard.base.files import locked, make_folder, read_bounded, remove_leftovers, write_atomic
 from leaderboard.board import Board
+from leaderboard.checked import with_levels
 from leaderboard.correlations import correlate
 from leaderboard.correlations import csv as correlation_csv
 from leaderboard.diagrams import diagrams as draw
@@ -118,7 +119,8 @@ def _analyse(
     if not store.folder.is_dir():
         raise LeaderboardError(f"{store.folder}: no such folder; results are made by `densebench submit`")
     usable, unusable = store.load()
-    found, others = split_by_plan(usable, plans)
+    checked, unproven = with_levels(usable, store.folder)
+    found, others = split_by_plan(checked, plans)
     unusable += [Unusable(store.folder / result.file_name, reason) for result, reason in others]
     lost: list[str] = []
 
@@ -130,7 +132,7 @@ def _analyse(
             return None
 
     board = analyse(found, protocols, shares=shares, each=each)
-    return Report(board, problems=[*store.describe(unusable).splitlines(), *lost], left_out=len(unusable))
+    return Report(board, problems=[*store.describe(unusable).splitlines(), *unproven, *lost], left_out=len(unusable))
 
 
 def _render(

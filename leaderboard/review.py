@@ -17,6 +17,7 @@ from leaderboard.analysis import analyse
 from leaderboard.base.errors import FileError
 from leaderboard.base.printable import printable
 from leaderboard.board import Board, Cell, Group
+from leaderboard.checked import hashes_below, missing_files, needed_files, with_levels
 from leaderboard.errors import LeaderboardError
 from leaderboard.plans import split_by_plan
 from leaderboard.records import ProtocolReference, Result
@@ -38,6 +39,8 @@ class Review:
     """The tables of stored and submitted results together."""
     tracks: frozenset[tuple[str, str]]
     """Track and architecture of the tables that have new rows."""
+    proven: tuple[Result, ...] = ()
+    """New results whose backbone and whose files are attached, with the hashes that they hold: level `logs`."""
 
     def render(self) -> RenderableType:
         """The tables with new rows, these rows in words, remarks and problems, and the verdict."""
@@ -52,28 +55,35 @@ def review(
     submitted: Path,
     results: Path,
     *,
+    attached: Path | None = None,
     plans: Mapping[str, int] = MappingProxyType({}),
     protocols: Mapping[str, Collection[ProtocolReference]] = MappingProxyType({}),
 ) -> Review:
     """Compare the result files in `submitted` with those in `results`; nothing is written.
 
-    `plans` and `protocols` are those of `leaderboard.build.build`.
+    Files in `attached` and below it, whatever they are called, are those of the runs: backbones, outputs, losses,
+    weights. `plans` and `protocols` are those of `leaderboard.build.build`.
 
     Raises:
         LeaderboardError: a folder is missing, or `submitted` has no result file.
+        FileError: an attached file cannot be read.
     """
     new, old = ResultStore(submitted), ResultStore(results)
     for store in (new, old):
         if not store.folder.is_dir():
             raise LeaderboardError(f"{store.folder}: no such folder; give the folder that holds the result files")
+    if attached is not None and not attached.is_dir():
+        raise LeaderboardError(f"{attached}: no such folder; give the folder that holds the files of the runs")
     usable, unusable = new.load()
     if not usable and not unusable:
         raise LeaderboardError(f"{submitted} holds no result file (*.json): give the folder that holds them")
-    stored, damaged = old.load()
+    accepted, damaged = old.load()
+    stored, unproven = with_levels(accepted, old.folder)
     planned, others = split_by_plan(usable, plans)
     problems = [*map(str, unusable), *(f"{result.file_name}: {reason}" for result, reason in others)]
     remarks = [f"{len(damaged)} files of {results} cannot be used, the first: {damaged[0]}"] if damaged else []
-    known = {result.key: result for result in stored}
+    remarks += unproven
+    known = {result.key: result for result in accepted}
     fresh = [result for result in planned if result.key not in known]
     for result in planned:
         if result.key in known:
@@ -82,7 +92,10 @@ def review(
                 f"{result.file_name}: this run is stored already{'' if same else ', with other content'}"
             )
     problems += [*_names(fresh, stored), *_protocols(fresh, protocols)]
-    remarks += [*_facts(fresh), *_data(fresh, stored)]
+    hashes = frozenset() if attached is None else hashes_below(attached)
+    lacking = {result.key: missing_files(result, hashes) for result in fresh}
+    proven = [result for result in fresh if needed_files(result) and not lacking[result.key]]
+    remarks += [*_facts(fresh), *_levels(fresh, lacking), *_data(fresh, stored)]
 
     def shares(result: Result) -> Shares | None:
         try:
@@ -91,7 +104,7 @@ def review(
             problems.append(f"{error}; the run is compared without it")
             return None
 
-    board = analyse([*stored, *fresh], protocols, shares=shares)
+    board = analyse([*stored, *with_levels(fresh, old.folder)[0]], protocols, shares=shares)
     found = [(track, group, cell) for track in board.tracks for group, cell in _cells(track.groups, fresh)]
     return Review(
         tuple(dict.fromkeys(problems)),
@@ -99,6 +112,7 @@ def review(
         tuple(_row(group, cell) for _, group, cell in found),
         board,
         frozenset((track.id, track.architecture) for track, _, _ in found),
+        tuple(proven),
     )
 
 
@@ -138,12 +152,27 @@ def _facts(fresh: Sequence[Result]) -> Iterator[str]:
     counts: dict[str, list[Result]] = defaultdict(list)
     for result in fresh:
         commit = result.environment.code_commit
-        counts[f"verification: {result.verification}"].append(result)
         if commit is None or commit.endswith("-dirty"):
             counts["evaluated with code that no commit names"].append(result)
         if result.status == "failed":
             counts[f"failed: {printable((result.failure or '').strip().splitlines()[-1], 100)}"].append(result)
     yield from (f"{len(results)} of {len(fresh)} runs: {what}" for what, results in counts.items())
+
+
+def _levels(fresh: Sequence[Result], lacking: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """The level of verification that each run reaches by what is attached, whatever its file says."""
+    counts: dict[str, int] = defaultdict(int)
+    for result in fresh:
+        if not needed_files(result):
+            reached = "self-reported: the result holds no hash of an output"
+        elif lacking[result.key]:
+            reached = f"self-reported: not attached, or with another hash: {', '.join(lacking[result.key])}"
+        else:
+            reached = "logs and weights are attached, and have the hashes that the results hold"
+        counts[reached] += 1
+        if result.verification != "self-reported":
+            counts[f"the file says {result.verification} of itself, which no table shows"] += 1
+    yield from (f"{count} of {len(fresh)} runs: {reached}" for reached, count in counts.items())
 
 
 def _data(fresh: Sequence[Result], stored: Sequence[Result]) -> Iterator[str]:

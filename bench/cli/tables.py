@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -158,12 +159,19 @@ def sweeps(*, results: Path | None = None, work: Work = DEFAULT_WORK) -> int:
 
 
 @leaderboard_app.command
-def review(submitted: Path, *, results: Path | None = None, work: Work = DEFAULT_WORK) -> int:
+def review(
+    submitted: Path,
+    *,
+    results: Path | None = None,
+    attached: Path | None = None,
+    record: bool = False,
+    work: Work = DEFAULT_WORK,
+) -> int:
     """Show what a reviewer needs to accept result files of somebody else: problems, remarks, tables with their rows.
 
-    Exit code 1 if something is to be solved first. Nothing is written.
+    Exit code 1 if something is to be solved first. Nothing is written without `--record`.
 
-    Example: densebench leaderboard review submission/ --results leaderboard/results
+    Example: densebench leaderboard review submission/ --results leaderboard/results --attached files/
 
     Parameters
     ----------
@@ -171,13 +179,22 @@ def review(submitted: Path, *, results: Path | None = None, work: Work = DEFAULT
         The folder of result files that somebody submits.
     results
         Folder of the accepted result files (default: WORK/results).
+    attached
+        Folder with the files of these runs, whatever they are called: backbones, outputs, losses, weights.
+    record
+        Note beside the accepted results which runs have all their files attached; tables then show it.
     """
     from bench.known import known_to_leaderboard
+    from leaderboard.checked import needed_files, write_check
     from leaderboard.review import review as look
 
     known = known_to_leaderboard()
-    found = look(submitted, results or work / "results", plans=known["plans"], protocols=known["protocols"])
+    accepted = results or work / "results"
+    found = look(submitted, accepted, attached=attached, plans=known["plans"], protocols=known["protocols"])
     Console().print(found.render())
+    if record:
+        for result in found.proven:
+            print(f"written: {write_check(accepted, result, 'logs', needed_files(result), datetime.now(UTC))}")
     return int(bool(found.problems))
 
 

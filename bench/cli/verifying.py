@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ def verify(
     data: Path,
     work: Annotated[Path | None, Parameter(help="Folder in which the run was made.")] = None,
     protocol: str | None = None,
+    record: Path | None = None,
     as_json: AsJson = False,
 ) -> int:
     """Evaluate the stored weights of a result again (a probe is run again) and say whether all is exactly the same.
@@ -35,10 +37,16 @@ def verify(
         Data root on which it was measured.
     protocol
         The file of a protocol of your own.
+    record
+        Note in this folder of accepted results that the run was repeated, if all is reproduced: tables then show it.
     """
     from bench.verifying import verify as reproduce
+    from leaderboard.checked import write_check
 
     found = reproduce(result, data=data, work=work, protocol=protocol)
+    noted = None
+    if record is not None and found.reproduced:
+        noted = write_check(record, found.result, "re-run", found.result.outputs, datetime.now(UTC))
     if as_json:
         print_json(
             {
@@ -46,6 +54,7 @@ def verify(
                 "metrics": found.metrics,
                 "differences": found.differences,
                 "circumstances": found.circumstances,
+                "recorded": None if noted is None else str(noted),
             }
         )
         return int(not found.reproduced)
@@ -54,6 +63,8 @@ def verify(
     console.print(f"{head}: {found.how}", markup=False)
     if found.reproduced:
         console.print(f"reproduced: all {len(found.metrics)} metrics are exactly the result's", markup=False)
+        if noted is not None:
+            console.print(f"written: {noted}", markup=False)
         return 0
     for line in found.differences:
         console.print(f"differs: {line}", markup=False)

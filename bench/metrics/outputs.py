@@ -24,6 +24,8 @@ from leaderboard.shares import SHARES, Shares, read_shares
 
 COUNTS = "counts.npz"
 DETECTIONS = "detections.json"
+OF_TRAINING = ("losses.csv", "weights.safetensors")
+"""What a fine-tuning leaves beside them: `bench.openmmlab.loss_log.LOSSES` and `bench.openmmlab.runner.WEIGHTS`."""
 
 
 def segmentation_metrics(counts: Counts) -> dict[str, float]:
@@ -72,6 +74,6 @@ def keep_detections(
 
 def describe_outputs(folder: Path) -> tuple[dict[str, float], dict[str, str]]:
     """`Result.standard_errors` and `Result.outputs`, from the files that the run has kept in its folder."""
-    files = {name: folder / name for name in (COUNTS, DETECTIONS, SHARES, LABELLED)}
+    files = {name: folder / name for name in (COUNTS, DETECTIONS, SHARES, LABELLED, *OF_TRAINING)}
     outputs = {name: file_sha256(file) for name, file in files.items() if file.is_file()}
     return read_shares(files[SHARES]).standard_errors() if SHARES in outputs else {}, outputs

@@ -107,11 +107,13 @@ class Result(Record):
     """Operations of backbone and head; `None` if unknown."""
     environment: Environment
     verification: Literal["self-reported", "logs", "re-run"]
-    """What others than the author have checked: nothing, the run's logs, or the values by repeating the run."""
+    """What others than the author have checked: nothing, the run's logs, or the values by repeating the run. A file's
+    own word is not believed: tables show what `leaderboard.checked` finds."""
     sweep: Sweep | None
     """The search that chose the settings, or to which the run belongs; `None` for the protocol's own settings."""
     outputs: Annotated[dict[Line, Sha256], Field(max_length=100)]
-    """Hashes of the files of per-image outputs (`detections.json`), so that these can be published and identified."""
+    """Hashes of the files that the run made, so that these can be published and identified: per-image outputs
+    (`detections.json`) and, of a fine-tuning, its losses and weights."""
     finished_at: AwareDatetime
     wall_seconds: Amount
     seconds: Annotated[dict[Line, Amount], Field(max_length=100)]

@@ -16,6 +16,7 @@ from short_protocols import IDS, RATE, SEGMENTATION, changed, checkpoint, refere
 from bench.datasets import generate
 from bench.errors import BenchError
 from bench.metrics.outputs import COUNTS, DETECTIONS
+from bench.openmmlab.loss_log import LOSSES
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.openmmlab.runner import WEIGHTS, evaluate_stored, run_transfer
 from leaderboard.base.errors import FileError
@@ -125,7 +126,7 @@ def test_the_errors_are_those_of_the_kept_shares(run: Run) -> None:
     assert run.result.standard_errors == shares.standard_errors()
     assert run.result.standard_errors.keys() == run.result.metrics.keys()
     kept = COUNTS if run.protocol_id in SEGMENTATION else DETECTIONS
-    assert run.result.outputs == {name: file_sha256(run.folder / name) for name in (kept, SHARES)}
+    assert run.result.outputs == {name: file_sha256(run.folder / name) for name in (kept, SHARES, LOSSES, WEIGHTS)}
 
 
 def test_stored_weights_give_the_same_figures(run: Run, data: Path, backbone: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from bench.jobs import TransferRun, evaluate
 from bench.openmmlab.checkpoints import CHECKPOINT
 from bench.submit import plan_submission
 from bench.verifying import verify
+from leaderboard.checked import hashes_below, missing_files, needed_files, with_levels
 from leaderboard.records import read_result_json
 from leaderboard.store import ResultStore
 
@@ -60,10 +61,14 @@ def arguments(executed: tuple[Path, TransferRun], tiny_data: Path) -> list[str]:
 
 
 def test_stored_weights_reproduce_the_result(
-    executed: tuple[Path, TransferRun], tiny_data: Path, capsys: pytest.CaptureFixture[str]
+    executed: tuple[Path, TransferRun], tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(executed[1].folder.rglob("*"))
-    assert command(arguments(executed, tiny_data)) == 0
+    assert command([*arguments(executed, tiny_data), "--record", str(tmp_path)]) == 0
+    result = read_result_json(result_of(executed[1]).read_bytes())
+    assert with_levels([result], tmp_path)[0][0].verification == "re-run"
+    assert {"losses.csv", "weights.safetensors"} < needed_files(result).keys()
+    assert missing_files(result, hashes_below(executed[1].results.parent)) == []
     said = capsys.readouterr().out
     assert "reproduced: all 3 metrics are exactly the result's" in said
     assert "weights.safetensors was evaluated again" in said
@@ -79,7 +84,9 @@ def test_other_weights_do_not(
     weights = work / run.folder.relative_to(run.results.parent) / "weights.safetensors"
     state = safetensors.torch.load_file(weights)
     safetensors.torch.save_file({name: tensor.flip(0) for name, tensor in state.items()}, weights)
-    assert command([*arguments(executed, tiny_data), "--work", str(work), "--json"]) == 1
+    options = ["--work", str(work), "--json", "--record", str(tmp_path)]
+    assert command([*arguments(executed, tiny_data), *options]) == 1
+    assert not (tmp_path / "checked").exists()
     found = json.loads(capsys.readouterr().out)
     assert not found["reproduced"] and any(line.startswith("mIoU: ") for line in found["differences"])
     weights.unlink()
