@@ -58,11 +58,27 @@ def sweep_rows(results: Iterable[Result]) -> list[list[str]]:
     return rows
 
 
+def how_set(runs: Iterable[Result]) -> str:
+    """How the settings of `runs` came about, in a sentence for a paper."""
+    sweeps = {sweep.to_json(): sweep for run in runs if (sweep := run.sweep) is not None}.values()
+    if not sweeps:
+        return "Settings are those of the protocols and were not tuned."
+    chosen = [
+        f"{sweep.id}: {_words(sweep.settings)}, of {len(sweep.tried)} that were tried"
+        + (f", {_edge(sweep)} at the edge of these" if sweep.at_edge else "")
+        for sweep in sweeps
+    ]
+    return (
+        "Learning rate and weight decay were chosen for the checkpoint on held-out training images, among the same "
+        f"settings as for every other checkpoint ({'; '.join(chosen)}); all other settings are those of the protocols."
+    )
+
+
 def sweep_notes(tracks: Sequence[Track], tried: int) -> list[str]:
     """Notes on the `tried` runs of sweeps, and on rows whose settings lie at the edge of the grid."""
     found = [f"{tried} runs of sweeps stand in no table: `densebench leaderboard sweeps` lists them"] if tried else []
     found += [
-        f"{cell.entry.label}, {group.protocol.id}: the chosen {' and '.join(sweep.at_edge).replace('_', ' ')} "
+        f"{cell.entry.label}, {group.protocol.id}: the chosen {_edge(sweep)} "
         f"({_words(sweep.settings)}) is at the edge of what was tried; a better one may lie beyond"
         for track in tracks
         for group in track.groups
@@ -105,6 +121,11 @@ def _difference(left: Cell | None, right: Cell | None) -> str:
     if "images" in (left.summary.over, right.summary.over):  # the same images: their errors are not independent
         return text.number(right.summary.mean - left.summary.mean)
     return text.figure(weighted_sum([(1, right.summary), (-1, left.summary)]))
+
+
+def _edge(sweep: Sweep) -> str:
+    """What was chosen at the edge of the grid."""
+    return " and ".join(sweep.at_edge).replace("_", " ")
 
 
 def _words(settings: Mapping[str, bool | float | str]) -> str:

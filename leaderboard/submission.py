@@ -9,6 +9,7 @@ from importlib.metadata import version
 import numpy as np
 
 from leaderboard import tables, text
+from leaderboard.beside import how_set
 from leaderboard.board import Board, Cell, Entry, Group, Standing, Track
 from leaderboard.comparison import Contest, holm
 from leaderboard.errors import LeaderboardError
@@ -100,8 +101,8 @@ class Chapter:
         return (
             f"The {self.track.architecture} backbone was evaluated with DenseBench {version('densebench')} (commit "
             f"{_listed(commits)}) under {_listed(protocols)} on {_listed(sets)}. Every backbone tensor was shown to be "
-            "that of the checkpoint in the network that was evaluated. Settings are those of the protocols and were "
-            f"not tuned. Values are means over the runs ± half of the 95 % interval (Student t), over {_listed(over)}."
+            f"that of the checkpoint in the network that was evaluated. {how_set(runs)} "
+            f"Values are means over the runs ± half of the 95 % interval (Student t), over {_listed(over)}."
         )
 
 

@@ -25,6 +25,7 @@ from leaderboard.errors import LeaderboardError
 from leaderboard.frame import csv
 from leaderboard.records import Result
 from leaderboard.store import ResultStore
+from leaderboard.submission import report_on
 
 ALL = (*FAIR.protocols, *FAIR.further)
 SEG = "fair_mini_voc_seg_fcn"
@@ -240,6 +241,8 @@ def test_what_diverged_is_kept_and_not_chosen_and_an_edge_is_said(
     assert second.startswith(
         f"random, {SEG}: the chosen learning rate (learning rate 0.005, weight decay 0.0005) is at"
     )
+    methods = report_on(board, "random").chapters[0].methods
+    assert "of 5 that were tried, learning rate at the edge of these" in methods and "not tuned" not in methods
     submitted(tiny_data, tmp_path, best_at(0.1))
     assert (tmp_path / "executions").read_text().count("\n") == 7, "a run that diverged is not repeated"
     assert command(["leaderboard", "sweeps", "--work", str(tmp_path)]) == 0
