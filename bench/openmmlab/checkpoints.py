@@ -83,13 +83,13 @@ class Checkpoints:
 
 
 def run_identity(
-    protocol_sha256: str, card: Card, dataset: DatasetReference, seed: int, environment: Environment, device_type: str
+    config_sha256: str, card: Card, dataset: DatasetReference, seed: int, environment: Environment, device_type: str
 ) -> dict[str, str]:
     """All that a run's final bits depend on, in words: a checkpoint of another identity is not continued.
 
     It holds the versions of the libraries and of densebench, but not the commits of densebench between two versions.
     """
-    inputs = {"protocol": protocol_sha256, "checkpoint": card.sha256, "data": dataset.fingerprint, "seed": str(seed)}
+    inputs = {"protocol": config_sha256, "checkpoint": card.sha256, "data": dataset.fingerprint, "seed": str(seed)}
     machine = {"device": environment.device, "precision": environment.precision}
     threads = {"threads": str(environment.threads)} if device_type == "cpu" else {}
     return {**inputs, **machine, **threads, **environment.packages}
