@@ -21,6 +21,9 @@ NOT_OFFERED: Final[dict[str, str]] = {
     ),
     "VOC and Cityscapes as in the multi-crop study (Van Gansbeke et al.)": "its segmentation heads are not confirmed",
     "VOC and Cityscapes UperNet, DeepLabV3+ (RegionCL, CoinCheung)": "their heads are not built in",
+    "ImageNet linear by SGD on random crops (MoCo, SwAV, BYOL), and fine-tuned with 1 or 10 % of the labels": (
+        "frozen_in1k_linear and those beside it solve one problem on central crops, without a recipe for each method"
+    ),
     "CP2 with its pretrained head, SoCo and InsLoc with theirs": (
         "only a backbone may be loaded; loaded heads need a track of their own, whose rows are never ranked with these"
     ),
