@@ -10,7 +10,7 @@ NOT_OFFERED: Final[dict[str, str]] = {
     ),
     "COCO DETR (SwAV)": "of its settings only the learning rate of the backbone is confirmed",
     "COCO Keypoint R-CNN (MoCo, DetCo, RegionCL)": (
-        "RegionCL's files have the settings, but mmdet has no keypoint head, and keypoints are neither read nor scored here"
+        "RegionCL's files have the settings, but mmdet has no keypoint head, and keypoints are not read or scored here"
     ),
     "COCO DensePose (MoCo)": "this stack has no implementation, and its annotations are not read",
     "LVIS v0.5 (MoCo) and LVIS of 90,000 iterations with pretrained heads (SoCo)": (
@@ -19,7 +19,9 @@ NOT_OFFERED: Final[dict[str, str]] = {
     "COCO from 10 % of the labels as in DenseCL and SoCo": (
         "iterations and learning rates are in no code; paper_coco_frcnn_fpn_p10 has lists and a schedule of its own"
     ),
-    "VOC and Cityscapes as in the multi-crop study (Van Gansbeke et al.)": "its segmentation heads are not confirmed",
+    "Cityscapes as in the multi-crop study (Van Gansbeke et al.)": (
+        "Adam with a rate for each epoch, and small images scaled up to the crop, are not built in; its VOC protocol is"
+    ),
     "VOC and Cityscapes UperNet, DeepLabV3+ (RegionCL, CoinCheung)": "their heads are not built in",
     "ImageNet linear by SGD on random crops (MoCo, SwAV, BYOL), and fine-tuned with 1 or 10 % of the labels": (
         "frozen_in1k_linear and those beside it solve one problem on central crops, without a recipe for each method"

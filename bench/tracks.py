@@ -202,6 +202,7 @@ PAPER = Track(
         "paper_voc12aug_seg_fcn_r2o_30k",
         "paper_city_seg_fcn_r2o_160e",
         "paper_coco_mrcnn_fpn_r2o_24k",
+        "paper_voc12aug_seg_fcn_multicrop_45e",
         "paper_ade20k_fcn_d8_80k",
         "paper_voc0712_det_fpn_18k",
         "paper_city_inst_mrcnn_fpn_24k",

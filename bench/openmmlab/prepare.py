@@ -50,6 +50,7 @@ def prepare_openmmlab() -> None:
     importlib.import_module("bench.openmmlab.loading")
     importlib.import_module("bench.openmmlab.matching")
     importlib.import_module("bench.openmmlab.metrics")
+    importlib.import_module("bench.openmmlab.multicrop")
     importlib.import_module("bench.openmmlab.repeats")
     importlib.import_module("bench.openmmlab.res5")
     importlib.import_module("bench.openmmlab.retina")

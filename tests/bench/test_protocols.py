@@ -133,6 +133,7 @@ PUBLISHED = {
     ("paper_voc12aug_seg_fcn_r2o_30k", 1): "895243021c93a7fd05f58b198a56f5d750e13e8236eea08e2b3d70f68e4de612",
     ("paper_city_seg_fcn_r2o_160e", 1): "0152ae548b0b69da9093ba7604c9fcbb71e7d83a4b83228b05c5170119e12c18",
     ("paper_coco_mrcnn_fpn_r2o_24k", 1): "0c002def89b6c47c8ffa55721c33c2b4f33ef13975f2d67c3cc379cc7514b9da",
+    ("paper_voc12aug_seg_fcn_multicrop_45e", 1): "62ef5dc8476f1ef9e3a5478b7628fd3ff9c3246bd7e1457f31577e32da3ae93e",
     ("paper_ade20k_fcn_d8_80k", 1): "3d893c711194966a3fc4ce178ae1ea2f58ffeae5882961c6b3cfad3e7d1f3d73",
     ("paper_voc0712_det_fpn_18k", 1): "8acd01d7d8dfd8afcf2eb5da9bb0f7b098a16f2ea57b813a713dd9a9c7f5a567",
     ("paper_city_inst_mrcnn_fpn_24k", 2): "82bf1fef01281a5c6576d985b4adc62364a4df1bf9f856c25a771d93cdae687b",
