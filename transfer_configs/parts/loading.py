@@ -40,6 +40,13 @@ def detection_testing(resize: dict[str, Any], *, boxes: bool) -> Pipeline:
     ]
 
 
+def instance_testing(resize: dict[str, Any]) -> Pipeline:
+    """As for detection with boxes, and the path of the image of instance ids, which Cityscapes' metric reads."""
+    pipeline = detection_testing(resize, boxes=True)
+    pipeline[-1]["meta_keys"] = (*pipeline[-1]["meta_keys"], "ids_path")
+    return pipeline
+
+
 def segmentation_training(
     *, size: Size | None, ratios: tuple[float, float], crop: Size, distort: bool = False, most: float = 0.75
 ) -> Pipeline:
