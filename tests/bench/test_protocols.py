@@ -33,6 +33,7 @@ PUBLISHED = {
     ("mini_voc_seg_fcn", 2): "ee95db6ad33ec3f17a7b2f075b88b913f4ac4bf83cd720e4a1bff2fdf846906d",
     ("mini_coco_mrcnn_fpn", 2): "02d7f2ed630af172ce6447a3bc78068b7ad225c51b4788550d29d08a36aa0046",
     ("mini_city_seg_fcn", 2): "83504c9d4fd91172c911d902056013133a2a3ff81adbb858e41e573d30e8cceb",
+    ("mini_city_inst_mrcnn_fpn", 1): "e82ad8727c68f57abc1c0cd235d4cc8e90d2c62e5f039b2a55d0c32f2f31bc97",
     ("mini_voc_maskdistill", 1): "b9280d4e80dca514d6ab251a2eed680aa5aa45af2828dc9af36354ff3b357a0b",
     ("mini_coco_maskdistill", 2): "6a7347098bd93ec8d85d86cebe92449c1d9c8cbeac509d7587b8b5c5af76e8fe",
     ("frozen_voc_seg_linear", 1): "f6c44363934fffa9bb8abfdfd6b4d9b86620e07b8a268aca72033086605b7674",

@@ -29,10 +29,10 @@ def root(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return with_instance_ids(tiny_data, tmp_path_factory.mktemp("instances") / "data")
 
 
-@pytest.fixture(scope="module")
-def config(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+@pytest.fixture(scope="module", params=["paper_city_inst_mrcnn_fpn_24k", "mini_city_inst_mrcnn_fpn"])
+def config(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     card = read_exported(checkpoint(tmp_path_factory.mktemp("work"))).card
-    return resolve(load_protocol("paper_city_inst_mrcnn_fpn_24k"), card, root)
+    return resolve(load_protocol(request.param), card, root)
 
 
 def build(kind: str, part: dict[str, Any]) -> Any:
@@ -61,6 +61,19 @@ def test_instances_are_those_of_the_ids(config: dict[str, Any], root: Path) -> N
             assert CLASSES[item["bbox_label"]] == (value if value < 1000 else value // 1000)
         things = np.isin(np.where(ids < 1000, ids, ids // 1000), CLASSES)
         np.testing.assert_array_equal(decoded, np.where(things, ids, 0))
+
+
+def test_every_object_is_trained_on_and_no_group(config: dict[str, Any]) -> None:
+    data = build("DATASETS", config["train_dataloader"]["dataset"])
+    for index in range(len(data)):
+        objects = [item for item in data.get_data_info(index)["instances"] if not item["ignore_flag"]]
+        found = data[index]["data_samples"].gt_instances
+        assert found.labels.tolist() == [item["bbox_label"] for item in objects] and objects
+        assert len(found.masks) == len(objects)
+        for mask, (left, top, right, bottom) in zip(found.masks.masks, found.bboxes.tensor.tolist(), strict=True):
+            rows, columns = np.nonzero(mask)
+            box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            assert np.abs(np.array(box) - [left, top, right, bottom]).max() <= 8  # of pixels that are enlarged
 
 
 def test_images_without_an_object_are_not_trained_on(config: dict[str, Any], root: Path, tmp_path: Path) -> None:
