@@ -257,6 +257,7 @@ def test_rule_4_detectors_are_of_family_a(protocol_id: str, work: Path) -> None:
         ("mini_voc_seg_fcn", "SegmentationMetric"),
         ("mini_coco_mrcnn_fpn", "CocoDetectionMetric"),
         ("mini_city_seg_fcn", "SegmentationMetric"),
+        ("mini_city_inst_mrcnn_fpn", "CityscapesInstanceMetric"),
     ],
 )
 def test_rule_5_metrics_are_ours(protocol_id: str, name: str) -> None:

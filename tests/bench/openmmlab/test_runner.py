@@ -44,7 +44,7 @@ class Run:
     result: Result
 
 
-@pytest.fixture(scope="module", params=IDS)
+@pytest.fixture(scope="module", params=[*IDS, pytest.param("mini_city_inst_mrcnn_fpn", marks=pytest.mark.slow)])
 def run(request: pytest.FixtureRequest, data: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("runs") / request.param
     protocol = short(request.param)
@@ -61,6 +61,7 @@ def test_the_result_is_whole(run: Run) -> None:
         "mini_coco_mrcnn_fpn": {"bbox_AP", "bbox_AP50", "bbox_AP75", "segm_AP", "segm_AP50", "segm_AP75"},
         "mini_voc_seg_fcn": {"mIoU", "mAcc", "aAcc"},
         "mini_city_seg_fcn": {"mIoU", "mAcc", "aAcc"},
+        "mini_city_inst_mrcnn_fpn": {"AP", "AP50", "bbox_AP", "bbox_AP50"},
     }
     assert wanted[run.protocol_id] <= set(result.metrics)
     assert result.environment.packages["torch"] == torch.__version__.partition("+")[0]
