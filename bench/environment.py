@@ -19,10 +19,16 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def describe_environment(device: torch.device, precision: Literal["fp32", "bf16", "fp16"]) -> Environment:
-    """Device name, threads, Python and package versions, and the commit if the code is a git checkout."""
+def describe_environment(
+    device: torch.device, precision: Literal["fp32", "bf16", "fp16"], devices: int = 1
+) -> Environment:
+    """Device name, threads, Python and package versions, and the commit if the code is a git checkout.
+
+    Several devices that share a run are named with their number, `2 x NVIDIA H100`.
+    """
+    name = device_name(device)
     return Environment(
-        device=device_name(device),
+        device=name if devices == 1 else f"{devices} x {name}",
         precision=precision,
         threads=torch.get_num_threads(),
         python=platform.python_version(),

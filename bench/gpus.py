@@ -49,6 +49,17 @@ class Gpus:
             raise BenchError(f"device {device} does not exist: PyTorch finds {', '.join(there) or 'no GPU'} here")
         return Gpus((self.names[there.index(device)],), self.forks)
 
+    def in_groups(self, size: int) -> tuple[str, ...]:
+        """The value of CUDA_VISIBLE_DEVICES for each group of `size` GPUs; none where there is no GPU.
+
+        Raises:
+            BenchError: there are some, but fewer than `size`.
+        """
+        if self.names and len(self.names) < size:
+            raise BenchError(f"{size} devices for a run: there are {len(self.names)} GPUs here")
+        starts = range(0, len(self.names) - size + 1, size)
+        return tuple(",".join(self.names[start : start + size]) for start in starts)
+
 
 def check_device(device: str | None) -> None:
     """Return if `device` can be the name of a device: cpu, cuda or cuda:N; whether it exists is found out later.

@@ -110,18 +110,20 @@ def run_all(
     processes: int | None = None,
     threads: int | None = None,
     device: str | None = None,
+    devices: int = 1,
     finished: Callable[[Outcome[Run]], None],
     execute: Callable[[Run, int], None],
 ) -> list[Outcome[Run]]:
     """Execute `runs` in order on `processes` processes at a time, sharing the cores equally.
 
-    Each process has one GPU, and no other is visible to it; more processes than GPUs share them evenly. The default is
-    one process per GPU, or without GPUs one per core, at most 4. `device` limits them to cpu, or to one GPU, cuda:N;
+    Each process has one GPU, or `devices` of them, and no other is visible to it; more processes than GPUs share them
+    evenly. The default is a process for each GPU (for each `devices` of them), or without GPUs one per core, at most 4.
+    `device` limits them to cpu, or to one GPU, cuda:N;
     `threads` replaces each run's share of the cores. `finished` is called after each run. A run that fails is reported
     and does not stop the others. `execute` does one run with a number of threads, in the run's process.
 
     Raises:
-        BenchError: no process can be started, or the device does not exist.
+        BenchError: no process can be started, or the device does not exist, or there are fewer than `devices` GPUs.
     """
     if not runs:
         return []
@@ -129,7 +131,8 @@ def run_all(
     server.set_forkserver_preload(list(PRELOAD))
     gpus = find_gpus(server).on(device)
     context = server if gpus.forks else multiprocessing.get_context("spawn")
-    processes = processes or len(gpus.names) or min(4, available_cores())
+    groups = gpus.in_groups(devices)
+    processes = processes or len(groups) or max(1, min(4, available_cores()) // devices)
     threads = threads or max(1, available_cores() // processes)
     waiting, outcomes, free = list(runs), list[Outcome[Run]](), list(range(processes))
     active: dict[ForkServerProcess | SpawnProcess, tuple[Run, float, int]] = {}
@@ -137,7 +140,7 @@ def run_all(
         while waiting or active:
             while waiting and free:
                 run, slot = waiting.pop(0), free.pop(0)
-                gpu = gpus.names[slot % len(gpus.names)] if gpus.names else "" if device == CPU else None
+                gpu = groups[slot % len(groups)] if groups else "" if device == CPU else None
                 process = context.Process(target=_in_process, args=(execute, run, threads, gpu), name=run.key)
                 process.start()
                 active[process] = (run, time.monotonic(), slot)
@@ -158,9 +161,10 @@ def run_all(
     return outcomes
 
 
-def evaluate(run: TransferRun, threads: int, **fine_tuning: Any) -> None:
+def evaluate(run: TransferRun, threads: int, *, devices: int = 1, **fine_tuning: Any) -> None:
     """Execute one run in this process, fine-tuning or probe, and add its result to the store.
 
+    A fine-tuning may be shared among `devices` devices, a probe uses one.
     `fine_tuning` are options of `run_transfer` that change no result.
     """
     import cv2
@@ -180,9 +184,10 @@ def evaluate(run: TransferRun, threads: int, **fine_tuning: Any) -> None:
 
         result = run_probe(*inputs)
     else:
+        from bench.openmmlab.devices import on_devices
         from bench.openmmlab.runner import run_transfer
 
-        result = run_transfer(*inputs, **fine_tuning)
+        result = on_devices(devices, threads, run_transfer, *inputs, **fine_tuning)
     shares = (run.folder / SHARES).read_bytes() if SHARES in result.outputs else None
     ResultStore(run.results).add(result.model_copy(update={"sweep": sweep}), shares)
     (run.folder / CHECKPOINT).unlink(missing_ok=True)

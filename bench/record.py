@@ -24,6 +24,7 @@ def make_result(
     *,
     device: torch.device,
     precision: Literal["fp32", "bf16", "fp16"],
+    devices: int = 1,
     **found: Any,
 ) -> Result:
     """The result of a run that ends now; its per-image outputs are those in `folder`, if one is given.
@@ -44,7 +45,7 @@ def make_result(
         "standard_errors": standard_errors,
         "training": None,
         "probe": None,
-        "environment": describe_environment(device, precision),
+        "environment": describe_environment(device, precision, devices),
         "verification": "self-reported",
         "sweep": None,
         "outputs": outputs,

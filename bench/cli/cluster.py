@@ -52,7 +52,7 @@ class Cluster:
 
         if self.executor == "local":
             self._require_local()
-            return LocalExecutor(processes, threads, device)
+            return LocalExecutor(processes, threads, device, devices)
         return SlurmExecutor(
             work / "slurm",
             partition=self.partition,

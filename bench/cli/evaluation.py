@@ -95,6 +95,7 @@ def submit(
     processes: int | None = None,
     threads: int | None = None,
     device: str | None = None,
+    devices_per_run: int = 1,
     method: str | None = None,
     license: str | None = None,
     color_order: Literal["RGB", "BGR"] | None = None,
@@ -142,6 +143,8 @@ def submit(
         CPU threads of each run (default: its share of the cores).
     device
         cuda, cuda:N or cpu (default: all GPUs that there are, else the CPU).
+    devices_per_run
+        GPUs that share each fine-tuning (with --device cpu: processes), each with an equal part of the batch.
     method
         The method's name as the field writes it.
     license
@@ -186,11 +189,13 @@ def submit(
     check_device(device)
     if threads is not None and threads < 1:
         raise BenchError(f"--threads is {threads}: give 1 or more")
+    if devices_per_run < 1:
+        raise BenchError(f"--devices-per-run is {devices_per_run}: give 1 or more")
     where: dict[str, Any] = {"processes": processes, "threads": threads, "device": device}
-    executor = cluster.choose(work, **where)
+    executor = cluster.choose(work, devices=devices_per_run, **where)
     if rehearse:
-        if cluster != LOCAL:
-            raise BenchError("--rehearse times this machine: leave --executor out, or rehearse in a job of its own")
+        if cluster != LOCAL or devices_per_run > 1:
+            raise BenchError("--rehearse times one device of this machine: leave --executor and --devices-per-run out")
         return _rehearse(checkpoint, track, protocols or (), seeds, batch, name, data, work, where | card_fields)
     if not 0 < checkpoint_minutes < math.inf:
         raise BenchError(f"--checkpoint-minutes is {checkpoint_minutes:g}: give a number above 0")
@@ -210,7 +215,11 @@ def submit(
         **card_fields,
     )
     one = functools.partial(
-        evaluate, checkpoint_seconds=60 * checkpoint_minutes, tensorboard=tensorboard, tracker=tracker
+        evaluate,
+        devices=devices_per_run,
+        checkpoint_seconds=60 * checkpoint_minutes,
+        tensorboard=tensorboard,
+        tracker=tracker,
     )
     submission = execute(plan, executor=executor, finished=RunReporter(plan), execute=one)
     print_submission(submission, work)

@@ -35,6 +35,8 @@ class LocalExecutor:
     processes: int | None = None
     threads: int | None = None
     device: str | None = None
+    devices: int = 1
+    """GPUs of each run."""
     at_once: bool = False
 
     def run_all(
@@ -46,6 +48,7 @@ class LocalExecutor:
             processes=self.processes,
             threads=self.threads,
             device=self.device,
+            devices=self.devices,
             finished=finished,
             execute=execute,
         )

@@ -120,7 +120,7 @@ class SlurmExecutor:
         from submitit.core.utils import FailedJobError
 
         cores = self.threads or 8 * max(1, self.gpus)
-        tasks = [Task(run, execute, cores, None if self.gpus else "cpu") for run in runs]
+        tasks = [Task(run, execute, cores, self.gpus) for run in runs]
         submitit = Submitit(self.folder.absolute(), max_num_timeout=MOST_LIMITS)
         submitit.update_parameters(**self._parameters(cores, len(runs)))
         try:

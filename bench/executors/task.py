@@ -34,7 +34,8 @@ class Task(Generic[Run]):
     run: Run
     execute: Callable[[Run, int], None]
     threads: int
-    device: str | None
+    gpus: int
+    """Number of GPUs that the job has; 0: it uses the CPU."""
     unsaved: int = 0
     """Number of time limits before, in a row, at which the run could save nothing."""
     killed_within: float = KILLED_WITHIN
@@ -56,7 +57,8 @@ class Task(Generic[Run]):
                 [self.run],
                 processes=1,
                 threads=self.threads,
-                device=self.device if self.device == CPU else None,  # the GPUs of a job are SLURM's choice
+                device=None if self.gpus else CPU,
+                devices=max(1, self.gpus),
                 finished=lambda outcome: None,
                 execute=_Unsignalled(self.execute),
             )

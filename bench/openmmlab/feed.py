@@ -30,16 +30,17 @@ class Feed:
     """An endless iterator over the batches of `loader`, from iteration `first` (counted from 0) on.
 
     `loader` must be new: nothing may have been drawn from its sampler. Takes the place of the iterator that mmengine's
-    loop makes of it.
+    loop makes of it. Of several devices each has its `share`, (its number, their number), of every batch: the loader's
+    sampler leaves out the images of the others, and the positions are those of the whole.
     """
 
-    def __init__(self, loader: DataLoader[Any], seed: int, first: int = 0) -> None:
+    def __init__(self, loader: DataLoader[Any], seed: int, first: int = 0, share: tuple[int, int] = (0, 1)) -> None:
         keyed = loader.num_workers > 0
         dataset: Dataset[Any] = _Keyed(loader.dataset, seed) if keyed else loader.dataset
         self._batches = iter(
             DataLoader(
                 dataset,
-                batch_sampler=_Batches(loader.batch_sampler, first, keyed=keyed),  # type: ignore[arg-type]
+                batch_sampler=_Batches(loader.batch_sampler, first, share, keyed=keyed),  # type: ignore[arg-type]
                 num_workers=loader.num_workers,
                 collate_fn=loader.collate_fn,
                 pin_memory=loader.pin_memory,
@@ -70,14 +71,15 @@ def _begin(initialize: Callable[[int], None] | None, worker: int) -> None:
 class _Batches(Sampler[list[Any]]):
     """The batches of a batch sampler without end, from the `first` on; `keyed` ones hold (index, position)."""
 
-    def __init__(self, batches: Iterable[list[int]], first: int, *, keyed: bool) -> None:
-        self.batches, self.first, self.keyed = batches, first, keyed
+    def __init__(self, batches: Iterable[list[int]], first: int, share: tuple[int, int], *, keyed: bool) -> None:
+        self.batches, self.first, self.share, self.keyed = batches, first, share, keyed
 
     def __iter__(self) -> Iterator[list[Any]]:
-        position = 0
+        position, (own, devices) = 0, self.share
         for number, batch in enumerate(self._endless()):
             if number >= self.first:
-                yield [(index, position + k) for k, index in enumerate(batch)] if self.keyed else batch
+                places = [own + devices * (position + k) for k in range(len(batch))]
+                yield list(zip(batch, places, strict=True)) if self.keyed else batch
             position += len(batch)
 
     def _endless(self) -> Iterator[list[int]]:

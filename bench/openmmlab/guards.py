@@ -17,6 +17,10 @@ from bench.datasets.shares import hold_out, take_share
 from bench.errors import BenchError
 from bench.protocols import TrainingPlan
 from leaderboard.records import Card
+from pretrain.nets.batchnorm import SynchronisedBatchNorm
+
+SYNCHRONISED = (nn.SyncBatchNorm, SynchronisedBatchNorm)
+"""Batch norms whose statistics are those of all devices."""
 
 
 def check_preprocessor(preprocessor: nn.Module, card: Card) -> None:
@@ -47,7 +51,7 @@ def check_trained(model: nn.Module, world: int = 1, what: str = "model") -> None
         raise BenchError(
             f"batch normalisation of the {what} uses fixed statistics in training ({(still or ['norm_eval'])[0]})"
         )
-    single = [name for name, module in norms.items() if world > 1 and not isinstance(module, nn.SyncBatchNorm)]
+    single = [name for name, module in norms.items() if world > 1 and not isinstance(module, SYNCHRONISED)]
     if single:
         raise BenchError(f"{single[0]} is not synchronised although {world} processes share the batch")
 

@@ -17,6 +17,7 @@ from bench.clock import Clock
 from bench.openmmlab import guards
 from bench.openmmlab.build import checkpoint_part, prove_backbone
 from bench.openmmlab.checkpoints import Checkpoints, random_states, restore_random_states
+from bench.openmmlab.devices import gather_states, mean_losses, whole
 from bench.openmmlab.feed import Feed
 from bench.openmmlab.loss_log import LossLog
 from bench.protocols import TrainingPlan
@@ -24,6 +25,7 @@ from leaderboard.base.errors import FileError
 from leaderboard.records import Card
 from pretrain.run.history import duration
 from pretrain.run.memory import peak_memory_mib
+from pretrain.run.processes import Process
 from pretrain.run.stopping import StopRequest
 
 LINE_SECONDS = 60.0
@@ -76,7 +78,7 @@ class GuardHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Check model, loader, optimizer and schedulers, which are final before anything is trained."""
-        model = runner.model.module if hasattr(runner.model, "module") else runner.model
+        model = whole(runner.model)
         optimizer = runner.optim_wrapper.optimizer
         model.train()
         guards.check_preprocessor(model.data_preprocessor, self.card)
@@ -106,8 +108,8 @@ class RecordHook(Hook):
     # before ParamSchedulerHook (LOW), which sets the rate of the next iteration
     priority = "NORMAL"
 
-    def __init__(self, record: Executed, log: LossLog | None = None) -> None:
-        self.record, self.log = record, log
+    def __init__(self, record: Executed, log: LossLog | None = None, process: Process | None = None) -> None:
+        self.record, self.log, self.process = record, log, process
         self._mark = 0.0
 
     def before_train(self, runner: Runner) -> None:
@@ -125,6 +127,8 @@ class RecordHook(Hook):
     ) -> None:
         """Note the iteration's values after the weights' update; reading the losses also waits for an accelerator."""
         losses = {name: float(value.detach()) for name, value in (outputs or {}).items() if torch.is_tensor(value)}
+        if self.process is not None:
+            losses = mean_losses(losses, self.process)
         now = time.perf_counter()
         self.record.step_seconds += now - self._mark
         self._mark = now
@@ -153,7 +157,8 @@ class CheckpointHook(Hook):
     """Continues a run where its checkpoint says, feeds it from there, and replaces the checkpoint now and then.
 
     A run that has a checkpoint also gets one after its last iteration: its evaluation may be stopped, too. A run
-    that is asked to stop gets one after the iteration that it is in, and ends there.
+    that is asked to stop gets one after the iteration that it is in, and ends there. Of several devices that share a
+    run the first one writes, with the random states of all.
     """
 
     # after all that changes the state of the run, so that an iteration is complete
@@ -167,9 +172,10 @@ class CheckpointHook(Hook):
         clock: Clock,
         seed: int,
         stop: StopRequest,
+        process: Process,
     ) -> None:
         self.checkpoints, self.state, self.recorder, self.clock, self.seed = checkpoints, state, recorder, clock, seed
-        self.stop = stop
+        self.stop, self.process = stop, process
         self._any = state is not None
         self._mark = 0.0
 
@@ -177,27 +183,32 @@ class CheckpointHook(Hook):
         """Everything is built; what the checkpoint holds takes the place of what a run begins with."""
         state, loop = self.state, runner.train_loop
         done = 0 if state is None else state["iteration"]
-        loop.dataloader_iterator = Feed(runner.train_dataloader, self.seed, done)
+        loop.dataloader_iterator = Feed(
+            runner.train_dataloader, self.seed, done, (self.process.rank, self.process.world)
+        )
         self._mark = time.perf_counter()
         if state is None:
             return
         loop._iter = done
-        runner.model.load_state_dict(state["model"])
+        whole(runner.model).load_state_dict(state["model"])
         runner.optim_wrapper.load_state_dict(state["optimizer"])
         runner.optim_wrapper.initialize_count_status(runner.model, done, runner.max_iters)
         for scheduler, values in zip(runner.param_schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(values)
         # last: that the feed was made has drawn from PyTorch's generator
-        restore_random_states(state["random"])
+        restore_random_states([state["random"], *state.get("random_of_others", ())][self.process.rank])
         self.state = None
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
     ) -> None:
         """Replace the checkpoint if it is time, and no gradient is being accumulated; end the run if it is to stop."""
-        due = bool(self.stop) or time.perf_counter() - self._mark >= self.checkpoints.seconds
+        if not runner.optim_wrapper.should_update():
+            return
+        due = time.perf_counter() - self._mark >= self.checkpoints.seconds
         last = runner.iter + 1 == runner.max_iters and self._any
-        if not (due or last) or not runner.optim_wrapper.should_update():
+        stop = self.process.any(bool(self.stop))
+        if not (stop or self.process.any(due or last)):
             return
         started = time.perf_counter()
         saved = self._save(runner)
@@ -205,13 +216,16 @@ class CheckpointHook(Hook):
         self._mark = time.perf_counter()
         self.recorder.leave_out(self._mark - started)
         self.recorder.record.checkpoint_seconds += self._mark - started
-        if self.stop:
+        if stop:
             kept = f"which is saved in {self.checkpoints.file}" if saved else "which could not be saved"
             what = f"after iteration {runner.iter + 1} of {runner.max_iters}, {kept}"
             raise self.stop.interrupted(what, "repeat the command to continue")
 
     def _save(self, runner: Runner) -> bool:
         record, log = self.recorder.record, self.recorder.log
+        states = gather_states(random_states(), self.process)
+        if not self.process.main:
+            return True
         try:
             if log is not None:
                 log.sync()  # the file of losses never ends before the checkpoint
@@ -222,10 +236,11 @@ class CheckpointHook(Hook):
         return self.checkpoints.write(
             {
                 "iteration": runner.iter + 1,
-                "model": runner.model.state_dict(),
+                "model": whole(runner.model).state_dict(),
                 "optimizer": runner.optim_wrapper.state_dict(),
                 "schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],
-                "random": random_states(),
+                "random": states[0],
+                "random_of_others": states[1:],
                 "executed": asdict(record) | {"peak_memory_mib": max(memory, record.peak_memory_mib)},
                 "seconds": self.clock.seconds,
                 "wall_seconds": self.clock.total(),

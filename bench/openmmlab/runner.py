@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from bench.environment import describe_environment
 from bench.errors import BenchError
 from bench.openmmlab.build import build_model, checkpoint_part, resolve
 from bench.openmmlab.checkpoints import CHECKPOINT_SECONDS, Checkpoints, run_identity
+from bench.openmmlab.devices import share_statistics
 from bench.openmmlab.linear import linear_metrics
 from bench.openmmlab.loss_log import LOSSES, LossLog
 from bench.openmmlab.operations import count_operations
@@ -38,13 +40,14 @@ from bench.openmmlab.precise_bn import recompute_statistics
 from bench.openmmlab.precision import use_bf16
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.openmmlab.trackers import Tracker, TrackerName
-from bench.protocols import Protocol, TrainingPlan
+from bench.protocols import Protocol, TrainingPlan, hash_config
 from bench.record import make_result
 from leaderboard.base.files import make_folder, write_atomic
 from leaderboard.base.printable import printable
 from leaderboard.records import Card, DatasetReference, Result, TrainingReport, result_key
 from pretrain.exported import read_exported
 from pretrain.run.memory import peak_memory_mib
+from pretrain.run.processes import Process, process_group
 from pretrain.run.stopping import StopRequest, stop_requests
 
 if TYPE_CHECKING:
@@ -54,6 +57,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = "weights.safetensors"
 DIVERGED = "diverged.json"
+OTHER_SEEDS = 1_000_003
+"""Distance between the seeds of the devices that share a run, larger than any seed of a track."""
 
 
 def run_transfer(
@@ -88,36 +93,43 @@ def run_transfer(
     prepare_openmmlab()
     from bench.openmmlab.guards import check_executed
     from bench.openmmlab.hooks import CheckpointHook, DivergedError, Executed, GuardHook, ProgressHook, RecordHook
+    from bench.openmmlab.painting import relabel
 
     clock = Clock()
+    group = ExitStack()
+    process = group.enter_context(process_group())  # of the devices that share this run, see `bench.openmmlab.devices`
     backbone = read_exported(checkpoint)
     card, tensors = backbone.card, dict(backbone.tensors)
-    config = write_config(protocol, card, data_root, folder, seed)
+    config = write_config(protocol, card, data_root, folder, seed, process.world)
     model = build_model(config, tensors, seed)
+    share_statistics(model)
     operations = count_operations(model, config)
-    runner = make_runner(config, model, seed, folder, training=True)
+    runner = make_runner(config, model, seed, folder, training=True, process=process)
     device = next(model.parameters()).device
     precision = use_bf16(model, config["bf16_modules"], device)
 
-    identity = run_identity(protocol.sha256, card, dataset, seed, describe_environment(device, precision), device.type)
+    environment = describe_environment(device, precision, process.world)
+    identity = run_identity(hash_config(protocol.config), card, dataset, seed, environment, device.type)
     checkpoints = Checkpoints(folder, identity, checkpoint_seconds)
     state = checkpoints.read()
     record = Executed()
     if state is not None:
         record = Executed(**state["executed"])
         clock.add(state["seconds"], state["wall_seconds"])
-    log = LossLog(
-        folder / LOSSES,
-        record.iterations,
-        tensorboard=tensorboard,
-        tracker=_tracked(tracker, protocol, card, dataset, seed) if tracker else None,
-    )
-    recorder = RecordHook(record, log)
+    log = None
+    if process.main:
+        log = LossLog(
+            folder / LOSSES,
+            record.iterations,
+            tensorboard=tensorboard,
+            tracker=_tracked(tracker, protocol, card, dataset, seed) if tracker else None,
+        )
+    recorder = RecordHook(record, log, process)
     runner.register_hook(GuardHook(plan, card, tensors, record, seed))
     runner.register_hook(recorder)
     runner.register_hook(ProgressHook(record))
     stop = StopRequest()
-    runner.register_hook(CheckpointHook(checkpoints, state, recorder, clock, seed, stop))
+    runner.register_hook(CheckpointHook(checkpoints, state, recorder, clock, seed, stop, process))
     del state  # as large as the network and its optimizer
     clock.lap("build")
 
@@ -129,12 +141,19 @@ def run_transfer(
             clock.lap("training")
             recompute_statistics(model, runner.train_loop.dataloader_iterator, plan.precise_bn_batches)
             clock.lap("precise_bn")
-        log.sync()
+        if log is not None:
+            log.sync()
     except DivergedError as error:
         failure = printable(f"diverged: {error}", 4000)
-        write_atomic(folder / DIVERGED, json.dumps({**error.values, "images": error.images}, indent=2) + "\n")
+        if process.main:
+            write_atomic(folder / DIVERGED, json.dumps({**error.values, "images": error.images}, indent=2) + "\n")
     finally:
-        log.close()
+        if log is not None:
+            log.close()
+    group.close()
+    if not process.main:
+        return None  # type: ignore[return-value]  # nobody reads it: see `on_devices`
+    runner.model = model
     clock.lap("training")
     write_labelled(runner.train_dataloader.dataset, plan, folder)
     if failure is None:
@@ -143,6 +162,7 @@ def run_transfer(
         clock.lap("store")
         metrics = {name: float(value) for name, value in runner.test().items()}
         metrics |= linear_metrics(config, model, folder)
+        relabel(config, model, folder)
         clock.lap("evaluation")
 
     seconds = clock.seconds | {"data": record.data_seconds, "forward_backward": record.step_seconds}
@@ -156,6 +176,7 @@ def run_transfer(
         folder if failure is None else None,
         device=device,
         precision=precision,
+        devices=process.world,
         status="finished" if failure is None else "failed",
         failure=failure,
         metrics=metrics,
@@ -222,9 +243,11 @@ def load_weights(model: nn.Module, file: Path) -> None:
         raise BenchError(f"{file} is damaged or belongs to another protocol: {str(error).splitlines()[0]}") from error
 
 
-def write_config(protocol: Protocol, card: Card, data_root: Path, folder: Path, seed: int = 0) -> dict[str, Any]:
-    """The resolved config, written to `folder`, which is made."""
-    config = resolve(protocol, card, data_root, seed=seed)
+def write_config(
+    protocol: Protocol, card: Card, data_root: Path, folder: Path, seed: int = 0, world: int = 1
+) -> dict[str, Any]:
+    """The resolved config, with the batch divided among `world` devices, written to `folder`, which is made."""
+    config = resolve(protocol, card, data_root, world, seed)
     config["test_evaluator"]["dump"] = str(folder)
     make_folder(folder)
     write_atomic(folder / "config.json", json.dumps(config, indent=2) + "\n")
@@ -245,18 +268,40 @@ def _used(reference: DatasetReference, dataset: Any) -> DatasetReference:
     return reference.model_copy(update={"train_images": taken, "val_images": listed - taken})
 
 
-def make_runner(config: dict[str, Any], model: nn.Module, seed: int, folder: Path, *, training: bool) -> Runner:
-    """mmengine's runner around a model that is built and loaded already: quiet, without checkpoints, from `seed`."""
+def make_runner(
+    config: dict[str, Any],
+    model: nn.Module,
+    seed: int,
+    folder: Path,
+    *,
+    training: bool,
+    process: Process | None = None,
+) -> Runner:
+    """mmengine's runner around a model that is built and loaded already: quiet, without checkpoints, from `seed`.
+
+    With `process`, one of several, it trains its part of every batch, with random draws of its own.
+    """
     from mmengine.config import Config
-    from mmengine.runner import Runner
+    from mmengine.model import MMDistributedDataParallel
+    from mmengine.runner import Runner, set_random_seed
+
+    shared = process if process is not None and process.world > 1 else None
 
     class TransferRunner(Runner):
         def _init_model_weights(self) -> None:
             """Not again: it would draw new weights over the checkpoint's."""
 
+        def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> Any:
+            """As it is, or so that the devices' gradients are averaged."""
+            if shared is None:
+                return super().wrap_model(model_wrapper_cfg, model)
+            # a batch may reach no mask head; the buffers are equal already
+            options = {"broadcast_buffers": False, "find_unused_parameters": True}
+            return MMDistributedDataParallel(module=model.to(shared.device), **options)
+
     names = ["test_dataloader", "test_evaluator", "test_cfg"]
     names += ["train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"] if training else []
-    return TransferRunner(
+    runner = TransferRunner(
         model=model,
         work_dir=str(folder / "mmengine"),
         **{name: Config(config)[name] for name in names},
@@ -265,7 +310,11 @@ def make_runner(config: dict[str, Any], model: nn.Module, seed: int, folder: Pat
         randomness={"seed": seed},
         log_level="WARNING",
         experiment_name=f"{config['protocol']['id']}-{time.monotonic_ns()}",
+        launcher="none" if shared is None else "pytorch",
     )
+    if shared is not None and shared.rank:
+        set_random_seed(seed + shared.rank * OTHER_SEEDS)
+    return runner
 
 
 def _tracked(name: TrackerName, protocol: Protocol, card: Card, dataset: DatasetReference, seed: int) -> Tracker:

@@ -177,7 +177,7 @@ def test_a_run_goes_on_after_its_time_limit(slurm: FakeSlurm, tmp_path: Path) ->
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGUSR2)
 
-    threading.Thread(target=limit).start()
+    threading.Thread(target=limit, daemon=True).start()
     with pytest.raises(SystemExit):
         slurm.execute("7")
     assert "scontrol requeue 7" in slurm.asked and (run.folder / "saved").exists()
@@ -188,14 +188,14 @@ def test_a_run_goes_on_after_its_time_limit(slurm: FakeSlurm, tmp_path: Path) ->
 def test_a_run_that_can_save_nothing_is_not_queued_for_ever(slurm: FakeSlurm, tmp_path: Path) -> None:
     (run,) = make_runs(tmp_path, 1)
     before = signal.signal(signal.SIGUSR2, lambda number, frame: first.checkpoint())
-    first = Task(run, never_ends, 1, "cpu", unsaved=2)
+    first = Task(run, never_ends, threads=1, gpus=0, unsaved=2)
 
     def limit() -> None:
         while not (run.folder / "began").exists():
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGUSR2)
 
-    threading.Thread(target=limit).start()
+    threading.Thread(target=limit, daemon=True).start()
     try:
         with pytest.raises(BenchError, match="reached 3 times before anything could be saved: raise --time"):
             first()
