@@ -55,7 +55,7 @@ MINI = Track(
         "stays in the table as failed.",
         "Values of this track are not comparable with any published value.",
     ),
-    further=("mini_city_inst_mrcnn_fpn", "mini_voc_maskdistill", "mini_coco_maskdistill"),
+    further=("mini_city_inst_mrcnn_fpn", "mini_voc_maskdistill", "mini_voc_maskdistill_mrcnn", "mini_coco_maskdistill"),
 )
 
 FROZEN = Track(

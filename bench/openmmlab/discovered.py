@@ -45,7 +45,7 @@ class DiscoveredVOCSegmentation(DenseBenchVOCSegmentation):
         rows = read_discovered(self.discovered)
         found = super().load_data_list()
         for record in found:
-            record["discovered"] = (str(self.discovered), _row(rows, record["img_path"], self.discovered))
+            record["discovered"] = (str(self.discovered), row_of(rows, record["img_path"], self.discovered))
         return found
 
 
@@ -78,7 +78,7 @@ class DiscoveredCocoObjects(BaseDetDataset):
         """All images with an object; raises :class:`BenchError` if there is none, or an image has no row."""
         images = load_coco(Path(self.ann_file)).images.values()
         rows, table = read_discovered(self.discovered), opened(self.discovered)
-        found = [self._record(image, table[_row(rows, image.file_name, self.discovered)]) for image in images]
+        found = [self._record(image, table[row_of(rows, image.file_name, self.discovered)]) for image in images]
         found = [record for record in found if record["instances"]]
         if not found:
             raise BenchError(f"{self.discovered}: no object was discovered in any image")
@@ -91,18 +91,18 @@ class DiscoveredCocoObjects(BaseDetDataset):
             "img_path": str(Path(self.data_prefix["img"]) / image.file_name),
             "width": image.width,
             "height": image.height,
-            "instances": [_instance(mask)] if mask.any() else [],
+            "instances": [instance_of(mask)] if mask.any() else [],
         }
 
 
-def _row(rows: Mapping[str, int], image: str, table: Path) -> int:
+def row_of(rows: Mapping[str, int], image: str, table: Path) -> int:
     name = Path(image).name
     if name not in rows:
         raise BenchError(f"{table} has no object of {name}: find the objects of all training images")
     return rows[name]
 
 
-def _instance(mask: NDArray[np.bool_]) -> dict[str, Any]:
+def instance_of(mask: NDArray[np.bool_]) -> dict[str, Any]:
     rows, columns = np.flatnonzero(mask.any(1)).tolist(), np.flatnonzero(mask.any(0)).tolist()
     return {
         "bbox": [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1],

@@ -55,6 +55,7 @@ def prepare_openmmlab() -> None:
     importlib.import_module("bench.openmmlab.res5")
     importlib.import_module("bench.openmmlab.retina")
     importlib.import_module("bench.openmmlab.discovered")
+    importlib.import_module("bench.openmmlab.painting")
     _prepared = True
 
 

@@ -93,6 +93,7 @@ def run_transfer(
     prepare_openmmlab()
     from bench.openmmlab.guards import check_executed
     from bench.openmmlab.hooks import CheckpointHook, DivergedError, Executed, GuardHook, ProgressHook, RecordHook
+    from bench.openmmlab.painting import relabel
 
     clock = Clock()
     group = ExitStack()
@@ -161,6 +162,7 @@ def run_transfer(
         clock.lap("store")
         metrics = {name: float(value) for name, value in runner.test().items()}
         metrics |= linear_metrics(config, model, folder)
+        relabel(config, model, folder)
         clock.lap("evaluation")
 
     seconds = clock.seconds | {"data": record.data_seconds, "forward_backward": record.step_seconds}

@@ -35,6 +35,7 @@ PUBLISHED = {
     ("mini_city_seg_fcn", 2): "83504c9d4fd91172c911d902056013133a2a3ff81adbb858e41e573d30e8cceb",
     ("mini_city_inst_mrcnn_fpn", 1): "e82ad8727c68f57abc1c0cd235d4cc8e90d2c62e5f039b2a55d0c32f2f31bc97",
     ("mini_voc_maskdistill", 1): "b9280d4e80dca514d6ab251a2eed680aa5aa45af2828dc9af36354ff3b357a0b",
+    ("mini_voc_maskdistill_mrcnn", 1): "30de3388aa2aa6518b596a9e4d66ef8fa712d42bfdee419e6d26bcd6ac851c3d",
     ("mini_coco_maskdistill", 2): "6a7347098bd93ec8d85d86cebe92449c1d9c8cbeac509d7587b8b5c5af76e8fe",
     ("frozen_voc_seg_linear", 1): "f6c44363934fffa9bb8abfdfd6b4d9b86620e07b8a268aca72033086605b7674",
     ("frozen_voc_seg_knn", 1): "545cab21adb24fb95eb174361667ccdcec25bcbf1ae31d84ed16d71bf73e8cbc",

@@ -20,6 +20,22 @@ def coco_objects(pipeline: Pipeline) -> dict[str, Any]:
     return listed | dict(type="DiscoveredCocoObjects", discovered="run:data_root/maskdistill/coco2017.npy")
 
 
+def voc_objects(pipeline: Pipeline) -> dict[str, Any]:
+    """VOC's training images with the discovered object of each, whose class is its cluster."""
+    return _voc_images("train", pipeline) | dict(discovered="run:data_root/maskdistill/voc2012.npy")
+
+
+def voc_without_objects(split: str, resize: dict[str, Any]) -> dict[str, Any]:
+    """VOC's images of a list in `ImageSets/Segmentation`, to predict objects in, with the paths of their label maps."""
+    pipeline = loading.detection_testing(resize, boxes=False)
+    pipeline[-1]["meta_keys"] = (*pipeline[-1]["meta_keys"], "labels_path")
+    return _voc_images(split, pipeline) | dict(test_mode=True)
+
+
+def _voc_images(split: str, pipeline: Pipeline) -> dict[str, Any]:
+    return datasets.voc_segmentation(split, pipeline) | dict(type="DiscoveredVOCObjects")
+
+
 def class_agnostic_metric(split: str) -> dict[str, Any]:
     """AP of masks without classes for COCO's `split`."""
     return dict(type="ClassAgnosticMaskMetric", ann_file=f"run:data_root/coco/annotations/instances_{split}.json")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from object_tables import a_table
 from short_protocols import changed, checkpoint, reference, short
 from torch.nn.functional import cross_entropy
 
@@ -22,7 +23,6 @@ from bench.openmmlab.build import resolve
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.openmmlab.runner import evaluate_stored, run_transfer
 from bench.protocols import Protocol, load_protocol
-from pretrain.discovery.object_table import row_type
 from pretrain.exported import read_exported
 
 prepare_openmmlab()
@@ -30,24 +30,8 @@ prepare_openmmlab()
 from mmdet.registry import DATASETS  # noqa: E402
 from mmengine import DefaultScope  # noqa: E402
 
-from bench.openmmlab.discovered import HungarianSegmentationMetric, _instance  # noqa: E402
+from bench.openmmlab.discovered import HungarianSegmentationMetric, instance_of  # noqa: E402
 from bench.openmmlab.linear import LinearPlan, fit_classifier  # noqa: E402
-
-SIDE = 6
-
-
-def a_table(images: list[str], path: Path, clusters: int = 20) -> Path:
-    """Of images of 45 x 48 pixels, cells of 8: the middle of each is its object; the first could not be read."""
-    rows = np.zeros(len(images) + 1, row_type(SIDE))
-    rows["cells"] = 255
-    for number, name in enumerate(images, start=1):
-        rows[number]["image"] = name.encode()
-        rows[number]["height"], rows[number]["width"], rows[number]["cell"] = 45, 48, 8
-        rows[number]["cells"] = 0
-        rows[number]["cells"][2:4, 1:5] = 1 + number % clusters
-    path.parent.mkdir(exist_ok=True)
-    np.save(path, rows)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +189,7 @@ def test_the_box_of_a_mask() -> None:
     mask = np.zeros((5, 7), bool)
     mask[1:4, 2:6] = True
     mask[2, 3] = False
-    assert _instance(mask)["bbox"] == [2, 1, 6, 4]
+    assert instance_of(mask)["bbox"] == [2, 1, 6, 4]
 
 
 def test_a_data_root_is_checked_with_its_table(data: Path, tmp_path: Path) -> None:
