@@ -96,6 +96,7 @@ class DiscoveredCocoObjects(BaseDetDataset):
 
 
 def row_of(rows: Mapping[str, int], image: str, table: Path) -> int:
+    """The row of an image, by the name of its file; raises :class:`BenchError` if there is none."""
     name = Path(image).name
     if name not in rows:
         raise BenchError(f"{table} has no object of {name}: find the objects of all training images")
@@ -103,6 +104,7 @@ def row_of(rows: Mapping[str, int], image: str, table: Path) -> int:
 
 
 def instance_of(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """The object of class 0 with this mask (H, W), some of which is true, as mmdet reads objects."""
     rows, columns = np.flatnonzero(mask.any(1)).tolist(), np.flatnonzero(mask.any(0)).tolist()
     return {
         "bbox": [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1],

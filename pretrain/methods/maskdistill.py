@@ -55,8 +55,8 @@ class MaskDistill(Method):
         paper="arXiv 2206.06363",
         fidelity="code",
         uncertain=(
-            "segmenters learn from the objects themselves, or, as in the code, from confident predictions of a Mask R-CNN "
-            "that learned from them first (protocol mini_voc_maskdistill_mrcnn), whose settings are not published",
+            "segmenters learn from the objects themselves or, as in the code, from confident predictions of a Mask "
+            "R-CNN that learned from them first (protocol mini_voc_maskdistill_mrcnn); its settings are not published",
             "objects are clustered by the network that found them; the code finds them with a ViT-S/16 and clusters "
             "them with a ViT-S/8",
             "k-means sees all objects at once and starts by k-means++, where the code takes mini-batches of 1,000",
