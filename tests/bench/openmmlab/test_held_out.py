@@ -1,4 +1,4 @@
-"""Runs of a sweep: trained without the images that are held out of training, and evaluated on these alone."""
+"""Parts of the training images: what a sweep holds out and evaluates, and what few labels are."""
 
 import copy
 import json
@@ -10,7 +10,7 @@ import torch
 from short_protocols import changed, checkpoint, reference
 from voc_0712 import with_voc2007
 
-from bench.datasets.shares import hold_out
+from bench.datasets.shares import hold_out, take_share
 from bench.errors import BenchError
 from bench.openmmlab import guards, prepare_openmmlab
 from bench.openmmlab.build import resolve
@@ -25,14 +25,7 @@ prepare_openmmlab()
 from mmengine import DefaultScope  # noqa: E402
 from mmengine.registry import DATASETS  # noqa: E402
 
-ALL = (
-    "fair_mini_voc_det_frcnn_fpn",
-    "fair_mini_voc_seg_fcn",
-    "fair_mini_coco_mrcnn_fpn",
-    "fair_mini_city_seg_fcn",
-    "fair_voc0712_det_c4_24k",
-)
-VOC, COCO = "fair_voc0712_det_c4_24k", "fair_mini_coco_mrcnn_fpn"
+VOC, COCO, CITY = "fair_voc0712_det_c4_24k", "fair_mini_coco_mrcnn_fpn", "fair_mini_city_seg_fcn"
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +56,7 @@ def parts(dataset: Any) -> list[Any]:
     return list(getattr(dataset, "datasets", [dataset]))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [VOC, COCO, CITY])
 def test_no_image_is_trained_on_and_evaluated(name: str, card: Card, tiny_data: Path, both_years: Path) -> None:
     data = both_years if name == VOC else tiny_data
     protocol = trial(name)
@@ -79,8 +72,22 @@ def test_no_image_is_trained_on_and_evaluated(name: str, card: Card, tiny_data: 
     guards.check_labels(trained, protocol.plan, 0)  # type: ignore[arg-type]
     with pytest.raises(BenchError, match="the built data set has"):
         guards.check_labels(built(resolve(load_protocol(name), card, data), "train_dataloader"), protocol.plan, 0)  # type: ignore[arg-type]
-    if "city" in name:
+    if name == CITY:
         assert set(one.units) == {"arden", "brookvale"}, "a city is held out as a whole"
+
+
+@pytest.mark.parametrize("name", ["paper_voc0712_det_fpn_p25", "paper_city_seg_fcn_d8_p50"])
+def test_few_labels_are_a_share_of_each_list_of_the_seeds_fold(
+    name: str, card: Card, tiny_data: Path, both_years: Path
+) -> None:
+    protocol, data = load_protocol(name), both_years if "voc" in name else tiny_data
+    assert isinstance(protocol.plan, TrainingPlan)
+    for seed in (0, 3):
+        dataset = built(resolve(protocol, card, data, seed=seed), "train_dataloader")
+        guards.check_labels(dataset, protocol.plan, seed)
+        for part in parts(dataset):
+            taken = take_share(part.listed, protocol.plan.labels, seed)
+            assert part.taken == [part.listed[place] for place in taken] != part.listed
 
 
 def test_a_run_is_evaluated_on_what_is_held_out(folder: Path, tiny_data: Path, tmp_path: Path) -> None:
