@@ -235,8 +235,8 @@ class ImagePlan(ProbePlan):
 @dataclass(frozen=True)
 class ImageClassifierPlan(ImagePlan):
     """A classifier of images with one class each: `image_linear`, multinomial logistic regression, or `image_knn`, a
-    vote of the nearest training images. Memory: a block of `BLOCK` images' vectors, three times, and what the
-    validation images are voted with; vectors stay in a file."""
+    vote of the nearest training images. Vectors stay in a file. Memory: those of a block of 65,536 images, three times,
+    and held-out and validation images x classes x 8 bytes for each of `candidates`."""
 
     held_out: float
     """Share of the training images on which `candidates` are compared before the classifier is fitted to all."""

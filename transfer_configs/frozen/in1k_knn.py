@@ -2,7 +2,8 @@
 
 Purpose: Are images of one class near each other, without any training?
 Cost: the features of all images: two hours on a GPU for ImageNet. Voting takes minutes on a GPU.
-Memory: 65,536 images x channels x 4 bytes (530 MB with ResNet-50), about three times.
+Memory: 65,536 images x channels x 4 bytes (530 MB with ResNet-50), about three times,
+and for ImageNet 4 GB for the scores of held-out and of val images.
 Metric: top-1 (%) of the val images; also top-1 with 10, 20, 100 and 200 neighbors, top-5, and the mean over classes.
 Data: any folder tree `imagenet/{train,val}/CLASS/IMAGE`, with ImageNet's classes or others.
 Cosine similarity, temperature .07 (Wu et al., CVPR 2018), mean of the last map's cells. The number of neighbors is

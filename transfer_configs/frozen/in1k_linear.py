@@ -2,7 +2,8 @@
 
 Purpose: Can a linear classifier separate the classes of images?
 Cost: the features are those of `frozen_in1k_knn`; the classifier, a quarter of an hour on a GPU for ImageNet.
-Memory: 65,536 images x channels x 4 bytes (530 MB with ResNet-50), about three times.
+Memory: 65,536 images x channels x 4 bytes (530 MB with ResNet-50), about three times,
+and for ImageNet 4 GB for the scores of held-out and of val images.
 Metric: top-1 (%) of the val images; also top-5, and the mean over classes.
 Data: any folder tree `imagenet/{train,val}/CLASS/IMAGE`, with ImageNet's classes or others.
 Multinomial logistic regression on standardized vectors of central crops, solved to its minimum. Published recipes
