@@ -120,6 +120,7 @@ def _cell_row(cell: Cell, metrics: list[str]) -> dict[str, Any]:
             "ranks": ranking and text.ranks(ranking.best, ranking.worst),
             "tier": cell.tier,
             "score": cell.score and _estimate(cell.score),
+            "checked": page_data.CHECKS[level] if (level := page_data.checked(cell)) else None,
             "images": None if images is None or images.half is None else text.number(images.half),
             "metrics": [text.number(means[name]) if name in means else None for name in metrics],
         }

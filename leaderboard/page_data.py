@@ -114,6 +114,11 @@ def _entry(entry: Entry) -> list[Any]:
     ]  # fmt: skip
 
 
+def checked(cell: Cell) -> int:
+    """The level, as an index into `CHECKS`, that all runs of a cell reach."""
+    return min((CHECKS.index(run.verification) for run in cell.runs), default=0)
+
+
 def _group(group: Group, number: dict[tuple[str, str], int]) -> dict[str, Any]:
     metrics = more_metrics(group)
     images, pairs = _pairs(group.cells)
@@ -141,7 +146,7 @@ def _cell(cell: Cell, entry: int, metrics: Sequence[str], images: int) -> list[A
         ranking and ranking.worst, cell.tier, cell.leads, *_estimate(cell.score),
         _rounded(None if of_images is None else of_images.half),
         [cell.metric_means.get(name) for name in metrics], images,
-        min((CHECKS.index(run.verification) for run in cell.runs), default=0),
+        checked(cell),
         copies and copies.copies, copies and copies.tested,
     ]  # fmt: skip
 

@@ -5,6 +5,7 @@ const budgetText = (budget) => {
   const [kind, value] = budget.split(":");
   return kind === "unstated" ? "not stated" : kind === "views" ? `at most ${grouped(value)} image views` : `at most ${grouped(value)} epochs`;
 };
+const LEVELS = ["self-reported", "logs", "re-run"];
 const CHECKED = { logs: 1, rerun: 2 };
 
 /* Whether the filters admit what an entry or a published value says of its pretraining. */
@@ -123,7 +124,7 @@ const groupTable = (model, group, state) => {
     },
     { key: "tier", label: "Tier", kind: "rank", cls: "num", value: (cell) => cell.tier, cell: (cell) => make("td", { class: "num" }, cell.tier === null ? "–" : String(cell.tier)), csv: [["tier", (cell) => cell.tier]] },
     { key: "images", label: "Images ±", kind: "number", cls: "num", value: (cell) => cell.imagesHalf, cell: (cell) => make("td", { class: "num" }, cell.imagesHalf === null ? "–" : fixed(cell.imagesHalf)), csv: [["images_half", (cell) => cell.imagesHalf]] },
-    { key: "runs", label: "Runs", kind: "number", cls: "num", value: (cell) => cell.n, cell: (cell) => make("td", { class: "num" }, String(cell.n)), csv: [["finished", (cell) => cell.n], ["failed", (cell) => cell.failed], ["test_copies", (cell) => cell.copies]] },
+    { key: "runs", label: "Runs", kind: "number", cls: "num", value: (cell) => cell.n, cell: (cell) => make("td", { class: "num" }, String(cell.n), cell.check ? [" ", make("span", { class: "interval" }, LEVELS[cell.check])] : null), csv: [["finished", (cell) => cell.n], ["failed", (cell) => cell.failed], ["test_copies", (cell) => cell.copies], ["checked", (cell) => LEVELS[cell.check]]] },
     {
       key: "score", label: "Score", kind: "number", cls: "num", value: (cell) => cell.score?.mean ?? null, cell: (cell) => make("td", { class: "num" }, cell.score === null ? "–" : figure(cell.score)),
       csv: [["score", (cell) => cell.score?.mean], ["score_low", (cell) => ends(cell.score)[0]], ["score_high", (cell) => ends(cell.score)[1]]],

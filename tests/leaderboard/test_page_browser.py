@@ -151,7 +151,9 @@ def test_what_the_script_draws_is_what_python_wrote(browser, site):
             page.evaluate("(id) => { location.hash = id; }", id_)
             page.locator(f"[id='{id_}'].shown").wait_for()
             written = plain.locator(f"[id='{id_}'] tbody tr").evaluate_all(texts)
-            assert page.locator(f"[id='{id_}'] tbody:not(.literature) tr").evaluate_all(texts) == written
+            drawn = page.locator(f"[id='{id_}'] tbody:not(.literature) tr").evaluate_all(texts)
+            # without the script, all published values are there; the script draws as many rows as of other tables
+            assert drawn == (written[:MOST_ROWS] if id_ == "published" else written)
 
 
 @pytest.mark.slow
@@ -273,6 +275,23 @@ def test_a_submission_shows_its_curves_and_pictures(scheme, browser, tmp_path):
         page.evaluate("(place) => { location.hash = place; }", f"#submission/{sids('swav')[0]}")
         page.locator("h2", has_text="swav").wait_for()
         assert page.locator("article img, article .curves").count() == 0
+
+
+@pytest.mark.slow
+def test_a_protocols_table_shows_the_checked_level(browser, tmp_path):
+    levels = {"moco": ("logs", "re-run"), "byol": ("re-run", "re-run"), "swav": ("logs", "self-reported")}
+    results = [
+        make_result(name, SEG, s, 50.0 + s, verification=of_run)
+        for name, runs in levels.items()
+        for s, of_run in enumerate(runs)
+    ]
+    file = tmp_path / "index.html"
+    file.write_text(render(analyse(results)), encoding="utf-8")
+    for script in (True, False):
+        with reading(browser, file, f"#{SEG}.resnet18", java_script_enabled=script) as page:
+            rows = page.locator(f"[id='{SEG}.resnet18'] tbody tr")
+            shown = {name: rows.filter(has_text=name).locator("td.num").nth(2).inner_text().split() for name in levels}
+            assert shown == {"moco": ["2", "logs"], "byol": ["2", "re-run"], "swav": ["2"]}
 
 
 @pytest.mark.slow
