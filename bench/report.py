@@ -10,14 +10,14 @@ from bench.known import known_to_leaderboard
 from bench.protocols import Protocol
 from bench.rehearsal import Rehearsal, Rehearsed
 from bench.submit import Submission, SubmissionPlan
-from bench.sweeps import describe_choice
 from leaderboard.base.terminal import Console
 from leaderboard.build import build
 from leaderboard.errors import LeaderboardError
-from leaderboard.records import RANDOM_METHOD
+from leaderboard.records import RANDOM_METHOD, Result
 from leaderboard.store import ResultStore
 from leaderboard.submission import report_on
 from leaderboard.submission_page import write
+from leaderboard.sweeps import describe_choice
 from pretrain.run.history import duration
 
 _COST = ["training", "evaluation", "memory", "disk"]
@@ -50,9 +50,15 @@ class RunReporter:
             headline = result.protocol.headline
             figure = f"{headline} {result.metrics[headline]:.1f}"
             figure += " on held-out training images" if result.held_out else ""
-            self.console.print(f"{head}  {figure}  ({outcome.seconds:.0f} s)", markup=False)
+            self.console.print(f"{head}  {figure}  ({outcome.seconds:.0f} s{_waited(result)})", markup=False)
             if result.sweep is not None and result.sweep.tried:
                 self.console.print(f"    with {describe_choice(result.sweep)}", markup=False)
+
+
+def _waited(result: Result) -> str:
+    """The share of a training's time in which it waited for data."""
+    data, step = (result.seconds.get(name, 0.0) for name in ("data", "forward_backward"))
+    return f", {data / (data + step):.0%} of the training waiting for data" if data + step else ""
 
 
 def describe(plan: SubmissionPlan) -> list[str]:
