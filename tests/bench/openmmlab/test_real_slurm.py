@@ -122,7 +122,8 @@ def test_twelve_runs_and_two_interruptions(
         for run in list(interruptions):
             if 0 < lines(run) < ITERATIONS:
                 job = (run.folder / "job.json").read_text().split('"')[3]
-                subprocess.run([*interruptions.pop(run), job], check=True)
+                # not checked: scancel asks again while the job is being queued again, and then says that it cannot
+                subprocess.run([*interruptions.pop(run), job], check=False, timeout=300)
         return in_queue()
 
     executor = SlurmExecutor(tmp_path / "jobs", gpus=0, threads=1, minutes=30, jobs=look, poll_seconds=0.1)
