@@ -10,7 +10,6 @@ from bench.known import known_to_leaderboard
 from bench.protocols import Protocol
 from bench.rehearsal import Rehearsal, Rehearsed
 from bench.submit import Submission, SubmissionPlan
-from bench.sweeps import describe_choice
 from leaderboard.base.terminal import Console
 from leaderboard.build import build
 from leaderboard.errors import LeaderboardError
@@ -18,6 +17,7 @@ from leaderboard.records import RANDOM_METHOD, Result
 from leaderboard.store import ResultStore
 from leaderboard.submission import report_on
 from leaderboard.submission_page import write
+from leaderboard.sweeps import describe_choice
 from pretrain.run.history import duration
 
 _COST = ["training", "evaluation", "memory", "disk"]

@@ -44,16 +44,6 @@ def settled(protocol: Protocol, run: TransferRun) -> tuple[Protocol, Sweep | Non
     return replace(protocol, config=config, plan=TrainingPlan(**config["protocol"]["plan"])), sweep
 
 
-def describe_choice(sweep: Sweep) -> str:
-    """What was chosen among how many, in a few words."""
-    chosen = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in sweep.settings.items())
-    diverged = sum(one.value is None for one in sweep.tried)
-    parts = [f"{chosen}, the best of {len(sweep.tried)}"]
-    parts += [f"{diverged} diverged"] if diverged else []
-    parts += [f"{name.replace('_', ' ')} at the edge of the grid" for name in sweep.at_edge]
-    return "; ".join(parts)
-
-
 def _tried(protocol: Protocol, run: TransferRun) -> list[Tried]:
     """The runs of the sweep with their values, in the order of the grid."""
     assert protocol.sweep is not None

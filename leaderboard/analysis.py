@@ -17,13 +17,13 @@ from types import MappingProxyType
 
 import numpy as np
 
-from leaderboard.beside import sweep_notes
 from leaderboard.board import Board, Cell, Entry, Group, ImageShares, Track, identity
 from leaderboard.entries import Checkpoint, find_entries
 from leaderboard.ranking import compare, standings
 from leaderboard.records import DatasetReference, ProtocolReference, Result
 from leaderboard.shares import Shares
 from leaderboard.stats import ImageError, Summary, summarise
+from leaderboard.sweeps import sweep_notes
 
 Loader = Callable[[Result], Shares | None]
 """A function that returns the images' shares of a run's metrics, or None where they were not kept."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from leaderboard import text
 from leaderboard.board import Board, Cell, Entry, Group, Standing, Track
 from leaderboard.stats import Estimate
+from leaderboard.sweeps import sweeps_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -262,8 +263,8 @@ def _runs(cell: Cell) -> dict[str, str]:
 
 
 def _sweeps(cell: Cell) -> str:
-    found = {run.sweep.to_json(): run.sweep for run in cell.runs if run.sweep is not None}
-    return _JSON.encode([sweep.model_dump(mode="json") for sweep in found.values()]) if found else ""
+    found = sweeps_of(cell.runs)
+    return _JSON.encode([sweep.model_dump(mode="json") for sweep in found]) if found else ""
 
 
 def _fixed(value: float | None) -> str:

@@ -9,12 +9,12 @@ from importlib.metadata import version
 import numpy as np
 
 from leaderboard import tables, text
-from leaderboard.beside import how_set
 from leaderboard.board import Board, Cell, Entry, Group, Standing, Track
 from leaderboard.comparison import Contest, holm
 from leaderboard.errors import LeaderboardError
 from leaderboard.ranking import measured
 from leaderboard.stats import Estimate
+from leaderboard.sweeps import how_set
 
 CITATION = (
     "@misc{densebench,\n"

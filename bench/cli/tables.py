@@ -126,14 +126,14 @@ def beside(first: str, second: str, *, results: Path | None = None, work: Work =
         Folder of result files (default: WORK/results).
     """
     from bench.known import known_to_leaderboard
-    from leaderboard.beside import BESIDE_TITLE
+    from leaderboard.beside import TITLE
     from leaderboard.beside import beside as rows_of
     from leaderboard.build import build
 
     built = build(results or work / "results", **known_to_leaderboard())
     for problem in built.problems:
         print(f"problem: {problem}")
-    print_table(BESIDE_TITLE, *rows_of(built.board, first, second))
+    print_table(TITLE, *rows_of(built.board, first, second))
     return int(bool(built.problems))
 
 
@@ -148,13 +148,13 @@ def sweeps(*, results: Path | None = None, work: Work = DEFAULT_WORK) -> int:
     results
         Folder of result files (default: WORK/results).
     """
-    from leaderboard.beside import SWEEP_HEADINGS, SWEEPS_TITLE, sweep_rows
     from leaderboard.store import ResultStore
+    from leaderboard.sweeps import HEADINGS, TITLE, sweep_rows
 
     found, unusable = ResultStore(results or work / "results").load()
     for file in unusable:
         print(f"problem: {file}")
-    print_table(SWEEPS_TITLE, SWEEP_HEADINGS, sweep_rows(found))
+    print_table(TITLE, HEADINGS, sweep_rows(found))
     return int(bool(unusable))
 
 
