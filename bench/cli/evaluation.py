@@ -127,7 +127,8 @@ def submit(
         Data root with VOCdevkit/, coco/ and cityscapes/; for track custom, data of your own that `densebench data
         describe` has described.
     track
-        A list of protocols, seeds and rules.
+        A list of protocols, seeds and rules: mini, frozen, paper, fair (paper, with the learning rate chosen for each
+        checkpoint on held-out training images) or custom.
     protocols
         Run only this protocol; may be repeated. A path (`./my_protocol.py`) is a protocol of your own: its code is
         executed, its id and track are not ours.
