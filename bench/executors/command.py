@@ -83,8 +83,8 @@ def arguments_of(command: Callable[..., Any], given: Mapping[str, Any]) -> list[
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             words.append(str(value))
             continue
-        marks = [one for one in typing.get_args(hints[name])[1:] if isinstance(one, Parameter) and one.name]
-        option = marks[0].name[0] if marks else f"--{name.replace('_', '-')}"
+        marks = [one for one in typing.get_args(hints[name])[1:] if isinstance(one, Parameter)]
+        option = next((own for one in marks for own in one.name or ()), f"--{name.replace('_', '-')}")
         if value is True:
             words.append(option)
         else:

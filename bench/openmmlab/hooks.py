@@ -78,7 +78,7 @@ class GuardHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Check model, loader, optimizer and schedulers, which are final before anything is trained."""
-        model = whole(runner.model)
+        model: Any = whole(runner.model)
         optimizer = runner.optim_wrapper.optimizer
         model.train()
         guards.check_preprocessor(model.data_preprocessor, self.card)
