@@ -6,10 +6,10 @@ Everything is read from the protocols' docstrings and from the published values 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Final
 
 from bench.gpu_hours import HEADINGS, NOTE, cost, hours_rows
+from bench.markdown import markdown_table
 from bench.not_offered import NOT_OFFERED
 from bench.protocols import Protocol, load_protocol
 from bench.tracks import find_track
@@ -30,14 +30,14 @@ def paper_protocols_markdown() -> str:
     track = find_track("paper")
     protocols = [load_protocol(protocol_id) for protocol_id in (*track.protocols, *track.further)]
     lines = [
-        *_table(_HEADINGS, [_row(protocol) for protocol in protocols]),
+        markdown_table(_HEADINGS, [_row(protocol) for protocol in protocols]),
         "",
         "GPU-hours and memory are computed from the operations of a ResNet-50, not measured: hours on a GPU that "
         "sustains 40 TFLOP/s, with the protocol's whole batch.",
         "",
         "GPU-hours for one checkpoint over the whole of tracks `paper` and `fair`:",
         "",
-        *_table(HEADINGS, hours_rows()),
+        markdown_table(HEADINGS, hours_rows()),
         "",
         NOTE,
         "",
@@ -49,7 +49,7 @@ def paper_protocols_markdown() -> str:
         "",
         "Published values that may be compared with those of a protocol:",
         "",
-        *_table(
+        markdown_table(
             published.HEADINGS,
             [[markdown(cell) for cell in row] for row in published.rows() if row[0] in {p.id for p in protocols}],
         ),
@@ -81,8 +81,4 @@ def _row(protocol: Protocol) -> list[str]:
     said = sections(protocol.docstring)
     differs = said["Differs from the papers"].replace(_SHARED, "what all detectors differ in (below)")
     texts = (said["Tested"], differs, *cost(protocol), said["Published"])
-    return [f"`{protocol.id}`", *(text.replace("|", "\\|") for text in texts)]
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (headings, ["---"] * len(headings), *rows)]
+    return [f"`{protocol.id}`", *texts]

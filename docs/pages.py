@@ -11,6 +11,7 @@ from sys import modules
 
 from bench.checkpoints.formats import FORMATS, Format
 from bench.cli import app
+from bench.markdown import markdown_table
 from bench.protocol_table import paper_protocols_markdown
 from bench.protocol_text import as_python
 from bench.protocols import Protocol, load_protocol
@@ -57,7 +58,7 @@ def methods_page(methods: Sequence[type[Method]]) -> str:
         "with.",
         "Fidelity: `code` was checked against the authors' code, `paper` against the paper alone; a `reconstruction` "
         "rests on a paper that leaves things open. The page of each method says what is uncertain.",
-        _table(["method", "unit", "partner", "loss", "second network", "negatives", "fidelity"], rows),
+        markdown_table(["method", "unit", "partner", "loss", "second network", "negatives", "fidelity"], rows),
         _contents(f"methods/{m.info.id}" for m in methods),
     )
 
@@ -67,7 +68,7 @@ def method_page(method: type[Method], recipes: Sequence[Recipe]) -> str:
     info = method.info
     source = modules[method.__module__].__doc__ or ""
     rows = [[f"`{r.name}`", r.backbone, str(r.epochs), str(r.batch_size), r.data, r.expected, r.cost] for r in recipes]
-    table = _table(["recipe", "backbone", "epochs", "batch", "data", "expected", "cost"], rows)
+    table = markdown_table(["recipe", "backbone", "epochs", "batch", "data", "expected", "cost"], rows)
     uncertain = [f"* {point}" for point in info.uncertain] or ["Nothing is known to differ from the source."]
     return _page(
         info.name,
@@ -90,9 +91,10 @@ def protocols_page(tracks: Sequence[Track]) -> str:
         parts += [f"## Track {track.id}", track.purpose, "\n".join(f"* {rule}" for rule in track.rules)]
         for heading, ids in (("Standings", track.protocols), ("Further protocols", track.further)):
             rows = [[f"[{p.title}](protocols/{p.id}.md)", p.dataset, p.headline] for p in map(load_protocol, ids)]
-            parts += [f"### {heading} of track {track.id}", _table(["protocol", "data set", "metric"], rows)] * bool(
-                ids
-            )
+            parts += [
+                f"### {heading} of track {track.id}",
+                markdown_table(["protocol", "data set", "metric"], rows),
+            ] * bool(ids)
     contents = _contents(f"protocols/{id_}" for track in tracks for id_ in (*track.protocols, *track.further))
     return _page("Protocols", *parts, contents)
 
@@ -119,7 +121,7 @@ def formats_page(formats: Sequence[Format]) -> str:
         "Checkpoints that are known by name",
         "Other files are imported, too: a backbone is found under any prefix of its tensors' names, and by the naming "
         "of its layers. `densebench inspect FILE` says what a file holds and writes nothing.",
-        _table(["whose", "a tensor's name", "authors evaluate", "license", "where this was read"], rows),
+        markdown_table(["whose", "a tensor's name", "authors evaluate", "license", "where this was read"], rows),
     )
 
 
@@ -130,7 +132,7 @@ def columns_page() -> str:
         "Columns of the leaderboard's CSV",
         "A row is a submission under one protocol. A list is separated by `;`, and what is not known is empty. "
         "`densebench.leaderboard()` gives the same columns as a pandas DataFrame.",
-        _table(["column", "type", "meaning"], rows),
+        markdown_table(["column", "type", "meaning"], rows),
     )
 
 
@@ -147,11 +149,6 @@ def _choices(method: type[Method]) -> list[str]:
 
 def _page(title: str, *parts: str) -> str:
     return "\n\n".join([f"# {title}", *(part.strip("\n") for part in parts if part)]) + "\n"
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def _contents(names: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.cli.common import EVALUATE, PRETRAIN, AsJson, app, print_json, print_table
+from bench.markdown import markdown_table
 
 if TYPE_CHECKING:
     from pretrain.recipes import Recipe
@@ -31,7 +32,7 @@ def methods(*, as_json: AsJson = False, markdown: bool = False) -> None:
     keys = ["id", "unit", "partner", "loss", "second_network", "negatives", "fidelity", "paper"]
     columns, rows = [k.replace("_", " ") for k in keys], [[str(info[k]) for k in keys] for info in infos]
     if markdown:
-        return print(*(f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(keys), *rows)), sep="\n")
+        return print(markdown_table(columns, rows))
     print_table("Methods", columns, rows)
 
 
@@ -115,5 +116,5 @@ def formats(*, as_json: AsJson = False, markdown: bool = False) -> None:
         for f in listed
     ]
     if markdown:
-        return print(*(f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(keys), *rows)), sep="\n")
+        return print(markdown_table(columns, rows))
     print_table("Formats of checkpoints", columns, rows)
