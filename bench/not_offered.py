@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 NOT_OFFERED: Final[dict[str, str]] = {
-    "COCO FCOS and SOLOv2 (DenseCL)": (
-        "published values are those of AdelaiDet, whose heads and losses differ from mmdet's and are not written here"
+    "COCO SOLOv2 (DenseCL)": (
+        "published values are those of AdelaiDet, whose head and losses differ from mmdet's and are not written here"
     ),
     "COCO DETR (SwAV)": "of its settings only the learning rate of the backbone is confirmed",
     "COCO Keypoint R-CNN (MoCo, DetCo, RegionCL)": (

@@ -175,6 +175,7 @@ PAPER = Track(
         "paper_coco_mrcnn_c4_2x",
         "paper_coco_retinanet_1x",
         "paper_coco_retinanet_2x",
+        "paper_coco_fcos_1x",
         "paper_coco_mrcnn_c4_12k",
         "paper_coco_mrcnn_fpn_12k_a",
         "paper_coco_retinanet_12k",

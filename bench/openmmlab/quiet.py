@@ -17,6 +17,7 @@ WARNED = (
     r"Default ``avg_non_ignore`` is False",  # which the published protocols have
     r"When align_corners=True, the output would more aligned",  # whole images have any size
     r"indexing with dtype torch.uint8 is now deprecated",  # by the masks of a C4 detector in mmdet
+    r"torch.meshgrid: in an upcoming release",  # by the cells of FCOS in mmdet
 )
 
 

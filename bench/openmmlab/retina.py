@@ -8,7 +8,7 @@ non-maximum suppression, detectron2 after it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmcv.cnn import ConvModule
@@ -26,18 +26,39 @@ the share of it that an iteration keeps."""
 
 @MODELS.register_module()
 class RetinaPyramid(FPN):
-    """A feature pyramid whose levels beyond the backbone's are convolutions without norm: P6 of C5, P7 of relu(P6)."""
+    """A feature pyramid whose levels beyond the backbone's are convolutions without norm, P7 one of relu(P6).
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(add_extra_convs="on_input", relu_before_extra_convs=True, **kwargs)
+    Args:
+        add_extra_convs: P6 is a convolution of C5 (`on_input`), or of P5 (`on_output`).
+        kwargs: the other arguments of mmdet's `FPN`.
+    """
+
+    def __init__(self, add_extra_convs: Literal["on_input", "on_output"] = "on_input", **kwargs: Any) -> None:
+        super().__init__(add_extra_convs=add_extra_convs, relu_before_extra_convs=True, **kwargs)
         stages = len(self.lateral_convs)
         for level in range(stages, self.num_outs):
-            channels = self.in_channels[-1] if level == stages else self.out_channels
+            first = level == stages and add_extra_convs == "on_input"
+            channels = self.in_channels[-1] if first else self.out_channels
             self.fpn_convs[level] = ConvModule(channels, self.out_channels, 3, stride=2, padding=1, act_cfg=None)
 
 
+class ClippingLast:
+    """A head of mmdet that clips boxes to their image after non-maximum suppression."""
+
+    def _bbox_post_process(self, results: InstanceData, cfg: Any, *args: Any, **kwargs: Any) -> InstanceData:
+        """Suppress overlapping boxes as they were predicted, then clip them to their image and drop those outside."""
+        kept: InstanceData = super()._bbox_post_process(  # type: ignore[misc]
+            results, cfg, *args, **kwargs
+        )
+        meta = kwargs["img_meta"]
+        kept.bboxes = _clipped(kept.bboxes, *meta["ori_shape" if kwargs.get("rescale") else "img_shape"][:2])
+        sides = kept.bboxes[:, 2:] - kept.bboxes[:, :2]
+        inside: InstanceData = kept[(sides > 0).all(dim=1)]
+        return inside
+
+
 @MODELS.register_module()
-class Detectron2RetinaHead(RetinaHead):
+class Detectron2RetinaHead(ClippingLast, RetinaHead):
     """RetinaNet's head, whose losses are divided by a moving average of the number of positive anchors.
 
     The average is one of the head's buffers, so that a run that continues has it. Where several processes share the
@@ -56,15 +77,6 @@ class Detectron2RetinaHead(RetinaHead):
         positives = reduce_mean(found.double()).clamp(min=1)
         self.positives_per_image.mul_(KEPT).add_(positives / images, alpha=1 - KEPT)
         return labels, *others, float(self.positives_per_image) * images
-
-    def _bbox_post_process(self, results: InstanceData, cfg: Any, *args: Any, **kwargs: Any) -> InstanceData:
-        """Suppress overlapping boxes as they were predicted, then clip them to their image and drop those outside."""
-        kept: InstanceData = super()._bbox_post_process(results, cfg, *args, **kwargs)
-        meta = kwargs["img_meta"]
-        kept.bboxes = _clipped(kept.bboxes, *meta["ori_shape" if kwargs.get("rescale") else "img_shape"][:2])
-        sides = kept.bboxes[:, 2:] - kept.bboxes[:, :2]
-        inside: InstanceData = kept[(sides > 0).all(dim=1)]
-        return inside
 
 
 def _clipped(boxes: Tensor, height: int, width: int) -> Tensor:

@@ -106,6 +106,7 @@ PUBLISHED = {
     ("paper_coco_mrcnn_fpn_2x_b", 1): "b45e26219df8d8f675c845b7b7701c63dd52124c6a76eef1f12b54129bcf3993",
     ("paper_coco_mrcnn_c4_1x", 1): "a09a9902251f1244723f6e13e0e9e5309c573ecf50541839d9b7b4de98905fb8",
     ("paper_coco_mrcnn_c4_2x", 1): "8d6456dcca9514185470e67b7abbfd1a91d5295b036ca4f78e5810e043bc1aba",
+    ("paper_coco_fcos_1x", 1): "3caeef517938ddb0268dd876fa4152a52bc789ad0a43d6739e0874773134d024",
     ("paper_coco_retinanet_1x", 1): "63d967c2c88b1590cfd1fadaf7572056f1456e9b7a61d33fcf6ac23c4afe81ab",
     ("paper_coco_retinanet_2x", 1): "99347d2f7f537b42686be6b2dcecbbe9bbc1eb8961cadd095d5adb04d755e94b",
     ("paper_coco_mrcnn_c4_12k", 1): "b34f3cd54598cd798ff7c643f413d96be9d3be2e06017d932d2746e1cf3a1d16",

@@ -1,9 +1,10 @@
 """Detectors as detectron2, from which the published values come, trains and evaluates them.
 
-The parts that mmdet lacks are `bench.openmmlab.matching`, `res5` and `retina`. What stays different, in all protocols:
-images are scaled by OpenCV (detectron2: PIL); anchors in the padding are left out (detectron2: negative); images are
-grouped by aspect ratio over the whole batch (detectron2: over the two of a GPU); target masks are cut from bitmaps
-(detectron2: from polygons); convolutions of feature pyramids start from Xavier's distribution (detectron2: Kaiming's).
+The parts that mmdet lacks are `bench.openmmlab.matching`, `res5`, `retina` and `fcos`. What stays different, in all
+protocols: images are scaled by OpenCV (detectron2: PIL); anchors in the padding are left out (detectron2: negative);
+images are grouped by aspect ratio over the whole batch (detectron2: over the two of a GPU); target masks are cut from
+bitmaps (detectron2: from polygons); convolutions of feature pyramids start from Xavier's distribution (detectron2:
+Kaiming's).
 """
 
 from collections.abc import Mapping
@@ -169,6 +170,48 @@ def retinanet(*, classes: int) -> dict[str, Any]:
             min_bbox_size=0,
             score_thr=0.05,
             nms=dict(type="nms", iou_threshold=0.5),
+            max_per_img=100,
+        ),
+    )
+
+
+def fcos(*, classes: int) -> dict[str, Any]:
+    """FCOS as AdelaiDet has it, on P3 to P7 of 256 channels; P3 to P5 are normalized, P6 and P7 are made of P5.
+
+    Four convolutions with group normalization each for classes and boxes. Centers of objects are sampled, within 1.5
+    strides; the centerness is read from the boxes' features. See `bench.openmmlab.fcos`.
+    """
+    return dict(
+        type="FCOS",
+        data_preprocessor=detectors.preprocessor(divisor=32),
+        backbone=backbones.resnet((0, 1, 2, 3)),
+        neck=detectors.fpn(channels=_CHANNELS, levels=5, start=1)
+        | dict(type="RetinaPyramid", add_extra_convs="on_output"),
+        bbox_head=dict(
+            type="AdelaiFCOSHead",
+            num_classes=classes,
+            in_channels=_CHANNELS,
+            feat_channels=_CHANNELS,
+            stacked_convs=4,
+            strides=[8, 16, 32, 64, 128],
+            center_sampling=True,
+            center_sample_radius=1.5,
+            norm_on_bbox=True,
+            centerness_on_reg=True,
+            conv_bias=True,
+            norm_cfg=dict(type="GN", num_groups=32, requires_grad=True),
+            bbox_coder=dict(type="DistancePointBBoxCoder", clip_border=False),  # the head does, later
+            loss_cls=dict(type="FocalLoss", use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
+            loss_bbox=dict(type="SmoothedGIoULoss"),
+            loss_centerness=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
+            least_score=0.05,
+        ),
+        train_cfg=dict(),
+        test_cfg=dict(
+            nms_pre=1_000,
+            min_bbox_size=0,
+            score_thr=0.0,  # the head has one, of the class alone
+            nms=dict(type="nms", iou_threshold=0.6),
             max_per_img=100,
         ),
     )

@@ -214,7 +214,7 @@ def test_trap_14_a_batch_for_which_the_learning_rate_was_not_made(protocol_id: s
         config = resolve(protocol, card, ROOT, world)
         loader = Loader(config["train_dataloader"]["batch_size"])
         guards.check_batch(loader, plan, world)
-        own = {"r2o": 0.1, "retinanet": 0.01}  # R2O and RetinaNet have rates of their own
+        own = {"r2o": 0.1, "retinanet": 0.01, "fcos": 0.01}  # R2O and one-stage detectors have rates of their own
         linear = next((rate for name, rate in own.items() if name in protocol_id), 0.02 * plan.batch_size / 16)
         assert config["optim_wrapper"]["optimizer"]["lr"] == plan.learning_rate == linear
         if world > 1:
