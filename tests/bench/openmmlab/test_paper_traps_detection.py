@@ -28,7 +28,9 @@ from pretrain.exported import read_exported
 
 C4, COCO = "paper_voc0712_det_c4_24k", "paper_coco_mrcnn_fpn_1x_b"
 TRACK = find_track("paper")
-DETECTORS = [name for name in (*TRACK.protocols, *TRACK.further) if "_seg_" not in name]
+DETECTORS = [
+    name for name in (*TRACK.protocols, *TRACK.further) if load_protocol(name).config["default_scope"] == "mmdet"
+]
 ROOT = Path("/data")
 
 
