@@ -58,6 +58,7 @@ def test_it_differs_from_vocs_in_data_classes_and_iterations() -> None:
     assert ours["param_scheduler"][0] | {"end": 20_000} == voc["param_scheduler"][0]
 
 
+@pytest.mark.slow
 def test_what_is_built_at_full_size(backbone: Path) -> None:
     protocol, exported = load_protocol(ADE), read_exported(backbone)
     assert isinstance(protocol.plan, TrainingPlan)
@@ -69,6 +70,7 @@ def test_what_is_built_at_full_size(backbone: Path) -> None:
     assert model.decode_head(maps).shape == model.auxiliary_head(maps).shape == (16, 150, 64, 64)
 
 
+@pytest.mark.slow
 def test_a_small_run_is_whole(data: Path, backbone: Path, tmp_path: Path) -> None:
     protocol = reduced(ADE)
     result: Any = run_transfer(protocol, backbone, data, reference(protocol), 0, tmp_path / "run")

@@ -112,6 +112,7 @@ def small() -> Protocol:
     return changed(load_protocol(STUDY), cut)
 
 
+@pytest.mark.slow
 def test_a_small_run_is_whole(tiny_data: Path, backbone: Path, tmp_path: Path) -> None:
     protocol, data = small(), with_train_aug(tiny_data, tmp_path / "data")
     result: Any = run_transfer(protocol, backbone, data, reference(protocol), 0, tmp_path / "run")
