@@ -17,6 +17,7 @@ from bench.protocols import load_protocol
 from pretrain.exported import read_exported
 
 prepare_openmmlab()
+from mmengine import DefaultScope  # noqa: E402
 from mmengine.config import ConfigDict  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
@@ -37,7 +38,8 @@ def small_head(**testing: Any) -> AdelaiFCOSHead:
     parts = load_protocol(FCOS).config["model"]
     config = {key: value for key, value in parts["bbox_head"].items() if key != "type"}
     config |= {"num_classes": 2, "in_channels": 32, "feat_channels": 32, "stacked_convs": 1}
-    return AdelaiFCOSHead(**config, test_cfg=ConfigDict(parts["test_cfg"] | testing))
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        return AdelaiFCOSHead(**config, test_cfg=ConfigDict(parts["test_cfg"] | testing))
 
 
 def cells() -> list[tuple[int, int, int, float, float]]:

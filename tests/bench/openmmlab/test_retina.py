@@ -18,6 +18,7 @@ from bench.protocols import load_protocol
 from pretrain.exported import read_exported
 
 prepare_openmmlab()
+from mmengine import DefaultScope  # noqa: E402
 from mmengine.config import ConfigDict  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
@@ -36,11 +37,12 @@ def small_head(**more: Any) -> Detectron2RetinaHead:
     config = dict(load_protocol(RETINA).config["model"]["bbox_head"])
     del config["type"]
     parts = load_protocol(RETINA).config["model"]
-    return Detectron2RetinaHead(
-        **(config | {"num_classes": 2, "in_channels": 4, "feat_channels": 4, "stacked_convs": 1} | more),
-        train_cfg=ConfigDict(parts["train_cfg"]),
-        test_cfg=ConfigDict(parts["test_cfg"]),
-    )
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        return Detectron2RetinaHead(
+            **(config | {"num_classes": 2, "in_channels": 4, "feat_channels": 4, "stacked_convs": 1} | more),
+            train_cfg=ConfigDict(parts["train_cfg"]),
+            test_cfg=ConfigDict(parts["test_cfg"]),
+        )
 
 
 def test_the_detector_is_detectron2s(work: Path) -> None:
