@@ -64,7 +64,7 @@ def images(root: Path, tmp_path: Path) -> Path:
 
 def test_copies_are_found(root: Path, images: Path, tmp_path: Path) -> None:
     found = {one.dataset: one for one in search_copies(images, root, tmp_path / "work")}
-    assert list(found) == ["voc2012_det", "voc2012_seg", "coco2017", "cityscapes"]
+    assert list(found) == ["voc2012_det", "voc2012_seg", "coco2017", "cityscapes", "cityscapes_inst"]
     copies = {copy.tested: copy for copy in found["voc2012_seg"].copies}
     wanted = dict(zip(val(root), ("x-same.jpg", "x-small.jpg", "x-mirrored.jpg", "x-gray.jpg"), strict=True))
     for path, name in wanted.items():
