@@ -123,11 +123,12 @@ def parse_coco(content: Mapping[str, Any], where: str, findings: Findings, *, fo
     return CocoFile(images, _objects(entries, images, categories, where, findings), categories)
 
 
-def read_lists(path: Path, where: str, findings: Findings, longest: int = LONGEST_FILE) -> dict[str, Any]:
+def read_lists(path: Path, where: str, findings: Findings, longest: int | None = None) -> dict[str, Any]:
     """The file's JSON object with its three lists; empty, with the problem reported, if it cannot be read.
 
-    A file of more than `longest` bytes cannot.
+    A file of more than `longest` bytes (default: `LONGEST_FILE`) cannot.
     """
+    longest = longest or LONGEST_FILE
     try:
         content = json.loads(read_bounded(path, longest))
     except FileNotFoundError:

@@ -207,11 +207,11 @@ def test_a_share_of_the_labels_is_that_of_the_fold(data: Path, work: Path) -> No
         assert [Path(path).name for path in kept] == dataset.taken
         assert 2 * len(dataset) == len(dataset.listed) == len(set(dataset.listed))
         guards.check_labels(dataset, plan, fold)
-        with pytest.raises(BenchError, match=r"has 4 of 8 images, the protocol plans 50% of them, 4 of fold"):
+        with pytest.raises(BenchError, match=r"has 4 of 8 images, the protocol plans 50% of 8, 4 of fold"):
             guards.check_labels(dataset, plan, 1 - fold)
-    with pytest.raises(BenchError, match=r"has 8 of 8 images, the protocol plans 50% of them"):
+    with pytest.raises(BenchError, match=r"has 8 of 8 images, the protocol plans 50% of 8"):
         guards.check_labels(built(1.0, 0), plan, 0)
-    with pytest.raises(BenchError, match="object cannot be cut to 50% of its images"):
+    with pytest.raises(BenchError, match="object cannot be cut to a part of its images"):
         guards.check_labels(object(), plan, 0)
 
 
