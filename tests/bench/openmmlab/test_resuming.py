@@ -81,7 +81,7 @@ def whole(data: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory) 
     return folder, run_transfer(protocol, backbone, data, reference(protocol), 0, folder)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_killed_run_ends_with_the_same_bits(
     workers: int,
     data: Path,

@@ -145,7 +145,9 @@ def test_weights_of_another_protocol_are_refused(run: Run, data: Path, backbone:
         evaluate_stored(short(run.protocol_id), backbone, data, tmp_path / "empty", tmp_path / "x")
 
 
-@pytest.mark.parametrize("protocol_id", ["mini_coco_mrcnn_fpn", "mini_voc_seg_fcn"])
+@pytest.mark.parametrize(
+    "protocol_id", ["mini_coco_mrcnn_fpn", pytest.param("mini_voc_seg_fcn", marks=pytest.mark.slow)]
+)
 def test_a_seed_decides_everything(protocol_id: str, data: Path, backbone: Path, tmp_path: Path) -> None:
     protocol = short(protocol_id)
     files = []

@@ -89,7 +89,7 @@ def test_interrupted_at_every_step(
     assert_same_end(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("name", ["moco-v2-mini", "densecl-mini"])
+@pytest.mark.parametrize("name", [pytest.param("moco-v2-mini", marks=pytest.mark.slow), "densecl-mini"])
 def test_real_methods_resume_exactly(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Queues, momentum networks, shuffles and split batch norm in bf16, interrupted in the second epoch."""
     small = ["epochs=2", "batch_size=8", "method.view_size=32", "method.queue=32", "method.bn_splits=2"]
