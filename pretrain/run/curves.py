@@ -28,7 +28,8 @@ def training_curves(folder: Path, sha256: str) -> Curves:
     try:
         return Curves(schema_version=1, sha256=sha256, curves=(*_probes(run), *_losses(run)))
     except ValidationError as error:
-        raise PretrainError(f"the log of {folder} is damaged: {first_problem(error)}") from error
+        problem = f"the log of {folder} is damaged: {first_problem(error)}"
+        raise PretrainError(f"{problem}; move log.jsonl away to export without its losses") from error
 
 
 def _losses(run: WatchedRun) -> Iterator[Curve]:
