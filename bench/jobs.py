@@ -118,9 +118,9 @@ def run_all(
 
     Each process has one GPU, or `devices` of them, and no other is visible to it; more processes than GPUs share them
     evenly. The default is a process for each GPU (for each `devices` of them), or without GPUs one per core, at most 4.
-    `device` limits them to cpu, or to one GPU, cuda:N;
-    `threads` replaces each run's share of the cores. `finished` is called after each run. A run that fails is reported
-    and does not stop the others. `execute` does one run with a number of threads, in the run's process.
+    `device` limits them to cpu, or to one GPU, cuda:N; `threads` replaces each run's share of the cores. `finished` is
+    called after each run. A run that fails is reported and does not stop the others. `execute` does one run with a
+    number of threads, in the run's process.
 
     Raises:
         BenchError: no process can be started, or the device does not exist, or there are fewer than `devices` GPUs.

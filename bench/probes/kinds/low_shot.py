@@ -17,10 +17,10 @@ from bench.datasets.classified import ABSENT, PRESENT
 from bench.errors import BenchError
 from bench.metrics.classification import average_precision
 from bench.probes.images import ImageMaterial
-from bench.probes.kinds.svm import COSTS, require_several, score
+from bench.probes.kinds.svm import COSTS, prepared, score
 from bench.probes.material import Findings
 from bench.probes.plan import LowShotPlan
-from bench.probes.support_vectors import decision, rotated, unit_length, usable_classes
+from bench.probes.support_vectors import decision, usable_classes
 
 Rows = NDArray[np.int64]
 
@@ -31,11 +31,8 @@ def probe(plan: LowShotPlan, material: ImageMaterial) -> Findings:
     Raises:
         BenchError: an image cannot be read, images have one class each, or no class has enough images.
     """
-    train, val = material.part(plan, "train"), material.part(plan, "val")
+    train, val, x, y = prepared(plan, material)
     labels, asked = train.images.labels, val.images.labels
-    require_several(labels, material.dataset)
-    material.clock.lap("features")
-    x, y = rotated(unit_length(train.vectors), unit_length(val.vectors))
     classes = usable_classes(labels, asked, 2)  # one to draw and one to choose a cost by
     if not classes:
         raise BenchError(f"no class of {material.dataset} has two training images and a validation image")
@@ -49,14 +46,13 @@ def probe(plan: LowShotPlan, material: ImageMaterial) -> Findings:
         for sample, order in enumerate(orders):
             for i, label in enumerate(classes):
                 drawn, rest = draw(labels[:, label], order, shots, plan.negatives)
-                present = labels[drawn, label] == PRESENT
+                present, known = labels[drawn, label] == PRESENT, labels[rest, label] == PRESENT
                 for j, cost in enumerate(plan.costs):
                     values = decision(x[drawn], present, cost, every)
                     scores[j, sample, i] = values[len(x) :]
                     if plan.published:
                         found[j, sample, i] = score(scores[j, sample, i], asked[:, label], plan.precision)[0]
-                    elif (labels[rest, label] == PRESENT).any():
-                        known = labels[rest, label] == PRESENT
+                    elif known.any():
                         found[j, sample, i] = average_precision(values[rest], known, plan.precision)
         means = [float(np.nanmean(of_cost)) if np.isfinite(of_cost).any() else 0.0 for of_cost in found]
         best = int(np.argmax(means))  # the first of equal ones

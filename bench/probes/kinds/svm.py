@@ -14,9 +14,9 @@ from bench.datasets.classified import PRESENT, UNKNOWN
 from bench.errors import BenchError
 from bench.metrics.classification import average_precision, average_precision_shares
 from bench.metrics.uncertainty import Floats
-from bench.probes.images import ImageMaterial
+from bench.probes.images import ImageMaterial, ImagePart
 from bench.probes.material import Findings
-from bench.probes.plan import SvmPlan
+from bench.probes.plan import ImagePlan, SvmPlan
 from bench.probes.support_vectors import cross_validated, decision, rotated, unit_length, usable_classes
 
 COSTS = "costs.txt"
@@ -29,11 +29,8 @@ def probe(plan: SvmPlan, material: ImageMaterial) -> Findings:
     Raises:
         BenchError: an image cannot be read, images have one class each, or no class has enough images.
     """
-    train, val = material.part(plan, "train"), material.part(plan, "val")
+    train, val, x, y = prepared(plan, material)
     labels, asked = train.images.labels, val.images.labels
-    require_several(labels, material.dataset)
-    material.clock.lap("features")
-    x, y = rotated(unit_length(train.vectors), unit_length(val.vectors))
     classes = usable_classes(labels, asked, plan.folds)
     if not classes:
         raise BenchError(f"no class of {material.dataset} has {plan.folds} training images and a validation image")
@@ -79,7 +76,16 @@ def score(scores: Floats, labels: NDArray[np.int64], rule: str) -> tuple[float, 
     return average_precision(scores[counted], present, rule), shares
 
 
-def require_several(labels: NDArray[np.int64], dataset: str) -> None:
-    """Raise `BenchError` where images have one class each."""
-    if labels.ndim < 2:
-        raise BenchError(f"the images of {dataset} have one class each: probes of kinds image_linear and image_knn")
+def prepared(plan: ImagePlan, material: ImageMaterial) -> tuple[ImagePart, ImagePart, Floats, Floats]:
+    """The training and the validation images, and the vectors of both as the machines get them.
+
+    Raises:
+        BenchError: an image cannot be read, or images have one class each.
+    """
+    train, val = material.part(plan, "train"), material.part(plan, "val")
+    if train.images.labels.ndim < 2:
+        raise BenchError(
+            f"the images of {material.dataset} have one class each: probes of kinds image_linear and image_knn"
+        )
+    material.clock.lap("features")
+    return train, val, *rotated(unit_length(train.vectors), unit_length(val.vectors))
