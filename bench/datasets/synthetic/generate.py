@@ -20,10 +20,10 @@ from PIL import Image as PillowImage
 from bench.datasets.cityscapes import LABEL as TRAIN_IDS
 from bench.datasets.cityscapes_instances import LABEL as INSTANCE_IDS
 from bench.datasets.masks import load_labels
+from bench.datasets.synthetic.pretraining import STREET_SIZE, pretraining_picture
 from bench.datasets.synthetic.scene import scene
-from bench.datasets.synthetic.silhouettes import KINDS
 from bench.datasets.synthetic.stage import Image
-from bench.datasets.synthetic.street import Street, instance_ids, street
+from bench.datasets.synthetic.street import instance_ids, street
 from bench.datasets.synthetic.write_coco import CocoWriter
 from bench.datasets.synthetic.write_voc import VocWriter
 from bench.errors import BenchError
@@ -40,8 +40,6 @@ COCO_KINDS: Final = {
 """COCO's category id of each generated kind."""
 
 _SIZES: Final = ((160, 128), (176, 128), (160, 120), (128, 160), (192, 144), (144, 144))
-_PRETRAIN_SIZES: Final = ((112, 96), (128, 96), (128, 112), (96, 112), (96, 128), (112, 112))
-_STREET_SIZE: Final = (224, 128)
 _JPEG_QUALITY: Final = 92
 _STREAMS: Final = {"voc": 1, "coco": 2, "cityscapes": 3, "pretrain": 4, "voc2007": 5, "sbd": 6}
 _CITIES: Final = {"train": ("arden", "brookvale"), "val": ("calder",)}
@@ -205,7 +203,7 @@ def _coco(root: Path, seed: int, split: str, count: int, zoom: int, tick: Callab
 
 def _cityscapes(root: Path, seed: int, split: str, count: int, zoom: int, tick: Callable[[], None]) -> None:
     for index in range(count):
-        picture = street(_rng(seed, "cityscapes", split, index), _times(_STREET_SIZE, zoom))
+        picture = street(_rng(seed, "cityscapes", split, index), _times(STREET_SIZE, zoom))
         image, labels, ids = _street_files(root, split, index)
         image.parent.mkdir(parents=True, exist_ok=True)
         labels.parent.mkdir(parents=True, exist_ok=True)
@@ -221,7 +219,7 @@ def _complete_cityscapes(root: Path, seed: int, split: str, count: int, zoom: in
         _, labels, ids = _street_files(root, split, index)
         if ids.exists():
             continue
-        picture = street(_rng(seed, "cityscapes", split, index), _times(_STREET_SIZE, zoom))
+        picture = street(_rng(seed, "cityscapes", split, index), _times(STREET_SIZE, zoom))
         if not np.array_equal(load_labels(labels), picture.labels):
             raise BenchError(
                 f"{ids} is missing, and other versions of numpy or OpenCV drew its street: delete {root}, or choose "
@@ -242,24 +240,35 @@ def _street_files(root: Path, split: str, index: int) -> tuple[Path, Path, Path]
 def _pretrain(root: Path, seed: int, count: int, tick: Callable[[], None]) -> None:
     folder = root / "pretrain" / "images"
     folder.mkdir(parents=True)
-    kinds = tuple(KINDS)
     for index in range(count):
-        rng = _rng(seed, "pretrain", "train", index)
-        size = _PRETRAIN_SIZES[int(rng.integers(len(_PRETRAIN_SIZES)))]
-        sort = rng.random()
-        if sort < 0.2:
-            image = _window(rng, street(rng, _STREET_SIZE), size)
-        elif sort < 0.55:
-            image = scene(rng, size, kinds, objects=(1, 2), scale=(0.3, 0.5)).image
-        else:
-            image = scene(rng, size, kinds, objects=(2, 5), scale=(0.15, 0.42)).image
-        save_jpeg(image, folder / f"{index:06d}.jpg")
+        save_jpeg(pretraining_picture(_rng(seed, "pretrain", "train", index)).image, folder / f"{index:06d}.jpg")
         tick()
 
 
-def _window(rng: np.random.Generator, picture: Street, size: tuple[int, int]) -> Image:
-    """A random window of `size` (width, height)."""
-    width, height = size
-    rows, columns = picture.labels.shape
-    y, x = int(rng.integers(rows - height + 1)), int(rng.integers(columns - width + 1))
-    return np.ascontiguousarray(picture.image[y : y + height, x : x + width])
+def sort_by_class(root: Path, folder: Path) -> None:
+    """Write the images for pretraining of the generated data in `root` to `folder`, those of each class into a folder
+    of its own, as training with labels needs them. A `folder` that exists is left as it is: it appears only complete.
+
+    Raises `BenchError` where other versions of libraries drew the images, and where `folder` cannot be written.
+    """
+    if folder.exists():
+        return
+    record = json.loads((root / RECORD).read_text())
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent) as parent:
+            partial_folder = Path(parent) / folder.name
+            for index in range(record["pretrain"]):
+                name = f"{index:06d}.jpg"
+                picture = pretraining_picture(_rng(record["seed"], "pretrain", "train", index))
+                copy = partial_folder / picture.shows / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                save_jpeg(picture.image, copy)
+                if copy.read_bytes() != (root / "pretrain" / "images" / name).read_bytes():
+                    raise BenchError(
+                        f"{root / 'pretrain' / 'images' / name}: other versions of numpy, OpenCV or Pillow drew it: "
+                        f"delete {root}, or choose another folder"
+                    )
+            partial_folder.replace(folder)
+    except OSError as error:
+        raise BenchError(f"cannot sort images of {root} into {folder}: {error.strerror or error}") from error

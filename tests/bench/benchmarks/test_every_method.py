@@ -8,6 +8,7 @@ from fake_fine_tuning import instant
 
 from bench.benchmarks.every_method import THREE_SEEDS, Step, comparisons, measure, names, steps, under_budget
 from bench.compare.comparison import Comparison
+from bench.datasets.synthetic.generate import sort_by_class
 from bench.errors import BenchError
 from bench.submit import Evaluation, check_data_sets, choose_protocols, plan_runs
 from leaderboard.store import ResultStore
@@ -23,9 +24,9 @@ def some() -> list[Recipe]:
 
 def test_every_method_is_there() -> None:
     assert set(names()) == {f"{method.info.id}-mini" for method in METHODS} - {
-        "supervised-mini",  # needs labels
         "maskdistill-mini",  # trains no backbone
     }
+    assert names()[-1] == "supervised-mini"
     assert set(THREE_SEEDS) < set(names())
 
 
@@ -42,12 +43,25 @@ def test_steps_hold_every_cell_once(some: list[Recipe]) -> None:
     ]  # fmt: skip
 
 
+def test_only_training_with_labels_gets_the_images_sorted_by_class(tiny_data: Path, tmp_path: Path) -> None:
+    evaluation = Evaluation((), (), tiny_data, {})
+    images, labeled = tiny_data / "pretrain" / "images", tmp_path / "labeled"
+    sort_by_class(tiny_data, labeled)
+    recipes = [under_budget(name) for name in ("supervised-mini", "simsiam-mini")]
+    parts = comparisons(list(steps(recipes, 2)), evaluation, images, labeled, tmp_path / "work")
+    first = [(part.recipes[0][0].name, part.images, part.seeds) for part in parts]
+    assert first[:2] == [("simsiam-mini", images, (0,)), ("supervised-mini", labeled, (0,))]
+    assert {(name, folder) for name, folder, _ in first[2:]} == {("simsiam-mini", images)}
+    assert parts[0].data_fingerprint != parts[1].data_fingerprint
+
+
 @pytest.fixture
 def parts(some: list[Recipe], tiny_data: Path, tmp_path: Path) -> list[Comparison]:
     protocols, seeds = choose_protocols("mini", ["mini_voc_seg_fcn"], 1)
     evaluation = Evaluation(tuple(protocols), seeds, tiny_data, check_data_sets(tiny_data, protocols))
     two = [Step((some[0],), seed) for seed in (0, 1)]
-    return comparisons(two, evaluation, tiny_data / "pretrain" / "images", tmp_path / "work")
+    images = tiny_data / "pretrain" / "images"
+    return comparisons(two, evaluation, images, images, tmp_path / "work")
 
 
 def random_rows(comparison: Comparison) -> list[str]:

@@ -12,7 +12,10 @@ from pycocotools.coco import COCO
 
 from bench.datasets import DATASETS, check, expected_in, generate
 from bench.datasets.names import COCO_CATEGORIES, VOC_CLASSES, VOID, voc_palette
-from bench.datasets.synthetic.generate import COCO_KINDS, RECORD, VOC_KINDS
+from bench.datasets.synthetic.generate import COCO_KINDS, RECORD, VOC_KINDS, sort_by_class
+from bench.datasets.synthetic.pretraining import NO_OBJECT, STREET, pretraining_picture
+from bench.datasets.synthetic.scene import scene
+from bench.datasets.synthetic.silhouettes import KINDS
 from bench.errors import BenchError
 
 
@@ -238,3 +241,42 @@ def test_pretraining_images_are_small_rgb(generated):
         with Image.open(path) as image:
             assert image.mode == "RGB"
             assert 96 <= min(image.size) <= max(image.size) <= 128
+
+
+def test_images_sorted_by_class_are_the_same_images(generated, tmp_path):
+    folder = tmp_path / "labeled"
+    sort_by_class(generated, folder)
+    images = {path.name: path.read_bytes() for path in (generated / "pretrain" / "images").iterdir()}
+    assert {path.name: path.read_bytes() for path in folder.glob("*/*.jpg")} == images
+    assert {path.parent.name for path in folder.glob("*/*.jpg")} <= {*KINDS, STREET, NO_OBJECT}
+    before = tree(folder)
+    sort_by_class(tmp_path / "absent", folder)  # complete already, so that nothing is drawn
+    assert tree(folder) == before
+
+
+def test_images_that_other_libraries_drew_are_not_sorted(tmp_path):
+    generate(tmp_path / "data", train=2, val=2, pretrain=2)
+    (tmp_path / "data/pretrain/images/000001.jpg").write_bytes(b"other")
+    with pytest.raises(BenchError, match=r"000001\.jpg: other versions of numpy, OpenCV or Pillow drew it"):
+        sort_by_class(tmp_path / "data", tmp_path / "labeled")
+    assert not list(tmp_path.glob("*labeled*"))
+
+
+def test_the_class_of_a_picture_is_the_kind_with_most_pixels():
+    for index in range(40):
+        rng = np.random.default_rng(index)
+        picture = pretraining_picture(rng)
+        again = np.random.default_rng(index)
+        again.integers(6)
+        sort = again.random()
+        if sort < 0.2:
+            assert picture.shows == STREET
+            continue
+        objects, scale = ((1, 2), (0.3, 0.5)) if sort < 0.55 else ((2, 5), (0.15, 0.42))
+        height, width = picture.image.shape[:2]
+        drawn = scene(again, (width, height), tuple(KINDS), objects=objects, scale=scale)
+        assert np.array_equal(drawn.image, picture.image)
+        pixels: dict[str, int] = {}
+        for one in drawn.instances:
+            pixels[one.kind] = pixels.get(one.kind, 0) + int(one.mask.sum())
+        assert pixels[picture.shows] == max(pixels.values())
