@@ -20,9 +20,10 @@ from leaderboard.board import Board, Cell, Group
 from leaderboard.checked import hashes_below, missing_files, needed_files, with_levels
 from leaderboard.errors import LeaderboardError
 from leaderboard.plans import split_by_plan
-from leaderboard.records import ProtocolReference, Result
+from leaderboard.records import ProtocolReference, Result, Sweep
 from leaderboard.shares import Shares
 from leaderboard.store import ResultStore
+from leaderboard.sweeps import words
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def review(
             (remarks if same else problems).append(
                 f"{result.file_name}: this run is stored already{'' if same else ', with other content'}"
             )
-    problems += [*_names(fresh, stored), *_protocols(fresh, protocols)]
+    problems += [*_names(fresh, stored), *_protocols(fresh, protocols), *_sweeps(fresh, stored)]
     hashes = frozenset() if attached is None else hashes_below(attached)
     lacking = {result.key: missing_files(result, hashes) for result in fresh}
     proven = [result for result in fresh if needed_files(result) and not lacking[result.key]]
@@ -133,6 +134,36 @@ def _protocols(fresh: Sequence[Result], protocols: Mapping[str, Collection[Proto
                 f"{protocol} was run with the hash {sha256[:12]}, and is {known[protocol][:12]} here: its values stand "
                 "in a table of their own; run it with the present version"
             )
+
+
+def _sweeps(fresh: Sequence[Result], stored: Sequence[Result]) -> Iterator[str]:
+    """Results whose settings come from a sweep of which a run is missing, has another value, or has other settings
+    than every checkpoint tries."""
+    known = {result.key: result for result in (*stored, *fresh)}
+    grids = {result.protocol.sha256: _grid(sweep) for result in stored if (sweep := result.sweep) and sweep.tried}
+    for result in fresh:
+        if result.sweep is None or result.held_out:
+            continue
+        tried = result.sweep.tried
+        if absent := sum(one.key not in known for one in tried):
+            yield (
+                f"{result.file_name}: {absent} of the {len(tried)} runs of its sweep are not among the files: submit "
+                "them, too"
+            )
+        if any(one.key in known and _headline(known[one.key]) != one.value for one in tried):
+            yield f"{result.file_name}: its sweep names other values than the results of the sweep's runs hold"
+        if grids.get(result.protocol.sha256, _grid(result.sweep)) != _grid(result.sweep):
+            where = result.protocol.id
+            yield f"{result.file_name}: its sweep tried other settings than those of stored results of {where}"
+
+
+def _grid(sweep: Sweep) -> list[str]:
+    return [words(one.settings) for one in sweep.tried]
+
+
+def _headline(result: Result) -> float | None:
+    """The value by which a sweep compares `result`; None for a run that diverged."""
+    return result.metrics[result.protocol.headline] if result.status == "finished" else None
 
 
 def _facts(fresh: Sequence[Result]) -> Iterator[str]:

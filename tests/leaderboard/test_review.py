@@ -10,7 +10,7 @@ from fabricate import make_card, make_protocol, make_result, make_results
 from rich.console import Console
 
 from leaderboard.errors import LeaderboardError
-from leaderboard.records import Result
+from leaderboard.records import Result, Sweep, Tried
 from leaderboard.review import Review, review
 from leaderboard.store import ResultStore
 
@@ -101,3 +101,44 @@ def test_a_folder_without_results(stored: Path, tmp_path: Path) -> None:
         review(tmp_path / "empty", stored)
     with pytest.raises(LeaderboardError, match="no such folder"):
         review(tmp_path / "missing", stored)
+
+
+def swept(value: float = 40.0) -> tuple[list[Result], Result]:
+    """The three runs of a sweep, and a run with the settings that it chose."""
+    trials = [
+        make_result("dense", make_protocol(f"fair_p_{place}", track="fair"), 1000, value + place) for place in range(3)
+    ]
+    settings = [{"learning_rate": rate} for rate in (0.001, 0.005, 0.01)]
+    tried = tuple(
+        Tried(settings=dict(one), key=trial.key, value=value + place)
+        for place, (one, trial) in enumerate(zip(settings, trials, strict=True))
+    )
+    sweep = Sweep(id="fair_p", settings=dict(settings[-1]), tried=tried, at_edge=("learning_rate",))
+    return trials, make_result("dense", make_protocol("fair_p", track="fair"), sweep=sweep)
+
+
+def test_the_runs_of_a_sweep_are_submitted_with_what_they_tuned(stored: Path, tmp_path: Path) -> None:
+    trials, run = swept()
+    assert not review(fill(tmp_path / "whole", [*trials, run]), stored).problems
+    found = review(fill(tmp_path / "alone", [run, trials[0]]), stored)
+    assert found.problems == (
+        f"{run.file_name}: 2 of the 3 runs of its sweep are not among the files: submit them, too",
+    )
+    assert not review(tmp_path / "alone", fill(tmp_path / "two", trials[1:])).problems, "they may be stored already"
+    others, _ = swept(30.0)
+    found = review(fill(tmp_path / "other-values", [*others, run]), stored)
+    assert found.problems == (
+        f"{run.file_name}: its sweep names other values than the results of the sweep's runs hold",
+    )
+
+
+def test_every_checkpoint_tries_the_same_settings(stored: Path, tmp_path: Path) -> None:
+    trials, run = swept()
+    assert run.sweep is not None
+    fewer = Sweep(id="fair_p", settings=run.sweep.settings, tried=run.sweep.tried[1:], at_edge=())
+    other = make_result("moco", run.protocol, sweep=fewer)
+    ResultStore(stored).add(other)
+    found = review(fill(tmp_path / "new", [*trials, run]), stored)
+    assert found.problems == (
+        f"{run.file_name}: its sweep tried other settings than those of stored results of fair_p",
+    )

@@ -110,6 +110,24 @@ def test_every_cell_once_and_nothing_again(comparison: Comparison, capsys) -> No
     assert [dict(zip(columns, row, strict=True))["pretraining min"] for row in rows] == ["1.0", "1.0"]
 
 
+def test_settings_are_chosen_for_each_backbone_by_a_sweep_of_its_own(comparison: Comparison, capsys) -> None:
+    protocols, _ = choose_protocols("fair", ["fair_mini_voc_seg_fcn"], 2)
+    evaluation = replace(comparison.evaluation, protocols=tuple(protocols), seeds=(0, 1))
+    fair = replace(comparison, recipes=comparison.recipes[:1], seeds=(0,), evaluation=evaluation)
+    assert compared(fair) == []
+    runs = lines_of(fair.work / "executions")
+    assert len(runs) == len(set(runs)) == 2 * (5 + 2)
+    own = fair.results()
+    assert len(own) == 4 and not any(result.held_out for result in own)
+    for result in own:
+        assert result.sweep is not None
+        tried = [fair.store.find(one.key) for one in result.sweep.tried]
+        assert [one.card.sha256 for one in tried if one is not None] == 5 * [result.card.sha256]
+    assert compared(fair) == [] and lines_of(fair.work / "executions") == runs
+    print_comparison(fair, [])
+    assert "fair_mini_voc_seg_fcn" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_only_what_is_missing_is_done(comparison: Comparison) -> None:
     compared(comparison)
