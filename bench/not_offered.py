@@ -23,8 +23,17 @@ NOT_OFFERED: Final[dict[str, str]] = {
         "Adam with a rate for each epoch, and small images scaled up to the crop, are not built in; its VOC protocol is"
     ),
     "VOC and Cityscapes UperNet, DeepLabV3+ (RegionCL, CoinCheung)": "their heads are not built in",
-    "ImageNet linear by SGD on random crops (MoCo, SwAV, BYOL), and fine-tuned with 1 or 10 % of the labels": (
+    "ImageNet linear by SGD on random crops (MoCo, SwAV, BYOL)": (
         "frozen_in1k_linear and those beside it solve one problem on central crops, without a recipe for each method"
+    ),
+    "ImageNet fine-tuned with 1 or 10 % of the labels as in SimCLR and BYOL": (
+        "their augmentation and settings, chosen for each share, are in no code that was read; "
+        "paper_in1pct_finetune_swav and those beside it have SwAV's and OpenSelfSup's"
+    ),
+    "VOC mask AP50 (MaskDistill, single and multi)": (
+        "its code evaluates a list of images that is not in its repository (by a comment 2,913, the union of train and "
+        "val), against objects with or without classes, it does not say which; the settings of its Mask R-CNN are not "
+        "published; mini_coco_maskdistill has both values on COCO, mini_voc_maskdistill_mrcnn has the mIoU on VOC"
     ),
     "CP2 with its pretrained head, SoCo and InsLoc with theirs": (
         "only a backbone may be loaded; loaded heads need a track of their own, whose rows are never ranked with these"

@@ -55,7 +55,7 @@ class TrainingPlan:
     """Images per iteration, over all processes."""
     iterations: int
     learning_rate: float
-    """Peak learning rate."""
+    """Peak learning rate; that of the backbone where the head has its own."""
     final_learning_rate: float
     """Learning rate of the last iteration."""
     norm_weight_decay: float
@@ -74,6 +74,8 @@ class TrainingPlan:
     number from 1 on; 0 for the protocols themselves."""
     held_out_by: str = "image"
     """What is held out as a whole: `image` or `folder`."""
+    head_learning_rate: float | None = None
+    """Peak learning rate of all but the backbone, which falls as the other does; None where all layers have one."""
     frozen: bool = False
     """Whether the backbone stays as it is, batch normalization in evaluation mode; only necks and heads are trained."""
 

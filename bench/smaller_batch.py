@@ -47,7 +47,7 @@ def with_smaller_batch(config: Mapping[str, Any], batch: int) -> dict[str, Any]:
         possible = ", ".join(map(str, possible_batches(own))) or "none smaller"
         raise BenchError(f"{header['id']} has batches of {own}: a batch of {batch} is not possible, only {possible}")
     times = own // batch
-    rates = {name: plan[name] / times for name in ("learning_rate", "final_learning_rate")}
+    rates = {name: rate / times for name, rate in plan.items() if name.endswith("learning_rate")}
     smaller = {"batch_size": batch, "iterations": plan["iterations"] * times, **rates}
     optimizer = config["optim_wrapper"]["optimizer"]
     flag = f"batch {batch}"

@@ -55,7 +55,14 @@ MINI = Track(
         "stays in the table as failed.",
         "Values of this track are not comparable with any published value.",
     ),
-    further=("mini_city_inst_mrcnn_fpn", "mini_voc_maskdistill", "mini_voc_maskdistill_mrcnn", "mini_coco_maskdistill"),
+    further=(
+        "mini_city_inst_mrcnn_fpn",
+        "mini_voc_maskdistill",
+        "mini_voc_maskdistill_mrcnn",
+        "mini_coco_maskdistill",
+        "mini_in1k_finetune_p1",
+        "mini_in1k_finetune_p10",
+    ),
 )
 
 FROZEN = Track(
@@ -207,6 +214,10 @@ PAPER = Track(
         "paper_ade20k_fcn_d8_80k",
         "paper_voc0712_det_fpn_18k",
         "paper_city_inst_mrcnn_fpn_24k",
+        "paper_in1pct_finetune_swav",
+        "paper_in10pct_finetune_swav",
+        "paper_in1pct_finetune_openselfsup",
+        "paper_in10pct_finetune_openselfsup",
     ),
 )
 

@@ -12,7 +12,7 @@ from bench.audit.detectron2 import detectron2_facts
 from bench.audit.openmmlab import openmmlab_facts
 from bench.audit.reading import UserConfig
 from bench.errors import BenchError
-from bench.protocols import Protocol
+from bench.protocols import Protocol, TrainingPlan
 
 NEAR = 0.03
 """Share within which iterations are alike: 12 epochs of COCO are 87,960 iterations, detectron2's 1x is 90,000."""
@@ -49,14 +49,22 @@ class Audit:
         return not any(deviation.decisive for deviation in self.deviations)
 
 
+def audited(protocols: Sequence[Protocol]) -> list[Protocol]:
+    """Those of `protocols` with which configs are compared: they train detectors and segmenters."""
+    return [one for one in protocols if isinstance(one.plan, TrainingPlan) and one.task != "image classification"]
+
+
 def audit(user: UserConfig, protocols: Sequence[Protocol], *, gpus: int | None = None) -> list[Audit]:
     """Audits of `user`'s config, one per protocol, the nearest first: fewest decisive deviations, then fewest in all.
 
     `gpus` is the number of processes that it is trained on; if `None`, what its log or file name says.
 
     Raises:
-        BenchError: the config says too little to be compared.
+        BenchError: the config says too little to be compared, or a protocol is none of `audited`.
     """
+    others = [one.id for one in protocols if one not in audited(protocols)]
+    if others:
+        raise BenchError(f"audits are of detectors and segmenters that are trained: {others[0]} is another protocol")
     facts, notes = _facts(user, gpus)
     if not {"model", "training data"} & facts.keys():
         raise BenchError("the config names neither a model nor training data that an audit knows")

@@ -28,13 +28,12 @@ def audit(config: Path, *, protocol: str | None = None, gpus: int | None = None,
     """
     from bench.audit import audit as auditing
     from bench.audit.reading import read_config
-    from bench.protocols import TrainingPlan, all_protocols, load_protocol
+    from bench.protocols import all_protocols, load_protocol
     from leaderboard.base.terminal import say
     from leaderboard.published import values
 
     if protocol is None:
-        tuned = [one for one in all_protocols() if isinstance(one.plan, TrainingPlan)]
-        candidates = [one for one in tuned if one.track == "paper"] or tuned
+        candidates = auditing.audited([one for one in all_protocols() if one.track == "paper"])
     else:
         candidates = [load_protocol(protocol)]
     nearest, *others = auditing.audit(read_config(config), candidates, gpus=gpus)

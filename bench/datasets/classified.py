@@ -79,12 +79,21 @@ def classified_images(root: Path, dataset: str, part: Part) -> ClassifiedImages:
         return _voc(root, *_VOC[dataset], part, findings)
     if dataset not in TREES:
         raise BenchError(f"{dataset} has no classes of images: a probe of images takes {', '.join([*_VOC, *TREES])}")
-    classes = tuple(path.name for path in listed_in(root / FOLDER / "train", findings) if path.is_dir())
+    classes = class_names(root)
     paths = _tree(root, dataset, part, findings)
     _report_unknown(part, {path.parent.name for path in paths}, classes, findings)
     number = {name: i for i, name in enumerate(classes)}
     labels = np.array([number[path.parent.name] for path in paths], np.int64)
     return ClassifiedImages(tuple(paths), tuple(relative(p, root / FOLDER) for p in paths), labels, classes)
+
+
+def class_names(root: Path) -> tuple[str, ...]:
+    """The classes of ImageNet's variants in the data root `root`: the folders below `imagenet/train`, sorted by name.
+
+    Raises:
+        BenchError: the folder is missing.
+    """
+    return tuple(path.name for path in listed_in(root / FOLDER / "train", Strict(root)) if path.is_dir())
 
 
 def read_trees(root: Path, findings: Findings, dataset: str) -> tuple[dict[str, Split], ImageFiles]:

@@ -30,6 +30,15 @@ def take_share(names: Sequence[str], share: float, fold: int = 0) -> list[int]:
     return sorted(first[: count_of(share, len(names))])
 
 
+def take_share_of_each(names: Sequence[str], groups: Sequence[str], share: float, fold: int = 0) -> list[int]:
+    """Positions, ascending, of the images that make a `share` of those in each group: their class, or one for all."""
+    members: dict[str, list[int]] = {}
+    for position, group in enumerate(groups):
+        members.setdefault(group, []).append(position)
+    taken = [[own[i] for i in take_share([names[k] for k in own], share, fold)] for own in members.values()]
+    return sorted(position for group in taken for position in group)
+
+
 def hold_out(units: Sequence[str], amount: float) -> list[int]:
     """Positions, ascending, of the images that are held out of training, so that settings can be chosen on them.
 

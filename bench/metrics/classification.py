@@ -22,6 +22,9 @@ from bench.metrics.voc_detection import RECALL_LEVELS
 RULES = ("envelope", "eleven", "steps")
 _FINE = 100_001
 """Number of recalls whose mean is the area under an envelope as far as shares go."""
+MANY, FEW = 100, 20
+"""Classes of more training images than `MANY` are many-shot, those of fewer than `FEW` few-shot (Liu et al., CVPR 2019,
+arXiv 1904.05160)."""
 
 
 def average_precision(scores: Floats, true: NDArray[np.bool_], rule: str) -> float:
@@ -83,6 +86,29 @@ def class_accuracy(
         values.append(value)
         shares[own] = found / len(there)
     return float(np.mean(values)), shares
+
+
+def class_metrics(
+    scores: Floats, labels: NDArray[np.int64], shots: NDArray[np.int64] | None = None
+) -> dict[str, tuple[float, Floats]]:
+    """Each metric (per cent) of scores (n, K) with the images' shares (n,) in it: `top-1`, `class accuracy`, and with
+    more than five classes `top-5`.
+
+    Where classes have `shots` (K,) training images and are of several kinds by `MANY` and `FEW`, also the mean accuracy
+    of the classes of each kind.
+    """
+    correct = top_correct(scores, labels, 1)
+    every = range(scores.shape[1])
+    measured = {"top-1": accuracy(correct), "class accuracy": class_accuracy(correct, labels, every)}
+    if len(every) > 5:
+        measured["top-5"] = accuracy(top_correct(scores, labels, 5))
+    if shots is None:
+        return measured
+    bands = {"many": shots > MANY, "medium": (shots >= FEW) & (shots <= MANY), "few": shots < FEW}
+    there = {name: [k for k in np.flatnonzero(band) if (labels == k).any()] for name, band in bands.items()}
+    if sum(bool(band) for band in there.values()) > 1:
+        measured |= {f"top-1 {name}": class_accuracy(correct, labels, band) for name, band in there.items() if band}
+    return measured
 
 
 def _step_shares(true: Floats) -> Floats:

@@ -49,6 +49,8 @@ _KNOWN = f"submit one of {', '.join(DEPTHS)}"
 
 def _neck_and_heads(model: Mapping[str, Any], one: Architecture, protocol: str) -> dict[str, Any]:
     width, neck = one.channels[-1], model.get("neck")
+    if model["type"] == "ImageClassifier":  # which reads the last map of any network
+        return {}
     heads = {name: model[name] for name in ("decode_head", "auxiliary_head") if name in model}
     if heads and neck is None:
         return {name: {**head, **_reading_the_last(head, width)} for name, head in heads.items()}

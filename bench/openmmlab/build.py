@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.datasets.classified import TREES, class_names
 from bench.datasets.own.description import is_own, number_of
 from bench.errors import BenchError
 from bench.openmmlab.adapting import DEPTHS, with_backbone
@@ -23,7 +24,8 @@ from pretrain.nets.architectures import find_architecture
 
 def slots(card: Card, data_root: Path, world: int = 1, seed: int = 0) -> dict[str, Any]:
     """The value of every slot that a config may hold: facts of the card (`card:...`), of the run (`run:...`) and, where
-    `data_root` is own data, of its description (`data:...`)."""
+    `data_root` is own data, of its description (`data:...`). Of folders of classes, their number is one, too: see
+    `resolve`."""
     channels = find_architecture(card.architecture).channels
     depth = {"card:depth": DEPTHS[card.architecture]} if card.architecture in DEPTHS else {}
     return (
@@ -62,6 +64,8 @@ def resolve(protocol: Protocol, card: Card, data_root: Path, world: int = 1, see
             cannot be divided.
     """
     values = slots(card, data_root, world, seed)
+    if protocol.dataset in TREES:
+        values["data:image_classes"] = len(class_names(data_root))
 
     def fill(value: Any) -> Any:
         if isinstance(value, dict):

@@ -28,12 +28,14 @@ from bench.datasets.own.maps import own_pairs
 from bench.datasets.own.objects import load_objects
 from bench.datasets.pairs import segmentation_pairs
 from bench.datasets.report import Strict
-from bench.datasets.shares import hold_out, take_share
+from bench.datasets.shares import hold_out, take_share_of_each
 from bench.errors import BenchError
 
 
-class _Share:
+class Share:
     """A data set of which `share` is used: of its listed images, before any is left out (`bench.datasets.shares`).
+
+    Where images have one class each (`class` in their records), it is the share of each class.
 
     Where an amount is `held_out`, by image or by folder, `evaluated` says whether these images are used, or the others.
     """
@@ -54,6 +56,8 @@ class _Share:
         """Names of all images' files, in the data set's order."""
         self.units: list[str] = []
         """For each of them, the name of what is held out as a whole."""
+        self.groups: list[str] = []
+        """For each of them, its class; an empty name where images have none."""
         self.taken: list[str] = []
         """Names of those in the share."""
         super().__init__(**kwargs)
@@ -61,14 +65,16 @@ class _Share:
     def filter_data(self) -> list[dict[str, Any]]:
         """The images of the share that the data set's own rules leave."""
         paths = [Path(record["img_path"]) for record in self.data_list]
-        self.listed = [path.name for path in paths]
+        self.listed = [record.get("name", path.name) for record, path in zip(self.data_list, paths, strict=True)]
+        self.groups = [record.get("class", "") for record in self.data_list]
         self.units = [path.parent.name for path in paths] if self.held_out_by == "folder" else self.listed
         positions = list(range(len(paths)))
         if self.held_out:
             held = set(hold_out(self.units, self.held_out))
             positions = [i for i in positions if (i in held) == self.evaluated]
         if self.share < 1:
-            of_these = take_share([self.listed[i] for i in positions], self.share, self.fold)
+            names, groups = [self.listed[i] for i in positions], [self.groups[i] for i in positions]
+            of_these = take_share_of_each(names, groups, self.share, self.fold)
             positions = [positions[i] for i in of_these]
         self.data_list: list[dict[str, Any]] = [self.data_list[i] for i in positions]
         self.taken = [self.listed[i] for i in positions]
@@ -76,7 +82,7 @@ class _Share:
         return left
 
 
-class _NotEmpty(_Share):
+class _NotEmpty(Share):
     """Raises a clear error when no image is left, where mmengine fails with an empty concatenation."""
 
     def filter_data(self) -> list[dict[str, Any]]:
@@ -262,7 +268,7 @@ def as_text(packed: dict[str, Any]) -> dict[str, Any]:
     return {"size": packed["size"], "counts": packed["counts"].decode()}
 
 
-class _Pairs(_Share, BaseSegDataset):
+class _Pairs(Share, BaseSegDataset):
     """Images and their label maps."""
 
     def _pairs(self, pairs: Iterable[tuple[Path, Path]]) -> list[dict[str, Any]]:

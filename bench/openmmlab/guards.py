@@ -6,14 +6,15 @@ that are never reached, a detector loaded over the checkpoint. Each guard raises
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from math import isclose
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bench.datasets.shares import hold_out, take_share
+from bench.datasets.shares import hold_out, take_share_of_each
 from bench.errors import BenchError
 from bench.protocols import TrainingPlan
 from leaderboard.records import Card
@@ -136,9 +137,10 @@ def check_labels(dataset: Any, plan: TrainingPlan, fold: int) -> None:
                 raise BenchError(f"{type(part).__name__} cannot be cut to a part of its images")
             continue
         held = set(hold_out(part.units, plan.held_out)) if plan.held_out else set()
-        expected = [name for i, name in enumerate(listed) if i not in held]
+        left = [i for i in range(len(listed)) if i not in held]
+        expected, groups = [listed[i] for i in left], [part.groups[i] for i in left]
         if plan.labels < 1:
-            expected = [expected[i] for i in take_share(expected, plan.labels, fold)]
+            expected = [expected[i] for i in take_share_of_each(expected, groups, plan.labels, fold)]
         if taken != expected:
             raise BenchError(
                 f"the built data set has {len(taken)} of {len(listed)} images, the protocol plans "
@@ -149,7 +151,8 @@ def check_labels(dataset: Any, plan: TrainingPlan, fold: int) -> None:
 def check_schedule(
     max_iterations: int, optimizer: torch.optim.Optimizer, schedulers: Iterable[Any], plan: TrainingPlan
 ) -> None:
-    """Check the number of iterations, that milestones come before the last one, and the one rate of all layers."""
+    """Check the number of iterations, that milestones come before the last one, and the rates: one of all layers, or
+    one of the backbone and one of the head (`check_head_rate` looks which layers have which)."""
     if max_iterations != plan.iterations:
         raise BenchError(f"the loop will run {max_iterations} iterations, the protocol plans {plan.iterations}")
     for scheduler in schedulers:
@@ -158,11 +161,34 @@ def check_schedule(
             raise BenchError(f"the learning rate drops at iteration {late[0]}, after the last one ({max_iterations})")
         if getattr(scheduler, "by_epoch", False) is not False:
             raise BenchError("a scheduler counts epochs, the loop counts iterations")
-    rates = {group.get("initial_lr", group["lr"]) for group in optimizer.param_groups}
-    if rates != {plan.learning_rate}:
-        raise BenchError(
-            f"the optimizer starts from learning rates {sorted(rates)}, the protocol plans {plan.learning_rate}"
-        )
+    rates = sorted({float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups})
+    planned = sorted({plan.learning_rate, head_rate(plan)})
+    if len(rates) != len(planned) or not all(map(isclose, rates, planned)):
+        wanted = " and ".join(map(str, planned))
+        raise BenchError(f"the optimizer starts from learning rates {rates}, the protocol plans {wanted}")
+
+
+def head_rate(plan: TrainingPlan) -> float:
+    """Peak learning rate of the head."""
+    return plan.learning_rate if plan.head_learning_rate is None else plan.head_learning_rate
+
+
+def check_head_rate(model: Any, optimizer: torch.optim.Optimizer, plan: TrainingPlan) -> None:
+    """Check that the backbone's parameters start from the plan's rate and all others from that of the head.
+
+    The first of the optimizer's groups must be of the backbone and the last of the head: their rates are recorded.
+    """
+    if plan.head_learning_rate is None:
+        return
+    own = {id(parameter) for parameter in model.backbone.parameters()}
+    of_backbone = [{id(parameter) in own for parameter in group["params"]} for group in optimizer.param_groups]
+    if of_backbone[0] != {True} or of_backbone[-1] != {False} or {True, False} in of_backbone:
+        raise BenchError("the optimizer's groups do not begin with the backbone's and end with the head's alone")
+    for group, part in zip(optimizer.param_groups, of_backbone, strict=True):
+        rate, planned = group.get("initial_lr", group["lr"]), plan.learning_rate if True in part else head_rate(plan)
+        if not isclose(rate, planned):
+            what = "backbone" if True in part else "head"
+            raise BenchError(f"parameters of the {what} start from learning rate {rate}, the protocol plans {planned}")
 
 
 def check_weight_decay(model: nn.Module, optimizer: torch.optim.Optimizer, plan: TrainingPlan) -> None:
@@ -185,13 +211,43 @@ def check_weight_decay(model: nn.Module, optimizer: torch.optim.Optimizer, plan:
                 )
 
 
-def check_executed(iterations: int, rates: list[float], plan: TrainingPlan) -> None:
-    """Check after training the executed iterations, and the peak and end of `rates` (one per iteration)."""
+def check_changed(backbone: nn.Module, tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+    """Check after training that the backbone has changed: each parameter for which the optimizer has a momentum.
+
+    `backbone` has the names of `tensors`, which are the checkpoint's. What no loss depends on, such as a class token
+    that nothing reads, has no momentum and stays.
+    """
+    parameters = dict(backbone.named_parameters())
+    same = [name for name, value in parameters.items() if torch.equal(value.cpu(), tensors[name].to(value.dtype))]
+    moved = [name for name in same if any(map(_nonzero, optimizer.state.get(parameters[name], {}).values()))]
+    if moved or len(same) == len(parameters):
+        raise BenchError(
+            f"the backbone was trained, but {len(moved or same)} of its {len(parameters)} parameters are still the "
+            f"checkpoint's, first {(moved or same)[0]}"
+        )
+
+
+def _nonzero(value: Any) -> bool:
+    """Whether a part of an optimizer's state is a momentum that is not zero (a number counts steps)."""
+    return isinstance(value, Tensor) and value.dim() > 0 and bool(value.any())
+
+
+def check_executed(
+    iterations: int, rates: list[float], plan: TrainingPlan, head_rates: Sequence[float] | None = None
+) -> None:
+    """Check after training the executed iterations, and the peak and end of `rates` (one per iteration).
+
+    `head_rates` are those of the head, where the plan has a rate for it.
+    """
     if iterations != plan.iterations or len(rates) != iterations:
         raise BenchError(f"{iterations} iterations were executed, the protocol plans {plan.iterations}")
-    for what, used, planned in (
-        ("peak", max(rates), plan.learning_rate),
-        ("last", rates[-1], plan.final_learning_rate),
-    ):
+    expected = [("peak", max(rates), plan.learning_rate), ("last", rates[-1], plan.final_learning_rate)]
+    if head_rates is not None and plan.head_learning_rate is not None:
+        factor = plan.head_learning_rate / plan.learning_rate
+        expected += [
+            ("peak head", max(head_rates), factor * plan.learning_rate),
+            ("last head", head_rates[-1], factor * plan.final_learning_rate),
+        ]
+    for what, used, planned in expected:
         if abs(used - planned) > 1e-3 * planned:
             raise BenchError(f"the {what} learning rate was {used:.6g}, the protocol plans {planned:.6g}")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.clock import Clock
 from bench.openmmlab import guards
-from bench.openmmlab.build import checkpoint_part, prove_backbone
+from bench.openmmlab.build import checkpoint_part, network_of, prove_backbone
 from bench.openmmlab.checkpoints import Checkpoints, random_states, restore_random_states
 from bench.openmmlab.devices import gather_states, mean_losses, whole
 from bench.openmmlab.feed import Feed
@@ -48,7 +48,9 @@ class Executed:
     """What was executed, by all processes that have worked on the run one after the other."""
 
     rates: list[float] = field(default_factory=list)
-    """The learning rate of every iteration."""
+    """The learning rate of every iteration; that of the backbone where the head has its own."""
+    head_rates: list[float] = field(default_factory=list)
+    """The learning rate of the head."""
     losses: dict[str, float] = field(default_factory=dict)
     """Losses of the last iteration, by name."""
     images_seen: int = 0
@@ -91,15 +93,20 @@ class GuardHook(Hook):
         guards.check_batch(runner.train_dataloader, self.plan, runner.world_size)
         guards.check_labels(runner.train_dataloader.dataset, self.plan, self.seed)
         guards.check_schedule(runner.max_iters, optimizer, runner.param_schedulers, self.plan)
+        guards.check_head_rate(model, optimizer, self.plan)
         guards.check_weight_decay(model, optimizer, self.plan)
         self._backbone = checkpoint_part(model)
         self.record.backbone_tensors = prove_backbone(self._backbone, self.tensors)
 
     def after_train(self, runner: Runner) -> None:
-        """Check that what was planned was executed, and that a frozen backbone is still the checkpoint's."""
-        guards.check_executed(runner.iter, self.record.rates, self.plan)
+        """Check that what was planned was executed, and that a frozen backbone is still the checkpoint's, any other
+        not."""
+        guards.check_executed(runner.iter, self.record.rates, self.plan, self.record.head_rates)
         if self.plan.frozen:
             prove_backbone(self._backbone, self.tensors)
+        else:
+            network = network_of(self._backbone)
+            guards.check_changed(network, self.tensors, runner.optim_wrapper.optimizer)
 
 
 class RecordHook(Hook):
@@ -132,12 +139,15 @@ class RecordHook(Hook):
         now = time.perf_counter()
         self.record.step_seconds += now - self._mark
         self._mark = now
-        rate = runner.optim_wrapper.optimizer.param_groups[0]["lr"]
+        groups = runner.optim_wrapper.optimizer.param_groups
+        rate = groups[0]["lr"]
         self.record.losses = losses
         self.record.rates.append(rate)
+        self.record.head_rates.append(groups[-1]["lr"])
         self.record.images_seen += len(data_batch["inputs"]) * runner.world_size
         if self.log is not None:
-            self.log.write(runner.iter + 1, rate, losses)
+            own = {} if groups[-1]["lr"] == rate else {"head_learning_rate": groups[-1]["lr"]}
+            self.log.write(runner.iter + 1, rate, own | losses)
         wrong = [name for name, value in losses.items() if not math.isfinite(value)]
         if wrong:
             images = [sample.img_path for sample in data_batch["data_samples"]]

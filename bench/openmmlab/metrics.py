@@ -37,7 +37,7 @@ from bench.metrics.voc_detection import Detections, Objects, evaluate_voc
 IouType = Literal["bbox", "segm"]
 
 
-class _Metric(BaseMetric):
+class Metric(BaseMetric):
     """mmengine's metric with our names of values, unchanged."""
 
     default_prefix = ""
@@ -53,7 +53,7 @@ class _Metric(BaseMetric):
 
 
 @MMDET_METRICS.register_module()
-class VOCDetectionMetric(_Metric):
+class VOCDetectionMetric(Metric):
     """AP, AP50, AP75 by the VOC 2007 rule (`bench.metrics.voc_detection`), and pycocotools' AP as cocoAP.
 
     The test pipeline has to pass `instances` among the `meta_keys` of `PackDetInputs`: they are the untouched ground
@@ -91,7 +91,7 @@ class VOCDetectionMetric(_Metric):
 
 
 @MMDET_METRICS.register_module()
-class CocoDetectionMetric(_Metric):
+class CocoDetectionMetric(Metric):
     """pycocotools' box and mask values for `ann_file`: bbox_AP, bbox_AP50, ..., segm_AP, ...
 
     `iou_types` selects `bbox`, `segm` or both. With `held_out`, the images of `ann_file` that are held out of training.
@@ -185,7 +185,7 @@ class OwnDetectionMetric(CocoDetectionMetric):
 
 
 @MMDET_METRICS.register_module()
-class CityscapesInstanceMetric(_Metric):
+class CityscapesInstanceMetric(Metric):
     """Cityscapes' AP and AP50 of masks (`bench.metrics.cityscapes_instances`), and pycocotools' AP of boxes as bbox_AP.
 
     The test pipeline has to pass `ids_path` and `instances` of the data set among the `meta_keys` of `PackDetInputs`.
@@ -226,7 +226,7 @@ class CityscapesInstanceMetric(_Metric):
 
 
 @MMSEG_METRICS.register_module()
-class SegmentationMetric(_Metric):
+class SegmentationMetric(Metric):
     """mIoU, mAcc and aAcc (mean IoU, mean class accuracy, pixel accuracy) of one confusion matrix over all images."""
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:

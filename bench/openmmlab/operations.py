@@ -34,6 +34,8 @@ def _all_but_the_backbone(model: Any, maps: list[Any]) -> None:
         model.decode_head(levels)
     elif hasattr(model, "bbox_head"):
         model.bbox_head(levels)
+    elif hasattr(model, "scores"):
+        model.scores(levels)
     else:
         model.rpn_head(levels)
         _regions(model, levels[0].device)
@@ -52,13 +54,16 @@ def _regions(detector: Any, device: torch.device) -> None:
 
 
 def _size(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width of the image: a segmenter's crop in training, or the largest image of a detector in evaluation,
-    whose long side is its width, padded."""
+    """Height and width of the image: a segmenter's crop in training, a classifier's square, or the largest image of a
+    detector in evaluation, whose long side is its width, padded."""
     preprocessor = config["model"]["data_preprocessor"]
     if "size" in preprocessor:
         height, width = preprocessor["size"]
         return int(height), int(width)
     pipeline = config["test_dataloader"]["dataset"]["pipeline"]
+    side = next((step["side"] for step in pipeline if "side" in step), None)
+    if side is not None:
+        return int(side), int(side)
     scale = next(step["scale"] for step in pipeline if "scale" in step)
     divisor = preprocessor.get("pad_size_divisor", 1)
     return -(-min(scale) // divisor) * divisor, -(-max(scale) // divisor) * divisor

@@ -46,6 +46,7 @@ def prepare_openmmlab() -> None:
         ) from error
     close_pickles()
     importlib.import_module("bench.openmmlab.backbones")
+    importlib.import_module("bench.openmmlab.classification")
     importlib.import_module("bench.openmmlab.datasets")
     importlib.import_module("bench.openmmlab.fcos")
     importlib.import_module("bench.openmmlab.loading")

@@ -6,7 +6,8 @@ sums have no fixed order, and it differs by what training makes of their roundin
 
     config.json             the protocol with every slot filled
     labelled.txt            names of the training images, where the protocol uses a share of them
-    losses.csv              every loss and the learning rate, a line an iteration, written as it ends
+    losses.csv              every loss and the learning rate, that of the head, too, where it has its own; a line an
+                            iteration, written as it ends
     checkpoint.pt           of a run that takes longer than ten minutes, until its result is stored
     diverged.json           of a run whose loss was not finite: iteration, losses, paths of the batch's images
     weights.safetensors     final parameters in float16, statistics in float32

@@ -69,15 +69,28 @@ def read_square(path: Path, plan: ImagePlan) -> NDArray[np.uint8]:
     Raises:
         BenchError: it is missing or damaged.
     """
-    picture = Image.fromarray(np.ascontiguousarray(load_pixels(path)[:, :, ::-1]))
-    width, height = picture.size
-    short, side = 8 * plan.side // 7, plan.side
-    size = (short, short * height // width) if width < height else (short * width // height, short)
-    picture = picture.resize(size, Image.Resampling.BILINEAR)
+    picture = _with_short_side(Image.fromarray(np.ascontiguousarray(load_pixels(path)[:, :, ::-1])), plan.side)
     if plan.view == "whole":
-        return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))
-    left, top = (round((length - side) / 2) for length in size)
-    return np.asarray(picture.crop((left, top, left + side, top + side)))
+        return np.asarray(picture.resize((plan.side, plan.side), Image.Resampling.BILINEAR))
+    return np.asarray(_central_part(picture, plan.side))
+
+
+def central_square(picture: Image.Image, side: int) -> Image.Image:
+    """The central part of a picture, `side` pixels to a side, after its shorter side was scaled to 8/7 of `side`: what
+    torchvision's `Resize` and `CenterCrop` give, for 224 pixels after 256."""
+    return _central_part(_with_short_side(picture, side), side)
+
+
+def _with_short_side(picture: Image.Image, side: int) -> Image.Image:
+    width, height = picture.size
+    short = 8 * side // 7
+    size = (short, short * height // width) if width < height else (short * width // height, short)
+    return picture.resize(size, Image.Resampling.BILINEAR)
+
+
+def _central_part(picture: Image.Image, side: int) -> Image.Image:
+    left, top = (round((length - side) / 2) for length in picture.size)
+    return picture.crop((left, top, left + side, top + side))
 
 
 @torch.inference_mode()

@@ -1,6 +1,7 @@
 """Optimizer and schedule from the protocol's plan, so that each number is written once.
 
-`plan` is `protocol["plan"]`: `batch_size`, `iterations`, `learning_rate`, `final_learning_rate`, `norm_weight_decay`.
+`plan` is `protocol["plan"]`: `batch_size`, `iterations`, `learning_rate`, `final_learning_rate`, `norm_weight_decay`,
+and `head_learning_rate` where the head of a classifier of images has its own rate.
 """
 
 from collections.abc import Mapping
@@ -25,12 +26,15 @@ def sgd(plan: Mapping[str, Any], *, weight_decay: float, max_norm: float | None 
         weight_decay: weight decay of all parameters except those of batch normalization, which have the plan's.
         max_norm: gradients are scaled down to this L2 norm; None does not clip.
     """
-    optimizer = dict(
+    optimizer: dict[str, Any] = dict(
         type="OptimWrapper",
         optimizer=dict(type="SGD", lr=plan["learning_rate"], momentum=0.9, weight_decay=weight_decay),
     )
     if plan["norm_weight_decay"] != weight_decay:
         optimizer["paramwise_cfg"] = dict(norm_decay_mult=plan["norm_weight_decay"] / weight_decay)
+    if "head_learning_rate" in plan:
+        factor = plan["head_learning_rate"] / plan["learning_rate"]
+        optimizer.setdefault("paramwise_cfg", {})["custom_keys"] = {"head.": dict(lr_mult=factor)}
     if max_norm is not None:
         optimizer["clip_grad"] = dict(max_norm=max_norm, norm_type=2)
     return optimizer
@@ -51,10 +55,10 @@ def steps(plan: Mapping[str, Any], *, warm_up: int, warm_up_from: float, milesto
     ]
 
 
-def drops(plan: Mapping[str, Any], *, milestones: list[int]) -> list[dict[str, Any]]:
-    """A tenth of the learning rate from each milestone on, without warm-up. For the arguments see :func:`steps`."""
+def drops(plan: Mapping[str, Any], *, milestones: list[int], factor: float = 0.1) -> list[dict[str, Any]]:
+    """The learning rate times `factor` from each milestone on, without warm-up. For the others see :func:`steps`."""
     return [
-        dict(type="MultiStepLR", milestones=milestones, gamma=0.1, by_epoch=False, begin=0, end=plan["iterations"]),
+        dict(type="MultiStepLR", milestones=milestones, gamma=factor, by_epoch=False, begin=0, end=plan["iterations"]),
     ]
 
 

@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy, normalize
 from bench.datasets.classified import ClassifiedImages
 from bench.datasets.shares import LABELLED, take_share
 from bench.errors import BenchError
-from bench.metrics.classification import accuracy, class_accuracy, top_correct
+from bench.metrics.classification import accuracy, class_metrics, top_correct
 from bench.metrics.uncertainty import Floats
 from bench.probes.classifiers import QUERIES
 from bench.probes.images import ImageMaterial, ImagePart
@@ -31,9 +31,6 @@ from bench.probes.plan import ImageClassifierPlan
 
 BLOCK = 65_536
 """Number of vectors in memory at once; it changes nothing but rounding."""
-MANY, FEW = 100, 20
-"""Classes of more training images than `MANY` are many-shot, those of fewer than `FEW` few-shot (Liu et al., CVPR 2019,
-arXiv 1904.05160)."""
 
 Rows = NDArray[np.int64]
 Scores = Callable[[ImagePart, Rows], Sequence[Floats]]
@@ -64,7 +61,7 @@ def probe(plan: ImageClassifierPlan, material: ImageMaterial) -> Findings:
     material.clock.lap("fit")
     tables = dict(zip(last, scores(val, np.arange(len(val.images.paths))), strict=True))
     shots = np.bincount(labels[used], minlength=classes)
-    measured = measure(tables[chosen], val.images.labels, shots)
+    measured = class_metrics(tables[chosen], val.images.labels, shots)
     if plan.kind == "image_knn":
         for value, table in tables.items():
             measured[f"top-1 k={value:g}"] = accuracy(top_correct(table, val.images.labels, 1))
@@ -96,20 +93,6 @@ def chosen_images(plan: ImageClassifierPlan, images: ClassifiedImages) -> Rows:
         for label, group in enumerate(groups)
     ]
     return np.sort(np.concatenate(rows))
-
-
-def measure(scores: Floats, labels: Rows, shots: NDArray[np.int64]) -> dict[str, tuple[float, Floats]]:
-    """Each metric (per cent) of scores (n, K) with the images' shares (n,) in it; classes have `shots` (K,) images."""
-    correct = top_correct(scores, labels, 1)
-    every = range(scores.shape[1])
-    measured = {"top-1": accuracy(correct), "class accuracy": class_accuracy(correct, labels, every)}
-    if len(every) > 5:
-        measured["top-5"] = accuracy(top_correct(scores, labels, 5))
-    bands = {"many": shots > MANY, "medium": (shots >= FEW) & (shots <= MANY), "few": shots < FEW}
-    there = {name: [k for k in np.flatnonzero(band) if (labels == k).any()] for name, band in bands.items()}
-    if sum(bool(band) for band in there.values()) > 1:
-        measured |= {f"top-1 {name}": class_accuracy(correct, labels, band) for name, band in there.items() if band}
-    return measured
 
 
 def fit(

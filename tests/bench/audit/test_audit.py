@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.audit.aspects import ASPECTS
-from bench.audit.audit import Audit, audit
+from bench.audit.audit import Audit, audit, audited
 from bench.audit.reading import UserConfig, read_config, read_literals
 from bench.cli import run
 from bench.errors import BenchError
-from bench.protocols import TrainingPlan, all_protocols, load_protocol
+from bench.protocols import all_protocols, load_protocol
 
-TUNED = [protocol for protocol in all_protocols() if isinstance(protocol.plan, TrainingPlan)]
+TUNED = audited(all_protocols())
 FAMILY_A, C4, FCN = "paper_coco_mrcnn_fpn_1x_a", "paper_voc0712_det_c4_24k", "paper_voc12aug_seg_fcn_d8_20k"
 
 
@@ -46,6 +46,12 @@ def test_a_protocol_does_not_depart_from_itself(protocol: Any) -> None:
     found = against(protocol.id, as_user_writes(protocol.id))
     assert (found.deviations, found.unknown, found.notes) == ((), (), ())
     assert found.comparable and len(found.alike) >= 20
+
+
+@pytest.mark.parametrize("protocol_id", ["paper_in1pct_finetune_swav", "frozen_voc_seg_linear"])
+def test_other_protocols_are_refused(protocol_id: str) -> None:
+    with pytest.raises(BenchError, match=f"of detectors and segmenters that are trained: {protocol_id} is another"):
+        audit(as_user_writes(FCN), [load_protocol(protocol_id)])
 
 
 def _set(path: str, value: Any) -> Callable[[dict[str, Any]], object]:

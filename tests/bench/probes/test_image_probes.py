@@ -22,7 +22,14 @@ from bench.datasets import check
 from bench.datasets.classified import ABSENT, PRESENT, UNKNOWN, ClassifiedImages, classified_images
 from bench.datasets.shares import LABELLED
 from bench.errors import BenchError
-from bench.metrics.classification import RULES, average_precision, average_precision_shares, class_accuracy, top_correct
+from bench.metrics.classification import (
+    RULES,
+    average_precision,
+    average_precision_shares,
+    class_accuracy,
+    class_metrics,
+    top_correct,
+)
 from bench.probes.images import ImagePart, pool, read_square
 from bench.probes.kinds import image_classifier, low_shot, svm
 from bench.probes.plan import ImageClassifierPlan, ImagePlan, read_probe_plan
@@ -161,7 +168,7 @@ def test_ranks_and_bands() -> None:
     correct, labels = np.array([True, False, True, True]), np.array([0, 0, 1, 2])
     value, shares = class_accuracy(correct, labels, [0, 1, 7])
     assert value == 75 and shares.tolist() == [12.5, -12.5, 0, 0]
-    tables = image_classifier.measure(np.eye(3)[[0, 1, 1, 2]], labels, np.array([200, 50, 3]))
+    tables = class_metrics(np.eye(3)[[0, 1, 1, 2]], labels, np.array([200, 50, 3]))
     assert {name: found for name, (found, _) in tables.items()} == {
         "top-1": 75, "class accuracy": pytest.approx(250 / 3), "top-1 many": 50, "top-1 medium": 100, "top-1 few": 100
     }  # fmt: skip
