@@ -199,11 +199,13 @@ def read_run_protocol(run: TransferRun) -> TransferProtocol:
     Raises:
         BenchError: it is not what was planned, because its file or the checkpoint's card was changed since.
     """
+    from bench.heads import head_hash
     from pretrain.exported import read_card
 
     protocol = load_protocol(str(run.protocol_file or run.protocol))
     card = read_card(run.checkpoint)
-    if result_key(card.sha256, protocol.sha256, run.dataset.fingerprint, run.seed) != run.key:
+    head = head_hash(protocol, run.checkpoint)
+    if result_key(card.sha256, protocol.sha256, run.dataset.fingerprint, run.seed, head) != run.key:
         raise BenchError(f"{protocol.config_file} or {run.checkpoint} was changed meanwhile: repeat the command")
     return protocol
 

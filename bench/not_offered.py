@@ -14,7 +14,7 @@ NOT_OFFERED: Final[dict[str, str]] = {
     ),
     "COCO DensePose (MoCo)": "this stack has no implementation, and its annotations are not read",
     "LVIS v0.5 (MoCo) and LVIS of 90,000 iterations with pretrained heads (SoCo)": (
-        "v0.5 has other classes and images, and heads are not loaded; paper_lvis_mrcnn_fpn_2x is VirTex's, of LVIS v1"
+        "v0.5 has other classes and images, and heads of detectors are not loaded; paper_lvis_mrcnn_fpn_2x is VirTex's, of LVIS v1"
     ),
     "COCO from 10 % of the labels as in DenseCL and SoCo": (
         "iterations and learning rates are in no code; paper_coco_frcnn_fpn_p10 has lists and a schedule of its own"
@@ -35,8 +35,8 @@ NOT_OFFERED: Final[dict[str, str]] = {
         "val), against objects with or without classes, it does not say which; the settings of its Mask R-CNN are not "
         "published; mini_coco_maskdistill has both values on COCO, mini_voc_maskdistill_mrcnn has the mIoU on VOC"
     ),
-    "CP2 with its pretrained head, SoCo and InsLoc with theirs": (
-        "only a backbone may be loaded; loaded heads need a track of their own, whose rows are never ranked with these"
+    "SoCo and InsLoc with their pretrained detectors": (
+        "no neck and no head of a detector is loaded; track heads loads segmentation heads (CP2)"
     ),
 }
 """Reasons, by the protocol and who uses it."""

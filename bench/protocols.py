@@ -78,6 +78,8 @@ class TrainingPlan:
     """Peak learning rate of all but the backbone, which falls as the other does; None where all layers have one."""
     frozen: bool = False
     """Whether the backbone stays as it is, batch normalization in evaluation mode; only necks and heads are trained."""
+    pretrained_head: bool = False
+    """Whether the segmentation head that was pretrained with the backbone is loaded, too, all but its classifier."""
 
     def __post_init__(self) -> None:
         if not 0 < self.labels <= 1:

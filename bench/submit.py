@@ -18,6 +18,7 @@ from bench.datasets.own.description import is_own
 from bench.errors import BenchError
 from bench.executors.base import Executor, LocalExecutor
 from bench.fine_tuning import require_fine_tuning
+from bench.heads import head_hash
 from bench.jobs import Outcome, TransferRun, evaluate
 from bench.probes.plan import ProbePlan
 from bench.protocols import Protocol, TrainingPlan, builtin_ids, is_outside, load_protocol, trials, with_batch
@@ -290,7 +291,7 @@ def _load(name: str, track: Track) -> Protocol:
 def _run(
     protocol: Protocol, checkpoint: Path, card: Card, data: Path, dataset: DatasetReference, seed: int, work: Path
 ) -> TransferRun:
-    key = result_key(card.sha256, protocol.sha256, dataset.fingerprint, seed)
+    key = result_key(card.sha256, protocol.sha256, dataset.fingerprint, seed, head_hash(protocol, checkpoint))
     folder = run_folder(work, card.sha256, protocol.id, seed, key)
     file = protocol.config_file if is_outside(protocol) else None
     return TransferRun(protocol.id, checkpoint, data, dataset, seed, folder, work / "results", key, file)

@@ -256,6 +256,34 @@ FAIR = Track(
     ),
 )
 
+HEADS = Track(
+    id="heads",
+    purpose="What methods give that pretrain a segmentation head with their backbone, as CP2 does: the head is loaded, "
+    "too. Rows are never ranked with those of other tracks, where heads start at random.",
+    protocols=("heads_voc12aug_seg_aspp_40k",),
+    seeds=(0, 1, 2, 3, 4),
+    rules=(
+        "The backbone is a ResNet with torchvision's 7x7 stem; published values are those of a ResNet-50.",
+        "Every tensor of the backbone and of the head, but for its classifier, comes from the checkpoint, bit for bit; "
+        "the result names the head by its hash. The classifier starts at random, from the seed.",
+        "The protocol of the same name with the ending `_random` differs in nothing but that the whole head starts at "
+        "random: the difference is what the head gives. Their values stand in columns of their own.",
+        "A head of another kind or size than the protocol's is refused.",
+        "All layers are trained; batch normalization uses the statistics of the whole batch in training and running "
+        "statistics in evaluation.",
+        "Pixels are normalized as the checkpoint's card says.",
+        "Schedule and learning rate are CP2's, the same for every checkpoint (of the small versions, those of track "
+        "mini).",
+        "Only the weights of the last iteration are evaluated, once, without test-time augmentation.",
+        "A row is the mean over the seeds; a run that diverges stays in the table as failed.",
+    ),
+    further=(
+        "heads_voc12aug_seg_aspp_40k_random",
+        "heads_mini_voc_seg_aspp",
+        "heads_mini_voc_seg_aspp_random",
+    ),
+)
+
 CUSTOM = Track(
     id="custom",
     purpose="Which backbone serves the user's own images, frozen and fine-tuned: any data that a description names.",
@@ -288,7 +316,7 @@ CUSTOM = Track(
     ),
 )
 
-TRACKS: tuple[Track, ...] = (MINI, FROZEN, PAPER, FAIR, CUSTOM)
+TRACKS: tuple[Track, ...] = (MINI, FROZEN, PAPER, FAIR, HEADS, CUSTOM)
 
 
 def find_track(track_id: str) -> Track:

@@ -106,6 +106,30 @@ def read_exported(folder: Path) -> ExportedBackbone:
     return ExportedBackbone(folder, card, tensors)
 
 
+def read_head(folder: Path) -> tuple[dict[str, Tensor], str]:
+    """The pretrained segmentation head in `folder`, and the hash of its file.
+
+    Raises:
+        PretrainError: there is none, it is damaged, or a value is not finite.
+    """
+    path = folder / HEAD
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise PretrainError(
+            f"{folder} has no {HEAD}: only some methods (CP2) train a segmentation head and export it; a card alone "
+            "says nothing of one"
+        ) from error
+    except OSError as error:
+        raise PretrainError(f"{path}: {error.strerror}") from error
+    try:
+        tensors = load(data)
+    except (SafetensorError, ValueError) as error:
+        raise PretrainError(f"{path} is damaged ({error}): export or import it again") from error
+    _check_finite(tensors, path)
+    return tensors, hashlib.sha256(data).hexdigest()
+
+
 def check_complete(tensors: Mapping[str, Tensor], architecture: str, where: Path) -> None:
     """Check that tensors have the names and shapes of an architecture, and finite values.
 

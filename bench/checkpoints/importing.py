@@ -20,14 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from bench.checkpoints.families import architecture, optional
+from bench.checkpoints.heads import head_of
 from bench.checkpoints.inspection import Inspection, read_backbone
 from bench.checkpoints.values import convert, same_bits
 from bench.errors import BenchError
-from leaderboard.base.files import describe_os_error, file_sha256, locked, make_folder
+from leaderboard.base.files import describe_os_error, file_sha256, locked, make_folder, write_atomic
 from leaderboard.base.printable import printable_name
 from leaderboard.records import RANDOM_METHOD, Card, Pretraining, Source
 from pretrain.errors import PretrainError
-from pretrain.exported import CARD, WEIGHTS, make_card, read_card, read_exported, serialized, write_files
+from pretrain.exported import CARD, HEAD, WEIGHTS, make_card, read_card, read_exported, serialized, write_files
 from pretrain.nets.architectures import ResNetArchitecture, build_backbone, find_architecture
 
 Triple = tuple[float, float, float]
@@ -59,6 +60,8 @@ def import_checkpoint(
     architecture: str | None = None,
 ) -> Path:
     """Write the backbone of `path` and its card into `work`, prove the copy, and return their folder.
+
+    A segmentation head that was trained with the backbone goes with it, for the protocols that load it.
 
     Weights do not show color order, mean and std. A file without a card gets what is declared here, otherwise what its
     format or a configuration next to it implies (SwAV: std .228 .224 .225), otherwise RGB and what is usual for the
@@ -113,7 +116,7 @@ def import_checkpoint(
             "source": _source(inspection),
         }
         card = _card(facts | dict(inspection.input) | said, data)
-    return _store(work, data, card, source)
+    return _store(work, data, card, source, head_of(inspection))
 
 
 def random_backbone(architecture_name: str, *, seed: int, name: str, work: Path) -> Path:
@@ -222,26 +225,28 @@ def _card(facts: Mapping[str, Any], data: bytes) -> Card:
     return make_card(facts, hashlib.sha256(data).hexdigest())
 
 
-def _store(work: Path, data: bytes, card: Card, source: Mapping[str, Tensor]) -> Path:
-    """Write both files and prove them, then move them into place in one step; or reuse an equal import."""
+def _store(work: Path, data: bytes, card: Card, source: Mapping[str, Tensor], head: bytes | None = None) -> Path:
+    """Write all files and prove them, then move them into place in one step; or reuse an equal import."""
     checkpoints = work / "checkpoints"
     make_folder(checkpoints)
     with locked(checkpoints):
-        return _store_alone(checkpoints, data, card, source)
+        return _store_alone(checkpoints, data, card, source, head)
 
 
-def _store_alone(checkpoints: Path, data: bytes, card: Card, source: Mapping[str, Tensor]) -> Path:
+def _store_alone(checkpoints: Path, data: bytes, card: Card, source: Mapping[str, Tensor], head: bytes | None) -> Path:
     """Do the work of `_store` while no other process imports into `checkpoints`."""
     folder, fresh = checkpoints / card.sha256[:12], checkpoints / f"{_FRESH}{card.sha256[:12]}"
     for left in checkpoints.glob(f"{_FRESH}*"):  # left by imports that were killed
         shutil.rmtree(left, ignore_errors=True)
     _refuse_taken_name(checkpoints, folder, card)
     if folder.exists():
-        return _reuse(folder, card)
+        return _reuse(folder, card, head)
     try:
         fresh.mkdir()
-        write_files(fresh, data, card)
+        write_files(fresh, data, card, head=head)
         _prove(fresh, card, source)
+        if head is not None and (fresh / HEAD).read_bytes() != head:
+            raise BenchError(f"{fresh / HEAD}: the proof failed: is the disk faulty?")
         fresh.rename(folder)
     except OSError as error:
         raise BenchError(f"{folder}: cannot be written: {describe_os_error(error)}") from error
@@ -259,7 +264,7 @@ def _refuse_taken_name(checkpoints: Path, folder: Path, card: Card) -> None:
             )
 
 
-def _reuse(folder: Path, card: Card) -> Path:
+def _reuse(folder: Path, card: Card, head: bytes | None) -> Path:
     there = read_card(folder)
     if file_sha256(folder / WEIGHTS) != card.sha256:
         raise BenchError(f"{folder / WEIGHTS}: was changed after its import; remove the folder and import again")
@@ -269,6 +274,14 @@ def _reuse(folder: Path, card: Card) -> Path:
             f"these weights are already in {folder} as {there.name!r}, with another card: {'; '.join(different)}. "
             "Use that card, or remove the folder and its results to import them again"
         )
+    there_head = (folder / HEAD).read_bytes() if (folder / HEAD).is_file() else None
+    if head is not None and head != there_head:
+        if there_head is not None:
+            raise BenchError(
+                f"these weights are already in {folder} with another head: remove the folder to import them again, or "
+                "use another work folder"
+            )
+        write_atomic(folder / HEAD, head)
     return folder
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.submit import Evaluation
-from leaderboard.records import RANDOM_METHOD, Card, Result, group_id, result_key
+from leaderboard.records import RANDOM_METHOD, Card, Result, group_id
 from pretrain.outside import identity
 from pretrain.recipes import Recipe
 
@@ -97,10 +97,10 @@ def results_of(cell: Cell, results: Iterable[Result]) -> list[Result]:
 def is_complete(cell: Cell, results: Iterable[Result], evaluation: Evaluation) -> bool:
     """Whether the cell's backbone has finished every run, so that its weights are no longer needed."""
     found = [result for result in results_of(cell, results) if result.status == "finished"]
-    keys = {result.key for result in found}
+    done = {(one.card.sha256, one.protocol.sha256, one.dataset.fingerprint, one.seed) for one in found}
     return any(
         all(
-            result_key(sha256, protocol.sha256, evaluation.datasets[protocol.dataset].fingerprint, seed) in keys
+            (sha256, protocol.sha256, evaluation.datasets[protocol.dataset].fingerprint, seed) in done
             for protocol in evaluation.protocols
             for seed in evaluation.seeds_of(protocol)
         )

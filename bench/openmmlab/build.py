@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bench.datasets.classified import TREES, class_names
 from bench.datasets.own.description import is_own, number_of
 from bench.errors import BenchError
+from bench.heads import PretrainedHead
 from bench.openmmlab.adapting import DEPTHS, with_backbone
 from bench.openmmlab.guards import check_no_other_weights
 from bench.openmmlab.prepare import prepare_openmmlab
@@ -89,11 +90,15 @@ def resolve(protocol: Protocol, card: Card, data_root: Path, world: int = 1, see
     return config
 
 
-def build_model(config: dict[str, Any], tensors: dict[str, Tensor], seed: int) -> Any:
+def build_model(
+    config: dict[str, Any], tensors: dict[str, Tensor], seed: int, head: PretrainedHead | None = None
+) -> Any:
     """The protocol's model, a `torch.nn.Module`: necks and heads drawn from `seed`, backbone from `tensors`, proven.
 
+    With `head`, the segmentation head is that one, proven, and only its classifier is drawn.
+
     Raises:
-        BenchError: the backbone does not match the checkpoint exactly, or the config names other weights.
+        BenchError: the backbone or the head does not match the checkpoint exactly, or the config names other weights.
     """
     prepare_openmmlab()
     from mmengine.config import ConfigDict
@@ -108,6 +113,9 @@ def build_model(config: dict[str, Any], tensors: dict[str, Tensor], seed: int) -
     model.init_weights()
     load_backbone(checkpoint_part(model), tensors)
     prove_backbone(checkpoint_part(model), tensors)
+    if head is not None:
+        load_backbone(head_part(model), dict(head.tensors), "head")
+        prove_backbone(head_part(model), dict(head.tensors), "head")
     if config["protocol"]["plan"].get("frozen", False):
         freeze(model.backbone)
     return model
@@ -134,8 +142,18 @@ def checkpoint_part(model: Any) -> nn.Module:
     return whole
 
 
-def load_backbone(backbone: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Copy `tensors` (names of the exported form) into `backbone` (of a model: its :func:`checkpoint_part`).
+def head_part(model: Any) -> nn.Module:
+    """The part of a segmenter that a pretrained head fills: its head without the classifier."""
+    part = nn.Module()
+    for name, module in model.decode_head.named_children():
+        if name != "conv_seg":
+            part.add_module(name, module)
+    return part
+
+
+def load_backbone(backbone: nn.Module, tensors: dict[str, Tensor], what: str = "backbone") -> None:
+    """Copy `tensors` (names of the exported form) into `backbone` (of a model: its :func:`checkpoint_part`), or into a
+    head (its :func:`head_part`), of which messages speak as `what`.
 
     Raises:
         BenchError: a tensor is missing, left over or of another shape; the message names the first of each.
@@ -147,12 +165,12 @@ def load_backbone(backbone: nn.Module, tensors: dict[str, Tensor]) -> None:
             for what, names in (("not filled", missing), ("left over", left_over), ("of another shape", shapes))
             if names
         ]
-        raise BenchError(f"the checkpoint does not fit the protocol's backbone: tensors {'; '.join(details)}")
+        raise BenchError(f"the checkpoint does not fit the protocol's {what}: tensors {'; '.join(details)}")
     network_of(backbone).load_state_dict(_learned(tensors), strict=False)  # `compare_keys` is the stricter check
 
 
-def prove_backbone(backbone: nn.Module, tensors: dict[str, Tensor]) -> int:
-    """Compare every tensor of the built backbone with the checkpoint, bit by bit; returns their number.
+def prove_backbone(backbone: nn.Module, tensors: dict[str, Tensor], what: str = "backbone") -> int:
+    """Compare every tensor of the built backbone (or head) with the checkpoint, bit by bit; returns their number.
 
     Raises:
         BenchError: a tensor differs.
@@ -163,7 +181,7 @@ def prove_backbone(backbone: nn.Module, tensors: dict[str, Tensor]) -> int:
         name for name, tensor in state.items() if not torch.equal(tensor.cpu(), tensors[name].to(tensor.dtype))
     ]
     if wrong:
-        raise BenchError(f"the model's backbone is not the checkpoint's: {len(wrong)} tensors differ, first {wrong[0]}")
+        raise BenchError(f"the model's {what} is not the checkpoint's: {len(wrong)} tensors differ, first {wrong[0]}")
     return len(state)
 
 

@@ -14,8 +14,10 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from bench.clock import Clock
+from bench.errors import BenchError
+from bench.heads import PretrainedHead
 from bench.openmmlab import guards
-from bench.openmmlab.build import checkpoint_part, network_of, prove_backbone
+from bench.openmmlab.build import checkpoint_part, head_part, network_of, prove_backbone
 from bench.openmmlab.checkpoints import Checkpoints, random_states, restore_random_states
 from bench.openmmlab.devices import gather_states, mean_losses, whole
 from bench.openmmlab.feed import Feed
@@ -61,6 +63,8 @@ class Executed:
     """Peak memory in MiB of the processes before this one."""
     backbone_tensors: int = 0
     """Number of tensors proven equal to the checkpoint's when training began."""
+    head_tensors: int = 0
+    """Number of tensors of the pretrained head, proven likewise; 0 where the head starts at random."""
 
     @property
     def iterations(self) -> int:
@@ -74,9 +78,16 @@ class GuardHook(Hook):
     priority = "VERY_HIGH"
 
     def __init__(
-        self, plan: TrainingPlan, card: Card, tensors: dict[str, Tensor], record: Executed, seed: int = 0
+        self,
+        plan: TrainingPlan,
+        card: Card,
+        tensors: dict[str, Tensor],
+        record: Executed,
+        seed: int = 0,
+        head: PretrainedHead | None = None,
     ) -> None:
         self.plan, self.card, self.tensors, self.record, self.seed = plan, card, tensors, record, seed
+        self.head = head
 
     def before_train(self, runner: Runner) -> None:
         """Check model, loader, optimizer and schedulers, which are final before anything is trained."""
@@ -97,6 +108,10 @@ class GuardHook(Hook):
         guards.check_weight_decay(model, optimizer, self.plan)
         self._backbone = checkpoint_part(model)
         self.record.backbone_tensors = prove_backbone(self._backbone, self.tensors)
+        if self.head is not None:
+            self.record.head_tensors = prove_backbone(head_part(model), dict(self.head.tensors), "head")
+        if self.plan.pretrained_head != (self.record.head_tensors > 0):
+            raise BenchError(f"{self.record.head_tensors} tensors of a pretrained head were loaded, against the plan")
 
     def after_train(self, runner: Runner) -> None:
         """Check that what was planned was executed, and that a frozen backbone is still the checkpoint's, any other

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.heads import pretrained_head
 from bench.openmmlab.build import build_model
 from bench.openmmlab.precision import use_bf16
 from bench.openmmlab.prepare import prepare_openmmlab
@@ -80,13 +81,14 @@ def measure(
     card, tensors = backbone.card, dict(backbone.tensors)
     config = write_config(protocol, card, data_root, folder)
     config["train_dataloader"]["batch_size"] = batch
-    model = build_model(config, tensors, seed=0)
+    head = pretrained_head(protocol, checkpoint)
+    model = build_model(config, tensors, seed=0, head=head)
     runner = make_runner(config, model, 0, folder, training=True)
     device = next(model.parameters()).device
     use_bf16(model, config["bf16_modules"], device)
     record = Executed()
     rehearsal = RehearsalHook(record, iterations, most_seconds, passed=passed)
-    runner.register_hook(GuardHook(replace(plan, batch_size=batch), card, tensors, record))
+    runner.register_hook(GuardHook(replace(plan, batch_size=batch), card, tensors, record, head=head))
     runner.register_hook(RecordHook(record))
     runner.register_hook(rehearsal)
     before = peak_memory_mib(device)

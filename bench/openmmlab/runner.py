@@ -31,6 +31,7 @@ from bench.clock import Clock
 from bench.datasets.shares import LABELLED
 from bench.environment import describe_environment
 from bench.errors import BenchError
+from bench.heads import pretrained_head
 from bench.openmmlab.build import build_model, checkpoint_part, resolve
 from bench.openmmlab.checkpoints import CHECKPOINT_SECONDS, Checkpoints, run_identity
 from bench.openmmlab.devices import share_statistics
@@ -102,7 +103,8 @@ def run_transfer(
     backbone = read_exported(checkpoint)
     card, tensors = backbone.card, dict(backbone.tensors)
     config = write_config(protocol, card, data_root, folder, seed, process.world)
-    model = build_model(config, tensors, seed)
+    head = pretrained_head(protocol, checkpoint)
+    model = build_model(config, tensors, seed, head)
     share_statistics(model)
     operations = count_operations(model, config)
     runner = make_runner(config, model, seed, folder, training=True, process=process)
@@ -110,7 +112,10 @@ def run_transfer(
     precision = use_bf16(model, config["bf16_modules"], device)
 
     environment = describe_environment(device, precision, process.world)
+    loaded = None if head is None else head.sha256
+    key = result_key(card.sha256, protocol.sha256, dataset.fingerprint, seed, loaded)
     identity = run_identity(hash_config(protocol.config), card, dataset, seed, environment, device.type)
+    identity |= {} if loaded is None else {"head": loaded}
     checkpoints = Checkpoints(folder, identity, checkpoint_seconds)
     state = checkpoints.read()
     record = Executed()
@@ -123,10 +128,10 @@ def run_transfer(
             folder / LOSSES,
             record.iterations,
             tensorboard=tensorboard,
-            tracker=_tracked(tracker, protocol, card, dataset, seed) if tracker else None,
+            tracker=_tracked(tracker, protocol, card, dataset, seed, key) if tracker else None,
         )
     recorder = RecordHook(record, log, process)
-    runner.register_hook(GuardHook(plan, card, tensors, record, seed))
+    runner.register_hook(GuardHook(plan, card, tensors, record, seed, head))
     runner.register_hook(recorder)
     runner.register_hook(ProgressHook(record))
     stop = StopRequest()
@@ -178,6 +183,7 @@ def run_transfer(
         device=device,
         precision=precision,
         devices=process.world,
+        head=loaded,
         status="finished" if failure is None else "failed",
         failure=failure,
         metrics=metrics,
@@ -199,7 +205,7 @@ def evaluate_stored(protocol: Protocol, checkpoint: Path, data_root: Path, run: 
     backbone = read_exported(checkpoint)
     card, tensors = backbone.card, dict(backbone.tensors)
     config = write_config(protocol, card, data_root, folder)
-    model = build_model(config, tensors, seed=0)
+    model = build_model(config, tensors, seed=0)  # its head is replaced with all the rest
     load_weights(model, run / WEIGHTS)
     runner = make_runner(config, model, 0, folder, training=False)
     use_bf16(model, config["bf16_modules"], next(model.parameters()).device)
@@ -318,9 +324,10 @@ def make_runner(
     return runner
 
 
-def _tracked(name: TrackerName, protocol: Protocol, card: Card, dataset: DatasetReference, seed: int) -> Tracker:
-    """The run at a tracker, which finds it again when it is continued."""
-    key = result_key(card.sha256, protocol.sha256, dataset.fingerprint, seed)
+def _tracked(
+    name: TrackerName, protocol: Protocol, card: Card, dataset: DatasetReference, seed: int, key: str
+) -> Tracker:
+    """The run at a tracker, which finds it again by its key when it is continued."""
     facts = {"checkpoint": card.name, "protocol": protocol.id, "seed": seed, "data": dataset.name, "key": key}
     return Tracker(name, f"{card.name}-{protocol.id}-seed{seed}", key, facts)
 

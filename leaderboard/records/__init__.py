@@ -20,10 +20,19 @@ from leaderboard.records.card import (
 )
 from leaderboard.records.protocol import DatasetReference, ProtocolReference, Task, TrackDescription
 from leaderboard.records.reading import read_card_json, read_result_json
-from leaderboard.records.result import Environment, Operations, ProbeReport, Result, TrainingReport, result_key
+from leaderboard.records.result import (
+    HEAD,
+    Environment,
+    Operations,
+    ProbeReport,
+    Result,
+    TrainingReport,
+    result_key,
+)
 from leaderboard.records.sweep import Sweep, Tried, best_of, edges
 
 __all__ = [
+    "HEAD",
     "MAX_BYTES",
     "RANDOM_METHOD",
     "SCHEMA_VERSION",

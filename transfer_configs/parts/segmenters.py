@@ -1,5 +1,6 @@
 """Semantic segmentation by convolutional heads."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from transfer_configs.parts.backbones import batch_norm, resnet
@@ -151,6 +152,47 @@ def dilation6_fcn(
     if auxiliary_weight is not None:
         model["auxiliary_head"] = head(auxiliary_weight, in_channels="card:c4_channels", in_index=2)
     return model
+
+
+def dilated_aspp(*, crop: tuple[int, int], classes: int, channels: int, dilations: tuple[int, ...]) -> dict[str, Any]:
+    """CP2's segmenter: output stride 16, and atrous spatial pyramid pooling (Chen et al. 2017, arXiv 1706.05587).
+
+    Args:
+        crop: height and width of crops in training.
+        classes: number of classes, including background where the data set has it.
+        channels: channels of each convolution.
+        dilations: those of the parallel convolutions; a dilation of 1 is a 1x1 convolution.
+    """
+    return dict(
+        type="EncoderDecoder",
+        data_preprocessor=preprocessor(crop),
+        backbone=resnet((0, 1, 2, 3), strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2), contract_dilation=True),
+        decode_head=dict(
+            type="ASPPHead",
+            in_channels="card:c5_channels",
+            in_index=3,
+            channels=channels,
+            dilations=dilations,
+            dropout_ratio=0.1,
+            num_classes=classes,
+            norm_cfg=batch_norm(),
+            align_corners=False,
+            loss_decode=mean_over_all_pixels(1.0),
+        ),
+        train_cfg=dict(),
+        test_cfg=dict(mode="whole"),
+    )
+
+
+def with_random_head(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """The protocol that differs from one of track heads in nothing but that its head starts at random."""
+    return {
+        **protocol,
+        "id": f"{protocol['id']}_random",
+        "title": protocol["title"].replace("pretrained ASPP head", "ASPP head that starts at random"),
+        "short_title": protocol["short_title"].replace("its head", "random head"),
+        "plan": {**protocol["plan"], "pretrained_head": False},
+    }
 
 
 def mean_over_all_pixels(weight: float) -> dict[str, Any]:
