@@ -14,7 +14,8 @@ NOT_OFFERED: Final[dict[str, str]] = {
     ),
     "COCO DensePose (MoCo)": "this stack has no implementation, and its annotations are not read",
     "LVIS v0.5 (MoCo) and LVIS of 90,000 iterations with pretrained heads (SoCo)": (
-        "v0.5 has other classes and images, and heads of detectors are not loaded; paper_lvis_mrcnn_fpn_2x is VirTex's, of LVIS v1"
+        "v0.5 has other classes and images, and no head of a detector is loaded; paper_lvis_mrcnn_fpn_2x is VirTex's, "
+        "of LVIS v1"
     ),
     "COCO from 10 % of the labels as in DenseCL and SoCo": (
         "iterations and learning rates are in no code; paper_coco_frcnn_fpn_p10 has lists and a schedule of its own"

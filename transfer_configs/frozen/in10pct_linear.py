@@ -5,7 +5,7 @@ Cost: the features of 128,116 and 50,000 images; the rest costs less than `froze
 Memory: that of `frozen_in1k_linear`.
 Metric: top-1 (%) of the val images; also top-5, and the mean over classes.
 Data: ImageNet, with the list of `densebench data prepare ROOT imagenet-subsets`.
-As `frozen_in1k_linear`. Papers fine-tune all layers, so that values are not comparable with theirs.
+As `frozen_in1k_linear`. Papers fine-tune all layers, as `paper_in10pct_finetune_swav` does: values are not comparable.
 """
 
 from transfer_configs.parts import probes

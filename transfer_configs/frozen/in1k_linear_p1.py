@@ -6,7 +6,7 @@ Memory: that of `frozen_in1k_linear`.
 Metric: top-1 (%) of the val images; also top-5, and the mean over classes.
 Data: any folder tree `imagenet/{train,val}/CLASS/IMAGE`, with ImageNet's classes or others.
 The labels are those of the 1 % of each class's training images (at least two) whose names have the smallest SHA-256;
-`labelled.txt` lists them. Papers fine-tune all layers on SimCLR's list (`frozen_in1pct_linear` uses it, too).
+`labelled.txt` lists them. Papers fine-tune all layers on SimCLR's list, as `paper_in1pct_finetune_swav` does.
 """
 
 from transfer_configs.parts import probes
