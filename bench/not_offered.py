@@ -37,7 +37,7 @@ NOT_OFFERED: Final[dict[str, str]] = {
         "published; mini_coco_maskdistill has both values on COCO, mini_voc_maskdistill_mrcnn has the mIoU on VOC"
     ),
     "SoCo and InsLoc with their pretrained detectors": (
-        "no neck and no head of a detector is loaded; track heads loads segmentation heads (CP2)"
+        "no neck and no head of a detector is loaded; track heads loads the segmentation head of CP2"
     ),
 }
 """Reasons, by the protocol and who uses it."""
