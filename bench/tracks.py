@@ -268,7 +268,8 @@ HEADS = Track(
         "the result names the head by its hash. The classifier starts at random, from the seed.",
         "The protocol of the same name with the ending `_random` differs in nothing but that the whole head starts at "
         "random: the difference is what the head gives. Their values stand in columns of their own.",
-        "A head of another kind or size than the protocol's is refused.",
+        "A head of another kind or size than the protocol's is refused. The head of random initialisation is random, "
+        "too.",
         "All layers are trained; batch normalization uses the statistics of the whole batch in training and running "
         "statistics in evaluation.",
         "Pixels are normalized as the checkpoint's card says.",

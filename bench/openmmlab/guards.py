@@ -212,7 +212,7 @@ def check_weight_decay(model: nn.Module, optimizer: torch.optim.Optimizer, plan:
 
 
 def check_changed(backbone: nn.Module, tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
-    """Check after training that the backbone has changed: each matrix of weights for which the optimizer has a momentum.
+    """Check after training that the backbone has changed: each matrix of weights that has a momentum in the optimizer.
 
     `backbone` has the names of `tensors`, which are the checkpoint's. What no loss depends on, such as a class token
     that nothing reads, has no momentum and stays. Vectors may stay, too: steps of a small rate can be lost in the

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.clock import Clock
 from bench.errors import BenchError
-from bench.heads import PretrainedHead
+from bench.heads import PretrainedHead, loads_head
 from bench.openmmlab import guards
 from bench.openmmlab.build import checkpoint_part, head_part, network_of, prove_backbone
 from bench.openmmlab.checkpoints import Checkpoints, random_states, restore_random_states
@@ -110,7 +110,7 @@ class GuardHook(Hook):
         self.record.backbone_tensors = prove_backbone(self._backbone, self.tensors)
         if self.head is not None:
             self.record.head_tensors = prove_backbone(head_part(model), dict(self.head.tensors), "head")
-        if self.plan.pretrained_head != (self.record.head_tensors > 0):
+        if loads_head(self.plan, self.card) != (self.record.head_tensors > 0):
             raise BenchError(f"{self.record.head_tensors} tensors of a pretrained head were loaded, against the plan")
 
     def after_train(self, runner: Runner) -> None:

@@ -1,5 +1,6 @@
 """Track heads: the head that was pretrained with its backbone is loaded, proven, and part of the run's key."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def with_head(folder: Path, content: bytes) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return with_head(checkpoint(tmp_path_factory.mktemp("work")), serialized(head().state_dict()))
+    return with_head(checkpoint(tmp_path_factory.mktemp("work"), method="CP2"), serialized(head().state_dict()))
 
 
 def loaded(protocol: Protocol, folder: Path) -> PretrainedHead:
@@ -87,6 +88,7 @@ def wrong_heads() -> dict[str, tuple[dict[str, Tensor], str]]:
 def test_a_head_that_is_not_the_protocols_is_refused(case: str, folder: Path, tmp_path: Path) -> None:
     tensors, words = wrong_heads()[case]
     protocol, exported = load_protocol(SMALL), read_exported(folder)
+    shutil.copy(folder / "card.json", tmp_path)
     with pytest.raises(BenchError, match=words):
         found = loaded(protocol, with_head(tmp_path, serialized(tensors)))
         build_model(resolve(protocol, exported.card, Path("/data")), dict(exported.tensors), 0, found)
@@ -128,15 +130,22 @@ def test_the_head_is_part_of_what_makes_a_run(folder: Path, tiny_data: Path, tmp
         assert all(run.checkpoint.parent.parent == tmp_path / work for run in plan.todo)
         return [run.key for run in plan.todo]
 
-    other = with_head(checkpoint(tmp_path / "other"), serialized(head(seed=1).state_dict()))
+    other = with_head(checkpoint(tmp_path / "other", method="CP2"), serialized(head(seed=1).state_dict()))
     assert len({*runs(folder, "one"), *runs(other, "two")}) == 4
     assert runs(folder, "one", f"{SMALL}_random") == runs(other, "two", f"{SMALL}_random")
     with pytest.raises(BenchError, match="with another head: remove the folder to import them again"):
         runs(other, "one")
-    without = checkpoint(tmp_path / "without")
+    without = checkpoint(tmp_path / "without", method="CP2")
     with pytest.raises(BenchError, match=r"starts from a pretrained head: .* has no head\.safetensors"):
         runs(without, "three")
     assert len(runs(without, "one")) == 2, "the same backbone was imported with its head before"
+
+
+def test_random_initialization_has_a_random_head(tiny_data: Path, tmp_path: Path) -> None:
+    random, protocol = checkpoint(tmp_path), short(SMALL)
+    assert pretrained_head(protocol, random) is None
+    result = run_transfer(protocol, random, tiny_data, reference(protocol), 0, tmp_path / "run")
+    assert result.status == "finished" and HEAD not in result.outputs
 
 
 def test_a_file_of_cp2s_code_brings_its_head(folder: Path, tmp_path: Path) -> None:
@@ -171,9 +180,10 @@ def test_what_is_built_at_full_size(folder: Path) -> None:
     assert (schedule["type"], schedule["power"], schedule["eta_min"], schedule["end"]) == ("PolyLR", 0.9, 1e-4, 40_000)
 
 
+@pytest.mark.slow
 def test_the_large_one_trains_and_evaluates(folder: Path, tiny_data: Path, tmp_path: Path) -> None:
     protocol, data = reduced(LARGE), with_train_aug(tiny_data, tmp_path / "data")
-    large = with_head(checkpoint(tmp_path), serialized(head(512, 512, (1, 6, 12, 18)).state_dict()))
+    large = with_head(checkpoint(tmp_path, method="CP2"), serialized(head(512, 512, (1, 6, 12, 18)).state_dict()))
     result = run_transfer(protocol, large, data, reference(protocol), 0, tmp_path / "run")
     assert result.status == "finished" and set(result.metrics) == {"mIoU", "mAcc", "aAcc"}
     assert result.outputs[HEAD] == loaded(protocol, large).sha256
