@@ -77,7 +77,8 @@ def verify(file: Path, *, data: Path, work: Path | None = None, protocol: str | 
             how = "the probe was run again"
             metrics = run_probe(used, checkpoint, data, found, result.seed, folder).metrics
         else:
-            from bench.openmmlab.runner import WEIGHTS, evaluate_stored
+            from bench.openmmlab.runner import evaluate_stored
+            from bench.openmmlab.stored_weights import WEIGHTS
 
             how = f"{run / WEIGHTS} was evaluated again"
             metrics = evaluate_stored(used, checkpoint, data, run, folder)

@@ -25,7 +25,7 @@ from leaderboard.shares import SHARES, Shares, read_shares
 COUNTS = "counts.npz"
 DETECTIONS = "detections.json"
 OF_TRAINING = ("losses.csv", "weights.safetensors")
-"""What a fine-tuning leaves beside them: `bench.openmmlab.loss_log.LOSSES` and `bench.openmmlab.runner.WEIGHTS`."""
+"""What a fine-tuning leaves beside them: `LOSSES` of `bench.openmmlab.loss_log` and `WEIGHTS` of `stored_weights`."""
 
 
 def segmentation_metrics(counts: Counts) -> dict[str, float]:

@@ -23,9 +23,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bench.clock import Clock
 from bench.datasets.shares import LABELLED
@@ -41,6 +39,7 @@ from bench.openmmlab.operations import count_operations
 from bench.openmmlab.precise_bn import recompute_statistics
 from bench.openmmlab.precision import use_bf16
 from bench.openmmlab.prepare import prepare_openmmlab
+from bench.openmmlab.stored_weights import WEIGHTS, load_weights, store_weights
 from bench.openmmlab.trackers import Tracker, TrackerName
 from bench.protocols import Protocol, TrainingPlan, hash_config
 from bench.record import make_result
@@ -57,7 +56,6 @@ if TYPE_CHECKING:
 
     from bench.openmmlab.hooks import Executed
 
-WEIGHTS = "weights.safetensors"
 DIVERGED = "diverged.json"
 OTHER_SEEDS = 1_000_003
 """Distance between the seeds of the devices that share a run, larger than any seed of a track."""
@@ -93,8 +91,9 @@ def run_transfer(
     if not isinstance(plan, TrainingPlan):
         raise BenchError(f"{protocol.id} is a probe: it trains no network")
     prepare_openmmlab()
+    from bench.openmmlab.checkpoint_hook import CheckpointHook
     from bench.openmmlab.guards import check_executed
-    from bench.openmmlab.hooks import CheckpointHook, DivergedError, Executed, GuardHook, ProgressHook, RecordHook
+    from bench.openmmlab.hooks import DivergedError, Executed, GuardHook, ProgressHook, RecordHook
     from bench.openmmlab.painting import relabel
 
     clock = Clock()
@@ -211,43 +210,6 @@ def evaluate_stored(protocol: Protocol, checkpoint: Path, data_root: Path, run: 
     use_bf16(model, config["bf16_modules"], next(model.parameters()).device)
     metrics = {name: float(value) for name, value in runner.test().items()}
     return metrics | linear_metrics(config, model, folder)
-
-
-def store_weights(model: nn.Module, file: Path) -> None:
-    """Round the trained parameters to float16, in place, and write all: what is evaluated is what is stored.
-
-    Running statistics and other buffers keep their type, as their range is not float16's, and so does what is frozen.
-
-    Raises:
-        BenchError: a weight is not finite in float16.
-    """
-    halves = {}
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            half = parameter.half()
-            if not half.isfinite().all():
-                raise BenchError(f"the trained weight {name} is not finite in float16")
-            parameter.copy_(half)
-            halves[name] = half
-    state = {name: halves.get(name, tensor).contiguous().cpu() for name, tensor in model.state_dict().items()}
-    write_atomic(file, safetensors.torch.save(state))
-
-
-def load_weights(model: nn.Module, file: Path) -> None:
-    """Fill every tensor of `model` from a file of :func:`store_weights`.
-
-    Raises:
-        BenchError: the file is missing or damaged, or its tensors are not the model's.
-    """
-    try:
-        state: dict[str, Tensor] = safetensors.torch.load_file(file)
-        model.load_state_dict(state, strict=True)
-    except FileNotFoundError as error:
-        raise BenchError(f"{file} is missing: repeat the run") from error
-    except (safetensors.SafetensorError, RuntimeError) as error:
-        raise BenchError(f"{file} is damaged or belongs to another protocol: {str(error).splitlines()[0]}") from error
 
 
 def write_config(

@@ -15,7 +15,8 @@ from bench.datasets import generate
 from bench.errors import BenchError
 from bench.openmmlab import guards, prepare_openmmlab
 from bench.openmmlab.build import build_model, compare_keys, prove_backbone, resolve
-from bench.openmmlab.runner import WEIGHTS, evaluate_stored, run_transfer
+from bench.openmmlab.runner import evaluate_stored, run_transfer
+from bench.openmmlab.stored_weights import WEIGHTS
 from bench.patches import features, patch_stride
 from bench.protocols import TrainingPlan, load_protocol
 from pretrain.exported import make_card, read_exported

@@ -14,7 +14,8 @@ from bench.datasets import generate
 from bench.errors import BenchError
 from bench.openmmlab import guards
 from bench.openmmlab.build import build_model, prove_backbone, resolve
-from bench.openmmlab.runner import WEIGHTS, evaluate_stored, run_transfer
+from bench.openmmlab.runner import evaluate_stored, run_transfer
+from bench.openmmlab.stored_weights import WEIGHTS
 from bench.protocols import load_protocol
 from pretrain.exported import read_exported
 from pretrain.nets.architectures import build_backbone

@@ -11,8 +11,8 @@ from bench.openmmlab import prepare_openmmlab
 prepare_openmmlab()
 
 from bench.errors import BenchError  # noqa: E402
+from bench.openmmlab.checkpoint_hook import CheckpointHook  # noqa: E402
 from bench.openmmlab.hooks import (  # noqa: E402
-    CheckpointHook,
     DivergedError,
     Executed,
     GuardHook,

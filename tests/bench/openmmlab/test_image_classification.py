@@ -26,7 +26,8 @@ from bench.openmmlab.build import build_model, resolve
 from bench.openmmlab.checkpoints import CHECKPOINT
 from bench.openmmlab.loss_log import LossLog
 from bench.openmmlab.operations import count_operations
-from bench.openmmlab.runner import WEIGHTS, evaluate_stored, run_transfer
+from bench.openmmlab.runner import evaluate_stored, run_transfer
+from bench.openmmlab.stored_weights import WEIGHTS
 from bench.probes.kinds.image_classifier import chosen_images
 from bench.protocols import Protocol, TrainingPlan, load_protocol, with_batch
 from pretrain.exported import read_exported

@@ -18,7 +18,8 @@ from short_protocols import checkpoint, reference
 from voc_0712 import with_voc2007
 
 from bench.jobs import PRELOAD
-from bench.openmmlab.runner import WEIGHTS, run_transfer
+from bench.openmmlab.runner import run_transfer
+from bench.openmmlab.stored_weights import WEIGHTS
 from bench.protocols import Protocol
 from leaderboard.records import read_result_json
 

@@ -14,7 +14,8 @@ from short_protocols import checkpoint, reference
 from bench.metrics.outputs import COUNTS
 from bench.openmmlab import prepare_openmmlab
 from bench.openmmlab.build import build_model, resolve
-from bench.openmmlab.runner import WEIGHTS, evaluate_stored, run_transfer
+from bench.openmmlab.runner import evaluate_stored, run_transfer
+from bench.openmmlab.stored_weights import WEIGHTS
 from bench.protocols import load_protocol
 from pretrain.exported import ExportedBackbone, read_exported
 

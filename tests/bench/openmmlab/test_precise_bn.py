@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from bench.errors import BenchError
-from bench.openmmlab import runner
+from bench.openmmlab import runner, stored_weights
 from bench.openmmlab.precise_bn import recompute_statistics
 from bench.protocols import Protocol, TrainingPlan, all_protocols, load_protocol
 
@@ -138,7 +138,7 @@ def test_a_run_stores_the_new_statistics(tiny_data: Path, tmp_path: Path, monkey
     monkeypatch.setattr(runner, "recompute_statistics", looked_at)
     result = runner.run_transfer(protocol, checkpoint(tmp_path), tiny_data, reference(protocol), 0, tmp_path / "run")
     assert result.status == "finished" and result.seconds["precise_bn"] > 0
-    after = safetensors.torch.load_file(tmp_path / "run" / runner.WEIGHTS)
+    after = safetensors.torch.load_file(tmp_path / "run" / stored_weights.WEIGHTS)
     statistics = [name for name in after if name.endswith(("running_mean", "running_var"))]
     assert len(statistics) > 40
     assert not [name for name in statistics if torch.equal(before[name], after[name])]

@@ -17,7 +17,8 @@ from bench.heads import PretrainedHead, pretrained_head
 from bench.openmmlab import guards, prepare_openmmlab
 from bench.openmmlab.build import build_model, head_part, prove_backbone, resolve
 from bench.openmmlab.hooks import Executed, GuardHook
-from bench.openmmlab.runner import WEIGHTS, evaluate_stored, make_runner, run_transfer, write_config
+from bench.openmmlab.runner import evaluate_stored, make_runner, run_transfer, write_config
+from bench.openmmlab.stored_weights import WEIGHTS
 from bench.protocols import Protocol, TrainingPlan, load_protocol
 from bench.submit import plan_submission
 from pretrain.exported import HEAD, read_exported, serialized

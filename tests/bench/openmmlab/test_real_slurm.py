@@ -20,7 +20,7 @@ from short_runs import ITERATIONS, fine_tune, lines, make_runs
 from bench.executors.base import LocalExecutor
 from bench.executors.slurm import SlurmExecutor, in_queue
 from bench.jobs import Outcome, TransferRun
-from bench.openmmlab.runner import WEIGHTS
+from bench.openmmlab.stored_weights import WEIGHTS
 from leaderboard.records import read_result_json
 
 CONF = """

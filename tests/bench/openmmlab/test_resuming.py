@@ -12,7 +12,8 @@ from bench.datasets import generate
 from bench.openmmlab.checkpoints import CHECKPOINT
 from bench.openmmlab.loss_log import LossLog
 from bench.openmmlab.prepare import prepare_openmmlab
-from bench.openmmlab.runner import WEIGHTS, run_transfer
+from bench.openmmlab.runner import run_transfer
+from bench.openmmlab.stored_weights import WEIGHTS
 from bench.protocols import Protocol
 from leaderboard.base.errors import Interrupted
 from leaderboard.records import Result

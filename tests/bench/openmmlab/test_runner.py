@@ -18,7 +18,8 @@ from bench.errors import BenchError
 from bench.metrics.outputs import COUNTS, DETECTIONS
 from bench.openmmlab.loss_log import LOSSES
 from bench.openmmlab.prepare import prepare_openmmlab
-from bench.openmmlab.runner import WEIGHTS, evaluate_stored, run_transfer
+from bench.openmmlab.runner import evaluate_stored, run_transfer
+from bench.openmmlab.stored_weights import WEIGHTS
 from leaderboard.base.errors import FileError
 from leaderboard.base.files import file_sha256
 from leaderboard.records import Result, read_result_json

@@ -19,7 +19,7 @@ from bench.jobs import TransferRun
 from bench.openmmlab.devices import share_statistics, whole
 from bench.openmmlab.feed import Feed
 from bench.openmmlab.guards import check_trained
-from bench.openmmlab.runner import WEIGHTS
+from bench.openmmlab.stored_weights import WEIGHTS
 from leaderboard.records import read_result_json
 
 
