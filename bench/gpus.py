@@ -41,7 +41,8 @@ class Gpus:
             BenchError: there is no such device.
         """
         if device == CPU:
-            return Gpus((), self.forks)
+            # the server's libraries were told of the GPUs when they were imported, and would go on to use them
+            return Gpus((), self.forks and not self.names)
         there = [f"{CUDA}:{index}" for index in range(len(self.names))]
         if device is None or (device == CUDA and there):
             return self

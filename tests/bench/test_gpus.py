@@ -146,7 +146,7 @@ def test_a_device_among_those_that_there_are() -> None:
     two = Gpus(("GPU-b", "GPU-a"), forks=True)
     assert two.on(None) == two.on("cuda") == two
     assert two.on("cuda:1") == Gpus(("GPU-a",), forks=True)
-    assert two.on("cpu") == Gpus((), forks=True)
+    assert two.on("cpu") == Gpus((), forks=False)
     with pytest.raises(BenchError, match="device cuda:2 does not exist: PyTorch finds cuda:0, cuda:1 here"):
         two.on("cuda:2")
     none = Gpus((), forks=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from fake_cuda import fake_cuda
+from staged import computed
 from toy import write_images
 
 from pretrain.data import color as colour
@@ -50,6 +51,7 @@ def test_a_step_waits_as_often_as_is_said_here(
     recipe = all_recipes()[f"{method.info.id}-mini"]
     torch.manual_seed(0)
     built = recipe.method.build().train().to(memory_format=torch.channels_last)
+    built.products = computed(recipe, source, tmp_path)
     built.prepare(source, tmp_path)
     crops = next(iter(crop_batches(source, built.plan, Loading(recipe.batch_size, workers=0))))
     device = torch.device("cuda")

@@ -25,11 +25,12 @@ import torch
 from geometric import APART
 from looping import check_resume, result, train
 from safetensors.torch import load_file
+from staged import computed
 from torch import Tensor, nn
 from toy import write_images
 
 from pretrain import methods
-from pretrain.data.batches import ImageSource, open_images
+from pretrain.data.batches import open_images
 from pretrain.data.views import View
 from pretrain.export import export
 from pretrain.method import Method
@@ -143,30 +144,12 @@ class Foreign(nn.Module):
 def build(name: str, folder: Path, seed: int = 0, pictures: Path | None = None) -> Any:
     """The method on a network from outside, in float64, prepared for the `pictures`."""
     source = open_images(pictures or folder / "pictures")
-    products = computed(all_recipes()[name], source, folder)
+    products = computed(all_recipes()[name], source, folder, Foreign)
     torch.manual_seed(seed)
     method = replace(CASES[name], **CHANGES.get(name, {})).build(Foreign()).double()
     method.products = products
     method.prepare(source, folder)
     return method
-
-
-@torch.no_grad()
-def computed(recipe: Recipe, source: ImageSource, folder: Path) -> dict[str, Path]:
-    """What the stages of a recipe compute, with networks that are not trained, in `folder` unless it is there."""
-    products: dict[str, Path] = {}
-    method = recipe.method.build(Foreign()).eval()
-    for stage in recipe.stages:
-        if isinstance(stage, Recipe):
-            torch.manual_seed(0)
-            method = stage.method.build(Foreign()).eval()
-            continue
-        path = folder / f"{recipe.name}-{stage.name}.npy"
-        if not path.exists():
-            method.products = dict(products)
-            stage.compute(method, source, path)
-        products[stage.name] = path
-    return products
 
 
 def views_of(method: Method, step: int) -> list[View]:
