@@ -49,9 +49,14 @@ class Audit:
         return not any(deviation.decisive for deviation in self.deviations)
 
 
+def is_audited(protocol: Protocol) -> bool:
+    """Whether configs are compared with `protocol`: it trains a detector or a segmenter."""
+    return isinstance(protocol.plan, TrainingPlan) and protocol.task != "image classification"
+
+
 def audited(protocols: Sequence[Protocol]) -> list[Protocol]:
-    """Those of `protocols` with which configs are compared: they train detectors and segmenters."""
-    return [one for one in protocols if isinstance(one.plan, TrainingPlan) and one.task != "image classification"]
+    """Those of `protocols` with which configs are compared."""
+    return [protocol for protocol in protocols if is_audited(protocol)]
 
 
 def audit(user: UserConfig, protocols: Sequence[Protocol], *, gpus: int | None = None) -> list[Audit]:
@@ -60,9 +65,9 @@ def audit(user: UserConfig, protocols: Sequence[Protocol], *, gpus: int | None =
     `gpus` is the number of processes that it is trained on; if `None`, what its log or file name says.
 
     Raises:
-        BenchError: the config says too little to be compared, or a protocol is none of `audited`.
+        BenchError: the config says too little to be compared, or one of `protocols` is not `is_audited`.
     """
-    others = [one.id for one in protocols if one not in audited(protocols)]
+    others = [protocol.id for protocol in protocols if not is_audited(protocol)]
     if others:
         raise BenchError(f"audits are of detectors and segmenters that are trained: {others[0]} is another protocol")
     facts, notes = _facts(user, gpus)

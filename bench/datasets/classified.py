@@ -79,7 +79,7 @@ def classified_images(root: Path, dataset: str, part: Part) -> ClassifiedImages:
         return _voc(root, *_VOC[dataset], part, findings)
     if dataset not in TREES:
         raise BenchError(f"{dataset} has no classes of images: a probe of images takes {', '.join([*_VOC, *TREES])}")
-    classes = class_names(root)
+    classes = class_names(root, findings)
     paths = _tree(root, dataset, part, findings)
     _report_unknown(part, {path.parent.name for path in paths}, classes, findings)
     number = {name: i for i, name in enumerate(classes)}
@@ -87,18 +87,21 @@ def classified_images(root: Path, dataset: str, part: Part) -> ClassifiedImages:
     return ClassifiedImages(tuple(paths), tuple(relative(p, root / FOLDER) for p in paths), labels, classes)
 
 
-def class_names(root: Path) -> tuple[str, ...]:
+def class_names(root: Path, findings: Findings | None = None) -> tuple[str, ...]:
     """The classes of ImageNet's variants in the data root `root`: the folders below `imagenet/train`, sorted by name.
 
+    That the folder is missing is reported to `findings`.
+
     Raises:
-        BenchError: the folder is missing.
+        BenchError: it is missing, and there are no `findings`.
     """
-    return tuple(path.name for path in listed_in(root / FOLDER / "train", Strict(root)) if path.is_dir())
+    found = listed_in(root / FOLDER / "train", Strict(root) if findings is None else findings)
+    return tuple(path.name for path in found if path.is_dir())
 
 
 def read_trees(root: Path, findings: Findings, dataset: str) -> tuple[dict[str, Split], ImageFiles]:
     """Read the folders or lists of a folder tree's parts, and its images."""
-    classes = [path.name for path in listed_in(root / FOLDER / "train", findings) if path.is_dir()]
+    classes = class_names(root, findings)
     splits = {"train": Split(), "val": Split()}
     parts: tuple[Part, Part] = ("train", "val")
     for part in parts:

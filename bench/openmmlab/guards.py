@@ -245,11 +245,8 @@ def check_executed(
         raise BenchError(f"{iterations} iterations were executed, the protocol plans {plan.iterations}")
     expected = [("peak", max(rates), plan.learning_rate), ("last", rates[-1], plan.final_learning_rate)]
     if head_rates is not None and plan.head_learning_rate is not None:
-        factor = plan.head_learning_rate / plan.learning_rate
-        expected += [
-            ("peak head", max(head_rates), factor * plan.learning_rate),
-            ("last head", head_rates[-1], factor * plan.final_learning_rate),
-        ]
+        last = plan.final_learning_rate * plan.head_learning_rate / plan.learning_rate
+        expected += [("peak head", max(head_rates), plan.head_learning_rate), ("last head", head_rates[-1], last)]
     for what, used, planned in expected:
         if abs(used - planned) > 1e-3 * planned:
             raise BenchError(f"the {what} learning rate was {used:.6g}, the protocol plans {planned:.6g}")

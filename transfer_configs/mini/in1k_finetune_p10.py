@@ -11,39 +11,26 @@ whose `FOLD/NAME` has the smallest SHA-256; the fold is the seed (fold 0: `NAME`
 and `labelled.txt` lists them.
 """
 
-from transfer_configs.parts import classifiers, datasets, loading, schedules
+from transfer_configs.mini import in1k_finetune_p1 as base
+from transfer_configs.parts import few_labels
 
-protocol = dict(
-    id="mini_in1k_finetune_p10",
-    version=1,
-    title="ImageNet classification, fine-tuned with 10 % of the labels",
-    short_title="IN 10 % tuned",
-    track="mini",
-    task="image classification",
-    dataset="imagenet",
-    headline="top-1",
-    plan=dict(
-        batch_size=16,
-        iterations=320,
-        learning_rate=0.01,
-        final_learning_rate=0.0004,
-        head_learning_rate=0.005,
-        norm_weight_decay=0.0,
-        labels=0.1,
-    ),
-)
-bf16_modules = ["backbone"]
-_plan = protocol["plan"]
-_share = datasets.share(_plan["labels"])
+protocol = {
+    **base.protocol,
+    "id": "mini_in1k_finetune_p10",
+    "title": "ImageNet classification, fine-tuned with 10 % of the labels",
+    "short_title": "IN 10 % tuned",
+    "plan": {**base.protocol["plan"], "labels": 0.1},
+}
+bf16_modules = base.bf16_modules
 
-default_scope = "mmengine"
-model = classifiers.linear_on_mean()
+default_scope = base.default_scope
+model = base.model
 
-train_dataloader = loading.train_loader(classifiers.training(protocol["dataset"], 96, **_share), _plan)
-test_dataloader = loading.test_loader(classifiers.testing(protocol["dataset"], 96), batch_size=32)
-test_evaluator = dict(type="ClassificationMetric")
+train_dataloader = few_labels.training(base.train_dataloader, protocol["plan"])
+test_dataloader = base.test_dataloader
+test_evaluator = base.test_evaluator
 
-train_cfg = schedules.train_loop(_plan)
-test_cfg = schedules.test_loop()
-optim_wrapper = schedules.sgd(_plan, weight_decay=0.0)
-param_scheduler = schedules.drops(_plan, milestones=[192, 256], factor=0.2)
+train_cfg = base.train_cfg
+test_cfg = base.test_cfg
+optim_wrapper = base.optim_wrapper
+param_scheduler = base.param_scheduler

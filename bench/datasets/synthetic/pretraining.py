@@ -37,8 +37,8 @@ def pretraining_picture(rng: np.random.Generator) -> Picture:
     sort = rng.random()
     if sort < 0.2:
         return Picture(_window(rng, street(rng, STREET_SIZE), size), STREET)
-    few = sort < 0.55
-    drawn = scene(rng, size, tuple(KINDS), objects=(1, 2) if few else (2, 5), scale=(0.3, 0.5) if few else (0.15, 0.42))
+    objects, scale = ((1, 2), (0.3, 0.5)) if sort < 0.55 else ((2, 5), (0.15, 0.42))
+    drawn = scene(rng, size, tuple(KINDS), objects=objects, scale=scale)
     pixels = {kind: sum(int(one.mask.sum()) for one in drawn.instances if one.kind == kind) for kind in KINDS}
     largest = max(pixels, key=lambda kind: pixels[kind])
     return Picture(drawn.image, largest if pixels[largest] else NO_OBJECT)
