@@ -1,27 +1,24 @@
 """Protocols as versioned, hashed data: one config file each, built in (`transfer_configs/`) or the user's own.
 
-The file is executed as Python; reading protocols imports neither torch nor the OpenMMLab libraries. It may only import
-from `transfer_configs`: modules and pure functions that return parts of a config. The protocol is the data that its
-names hold in the end, without helper functions and names that begin with an underscore. Values that depend on the
-checkpoint or on the run are slots such as `"card:depth"` or `"run:seed"` (`bench.openmmlab.build` fills them), so that
-the hash depends on the protocol alone. It covers all values, but not comments, order of names, layout or titles.
+Reading protocols imports neither torch nor the OpenMMLab libraries. Values that depend on the checkpoint or on the run
+are slots such as `"card:depth"` or `"run:seed"` (`bench.openmmlab.build` fills them), so that the hash depends on the
+protocol alone.
 
-Security: a protocol file is code, and reading it executes it. Read an untrusted file before you use it.
+Security: a protocol file is code, and reading it executes it (`bench.config_data`). Read an untrusted file before you
+use it.
 """
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata, util
 from pathlib import Path
-from types import FunctionType, MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any
 
 import transfer_configs
+from bench.config_data import PROSE, copy_data, hash_config, read_config
 from bench.errors import BenchError
 from bench.probes.plan import ProbePlan, read_probe_plan
 from bench.smaller_batch import describe, split_id, with_smaller_batch
@@ -36,10 +33,6 @@ file is the protocol, or `ID = "package.module:NAME"` where NAME holds the file'
 
 HEADER = ("id", "version", "track", "task", "dataset", "headline")
 """Keys of `protocol = dict(...)` for tables, in addition to the plan and `PROSE`."""
-PROSE = ("title", "short_title")
-"""Keys with texts for readers. They are not hashed: a better title does not make another protocol."""
-_HELPERS = (ModuleType, FunctionType)
-"""Types of values with which a config is computed and which do not belong to it."""
 _SECTIONS = (
     "default_scope", "model", "bf16_modules", "train_dataloader", "test_dataloader", "test_evaluator", "train_cfg",
     "test_cfg", "optim_wrapper", "param_scheduler",
@@ -222,10 +215,7 @@ def read_protocol(file: Path) -> Protocol:
         BenchError: the file is missing, imports anything but `transfer_configs`, does not execute, holds something that
             is not data, or has no valid `protocol`.
     """
-    namespace = _execute(file)
-    config = {
-        key: value for key, value in namespace.items() if not key.startswith("_") and not isinstance(value, _HELPERS)
-    }
+    config, docstring = read_config(file)
     header = config.get("protocol")
     if not isinstance(header, dict):
         raise BenchError(f"{file} has no `protocol = dict(id=..., version=..., ...)`")
@@ -235,46 +225,12 @@ def read_protocol(file: Path) -> Protocol:
         wrong += [f"has {key!r}, which has no meaning" for key in header if key not in wanted]
         raise BenchError(f"{file}: its `protocol` {', '.join(wrong)}")
     try:
-        protocol = _made(copy_data(config, "config"), (namespace.get("__doc__") or "").strip(), file)
+        protocol = _made(copy_data(config, "config"), docstring, file)
     except BenchError as error:
         raise BenchError(f"{file}: its `protocol` is not valid: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise BenchError(f"{file}: its `protocol` is not valid: {type(error).__name__}: {error}") from error
     return protocol
-
-
-def hash_config(config: Mapping[str, Any]) -> str:
-    """SHA-256 of the config's canonical JSON: keys sorted, tuples as lists, numbers as Python writes them; no `PROSE`.
-
-    Raises:
-        ValueError: a value is not data (a number that is not finite, a key that is not text, an object).
-    """
-    header = {key: value for key, value in config.get("protocol", {}).items() if key not in PROSE}
-    hashed = {**config, "protocol": header} if "protocol" in config else config
-    return hashlib.sha256(canonical_json(hashed).encode()).hexdigest()
-
-
-def canonical_json(config: Mapping[str, Any]) -> str:
-    """One text for each value of `config`, whatever its layout and key order."""
-    return json.dumps(copy_data(config, "config"), sort_keys=True, allow_nan=False, separators=(",", ":"))
-
-
-def copy_data(value: Any, where: str) -> Any:
-    """A deep copy of `value` in which no two places share a container; refuses values that are not JSON data.
-
-    Raises:
-        ValueError: a value is not JSON data; the message gives the value and, beginning with `where`, its place.
-    """
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise ValueError(f"{where} has the key {key!r}, which is not text")
-        return {key: copy_data(item, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(copy_data(item, f"{where}[{i}]") for i, item in enumerate(value))
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value
-    raise ValueError(f"{where} is a {type(value).__name__}, which is not data")
 
 
 def _made(config: dict[str, Any], docstring: str, file: Path) -> Protocol:
@@ -303,33 +259,6 @@ def _cut(protocol: Protocol, batch: int) -> Protocol:
 def _read_plan(plan: Mapping[str, Any]) -> TrainingPlan | ProbePlan:
     """The plan of a probe, which has a `kind`, or of fine-tuning."""
     return read_probe_plan(plan) if "kind" in plan else TrainingPlan(**plan)
-
-
-def _execute(file: Path) -> dict[str, Any]:
-    """The values of the file's names after its execution."""
-    namespace: dict[str, Any] = {"__name__": file.stem, "__file__": str(file)}
-    try:
-        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
-        for name in _imports(tree):
-            if name.partition(".")[0] != transfer_configs.__name__:
-                raise BenchError(f"{file} imports {name}: a protocol may import from transfer_configs only")
-        exec(compile(tree, str(file), "exec"), namespace)
-    except BenchError:
-        raise
-    except Exception as error:
-        raise BenchError(f"{file} is not a readable protocol: {type(error).__name__}: {error}") from error
-    return namespace
-
-
-def _imports(tree: ast.AST) -> list[str]:
-    """Names of all modules that the code imports; a relative import begins with its dots."""
-    names: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names.append("." * node.level + (node.module or ""))
-    return names
 
 
 def _load_builtin(protocol_id: str) -> Protocol:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from bench.clock import Clock
+from bench.config_data import hash_config
 from bench.datasets.shares import LABELLED
 from bench.environment import describe_environment
 from bench.errors import BenchError
@@ -41,7 +42,7 @@ from bench.openmmlab.precision import use_bf16
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.openmmlab.stored_weights import WEIGHTS, load_weights, store_weights
 from bench.openmmlab.trackers import Tracker, TrackerName
-from bench.protocols import Protocol, TrainingPlan, hash_config
+from bench.protocols import Protocol, TrainingPlan
 from bench.record import make_result
 from leaderboard.base.files import make_folder, write_atomic
 from leaderboard.base.printable import printable

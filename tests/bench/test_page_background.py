@@ -4,8 +4,9 @@ import ast
 
 import pytest
 
+from bench.config_data import hash_config
 from bench.known import known_to_leaderboard
-from bench.protocols import hash_config, load_protocol
+from bench.protocols import load_protocol
 from leaderboard.page_data import MethodSource
 
 

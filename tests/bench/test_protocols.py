@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bench.config_data import canonical_json, hash_config
 from bench.errors import BenchError
 from bench.protocols import (
     CONFIGS,
@@ -17,8 +18,6 @@ from bench.protocols import (
     Protocol,
     all_protocols,
     builtin_ids,
-    canonical_json,
-    hash_config,
     load_protocol,
     read_protocol,
 )

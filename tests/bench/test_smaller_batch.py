@@ -9,9 +9,10 @@ from fake_fine_tuning import instant
 from torch.optim.lr_scheduler import LRScheduler
 
 from bench.cli import run as command
+from bench.config_data import hash_config
 from bench.errors import BenchError
 from bench.known import known_to_leaderboard
-from bench.protocols import Protocol, TrainingPlan, all_protocols, hash_config, load_protocol, with_batch
+from bench.protocols import Protocol, TrainingPlan, all_protocols, load_protocol, with_batch
 from bench.smaller_batch import possible_batches, split_id, with_smaller_batch
 from bench.submit import choose_protocols, plan_submission
 from leaderboard.analysis import analyse

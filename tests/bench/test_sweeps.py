@@ -10,10 +10,11 @@ from fake_fine_tuning import fake
 
 from bench.checkpoints import random_backbone
 from bench.cli import run as command
+from bench.config_data import hash_config
 from bench.errors import BenchError
 from bench.jobs import Outcome
 from bench.known import known_to_leaderboard
-from bench.protocols import Protocol, TrainingPlan, hash_config, load_protocol, trials, with_batch
+from bench.protocols import Protocol, TrainingPlan, load_protocol, trials, with_batch
 from bench.report import RunReporter
 from bench.submit import Submission, plan_submission, submit
 from bench.sweep_config import SweepPlan, read_sweep, with_settings

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.checkpoints import random_backbone
-from bench.protocols import Protocol, TrainingPlan, hash_config, load_protocol
+from bench.config_data import hash_config
+from bench.protocols import Protocol, TrainingPlan, load_protocol
 from leaderboard.records import Card, DatasetReference
 from pretrain.exported import read_card
 
