@@ -26,7 +26,9 @@ from bench.cli import (  # noqa: F401 - they register commands
     preparing,
     pretraining,
     protocols,
+    roots,
     runs,
+    starting,
     tables,
     verifying,
 )

@@ -93,7 +93,7 @@ def test_nothing_has_no_fingerprint(tmp_path, dataset):
 
 @pytest.mark.parametrize("entry", (DATASETS | FURTHER).values(), ids=DATASETS | FURTHER)
 def test_the_layout_stands_in_the_help_and_in_the_documentation(entry):
-    from bench.cli.evaluation import check_data
+    from bench.cli.roots import check_data
 
     page = (Path(__file__).parents[3] / "docs/evaluate.md").read_text(encoding="utf-8")
     for words in (check_data.__doc__, page):
