@@ -24,9 +24,6 @@ NOT_OFFERED: Final[dict[str, str]] = {
         "Adam with a rate for each epoch, and small images scaled up to the crop, are not built in; its VOC protocol is"
     ),
     "VOC and Cityscapes UperNet, DeepLabV3+ (RegionCL, CoinCheung)": "their heads are not built in",
-    "ImageNet linear by SGD on random crops (MoCo, SwAV, BYOL)": (
-        "frozen_in1k_linear and those beside it solve one problem on central crops, without a recipe for each method"
-    ),
     "ImageNet fine-tuned with 1 or 10 % of the labels as in SimCLR and BYOL": (
         "their augmentation and settings, chosen for each share, are in no code that was read; "
         "paper_in1pct_finetune_swav and those beside it have SwAV's and OpenSelfSup's"

@@ -94,6 +94,8 @@ def _longer(scheduler: Mapping[str, Any], times: int) -> dict[str, Any]:
             longer["milestones"] = [milestone * times for milestone in scheduler["milestones"]]
         case "PolyLR":
             longer["eta_min"] = scheduler["eta_min"] / times
+        case "SteppedCosineLR":
+            longer["every"] = scheduler["every"] * times
         case other:
             raise BenchError(f"no smaller batch: the linear rule is not written for the schedule {other}")
     return longer

@@ -47,6 +47,7 @@ def prepare_openmmlab() -> None:
     close_pickles()
     importlib.import_module("bench.openmmlab.backbones")
     importlib.import_module("bench.openmmlab.classification")
+    importlib.import_module("bench.openmmlab.cosine")
     importlib.import_module("bench.openmmlab.datasets")
     importlib.import_module("bench.openmmlab.fcos")
     importlib.import_module("bench.openmmlab.loading")

@@ -23,7 +23,7 @@ def test_a_docstring_says_everything_once(protocol_id: str) -> None:
     rest = protocol.docstring.partition("\n")[2]
     assert "".join(rest.split()) == "".join(said_in_order(rest, said))
     hours, memory = cost(protocol)
-    assert float(hours) > 0 and float(memory) > 5 and "Computed, not measured" in said["Cost"]
+    assert float(hours) > 0 and float(memory) > 3 and "Computed, not measured" in said["Cost"]
     assert "No run of the whole schedule" in said["Tested"], "then say in the page's text what was measured"
 
 

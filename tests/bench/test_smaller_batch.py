@@ -55,7 +55,7 @@ def test_every_protocol_can_be_cut_and_sees_as_many_images(protocol: Protocol) -
         assert smaller == load_protocol(smaller.id) and split_id(smaller.id) == (protocol.id, batch)
         assert smaller.sha256 != protocol.sha256 and smaller.short_title.endswith(f", batch {batch}")
         assert smaller.reference().track == protocol.track
-    assert with_batch(protocol, own.batch_size) is protocol is with_batch(protocol, 1000)
+    assert with_batch(protocol, own.batch_size) is protocol is with_batch(protocol, 2000)
     assert hash_config(protocol.config) == before == protocol.sha256, "the protocol itself was changed"
 
 

@@ -18,13 +18,16 @@ def test_loop() -> dict[str, Any]:
     return dict(type="TestLoop")
 
 
-def sgd(plan: Mapping[str, Any], *, weight_decay: float, max_norm: float | None = None) -> dict[str, Any]:
+def sgd(
+    plan: Mapping[str, Any], *, weight_decay: float, max_norm: float | None = None, nesterov: bool = False
+) -> dict[str, Any]:
     """SGD with momentum .9 at the plan's learning rate.
 
     Args:
         plan: the plan of the protocol.
         weight_decay: weight decay of all parameters except those of batch normalization, which have the plan's.
         max_norm: gradients are scaled down to this L2 norm; None does not clip.
+        nesterov: use Nesterov's momentum.
     """
     optimizer: dict[str, Any] = dict(
         type="OptimWrapper",
@@ -35,6 +38,8 @@ def sgd(plan: Mapping[str, Any], *, weight_decay: float, max_norm: float | None 
     if "head_learning_rate" in plan:
         factor = plan["head_learning_rate"] / plan["learning_rate"]
         optimizer.setdefault("paramwise_cfg", {})["custom_keys"] = {"head.": dict(lr_mult=factor)}
+    if nesterov:
+        optimizer["optimizer"]["nesterov"] = True
     if max_norm is not None:
         optimizer["clip_grad"] = dict(max_norm=max_norm, norm_type=2)
     return optimizer
@@ -74,3 +79,11 @@ def poly(plan: Mapping[str, Any], *, power: float = 0.9) -> list[dict[str, Any]]
             by_epoch=False,
         ),
     ]
+
+
+def cosine(plan: Mapping[str, Any], *, every: int) -> list[dict[str, Any]]:
+    """Learning rate from the plan's to 0 along a cosine, with one rate for each `every` iterations.
+
+    The plan's final learning rate is that of the last of them, which is above 0.
+    """
+    return [dict(type="SteppedCosineLR", every=every, by_epoch=False, begin=0, end=plan["iterations"])]

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from classified import CLASSES, VAL, build, classified_folders, loaded, plan_of, small
 from PIL import Image
-from short_protocols import changed, checkpoint, reference
+from short_protocols import checkpoint, reference
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 from torchvision.transforms import functional as published
 from torchvision.transforms import transforms
@@ -22,16 +23,15 @@ from bench.datasets.classified import classified_images
 from bench.datasets.shares import LABELLED, take_share, take_share_of_each
 from bench.errors import BenchError
 from bench.openmmlab import guards, prepare_openmmlab
-from bench.openmmlab.build import build_model, resolve
+from bench.openmmlab.build import resolve
 from bench.openmmlab.checkpoints import CHECKPOINT
 from bench.openmmlab.loss_log import LossLog
 from bench.openmmlab.operations import count_operations
 from bench.openmmlab.runner import evaluate_stored, run_transfer
 from bench.openmmlab.stored_weights import WEIGHTS
 from bench.probes.kinds.image_classifier import chosen_images
-from bench.protocols import Protocol, TrainingPlan, load_protocol, with_batch
+from bench.protocols import load_protocol, with_batch
 from pretrain.exported import read_exported
-from pretrain.nets.architectures import build_backbone
 
 prepare_openmmlab()
 from mmengine.config import ConfigDict  # noqa: E402
@@ -48,55 +48,16 @@ SETTINGS = {
     "paper_in1pct_finetune_openselfsup": (0.01, 1.0, 0.0005, 51, 0.01),
     "paper_in10pct_finetune_openselfsup": (0.01, 1.0, 0.0001, 501, 0.01),
 }
-CLASSES, TRAIN, VAL = 7, 20, 3
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root, rng = tmp_path_factory.mktemp("images") / "data", np.random.default_rng(0)
-    for part, count in (("train", TRAIN), ("val", VAL)):
-        for label in range(CLASSES):
-            folder = root / "imagenet" / part / f"class{label}"
-            folder.mkdir(parents=True)
-            for i in range(count):
-                Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(folder / f"{part}{label}-{i}.png")
-    listed = [path.relative_to(root / "imagenet") for path in sorted((root / "imagenet" / "train").glob("*/*1.png"))]
-    (root / "imagenet" / "train-1percent.txt").write_text("".join(f"{path}\n" for path in listed))
-    return root
+    return classified_folders(tmp_path_factory.mktemp("images") / "data")
 
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoint(tmp_path_factory.mktemp("work"))
-
-
-def plan_of(protocol: Protocol) -> TrainingPlan:
-    assert isinstance(protocol.plan, TrainingPlan)
-    return protocol.plan
-
-
-def small(protocol_id: str, iterations: int = 4, side: int = 32, batch: int = 4) -> Protocol:
-    """The protocol with a few iterations of a few small images; the rates fall twice, as they do at full size."""
-
-    def cut(config: dict[str, Any]) -> None:
-        config["protocol"]["plan"] |= {"batch_size": batch, "iterations": iterations}
-        config["train_dataloader"]["batch_size"] = batch
-        config["train_cfg"]["max_iters"] = iterations
-        config["param_scheduler"][0] |= {"end": iterations, "milestones": [iterations - 2, iterations - 1]}
-        for loader in ("train_dataloader", "test_dataloader"):
-            config[loader]["dataset"]["pipeline"][1]["side"] = side
-
-    return changed(load_protocol(protocol_id), cut)
-
-
-def build(protocol: Protocol, data: Path, folder: Path, architecture: str = "") -> tuple[Any, dict[str, Any]]:
-    exported = read_exported(folder)
-    card, tensors = exported.card, dict(exported.tensors)
-    if architecture:
-        card = card.model_copy(update={"architecture": architecture})
-        tensors = {name: value.contiguous() for name, value in build_backbone(architecture).state_dict().items()}
-    config = resolve(protocol, card, data)
-    return build_model(config, tensors, seed=0), config
 
 
 @pytest.mark.parametrize("size", [(300, 200), (200, 300), (517, 511), (256, 256), (90, 640)])
@@ -175,13 +136,6 @@ def test_the_loss_and_its_gradients_are_those_of_a_plain_computation(data: Path,
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.backbone.parameters())
     for sample, own in zip(model(**given, mode="predict"), scores, strict=True):
         np.testing.assert_allclose(sample.scores.detach(), own, atol=1e-4)
-
-
-def loaded(dataset: dict[str, Any], count: int = 5) -> list[Any]:
-    from mmengine.registry import DATASETS
-
-    built = DATASETS.build(ConfigDict(copy.deepcopy(dataset)))
-    return [built[3 * i] for i in range(count)]
 
 
 def two_groups(rate: float, head_rate: float) -> torch.optim.SGD:
