@@ -15,6 +15,7 @@ from classified import CLASSES, VAL, build, classified_folders, loaded, plan_of,
 from short_protocols import checkpoint, reference
 
 from bench.openmmlab import guards, prepare_openmmlab
+from bench.openmmlab.loss_log import LossLog
 from bench.openmmlab.runner import run_transfer
 from bench.openmmlab.stored_weights import WEIGHTS
 from bench.protocols import load_protocol, with_batch
@@ -167,3 +168,28 @@ def test_a_run_changes_the_layer_alone(protocol_id: str, data: Path, backbone: P
     kept = safetensors.torch.load_file(tmp_path / WEIGHTS)
     assert all(torch.equal(kept[f"backbone.{name}"], value) for name, value in given.items())
     assert kept["head.bias"].any()
+
+
+class Killed(BaseException):
+    """No handler of errors takes it for one."""
+
+
+def test_a_run_that_was_killed_ends_with_the_bits_of_one_that_was_not(
+    data: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocol = small(LINEAR[2])
+    inputs = (protocol, backbone, data, reference(protocol).model_copy(update={"val_images": VAL * CLASSES}), 1)
+    whole = run_transfer(*inputs, tmp_path / "whole")
+    write = LossLog.write
+
+    def killed(log: LossLog, number: int, *values: Any) -> None:
+        if number == 3:
+            raise Killed
+        write(log, number, *values)
+
+    monkeypatch.setattr(LossLog, "write", killed)
+    with pytest.raises(Killed):
+        run_transfer(*inputs, tmp_path / "killed", checkpoint_seconds=0.0)
+    monkeypatch.undo()
+    continued = run_transfer(*inputs, tmp_path / "killed", checkpoint_seconds=0.0)
+    assert continued.outputs == whole.outputs and {WEIGHTS, "losses.csv"} <= whole.outputs.keys()
