@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .PHONY: help install demo test test-all lint format docs clean
 
 help:
-	@echo "make demo   pretrain, submit, fine-tune and rank on generated data (15 to 45 minutes on 2 CPU cores)"
+	@echo "make demo   pretrain, submit, fine-tune and rank on generated data (about 12 minutes on 2 CPU cores)"
 	@echo "make test   the test suite; make test-all adds its slow tests"
 	@echo "make lint   ruff and mypy"
 	@echo "make format ruff format"
