@@ -102,7 +102,7 @@ def _precision() -> str:
     """The faster precision on this machine: most processors compute bfloat16 by detours."""
     import torch
 
-    from bench.openmmlab.precision import fast_bf16
+    from pretrain.run.precision import fast_bf16
 
     return "bf16" if fast_bf16(torch.device("cuda" if torch.cuda.is_available() else "cpu")) else "fp32"
 

@@ -95,6 +95,7 @@ def compare(
     from leaderboard.base.provenance import available_cores
     from pretrain.data.batches import open_images
     from pretrain.exported import read_exported
+    from pretrain.run.precision import slow_precision
 
     if seeds < 1:
         raise BenchError(f"--seeds is {seeds}: give 1 or more")
@@ -125,6 +126,9 @@ def compare(
         work=work,
         scratch=scratch,
     )
+    slow = [advice for recipe, _ in found if (advice := slow_precision(recipe.precision, None))]
+    if slow and not executor.at_once:
+        print(slow[0])
     lines = ProgressLines(None if executor.at_once else processes or min(4, available_cores()))
     try:
         if rates:

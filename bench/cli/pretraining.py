@@ -117,6 +117,7 @@ def pretrain(
     from pretrain.data.batches import open_images
     from pretrain.recipes import override
     from pretrain.run.acceleration import Acceleration
+    from pretrain.run.precision import slow_precision
     from pretrain.run.train import train
 
     if not checkpoint_seconds >= 0:
@@ -131,6 +132,8 @@ def pretrain(
     out = out or work / "pretraining" / own
     if cluster.choose(work).at_once or devices > 1:
         return _elsewhere(given, chosen, out)
+    if (advice := slow_precision(chosen.precision, device)) and _is_first():
+        print(advice)
     try:
         folder = train(
             chosen,
@@ -151,9 +154,14 @@ def pretrain(
         )
     except KeyboardInterrupt as stop:
         raise Interrupted.after(stop, "stopped: --resume continues from the last checkpoint, if there is one") from stop
-    if os.environ.get("RANK", "0") == "0":  # torchrun starts this command once per process
+    if _is_first():
         print(f"finished: {folder}\n{_next(chosen, folder, stages)}")
     return 0
+
+
+def _is_first() -> bool:
+    """Whether this process is the first, or the only one: `torchrun` starts this command once per process."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _elsewhere(given: dict[str, Any], chosen: Recipe, out: Path) -> int:
@@ -198,7 +206,7 @@ def _probing(data: Path | None, every: int | None, recipe: Recipe, out: Path) ->
     from bench.training_probe import TrainingProbe
 
     probe = TrainingProbe(data, out / "probe")
-    if os.environ.get("RANK", "0") == "0":  # of several processes the first alone probes
+    if _is_first():
         probe.protocols  # noqa: B018 - what cannot be used is said before the training
     return Probing(probe, every=max(1, recipe.epochs // 10) if every is None else every)
 

@@ -14,16 +14,7 @@ import torch
 from torch import nn
 
 from bench.errors import BenchError
-
-
-def fast_bf16(device: torch.device) -> bool:
-    """Whether `device` multiplies bfloat16 matrices faster than float32 ones.
-
-    A CPU does with tiles (AMX). With vectors alone (AVX512-BF16) a step of a ResNet-18 took 1.1 to 1.5 times as long.
-    """
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
+from pretrain.run.precision import fast_bf16
 
 
 def use_bf16(model: nn.Module, patterns: Sequence[str], device: torch.device) -> Literal["bf16", "fp32"]:
