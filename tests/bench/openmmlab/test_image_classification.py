@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from classified import CLASSES, VAL, build, classified_folders, loaded, plan_of, small
+from classified import CLASSES, VAL, build, classified_folders, killed_at, loaded, plan_of, small
 from PIL import Image
 from short_protocols import checkpoint, reference
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
@@ -25,7 +25,6 @@ from bench.errors import BenchError
 from bench.openmmlab import guards, prepare_openmmlab
 from bench.openmmlab.build import resolve
 from bench.openmmlab.checkpoints import CHECKPOINT
-from bench.openmmlab.loss_log import LossLog
 from bench.openmmlab.operations import count_operations
 from bench.openmmlab.runner import evaluate_stored, run_transfer
 from bench.openmmlab.stored_weights import WEIGHTS
@@ -291,27 +290,14 @@ def test_the_last_map_of_any_network_is_read(architecture: str, data: Path, back
     assert (count_operations(model, config).head or 0) == 2 * model.head.weight.numel()
 
 
-class Killed(BaseException):
-    """No handler of errors takes it for one."""
-
-
 def test_a_run_that_was_killed_ends_with_the_bits_of_one_that_was_not(
-    data: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, backbone: Path, tmp_path: Path
 ) -> None:
     protocol = small(MINI, iterations=3)
     inputs = (protocol, backbone, data, reference(protocol).model_copy(update={"val_images": VAL * CLASSES}), 1)
     whole: Any = run_transfer(*inputs, tmp_path / "whole")
-    write = LossLog.write
-
-    def killed(log: LossLog, number: int, *values: Any) -> None:
-        if number == 3:
-            raise Killed
-        write(log, number, *values)
-
-    monkeypatch.setattr(LossLog, "write", killed)
-    with pytest.raises(Killed):
+    with killed_at(3):
         run_transfer(*inputs, tmp_path / "killed", checkpoint_seconds=0.0)
-    monkeypatch.undo()
     assert (tmp_path / "killed" / CHECKPOINT).is_file()
     continued: Any = run_transfer(*inputs, tmp_path / "killed", checkpoint_seconds=0.0)
     assert continued.metrics == whole.metrics and whole.metrics.keys() == {"top-1", "top-5", "class accuracy"}

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from classified import CLASSES, VAL, build, classified_folders, loaded, plan_of, small
+from classified import CLASSES, VAL, build, classified_folders, killed_at, loaded, plan_of, small
 from short_protocols import checkpoint, reference
 
 from bench.openmmlab import guards, prepare_openmmlab
-from bench.openmmlab.loss_log import LossLog
 from bench.openmmlab.runner import run_transfer
 from bench.openmmlab.stored_weights import WEIGHTS
 from bench.protocols import load_protocol, with_batch
@@ -170,26 +169,13 @@ def test_a_run_changes_the_layer_alone(protocol_id: str, data: Path, backbone: P
     assert kept["head.bias"].any()
 
 
-class Killed(BaseException):
-    """No handler of errors takes it for one."""
-
-
 def test_a_run_that_was_killed_ends_with_the_bits_of_one_that_was_not(
-    data: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, backbone: Path, tmp_path: Path
 ) -> None:
     protocol = small(LINEAR[2])
     inputs = (protocol, backbone, data, reference(protocol).model_copy(update={"val_images": VAL * CLASSES}), 1)
     whole = run_transfer(*inputs, tmp_path / "whole")
-    write = LossLog.write
-
-    def killed(log: LossLog, number: int, *values: Any) -> None:
-        if number == 3:
-            raise Killed
-        write(log, number, *values)
-
-    monkeypatch.setattr(LossLog, "write", killed)
-    with pytest.raises(Killed):
+    with killed_at(3):
         run_transfer(*inputs, tmp_path / "killed", checkpoint_seconds=0.0)
-    monkeypatch.undo()
     continued = run_transfer(*inputs, tmp_path / "killed", checkpoint_seconds=0.0)
     assert continued.outputs == whole.outputs and {WEIGHTS, "losses.csv"} <= whole.outputs.keys()
