@@ -166,7 +166,7 @@ PAPER = Track(
         "Every backbone tensor comes from the checkpoint, bit for bit, those of layer4 in the head of a C4 detector, "
         "too; necks and heads start at random, from the seed.",
         "All layers are trained; batch normalization uses the statistics of the whole batch in training and running "
-        "statistics in evaluation.",
+        "statistics in evaluation. ImageNet's linear layers alone leave the backbone as it is, in evaluation mode.",
         "Pixels are normalized as the checkpoint's card says.",
         "Schedule and learning rate are the papers', the same for every checkpoint.",
         "Only the weights of the last iteration are evaluated, once, without test-time augmentation.",
