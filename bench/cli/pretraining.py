@@ -132,12 +132,13 @@ def pretrain(
     out = out or work / "pretraining" / own
     if cluster.choose(work).at_once or devices > 1:
         return _elsewhere(given, chosen, out)
+    images = open_images(data)
     if (advice := slow_precision(chosen.precision, device)) and _is_first():
         print(advice)
     try:
         folder = train(
             chosen,
-            open_images(data),
+            images,
             out,
             data_name=data_name,
             seed=seed,
