@@ -125,10 +125,15 @@ def test_the_others_wait_for_rank_0_as_long_as_it_takes(tmp_path: Path) -> None:
 
 
 def lose_rank_0(rank: int, world: int, folder: Path) -> None:
-    """Rank 0 is killed in the middle of what it does alone."""
+    """Rank 0 is killed in the middle of what it does alone, once the other has joined the group."""
+    joined = folder / "joined"
     with process_group("cpu") as process:
+        if rank == 1:
+            joined.touch()
 
         def die() -> None:
+            while not joined.exists():
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGKILL)
 
         with pytest.raises(PretrainError, match="rank 1 stopped because another process of this run has ended"):
