@@ -171,7 +171,7 @@ def with_batch(protocol: Protocol, most: int) -> Protocol:
 def trials(protocol: Protocol) -> list[Protocol]:
     """The protocols of the runs among which the settings of `protocol` are chosen; none where nothing is chosen."""
     return [
-        _made(
+        from_config(
             copy_data(as_trial(protocol.config, settings), "config"),
             f"{protocol.docstring}\n{describe_trial(settings)}",
             protocol.config_file,
@@ -225,7 +225,7 @@ def read_protocol(file: Path) -> Protocol:
         wrong += [f"has {key!r}, which has no meaning" for key in header if key not in wanted]
         raise BenchError(f"{file}: its `protocol` {', '.join(wrong)}")
     try:
-        protocol = _made(copy_data(config, "config"), docstring, file)
+        protocol = from_config(copy_data(config, "config"), docstring, file)
     except BenchError as error:
         raise BenchError(f"{file}: its `protocol` is not valid: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
@@ -233,7 +233,8 @@ def read_protocol(file: Path) -> Protocol:
     return protocol
 
 
-def _made(config: dict[str, Any], docstring: str, file: Path) -> Protocol:
+def from_config(config: dict[str, Any], docstring: str, file: Path) -> Protocol:
+    """The protocol that `config`, data alone, describes; `file` is where it, or what it was made from, is written."""
     header = config["protocol"]
     protocol = Protocol(
         **{key: header[key] for key in (*HEADER, *PROSE)},
@@ -253,7 +254,7 @@ def _cut(protocol: Protocol, batch: int) -> Protocol:
     if not isinstance(plan, TrainingPlan):
         raise BenchError(f"{protocol.id} is a probe: it has no batch")
     config = copy_data(with_smaller_batch(protocol.config, batch), "config")
-    return _made(config, f"{protocol.docstring}\n{describe(batch, plan.batch_size)}", protocol.config_file)
+    return from_config(config, f"{protocol.docstring}\n{describe(batch, plan.batch_size)}", protocol.config_file)
 
 
 def _read_plan(plan: Mapping[str, Any]) -> TrainingPlan | ProbePlan:

@@ -123,7 +123,7 @@ def as_trial(config: Mapping[str, Any], settings: Mapping[str, float]) -> dict[s
         },
         "trial": {"of": header["id"], "settings": dict(settings), "seed": sweep.seed},
         "train_cfg": {**config["train_cfg"], "max_iters": sweep.iterations},
-        "param_scheduler": [_shorter(one, share, sweep.iterations) for one in tuned["param_scheduler"]],
+        "param_scheduler": [with_length(one, share, sweep.iterations) for one in tuned["param_scheduler"]],
         "train_dataloader": {**trained, "dataset": _without_held_out(trained["dataset"], held_out)},
         "test_dataloader": {
             **evaluated,
@@ -142,8 +142,12 @@ def describe_trial(settings: Mapping[str, float]) -> str:
     )
 
 
-def _shorter(scheduler: Mapping[str, Any], share: float, iterations: int) -> Mapping[str, Any]:
-    """`scheduler` over a `share` of its iterations; a warm-up, which large rates need, keeps its length."""
+def with_length(scheduler: Mapping[str, Any], share: float, iterations: int) -> Mapping[str, Any]:
+    """`scheduler` over `iterations`, that `share` of its own; a warm-up, which large rates need, keeps its length.
+
+    Raises:
+        BenchError: it is of a type that has no rule.
+    """
     match scheduler["type"]:
         case "LinearLR":
             return scheduler
@@ -153,7 +157,7 @@ def _shorter(scheduler: Mapping[str, Any], share: float, iterations: int) -> Map
         case "PolyLR":
             return {**scheduler, "end": iterations}
         case other:
-            raise BenchError(f"no sweep: how a shorter run follows the schedule {other} is not written")
+            raise BenchError(f"no sweep: how a run of another length follows the schedule {other} is not written")
 
 
 def _without_held_out(dataset: Mapping[str, Any], held_out: Mapping[str, Any]) -> dict[str, Any]:
