@@ -13,7 +13,9 @@ the class; the mean over the classes of an image, then over images, with its sta
     object                of a ViT: the one object that MaskDistill finds by it
 
 by the exported backbone and by the same architecture with random weights, both in evaluation mode. Each image is
-divided by itself. `--pictures` draws the regions of the first images.
+divided by itself, and "gain" is the mean over images of what the exported backbone has more than the superpixels (the
+region prior) and more than random weights, with the standard error of these differences. `--pictures` draws the regions
+of the first images.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ from pretrain.nets.architectures import build_backbone, stages_of
 from pretrain.nets.vit import VisionTransformer
 
 Labels = npt.NDArray[np.integer[Any]]
+EXPORTED, RANDOM, PRIOR = "exported", "random weights", "superpixels"
 ITERATIONS = 50
 DRAWN = 8
 """Number of images that are drawn as pictures."""
@@ -81,7 +84,7 @@ def segmentations(
     """Every way of dividing the `image`, uint8 (3, H, W), resized to `side` x `side`, with its name."""
     slic = Superpixels(100, side=side)
     superpixels = torch.from_numpy(slic(image))[None].long()
-    yield "superpixels", superpixels[0].numpy()
+    yield PRIOR, superpixels[0].numpy()
     lots = np.random.default_rng(seed).integers(clusters, size=slic.segments)
     yield "drawn groups", lots[superpixels[0].numpy()]
     pixels = interpolate(image[None], size=(side, side), mode="bicubic", antialias=True) / 255
@@ -174,14 +177,29 @@ def main(
     if pictures is not None:
         make_folder(pictures)
     pairs = segmentation_pairs(data, "voc2012_seg", "val")[:images]
-    networks = {"exported": trained, "random weights": untrained}
-    table = Table(title=f"Best overlap with VOC's classes, K = {clusters}", title_justify="left", show_edge=False)
-    for column in ("regions", "best overlap (%)", "standard error", "images"):
-        table.add_column(column)
-    for name, of_images in measure(pairs, networks, clusters=clusters, seed=seed, pictures=pictures).items():
-        error = of_images.std(ddof=1) / len(of_images) ** 0.5
-        table.add_row(name, f"{100 * of_images.mean():.2f}", f"{100 * error:.2f}", str(len(of_images)))
+    networks = {EXPORTED: trained, RANDOM: untrained}
+    found = measure(pairs, networks, clusters=clusters, seed=seed, pictures=pictures)
+    shown = len(found[PRIOR])
+    table = Table(
+        title=f"Best overlap with VOC's classes, K = {clusters}, {shown} images", title_justify="left", show_edge=False
+    )
+    for column in ("regions", "best overlap (%)", "gain over superpixels", "gain over random weights"):
+        table.add_column(column, justify="left" if column == "regions" else "right")
+    for name, of_images in found.items():
+        untrained_name = name.replace(EXPORTED, RANDOM)
+        table.add_row(
+            name,
+            percent(of_images),
+            percent(of_images - found[PRIOR]) if name != PRIOR else "",
+            percent(of_images - found[untrained_name]) if name != untrained_name else "",
+        )
     output().print(table)
+
+
+def percent(of_images: npt.NDArray[np.float64]) -> str:
+    """The mean over images and its standard error, in per cent."""
+    error = of_images.std(ddof=1) / len(of_images) ** 0.5
+    return f"{100 * of_images.mean():.2f} +- {100 * error:.2f}"
 
 
 if __name__ == "__main__":
