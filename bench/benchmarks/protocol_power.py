@@ -1,9 +1,10 @@
 """What a fine-tuning protocol shows for its time, at other learning rates and lengths: gain, noise, and minutes.
 
     python -m bench.benchmarks.protocol_power CHECKPOINT... --data ROOT --work WORK --protocol mini_city_seg_fcn \\
-        [--rates 1 --rates 0.3] [--lengths 1 --lengths 0.5] [--seeds 3]
+        [--rates 1 --rates 0.3] [--head-rate 1] [--lengths 1 --lengths 0.5] [--seeds 3]
 
-Each variant of the protocol, at each of the rates with each of the lengths, fine-tunes every checkpoint (a folder with
+Each variant of the protocol, at each of the rates (of the backbone; necks and heads have the same, or that of
+`--head-rate`) with each of the lengths, fine-tunes every checkpoint (a folder with
 an exported backbone) and random initialization of the same architecture with some seeds; random initialization has
 another network with each. All else is the protocol's. The table gives, for each variant,
 
@@ -52,8 +53,11 @@ Values = Mapping[str, Sequence[float]]
 """Values of each checkpoint's runs, in points; those of random initialization are `RANDOM`'s."""
 
 
-def variant(protocol: Protocol, *, rate: float, length: float) -> Protocol:
+def variant(protocol: Protocol, *, rate: float, length: float, head_rate: float | None = None) -> Protocol:
     """`protocol` at `rate` times its learning rate, over `length` times its iterations; its own hash shows that.
+
+    With `head_rate`, necks and heads have so many times the protocol's rate, and both rates fall in proportion: a
+    polynomial schedule goes down to 0.
 
     Raises:
         BenchError: it is a probe, or has a schedule whose length cannot be changed.
@@ -61,7 +65,7 @@ def variant(protocol: Protocol, *, rate: float, length: float) -> Protocol:
     plan = protocol.plan
     if not isinstance(plan, TrainingPlan):
         raise BenchError(f"{protocol.id} is a probe: it has no learning rate and no length")
-    if rate <= 0 or length <= 0:
+    if min(rate, length, 1 if head_rate is None else head_rate) <= 0:
         raise BenchError("rates and lengths are above 0")
     decay = protocol.config["optim_wrapper"]["optimizer"]["weight_decay"]
     config = with_settings(protocol.config, {"learning_rate": plan.learning_rate * rate, "weight_decay": decay})
@@ -70,14 +74,35 @@ def variant(protocol: Protocol, *, rate: float, length: float) -> Protocol:
         **config,
         "protocol": {
             **header,
-            "id": f"{protocol.id}_rate{rate:g}_length{length:g}",
+            "id": f"{protocol.id}_rate{rate:g}"
+            + ("" if head_rate is None else f"_head{head_rate:g}")
+            + f"_length{length:g}",
             "track": "power",
             "plan": {**header["plan"], "iterations": iterations},
         },
         "train_cfg": {**config["train_cfg"], "max_iters": iterations},
         "param_scheduler": [with_length(one, length, iterations) for one in config["param_scheduler"]],
     }
+    if head_rate is not None:
+        made = _with_head_rate(made, plan.learning_rate * head_rate)
     return from_config(copy_data(made, "config"), protocol.docstring, protocol.config_file)
+
+
+def _with_head_rate(config: Mapping[str, Any], rate: float) -> dict[str, Any]:
+    """A protocol's config in which all but the backbone has the learning rate `rate`."""
+    header, wrapper = config["protocol"], config["optim_wrapper"]
+    plan = {**header["plan"], "head_learning_rate": rate}
+    schedulers = [{**one, "eta_min": 0.0} if "eta_min" in one else one for one in config["param_scheduler"]]
+    if schedulers != config["param_scheduler"]:
+        plan["final_learning_rate"] = 0.0
+    factor = {"lr_mult": rate / plan["learning_rate"]}
+    options = {**wrapper.get("paramwise_cfg", {}), "custom_keys": {"head.": factor, "neck.": factor}}
+    return {
+        **config,
+        "protocol": {**header, "plan": plan},
+        "optim_wrapper": {**wrapper, "paramwise_cfg": options},
+        "param_scheduler": schedulers,
+    }
 
 
 def value_of(
@@ -125,6 +150,7 @@ def main(
     work: Path,
     protocol: str,
     rates: Sequence[float] = (1.0,),
+    head_rate: float | None = None,
     lengths: Sequence[float] = (1.0,),
     seeds: int = 3,
     threads: int = 1,
@@ -143,6 +169,8 @@ def main(
         Id of the protocol.
     rates
         Learning rates, as multiples of the protocol's.
+    head_rate
+        Learning rate of necks and heads, as a multiple of the protocol's; if not given, that of the backbone.
     lengths
         Numbers of iterations, as multiples of the protocol's.
     seeds
@@ -169,7 +197,7 @@ def main(
     for column in columns:
         table.add_column(column, justify="right")
     for rate, length in itertools.product(rates, lengths):
-        tried = variant(chosen, rate=rate, length=length)
+        tried = variant(chosen, rate=rate, length=length, head_rate=head_rate)
         values: dict[str, list[float]] = {name: [] for name in rows}
         minutes = []
         for seed, name in itertools.product(own, rows):

@@ -32,7 +32,7 @@ from bench.cli import (  # noqa: F401 - they register commands
     tables,
     verifying,
 )
-from bench.cli.common import app
+from bench.cli.common import app, is_first
 from bench.errors import Queued
 from leaderboard.base.errors import DenseBenchError, Interrupted
 from leaderboard.base.files import describe_os_error
@@ -83,7 +83,7 @@ def _report(error: Exception | KeyboardInterrupt) -> int:
     """Say in a few lines what went wrong, and return the exit code."""
     if isinstance(error, KeyboardInterrupt):
         stop = Interrupted.after(error, "stopped: repeat the command to continue")
-        if os.environ.get("RANK", "0") == "0":  # torchrun stops all processes of a run
+        if is_first():  # torchrun stops all processes of a run
             _say("", stop)
         return stop.exit_code
     if isinstance(error, Queued):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,6 +36,11 @@ app.command(data_app)
 Work = Annotated[Path, Parameter(name="--work", help="Folder in which all work lives.")]
 AsJson = Annotated[bool, Parameter(name="--json", help="Print JSON.")]
 DEFAULT_WORK = Path("densebench-work")
+
+
+def is_first() -> bool:
+    """Whether this process is the first, or the only one: `torchrun` starts a command once per process."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def print_json(value: Any) -> None:

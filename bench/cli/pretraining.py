@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from bench.cli.cluster import LOCAL, Cluster
-from bench.cli.common import DEFAULT_WORK, PRETRAIN, Work, app
+from bench.cli.common import DEFAULT_WORK, PRETRAIN, Work, app, is_first
 from bench.errors import BenchError
 from leaderboard.base.errors import Interrupted
 
@@ -133,7 +133,7 @@ def pretrain(
     if cluster.choose(work).at_once or devices > 1:
         return _elsewhere(given, chosen, out)
     images = open_images(data)
-    if (advice := slow_precision(chosen.precision, device)) and _is_first():
+    if (advice := slow_precision(chosen.precision, device)) and is_first():
         print(advice)
     try:
         folder = train(
@@ -155,14 +155,9 @@ def pretrain(
         )
     except KeyboardInterrupt as stop:
         raise Interrupted.after(stop, "stopped: --resume continues from the last checkpoint, if there is one") from stop
-    if _is_first():
+    if is_first():
         print(f"finished: {folder}\n{_next(chosen, folder, stages)}")
     return 0
-
-
-def _is_first() -> bool:
-    """Whether this process is the first, or the only one: `torchrun` starts this command once per process."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _elsewhere(given: dict[str, Any], chosen: Recipe, out: Path) -> int:
@@ -207,7 +202,7 @@ def _probing(data: Path | None, every: int | None, recipe: Recipe, out: Path) ->
     from bench.training_probe import TrainingProbe
 
     probe = TrainingProbe(data, out / "probe")
-    if _is_first():
+    if is_first():
         probe.protocols  # noqa: B018 - what cannot be used is said before the training
     return Probing(probe, every=max(1, recipe.epochs // 10) if every is None else every)
 

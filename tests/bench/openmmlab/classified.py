@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
-import pytest
 from PIL import Image
 from short_protocols import changed
 
 from bench.openmmlab import prepare_openmmlab
 from bench.openmmlab.build import build_model, resolve
-from bench.openmmlab.loss_log import LossLog
 from bench.protocols import Protocol, TrainingPlan, load_protocol
 from pretrain.exported import read_exported
 from pretrain.nets.architectures import build_backbone
@@ -82,21 +77,3 @@ def loaded(dataset: dict[str, Any], count: int = 5) -> list[Any]:
 
     built = DATASETS.build(ConfigDict(copy.deepcopy(dataset)))
     return [built[3 * i] for i in range(count)]
-
-
-class Killed(BaseException):
-    """No handler of errors takes it for one."""
-
-
-@contextmanager
-def killed_at(iteration: int) -> Iterator[None]:
-    """A run inside is killed before it has logged this iteration."""
-    write = LossLog.write
-
-    def killed(log: LossLog, number: int, *values: Any) -> None:
-        if number == iteration:
-            raise Killed
-        write(log, number, *values)
-
-    with patch.object(LossLog, "write", killed), pytest.raises(Killed):
-        yield

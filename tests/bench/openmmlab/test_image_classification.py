@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from classified import CLASSES, VAL, build, classified_folders, killed_at, loaded, plan_of, small
+from classified import CLASSES, VAL, build, classified_folders, loaded, plan_of, small
+from killing import killed_at
 from PIL import Image
 from short_protocols import checkpoint, reference
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score

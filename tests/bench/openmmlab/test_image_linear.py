@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from classified import CLASSES, VAL, build, classified_folders, killed_at, loaded, plan_of, small
+from classified import CLASSES, VAL, build, classified_folders, loaded, plan_of, small
+from killing import killed_at
 from short_protocols import checkpoint, reference
 
 from bench.openmmlab import guards, prepare_openmmlab

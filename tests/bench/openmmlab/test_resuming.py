@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from killing import Killed, kill, killed_at
 from short_protocols import RATE, changed, checkpoint, reference, short
 
 from bench.datasets import generate
@@ -20,10 +21,6 @@ from leaderboard.records import Result
 
 ITERATIONS = 3
 TIMES = ("finished_at", "wall_seconds", "seconds", "peak_memory_mib")
-
-
-class Killed(BaseException):
-    """No handler of errors takes it for one."""
 
 
 @pytest.fixture(scope="module")
@@ -50,23 +47,6 @@ def scheduled(protocol_id: str, workers: int = 0, iterations: int = ITERATIONS) 
         config["train_dataloader"]["num_workers"] = workers
 
     return changed(short(protocol_id, iterations), edit)
-
-
-def kill_at(monkeypatch: pytest.MonkeyPatch, iteration: int) -> None:
-    """From now on a run ends within this iteration, after the weights have moved and before anything is kept."""
-    write = LossLog.write
-
-    def killed(log: LossLog, number: int, *values: Any) -> None:
-        if number == iteration:
-            raise Killed
-        write(log, number, *values)
-
-    monkeypatch.setattr(LossLog, "write", killed)
-
-
-def kill(*_: Any) -> None:
-    """Takes the place of something that does not end."""
-    raise Killed
 
 
 def same(one: Result, other: Result) -> bool:
@@ -101,8 +81,7 @@ def test_a_killed_run_ends_with_the_same_bits(
 
     whole = run("whole")
     assert not (tmp_path / "whole" / CHECKPOINT).exists()
-    with monkeypatch.context() as context, pytest.raises(Killed):
-        kill_at(context, 3)
+    with killed_at(3):
         run("killed", checkpoint_seconds=0.0)
     assert "continued" not in capsys.readouterr().out
     if not workers:  # once more, as it is evaluated
