@@ -80,13 +80,16 @@ def split_trial(name: str) -> str | None:
 
 
 def with_settings(config: Mapping[str, Any], settings: Mapping[str, float]) -> dict[str, Any]:
-    """A protocol's config with other settings; the schedule keeps its shape, so that the last rate follows the peak."""
+    """A protocol's config with other settings; all rates follow the peak of the backbone's in proportion.
+
+    So the schedule keeps its shape, and a rate of the head its ratio to that of the backbone.
+    """
     header, plan, wrapper = config["protocol"], config["protocol"]["plan"], config["optim_wrapper"]
     rate, decay = settings["learning_rate"], settings["weight_decay"]
     times = rate / plan["learning_rate"]
     changed = {
+        **{name: value * times for name, value in plan.items() if name.endswith("learning_rate")},
         "learning_rate": rate,
-        "final_learning_rate": plan["final_learning_rate"] * times,
         "norm_weight_decay": decay * wrapper.get("paramwise_cfg", {}).get("norm_decay_mult", 1.0),
     }
     return {

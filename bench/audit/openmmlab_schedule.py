@@ -40,21 +40,31 @@ def schedule_facts(config: Config, data: str, gpus: int) -> dict[str, str]:
             facts["schedule"] = f"poly {scheduler.get('power', 1.0):g} to {scheduler.get('eta_min', 0):g}"
         elif kind:
             facts["schedule"] = str(kind)
-    return facts | _optimizer(config.get("optim_wrapper") or {})
+    has_neck = bool((config.get("model") or {}).get("neck"))
+    return facts | _optimizer(config.get("optim_wrapper") or {}, has_neck)
 
 
-def _optimizer(wrapper: Config) -> dict[str, str]:
+def _optimizer(wrapper: Config, neck: bool) -> dict[str, str]:
     optimizer = wrapper.get("optimizer")
     if not optimizer:
         return {}
-    decay = optimizer.get("weight_decay", 0.0)
-    norms = decay * (wrapper.get("paramwise_cfg") or {}).get("norm_decay_mult", 1.0)
+    decay, by_part = optimizer.get("weight_decay", 0.0), wrapper.get("paramwise_cfg") or {}
+    norms = decay * by_part.get("norm_decay_mult", 1.0)
     clip = wrapper.get("clip_grad")
     momentum = f", momentum {optimizer['momentum']:g}" if "momentum" in optimizer else ""
     return {
         "optimizer": f"{optimizer['type']}{momentum}",
-        "learning rate": f"{optimizer['lr']:g}",
+        "learning rate": ", ".join([f"{optimizer['lr']:g}", *_other_rates(optimizer["lr"], by_part, neck)]),
         "weight decay": f"{decay:g}",
         "weight decay of norms": f"{norms:g}",
         "gradient clipping": f"norm {clip['max_norm']:g}" if clip and "max_norm" in clip else "no",
     }
+
+
+def _other_rates(rate: float, by_part: Config, neck: bool) -> list[str]:
+    """Rates of parts of the model that have their own, in the words of mmengine's constructor or of `HeadRate`."""
+    factors = {part: keys.get("lr_mult", 1.0) for part, keys in (by_part.get("custom_keys") or {}).items()}
+    if "head_lr_mult" in by_part:
+        factors |= dict.fromkeys(["head", "neck"] if neck else ["head"], by_part["head_lr_mult"])
+    heads = {"decode_head": "head", "head.": "head", "neck.": "neck"}
+    return sorted(f"{rate * factor:g} of {heads.get(part, part)}" for part, factor in factors.items() if factor != 1)

@@ -95,12 +95,11 @@ def _with_head_rate(config: Mapping[str, Any], rate: float) -> dict[str, Any]:
     schedulers = [{**one, "eta_min": 0.0} if "eta_min" in one else one for one in config["param_scheduler"]]
     if schedulers != config["param_scheduler"]:
         plan["final_learning_rate"] = 0.0
-    factor = {"lr_mult": rate / plan["learning_rate"]}
-    options = {**wrapper.get("paramwise_cfg", {}), "custom_keys": {"head.": factor, "neck.": factor}}
+    options = {**wrapper.get("paramwise_cfg", {}), "head_lr_mult": rate / plan["learning_rate"]}
     return {
         **config,
         "protocol": {**header, "plan": plan},
-        "optim_wrapper": {**wrapper, "paramwise_cfg": options},
+        "optim_wrapper": {**wrapper, "constructor": "HeadRate", "paramwise_cfg": options},
         "param_scheduler": schedulers,
     }
 

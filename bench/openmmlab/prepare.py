@@ -48,6 +48,7 @@ def prepare_openmmlab() -> None:
     importlib.import_module("bench.openmmlab.backbones")
     importlib.import_module("bench.openmmlab.classification")
     importlib.import_module("bench.openmmlab.cosine")
+    importlib.import_module("bench.openmmlab.head_rate")
     importlib.import_module("bench.openmmlab.datasets")
     importlib.import_module("bench.openmmlab.fcos")
     importlib.import_module("bench.openmmlab.loading")

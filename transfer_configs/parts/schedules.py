@@ -1,7 +1,7 @@
 """Optimizer and schedule from the protocol's plan, so that each number is written once.
 
 `plan` is `protocol["plan"]`: `batch_size`, `iterations`, `learning_rate`, `final_learning_rate`, `norm_weight_decay`,
-and `head_learning_rate` where the head of a classifier of images has its own rate.
+and `head_learning_rate` where all but the backbone has its own rate.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def test_loop() -> dict[str, Any]:
 def sgd(
     plan: Mapping[str, Any], *, weight_decay: float, max_norm: float | None = None, nesterov: bool = False
 ) -> dict[str, Any]:
-    """SGD with momentum .9 at the plan's learning rate.
+    """SGD with momentum .9 at the plan's learning rates.
 
     Args:
         plan: the plan of the protocol.
@@ -37,7 +37,11 @@ def sgd(
         optimizer["paramwise_cfg"] = dict(norm_decay_mult=plan["norm_weight_decay"] / weight_decay)
     if "head_learning_rate" in plan:
         factor = plan["head_learning_rate"] / plan["learning_rate"]
-        optimizer.setdefault("paramwise_cfg", {})["custom_keys"] = {"head.": dict(lr_mult=factor)}
+        if "paramwise_cfg" in optimizer:  # mmengine's custom keys would take the norms' weight decay away
+            optimizer["constructor"] = "HeadRate"
+            optimizer["paramwise_cfg"]["head_lr_mult"] = factor
+        else:
+            optimizer["paramwise_cfg"] = dict(custom_keys={"head.": dict(lr_mult=factor)})
     if nesterov:
         optimizer["optimizer"]["nesterov"] = True
     if max_norm is not None:

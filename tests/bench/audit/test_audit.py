@@ -84,6 +84,7 @@ CHANGES = [
     (FAMILY_A, _set("param_scheduler.1.milestones", [60_000, 70_000]), "schedule"),
     (FAMILY_A, _set("param_scheduler.0.end", 500), "warm-up"),
     (FAMILY_A, _set("optim_wrapper.optimizer.lr", 0.01), "learning rate"),
+    (FCN, _set("optim_wrapper.paramwise_cfg", {"custom_keys": {"decode_head": {"lr_mult": 10}}}), "learning rate"),
     (FAMILY_A, _set("optim_wrapper.optimizer.weight_decay", 2.5e-5), "weight decay"),
     (FAMILY_A, _set("optim_wrapper.paramwise_cfg", {}), "weight decay of norms"),
     (FAMILY_A, _set("optim_wrapper.optimizer.type", "AdamW"), "optimizer"),
