@@ -45,8 +45,8 @@ MINI = Track(
         "from it by ViTDet's simple feature pyramid, segmentation heads read it directly. Images are scaled to whole "
         "patches.",
         "Every backbone tensor comes from the checkpoint, bit for bit; necks and heads start at random, from the seed.",
-        "All layers are trained; batch normalization uses batch statistics in training and running statistics in "
-        "evaluation.",
+        "All layers are trained, the backbone of a segmentation protocol at a tenth of its head's learning rate; batch "
+        "normalization uses batch statistics in training and running statistics in evaluation.",
         "Pixels are normalized as the checkpoint's card says.",
         "The schedule, the learning rate among it, is the same for every checkpoint: it was fixed on random and "
         "self-supervised backbones together and is never tuned for a row.",
@@ -276,8 +276,7 @@ HEADS = Track(
         "All layers are trained; batch normalization uses the statistics of the whole batch in training and running "
         "statistics in evaluation.",
         "Pixels are normalized as the checkpoint's card says.",
-        "Schedule and learning rate are CP2's, the same for every checkpoint (of the small versions, those of track "
-        "mini).",
+        "Schedule and learning rate are CP2's, the same for every checkpoint; the small versions have a shorter one.",
         "Only the weights of the last iteration are evaluated, once, without test-time augmentation.",
         "A row is the mean over the seeds; a run that diverges stays in the table as failed.",
     ),

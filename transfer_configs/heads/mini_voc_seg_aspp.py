@@ -6,11 +6,11 @@ Cost: about as long as `mini_voc_seg_fcn`.
 Metric: mIoU (%) from the confusion matrix of the whole val set at the images' own size, 255 ignored.
 The head has the sizes of recipe `cp2-mini`: the image's mean, a 1x1 and two 3x3 convolutions dilated by 2 and 3, each
 of 128 channels, and a 3x3 convolution on all of them. A head of another kind or size is refused. Data, crops and
-schedule are those of `mini_voc_seg_fcn`.
+iterations are those of `mini_voc_seg_fcn`; all layers have one learning rate, because the head is pretrained, too.
 """
 
 from transfer_configs.mini import voc_seg_fcn as base
-from transfer_configs.parts import segmenters
+from transfer_configs.parts import schedules, segmenters
 
 protocol = {
     **base.protocol,
@@ -19,8 +19,17 @@ protocol = {
     "title": "PASCAL VOC semantic segmentation, pretrained ASPP head",
     "short_title": "VOC seg ASPP, its head",
     "track": "heads",
-    "plan": {**base.protocol["plan"], "output_stride": 16, "pretrained_head": True},
+    "plan": dict(
+        batch_size=4,
+        iterations=480,
+        learning_rate=0.02,
+        final_learning_rate=0.0005,
+        norm_weight_decay=0.0005,
+        output_stride=16,
+        pretrained_head=True,
+    ),
 }
+_plan = protocol["plan"]
 bf16_modules = ["backbone"]
 
 default_scope = base.default_scope
@@ -32,5 +41,5 @@ test_evaluator = base.test_evaluator
 
 train_cfg = base.train_cfg
 test_cfg = base.test_cfg
-optim_wrapper = base.optim_wrapper
-param_scheduler = base.param_scheduler
+optim_wrapper = schedules.sgd(_plan, weight_decay=0.0005)
+param_scheduler = schedules.poly(_plan)

@@ -11,17 +11,17 @@ SEED = 1000
 """Seed of all runs of a sweep: none of the seeds of the runs with the settings that it chose."""
 
 
-def chosen(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """The `protocol` of track fair with the data, the model and the schedule of another track's.
+def chosen(protocol: Mapping[str, Any], *, version: int = 1) -> dict[str, Any]:
+    """The `protocol` of track fair, in its own `version`, with the data, model and schedule of another track's.
 
-    Its learning rate, which stands in the plan, is one of those that are tried.
+    Its learning rate, which stands in the plan, is one of those that are tried; a rate of the head keeps its ratio.
     """
     track, name = protocol["track"], protocol["id"]
     short = name.removeprefix(f"{track}_")
     return {
         **protocol,
         "id": f"fair_{short}" if track == "paper" else f"fair_{name}",
-        "version": 1,
+        "version": version,
         "title": f"{protocol['title']}, settings chosen",
         "track": "fair",
     }

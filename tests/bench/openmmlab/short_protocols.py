@@ -29,10 +29,15 @@ def changed(protocol: Protocol, change: Callable[[dict[str, Any]], None]) -> Pro
 
 
 def short(protocol_id: str, iterations: int = 2, rate: float = RATE) -> Protocol:
-    """The protocol with `iterations` iterations of two images at a constant learning rate."""
+    """The protocol with `iterations` iterations of two images at a constant learning rate.
+
+    A rate of the head keeps its ratio to that of the backbone.
+    """
 
     def cut(config: dict[str, Any]) -> None:
-        config["protocol"]["plan"] |= {
+        plan = config["protocol"]["plan"]
+        plan |= {name: plan[name] * rate / plan["learning_rate"] for name in plan.keys() & {"head_learning_rate"}}
+        plan |= {
             "batch_size": 2,
             "iterations": iterations,
             "learning_rate": rate,

@@ -3,6 +3,7 @@
 Rules 7 (a sweep of learning rates) and 10 (several tasks) concern tracks, not one model: see test_tracks.py.
 """
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -387,11 +388,22 @@ def rates(protocol: Protocol) -> list[float]:
     return found
 
 
+class TwoParts(nn.Module):
+    """What an optimizer sees of a model: a backbone with a norm, a neck with another, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+        self.neck = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+        self.decode_head = nn.Sequential(nn.Conv2d(4, 2, 1))
+
+
 def schedule(protocol: Protocol) -> tuple[list[Any], torch.optim.Optimizer]:
     prepare_openmmlab()
+    from mmengine.optim import build_optim_wrapper
     from mmengine.registry import PARAM_SCHEDULERS
 
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=protocol.config["optim_wrapper"]["optimizer"]["lr"])
+    optimizer = build_optim_wrapper(TwoParts(), copy.deepcopy(protocol.config["optim_wrapper"])).optimizer
     settings = protocol.config["param_scheduler"]
     return [PARAM_SCHEDULERS.build({**entry, "optimizer": optimizer}) for entry in settings], optimizer
 
@@ -431,3 +443,29 @@ def test_other_lengths_and_rates_are_refused() -> None:
     other = dataclasses.replace(protocol.plan, learning_rate=protocol.plan.learning_rate * 2)
     with pytest.raises(BenchError, match="starts from learning rates"):
         guards.check_schedule(protocol.plan.iterations, optimizer, schedulers, other)
+
+
+def test_a_rate_of_the_heads_leaves_the_norms_their_weight_decay() -> None:
+    def faster_heads(config: dict[str, Any]) -> None:
+        config["protocol"]["plan"] |= {
+            "learning_rate": 0.002,
+            "final_learning_rate": 0.00002,
+            "head_learning_rate": 0.02,
+        }
+        config["optim_wrapper"]["optimizer"]["lr"] = 0.002
+        config["optim_wrapper"] |= {
+            "constructor": "HeadRate",
+            "paramwise_cfg": {**config["optim_wrapper"]["paramwise_cfg"], "head_lr_mult": 10.0},
+        }
+
+    prepare_openmmlab()
+    from mmengine.optim import build_optim_wrapper
+
+    protocol, model = changed(load_protocol("mini_voc_det_frcnn_fpn"), faster_heads), TwoParts()
+    optimizer = build_optim_wrapper(model, copy.deepcopy(protocol.config["optim_wrapper"])).optimizer
+    found = {id(group["params"][0]): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups}
+    by_name = {name: found[id(parameter)] for name, parameter in model.named_parameters()}
+    rate, decay = {"backbone": 0.002, "neck": 0.02, "decode_head": 0.02}, {"0": 0.0001, "1": 0.0}
+    assert by_name == {name: (rate[name.split(".")[0]], decay[name.split(".")[1]]) for name in by_name}
+    guards.check_head_rate(model, optimizer, protocol.plan)
+    guards.check_weight_decay(model, optimizer, protocol.plan)
