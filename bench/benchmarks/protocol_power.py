@@ -3,8 +3,7 @@
     python -m bench.benchmarks.protocol_power CHECKPOINT... --data ROOT --work WORK --protocol mini_city_seg_fcn \\
         [--rates 1 --rates 0.3] [--head-rate 1] [--lengths 1 --lengths 0.5] [--seeds 3]
 
-Each variant of the protocol, at each of the rates (of the backbone; necks and heads have the same, or that of
-`--head-rate`) with each of the lengths, fine-tunes every checkpoint (a folder with
+Each variant of the protocol, at each of the rates with each of the lengths, fine-tunes every checkpoint (a folder with
 an exported backbone) and random initialization of the same architecture with some seeds; random initialization has
 another network with each. All else is the protocol's. The table gives, for each variant,
 
@@ -56,8 +55,8 @@ Values = Mapping[str, Sequence[float]]
 def variant(protocol: Protocol, *, rate: float, length: float, head_rate: float | None = None) -> Protocol:
     """`protocol` at `rate` times its learning rate, over `length` times its iterations; its own hash shows that.
 
-    With `head_rate`, necks and heads have so many times the protocol's rate, and both rates fall in proportion: a
-    polynomial schedule goes down to 0.
+    With `head_rate`, necks and heads have so many times their own rate in the protocol, whatever the backbone's; both
+    rates fall in proportion, and a polynomial schedule goes down to 0.
 
     Raises:
         BenchError: it is a probe, or has a schedule whose length cannot be changed.
@@ -84,7 +83,7 @@ def variant(protocol: Protocol, *, rate: float, length: float, head_rate: float 
         "param_scheduler": [with_length(one, length, iterations) for one in config["param_scheduler"]],
     }
     if head_rate is not None:
-        made = _with_head_rate(made, plan.learning_rate * head_rate)
+        made = _with_head_rate(made, (plan.head_learning_rate or plan.learning_rate) * head_rate)
     return from_config(copy_data(made, "config"), protocol.docstring, protocol.config_file)
 
 
@@ -167,9 +166,9 @@ def main(
     protocol
         Id of the protocol.
     rates
-        Learning rates, as multiples of the protocol's.
+        Learning rates, as multiples of the protocol's; of the backbone alone with --head-rate.
     head_rate
-        Learning rate of necks and heads, as a multiple of the protocol's; if not given, that of the backbone.
+        Learning rate of necks and heads, as a multiple of theirs in the protocol; if not given, it follows --rates.
     lengths
         Numbers of iterations, as multiples of the protocol's.
     seeds

@@ -41,6 +41,14 @@ def test_a_variant_differs_in_rate_and_length_alone(name: str) -> None:
     assert all(changed.config[key] == own.config[key] for key in kept)
 
 
+@pytest.mark.parametrize("name", [DETECTION, SEGMENTATION])
+def test_heads_keep_their_rate_where_that_of_the_backbone_changes(name: str) -> None:
+    own = load_protocol(name)
+    before, after = plan_of(own), plan_of(variant(own, rate=0.1, length=1, head_rate=1))
+    assert after.learning_rate == pytest.approx(before.learning_rate / 10)
+    assert after.head_learning_rate == (before.head_learning_rate or before.learning_rate)
+
+
 def test_probes_and_impossible_variants_are_refused() -> None:
     with pytest.raises(BenchError, match="is a probe"):
         variant(load_protocol("frozen_city_seg_linear"), rate=1, length=1)
@@ -49,14 +57,14 @@ def test_probes_and_impossible_variants_are_refused() -> None:
 
 
 def test_a_variant_runs_once_as_it_says(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = variant(load_protocol(SEGMENTATION), rate=0.5, length=0.01)
+    tried = variant(load_protocol(SEGMENTATION), rate=0.5, head_rate=0.2, length=0.01)
     dataset = check_data_sets(tiny_data, [tried])[tried.dataset]
     checkpoint = random_backbone("resnet18", seed=0, name="random", work=tmp_path)
     value, minutes = value_of(tried, checkpoint, tiny_data, dataset, 0, tmp_path)
     (result,), _ = ResultStore(tmp_path / "results").load()
-    assert (result.protocol.id, result.protocol.track) == ("mini_city_seg_fcn_rate0.5_length0.01", "power")
+    assert (result.protocol.id, result.protocol.track) == ("mini_city_seg_fcn_rate0.5_head0.2_length0.01", "power")
     assert result.training is not None and result.training.executed_iterations == 2
-    assert result.training.learning_rate == pytest.approx(0.025)
+    assert result.training.learning_rate == pytest.approx(0.0025)
     monkeypatch.setattr(protocol_power, "run_transfer", lambda *_: pytest.fail("it is stored"))
     assert value_of(tried, checkpoint, tiny_data, dataset, 0, tmp_path) == (value, minutes)
 
