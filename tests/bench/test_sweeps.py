@@ -109,6 +109,14 @@ def executed(protocol: Protocol) -> list[float]:
     return rates
 
 
+def test_the_head_keeps_the_ratio_of_its_rate() -> None:
+    protocol = load_protocol(SEG)
+    own, tried = plan_of(protocol), [plan_of(trial) for trial in trials(protocol)]
+    assert own.head_learning_rate is not None and own.head_learning_rate != own.learning_rate
+    ratios = [(plan.head_learning_rate or 0) / plan.learning_rate for plan in tried]
+    assert ratios == pytest.approx([own.head_learning_rate / own.learning_rate] * len(sweep_of(protocol).grid))
+
+
 def test_norms_have_the_share_of_the_weight_decay_that_they_have_in_the_protocol() -> None:
     settings = {"learning_rate": 0.03, "weight_decay": 0.002}
     decays = {}

@@ -21,6 +21,7 @@ from bench.protocols import Protocol, load_protocol
 from leaderboard.records import Card
 from pretrain.exported import read_exported
 from pretrain.nets.architectures import build_backbone
+from transfer_configs.parts import schedules
 
 ROOT = Path("/data")
 
@@ -447,16 +448,9 @@ def test_other_lengths_and_rates_are_refused() -> None:
 
 def test_a_rate_of_the_heads_leaves_the_norms_their_weight_decay() -> None:
     def faster_heads(config: dict[str, Any]) -> None:
-        config["protocol"]["plan"] |= {
-            "learning_rate": 0.002,
-            "final_learning_rate": 0.00002,
-            "head_learning_rate": 0.02,
-        }
-        config["optim_wrapper"]["optimizer"]["lr"] = 0.002
-        config["optim_wrapper"] |= {
-            "constructor": "HeadRate",
-            "paramwise_cfg": {**config["optim_wrapper"]["paramwise_cfg"], "head_lr_mult": 10.0},
-        }
+        plan = config["protocol"]["plan"]
+        plan |= {"learning_rate": 0.002, "final_learning_rate": 0.00002, "head_learning_rate": 0.02}
+        config["optim_wrapper"] = schedules.sgd(plan, weight_decay=0.0001, max_norm=10.0)
 
     prepare_openmmlab()
     from mmengine.optim import build_optim_wrapper
