@@ -132,7 +132,7 @@ def test_a_grid_that_is_not_valid_is_refused() -> None:
     for wrong in ({"learning_rates": []}, {"learning_rates": [0.0]}, {"weight_decays": [-1.0]}, {"held_out_by": "x"}):
         with pytest.raises(ValueError, match="a sweep"):
             read_sweep(config | {"sweep": config["sweep"] | wrong})
-    with pytest.raises(BenchError, match=r"tries no such settings: its sweep has fair_mini_voc_seg_fcn_lr0\.005"):
+    with pytest.raises(BenchError, match=r"tries no such settings: its sweep has fair_mini_voc_seg_fcn_lr0\.0005"):
         load_protocol(f"{SEG}_lr7_wd0")
     with pytest.raises(BenchError, match="its sweep has no runs"):
         load_protocol("mini_voc_seg_fcn_lr7_wd0")
@@ -143,7 +143,7 @@ def best_at(rate: float, *, diverged: tuple[float, ...] = ()) -> Any:
 
     def value(protocol: Protocol, seed: int) -> float | None:
         own = plan_of(protocol).learning_rate
-        return None if own in diverged else 50.0 - 100 * abs(own - rate) + seed % 10
+        return None if own in diverged else 50.0 - 1000 * abs(own - rate) + seed % 10
 
     return value
 
@@ -192,22 +192,22 @@ def results_in(work: Path) -> tuple[list[Result], list[Result]]:
 def test_the_best_on_held_out_images_is_used_with_seeds_that_the_sweep_does_not_use(
     tiny_data: Path, tmp_path: Path
 ) -> None:
-    submission = submitted(tiny_data, tmp_path, best_at(0.02))
+    submission = submitted(tiny_data, tmp_path, best_at(0.002))
     tried, own = results_in(tmp_path)
     assert not submission.failures and (len(tried), len(own)) == (5, 2)
     assert {one.seed for one in tried} == {1000} and sorted(one.seed for one in own) == [0, 1]
     assert len({one.protocol.sha256 for one in (*tried, *own)}) == 6
     for one in own:
         assert one.sweep is not None and one.training is not None
-        assert one.sweep.settings == {"learning_rate": 0.02, "weight_decay": 0.0005} and one.sweep.at_edge == ()
-        assert one.training.learning_rate == 0.02 and one.protocol.sha256 == load_protocol(SEG).sha256
+        assert one.sweep.settings == {"learning_rate": 0.002, "weight_decay": 0.0005} and one.sweep.at_edge == ()
+        assert one.training.learning_rate == 0.002 and one.protocol.sha256 == load_protocol(SEG).sha256
         values = {result.key: result.metrics["mIoU"] for result in tried}
         assert {one.key: one.value for one in one.sweep.tried} == values
         assert [one.settings for one in one.sweep.tried] == sweep_of(load_protocol(SEG)).grid
     before = (tmp_path / "executions").read_text()
-    assert not submitted(tiny_data, tmp_path, best_at(0.1)).failures
+    assert not submitted(tiny_data, tmp_path, best_at(0.01)).failures
     assert (tmp_path / "executions").read_text() == before, "nothing that is finished is done twice"
-    submitted(tiny_data, tmp_path, best_at(0.1), seeds=3)
+    submitted(tiny_data, tmp_path, best_at(0.01), seeds=3)
     assert (tmp_path / "executions").read_text().count("\n") == 8, "another seed needs no other sweep"
 
 
@@ -223,26 +223,26 @@ def test_runs_wait_for_their_sweep(tiny_data: Path, tmp_path: Path, capsys: pyte
     plan = plan_submission(
         "random:resnet18:0", name="random", data=tiny_data, work=tmp_path, track="fair", protocols=[SEG], seeds=2
     )
-    execute = partial(fake, value=dies_at(0.05))
+    execute = partial(fake, value=dies_at(0.005))
     found = submit(plan, executor=InProcess(), finished=RunReporter(plan), execute=execute)
     assert [outcome.run.seed for outcome in found.failures] == [1000, 0, 1]
     assert found.failures[1].failure == "not started: 1 of 5 runs of its sweep have no result"
     assert "[7/7] random  fair_mini_voc_seg_fcn  seed 1  FAILED: not started" in capsys.readouterr().out
     tried, own = results_in(tmp_path)
     assert (len(tried), own) == (4, [])
-    assert not submitted(tiny_data, tmp_path, best_at(0.05)).failures
+    assert not submitted(tiny_data, tmp_path, best_at(0.005)).failures
     assert len(results_in(tmp_path)[1]) == 2 and (tmp_path / "executions").read_text().count("\n") == 5 + 1 + 2
 
 
 def test_what_diverged_is_kept_and_not_chosen_and_an_edge_is_said(
     tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    submitted(tiny_data, tmp_path, best_at(0.0, diverged=(0.1,)))
+    submitted(tiny_data, tmp_path, best_at(0, diverged=(0.01,)))
     tried, own = results_in(tmp_path)
     assert [one.status for one in tried].count("failed") == 1 and len(own) == 2
     assert own[0].sweep is not None
     assert own[0].sweep.tried[-1].value is None and own[0].sweep.at_edge == ("learning_rate",)
-    words = "learning rate 0.005, weight decay 0.0005, the best of 5; 1 diverged; learning rate at the edge of the grid"
+    words = "learning rate 0.0005, weight decay 0.0005, the best of 5; 1 diverged; learning rate at the edge of the grid"
     assert describe_choice(own[0].sweep) == words
     board = analyse((*tried, *own), known_to_leaderboard()["protocols"])
     first, second = board.notes
@@ -250,7 +250,7 @@ def test_what_diverged_is_kept_and_not_chosen_and_an_edge_is_said(
     assert second == f"random, {SEG}: {words}; a better value may lie beyond"
     methods = report_on(board, "random").chapters[0].methods
     assert f"({SEG}: {words})" in methods and "not tuned" not in methods
-    submitted(tiny_data, tmp_path, best_at(0.1))
+    submitted(tiny_data, tmp_path, best_at(0.01))
     assert (tmp_path / "executions").read_text().count("\n") == 7, "a run that diverged is not repeated"
     assert command(["leaderboard", "sweeps", "--work", str(tmp_path)]) == 0
     assert "failed" in capsys.readouterr().out
@@ -266,11 +266,11 @@ def test_without_any_that_did_not_diverge_there_is_nothing_to_choose(tiny_data: 
 def test_no_table_ranks_a_run_of_a_sweep_and_two_tracks_stand_beside_each_other(
     tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    submitted(tiny_data, tmp_path, best_at(0.05))
+    submitted(tiny_data, tmp_path, best_at(0.005))
     plan = plan_submission(
         "random:resnet18:0", name="random", data=tiny_data, work=tmp_path, protocols=["mini_voc_seg_fcn"], seeds=2
     )
-    submit(plan, executor=InProcess(), execute=partial(fake, value=best_at(0.05)))
+    submit(plan, executor=InProcess(), execute=partial(fake, value=best_at(0.005)))
     tried, own = results_in(tmp_path)
     known = known_to_leaderboard()["protocols"]
     board = analyse((*tried, *own), known)
@@ -282,7 +282,7 @@ def test_no_table_ranks_a_run_of_a_sweep_and_two_tracks_stand_beside_each_other(
     assert all(one.key in row for one in tried), "they stand with the row whose settings they chose"
     headings, rows = beside(board, "mini", "fair")
     assert headings[3:5] == ["mini", "fair"]
-    chosen = "learning rate 0.05, weight decay 0.0005"
+    chosen = "learning rate 0.005, weight decay 0.0005"
     assert rows == [["random", "resnet18", "mini_voc_seg_fcn mIoU", "47.5 ± 6.4", "50.5 ± 6.4", "3.0 ± 3.0", chosen]]
     with pytest.raises(LeaderboardError, match="no results of paper and fair"):
         beside(board, "paper", "fair")
@@ -293,7 +293,7 @@ def test_no_table_ranks_a_run_of_a_sweep_and_two_tracks_stand_beside_each_other(
 
 
 def test_what_cannot_be_submitted_is_said(tiny_data: Path, tmp_path: Path) -> None:
-    refused = {f"{SEG}_lr0.02_wd0.0005": f"is a run of a sweep: submit {SEG}", "mini_voc_seg_fcn": "has no protocol"}
+    refused = {f"{SEG}_lr0.002_wd0.0005": f"is a run of a sweep: submit {SEG}", "mini_voc_seg_fcn": "has no protocol"}
     for name, words in refused.items():
         with pytest.raises(BenchError, match=words):
             plan_submission("random:resnet18", name="r", data=tiny_data, work=tmp_path, track="fair", protocols=[name])
@@ -301,5 +301,5 @@ def test_what_cannot_be_submitted_is_said(tiny_data: Path, tmp_path: Path) -> No
 
 def test_smaller_batches_scale_the_grid() -> None:
     protocol = with_batch(load_protocol(SEG), 2)
-    assert sweep_of(protocol).learning_rates == (0.0025, 0.005, 0.01, 0.025, 0.05)
-    assert sweep_of(protocol).iterations == 240 and trials(protocol)[0].id == f"{SEG}_batch2_lr0.0025_wd0.0005"
+    assert sweep_of(protocol).learning_rates == (0.00025, 0.0005, 0.001, 0.0025, 0.005)
+    assert sweep_of(protocol).iterations == 240 and trials(protocol)[0].id == f"{SEG}_batch2_lr0.00025_wd0.0005"
