@@ -242,7 +242,8 @@ def test_what_diverged_is_kept_and_not_chosen_and_an_edge_is_said(
     assert [one.status for one in tried].count("failed") == 1 and len(own) == 2
     assert own[0].sweep is not None
     assert own[0].sweep.tried[-1].value is None and own[0].sweep.at_edge == ("learning_rate",)
-    words = "learning rate 0.0005, weight decay 0.0005, the best of 5; 1 diverged; learning rate at the edge of the grid"
+    edge = "learning rate at the edge of the grid"
+    words = f"learning rate 0.0005, weight decay 0.0005, the best of 5; 1 diverged; {edge}"
     assert describe_choice(own[0].sweep) == words
     board = analyse((*tried, *own), known_to_leaderboard()["protocols"])
     first, second = board.notes

@@ -174,13 +174,23 @@ def test_a_loss_that_is_not_finite_is_a_failed_result(data: Path, backbone: Path
     assert read_result_json(result.to_json().encode()) == result
 
 
+def custom_keys(config: dict[str, Any]) -> dict[str, Any]:
+    """Rates and weight decays of parts of the model."""
+    keys: dict[str, Any] = config["optim_wrapper"]["paramwise_cfg"]["custom_keys"]
+    return keys
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda c: c["train_dataloader"].update(batch_size=1), "1 images per iteration"),
         (lambda c: c["train_cfg"].update(max_iters=3), "will run 3 iterations"),
         (lambda c: c["optim_wrapper"]["optimizer"].update(lr=0.5), "starts from learning rates"),
-        (lambda c: c["optim_wrapper"].update(paramwise_cfg={"norm_decay_mult": 0.0}), "has weight decay 0.0"),
+        (lambda c: custom_keys(c).update({"bn1": {"decay_mult": 0.0}}), "has weight decay 0.0"),
+        (
+            lambda c: custom_keys(c).update({"layer4": {"lr_mult": 10.0}}),
+            "of the backbone start from learning rate 0.1",
+        ),
         (lambda c: c["model"]["backbone"].update(norm_eval=True), "fixed statistics"),
         (lambda c: c["model"]["data_preprocessor"].update(std=[1.0, 1.0, 1.0]), "normalises with std"),
         (lambda c: c.update(bf16_modules=["backbon"]), "no such module"),
