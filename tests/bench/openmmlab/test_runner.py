@@ -189,7 +189,7 @@ def custom_keys(config: dict[str, Any]) -> dict[str, Any]:
         (lambda c: custom_keys(c).update({"bn1": {"decay_mult": 0.0}}), "has weight decay 0.0"),
         (
             lambda c: custom_keys(c).update({"layer4": {"lr_mult": 10.0}}),
-            "of the backbone start from learning rate 0.1",
+            "backbone start from learning rate 0.1",
         ),
         (lambda c: c["model"]["backbone"].update(norm_eval=True), "fixed statistics"),
         (lambda c: c["model"]["data_preprocessor"].update(std=[1.0, 1.0, 1.0]), "normalises with std"),
