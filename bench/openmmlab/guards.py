@@ -24,13 +24,19 @@ SYNCHRONISED = (nn.SyncBatchNorm, SynchronisedBatchNorm)
 """Batch norms whose statistics are those of all devices."""
 
 
+def _alike(applied: float, expected: float) -> bool:
+    """Whether two values are equal up to the rounding of single precision, for pixel values up to 255."""
+    return isclose(applied, expected, abs_tol=1e-3)
+
+
 def check_preprocessor(preprocessor: nn.Module, card: Card) -> None:
     """Check that the built model applies the card's mean, standard deviation and channel order."""
     for name in ("mean", "std"):
-        applied = [round(v, 3) for v in getattr(preprocessor, name, torch.empty(0)).flatten().tolist()]
-        expected = [round(255 * v, 3) for v in getattr(card, name)]
-        if applied != expected:
-            raise BenchError(f"the built model normalises with {name} {applied or 'nothing'}, the card says {expected}")
+        applied = getattr(preprocessor, name, torch.empty(0)).flatten().tolist()
+        expected = [255 * v for v in getattr(card, name)]
+        if len(applied) != len(expected) or not all(map(_alike, applied, expected)):
+            used, said = ([round(v, 3) for v in values] for values in (applied, expected))
+            raise BenchError(f"the built model normalises with {name} {used or 'nothing'}, the card says {said}")
     order = "RGB" if getattr(preprocessor, "_channel_conversion", False) else "BGR"
     if order != card.color_order:
         raise BenchError(f"the built model feeds {order} images, the card says {card.color_order}")

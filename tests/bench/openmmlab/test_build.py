@@ -127,6 +127,20 @@ def test_rule_2_preprocessor_is_the_cards(built: tuple[Protocol, Card, Any]) -> 
             guards.check_preprocessor(model.data_preprocessor, other)
 
 
+@pytest.mark.parametrize("mean", [(0.4914, 0.4822, 0.4465), (0.485, 0.456, 0.406), (0.0, 0.5, 0.99999)])
+def test_rule_2_allows_for_single_precision(
+    built: tuple[Protocol, Card, Any], mean: tuple[float, float, float]
+) -> None:
+    """255 times .4465 is 113.8575, which a float32 holds as a little less: both round to other thousandths."""
+    _, card, model = built
+    preprocessor = copy.deepcopy(model.data_preprocessor)
+    preprocessor.mean = torch.tensor([255 * value for value in mean]).view(3, 1, 1)
+    guards.check_preprocessor(preprocessor, card.model_copy(update={"mean": mean}))
+    preprocessor.mean[2] += 0.01
+    with pytest.raises(BenchError, match="normalises with mean"):
+        guards.check_preprocessor(preprocessor, card.model_copy(update={"mean": mean}))
+
+
 @pytest.mark.parametrize("protocol_id", IDS)
 @pytest.mark.parametrize("order", ["RGB", "BGR"])
 def test_rule_2_pixels_arrive_as_the_card_says(protocol_id: str, order: str, tmp_path: Path) -> None:
