@@ -48,6 +48,7 @@ from pretrain.exported import read_card
 
 RANDOM = "random"
 POWER = 0.8
+ONE_SEED = "one run of each tells nothing of noise: take at least two seeds"
 Values = Mapping[str, Sequence[float]]
 """Values of each checkpoint's runs, in points; those of random initialization are `RANDOM`'s."""
 
@@ -130,7 +131,7 @@ def summary(values: Values, minutes: float) -> dict[str, float]:
     gain = statistics.fmean(pretrained) - means[RANDOM]
     found = pooled_sd([list(of_runs) for of_runs in values.values()])
     if found is None:
-        raise BenchError("one run of each tells nothing of noise: take at least two seeds")
+        raise BenchError(ONE_SEED)
     sd = found[0]
     runs = 2 * ((ndtri(1 - LEVEL / 2) + ndtri(POWER)) * sd / gain) ** 2 if gain > 0 else float("inf")
     return {
@@ -178,10 +179,14 @@ def main(
     """
     if not checkpoints:
         raise BenchError("name at least one folder with an exported backbone")
+    if seeds < 2:
+        raise BenchError(ONE_SEED)
     cards = [read_card(folder) for folder in checkpoints]
     architectures = {card.architecture for card in cards}
     if len(architectures) > 1:
         raise BenchError(f"checkpoints of one architecture can be compared, not of {', '.join(sorted(architectures))}")
+    if len({RANDOM, *(card.name for card in cards)}) <= len(cards):
+        raise BenchError(f"give each checkpoint a name of its own, and none {RANDOM!r}")
     torch.set_num_threads(threads)
     cv2.setNumThreads(0)
     chosen = load_protocol(protocol)

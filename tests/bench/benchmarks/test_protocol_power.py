@@ -91,3 +91,17 @@ def test_no_gain_is_never_shown_and_one_run_is_no_noise() -> None:
     assert summary({RANDOM: [2.0, 3.0], "a": [1.0, 2.0]}, minutes=1.0)["to show"] == float("inf")
     with pytest.raises(BenchError, match="at least two seeds"):
         summary({RANDOM: [2.0], "a": [1.0]}, minutes=1.0)
+
+
+def test_what_cannot_be_measured_is_said_before_anything_runs(tmp_path: Path) -> None:
+    network = random_backbone("resnet18", seed=0, name="mine", work=tmp_path)
+    other = random_backbone("resnet34", seed=0, name="other", work=tmp_path)
+    wrong = {
+        "at least two seeds": ([network], 1),
+        "at least one folder": ([], 2),
+        "of one architecture": ([network, other], 2),
+        "a name of its own": ([network, network], 2),
+    }
+    for words, (folders, seeds) in wrong.items():
+        with pytest.raises(BenchError, match=words):
+            protocol_power.main(*folders, data=tmp_path, work=tmp_path, protocol=SEGMENTATION, seeds=seeds)
