@@ -102,6 +102,22 @@ def with_settings(config: Mapping[str, Any], settings: Mapping[str, float]) -> d
     }
 
 
+def with_iterations(config: Mapping[str, Any], iterations: int) -> dict[str, Any]:
+    """A protocol's config over another number of iterations, its schedule stretched or shortened with them.
+
+    Raises:
+        BenchError: it has a schedule whose length cannot be changed.
+    """
+    header, plan = config["protocol"], config["protocol"]["plan"]
+    share = iterations / plan["iterations"]
+    return {
+        **config,
+        "protocol": {**header, "plan": {**plan, "iterations": iterations}},
+        "train_cfg": {**config["train_cfg"], "max_iters": iterations},
+        "param_scheduler": [_with_length(one, share, iterations) for one in config["param_scheduler"]],
+    }
+
+
 def as_trial(config: Mapping[str, Any], settings: Mapping[str, float]) -> dict[str, Any]:
     """The config of the run of a sweep that tries `settings`, from that of the protocol for which it does.
 
@@ -110,8 +126,8 @@ def as_trial(config: Mapping[str, Any], settings: Mapping[str, float]) -> dict[s
     """
     sweep = SweepPlan(**config["sweep"])
     tuned = with_settings({name: value for name, value in config.items() if name != "sweep"}, settings)
+    tuned = with_iterations(tuned, sweep.iterations)
     header, plan = tuned["protocol"], tuned["protocol"]["plan"]
-    share = sweep.iterations / plan["iterations"]
     text = f"lr {settings['learning_rate']:g}, wd {settings['weight_decay']:g}"
     held_out = {"held_out": sweep.held_out, "held_out_by": sweep.held_out_by}
     trained, evaluated = config["train_dataloader"], config["test_dataloader"]
@@ -122,11 +138,9 @@ def as_trial(config: Mapping[str, Any], settings: Mapping[str, float]) -> dict[s
             "id": trial_id(header["id"], settings),
             "title": f"{header['short_title']}, {text}, on held-out training images",
             "short_title": f"{header['short_title']}, {text}",
-            "plan": {**plan, "iterations": sweep.iterations, **held_out},
+            "plan": {**plan, **held_out},
         },
         "trial": {"of": header["id"], "settings": dict(settings), "seed": sweep.seed},
-        "train_cfg": {**config["train_cfg"], "max_iters": sweep.iterations},
-        "param_scheduler": [with_length(one, share, sweep.iterations) for one in tuned["param_scheduler"]],
         "train_dataloader": {**trained, "dataset": _without_held_out(trained["dataset"], held_out)},
         "test_dataloader": {
             **evaluated,
@@ -145,12 +159,8 @@ def describe_trial(settings: Mapping[str, float]) -> str:
     )
 
 
-def with_length(scheduler: Mapping[str, Any], share: float, iterations: int) -> Mapping[str, Any]:
-    """`scheduler` over `iterations`, that `share` of its own; a warm-up, which large rates need, keeps its length.
-
-    Raises:
-        BenchError: it is of a type that has no rule.
-    """
+def _with_length(scheduler: Mapping[str, Any], share: float, iterations: int) -> Mapping[str, Any]:
+    """`scheduler` over `iterations`, that `share` of its own; a warm-up, which large rates need, keeps its length."""
     match scheduler["type"]:
         case "LinearLR":
             return scheduler

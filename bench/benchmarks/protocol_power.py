@@ -31,17 +31,16 @@ import cv2
 import torch
 from cyclopts import run
 from rich.table import Table
-from scipy.special import ndtri
 
 from bench.benchmarks.rounds import output, start
 from bench.checkpoints import import_checkpoint
 from bench.config_data import copy_data
 from bench.errors import BenchError
 from bench.openmmlab.runner import run_transfer
-from bench.power import LEVEL, pooled_sd
+from bench.power import least_known_error, pooled_sd
 from bench.protocols import Protocol, TrainingPlan, from_config, load_protocol
 from bench.submit import check_data_sets, run_folder
-from bench.sweep_config import with_length, with_settings
+from bench.sweep_config import with_iterations, with_settings
 from leaderboard.records import DatasetReference, result_key
 from leaderboard.store import ResultStore
 from pretrain.exported import read_card
@@ -69,20 +68,9 @@ def variant(protocol: Protocol, *, rate: float, length: float, head_rate: float 
         raise BenchError("rates and lengths are above 0")
     decay = protocol.config["optim_wrapper"]["optimizer"]["weight_decay"]
     config = with_settings(protocol.config, {"learning_rate": plan.learning_rate * rate, "weight_decay": decay})
-    header, iterations = config["protocol"], max(1, round(plan.iterations * length))
-    made: dict[str, Any] = {
-        **config,
-        "protocol": {
-            **header,
-            "id": f"{protocol.id}_rate{rate:g}"
-            + ("" if head_rate is None else f"_head{head_rate:g}")
-            + f"_length{length:g}",
-            "track": "power",
-            "plan": {**header["plan"], "iterations": iterations},
-        },
-        "train_cfg": {**config["train_cfg"], "max_iters": iterations},
-        "param_scheduler": [with_length(one, length, iterations) for one in config["param_scheduler"]],
-    }
+    made = with_iterations(config, max(1, round(plan.iterations * length)))
+    heads = "" if head_rate is None else f"_head{head_rate:g}"
+    made["protocol"] |= {"id": f"{protocol.id}_rate{rate:g}{heads}_length{length:g}", "track": "power"}
     if head_rate is not None:
         made = _with_head_rate(made, (plan.head_learning_rate or plan.learning_rate) * head_rate)
     return from_config(copy_data(made, "config"), protocol.docstring, protocol.config_file)
@@ -133,13 +121,13 @@ def summary(values: Values, minutes: float) -> dict[str, float]:
     if found is None:
         raise BenchError(ONE_SEED)
     sd = found[0]
-    runs = 2 * ((ndtri(1 - LEVEL / 2) + ndtri(POWER)) * sd / gain) ** 2 if gain > 0 else float("inf")
+    runs = 2 * (least_known_error(sd, POWER) / gain) ** 2 if gain > 0 else float("inf")
     return {
         "gain": gain,
         "sd": sd,
         "between": statistics.stdev(pretrained) if len(pretrained) > 1 else float("nan"),
         "min": minutes,
-        "to show": 2 * float(runs) * minutes,
+        "to show": 2 * runs * minutes,
     }
 
 
