@@ -62,7 +62,7 @@ class Ranking:
     position: float
     """1 + number of rows with a higher mean; rows with equal means share the mean of their positions."""
     best: int | None
-    """Best rank that the row's tests leave possible; `None` for a row that takes part in no test."""
+    """Best rank that the row's tests leave possible; `None` for a row without tests."""
     worst: int | None
 
 

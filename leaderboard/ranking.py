@@ -20,18 +20,25 @@ Figures = Sequence[tuple[Cell, Summary]]
 def compare(cells: Sequence[Cell]) -> tuple[tuple[Cell, ...], Summary | None]:
     """The cells of a group with scores, ranks and tiers, best first; and the value of random initialization.
 
-    A value that is not tested only has a position and does not influence the ranks of others.
+    A value that is not tested, or that nothing can be tested against, only has a position and does not influence the
+    ranks of others.
     """
     anchor, of_images = _anchor([cell for cell in cells if cell.entry.is_random])
     scored = [(cell, cell.summary) for cell in cells if cell.summary is not None]
     scored.sort(key=lambda pair: (-pair[1].mean, pair[0].entry.id))
     everyone = mid_ranks(np.array([summary.mean for _, summary in scored], np.float64))
     ranked = [
-        replace(cell, ranking=Ranking(float(position), None, None), score=_score(cell, summary, anchor, of_images))
+        replace(
+            cell,
+            ranking=Ranking(float(position), None, None),
+            score=_score(cell, summary, anchor, of_images),
+            tier=None,
+            leads=False,
+        )
         for (cell, summary), position in zip(scored, everyone, strict=True)
     ]
     tested = [i for i, (_, summary) in enumerate(scored) if summary.tested]
-    if tested:
+    if len(tested) > 1:
         contest = Contest([measured([scored[i] for i in tested])])
         first = leader(contest)
         found = zip(tested, mid_ranks(contest.mean), rank_intervals(contest), tiers(contest), strict=True)
@@ -113,7 +120,7 @@ def _division(found: Sequence[Standing], groups: Sequence[Group]) -> list[Standi
     anchors = [(i, anchor.mean) for i in columns if (anchor := groups[i].anchor) is not None and anchor.mean < 100]
     rows = [_overall(standing, [i for i, _ in anchors]) for standing in found]
     tested = [i for i, row in enumerate(rows) if anchors and all(summary.tested for _, summary in _figures(row))]
-    if tested:
+    if len(tested) > 1:
         # A difference of scores is the difference of the means, times a weight that is the same for all rows.
         table = [_figures(rows[i]) for i in tested]
         places = [columns.index(i) for i, _ in anchors]

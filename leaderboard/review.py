@@ -238,8 +238,10 @@ def _row(group: Group, cell: Cell) -> str:
         said.append("no score without random initialisation on the same data")
     else:
         said.append(f"score {text.figure(cell.score)}")
-    if cell.ranking is None or cell.ranking.best is None:
+    if not cell.summary.tested:
         said.append("takes part in no test: a single run")
+    elif cell.ranking is None or cell.ranking.best is None:
+        said.append("takes part in no test: no other row does")
     else:
         ranks = text.ranks(cell.ranking.best, cell.ranking.worst)
         rows = len(group.cells)

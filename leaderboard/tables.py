@@ -115,7 +115,7 @@ def caption(track: Track, *, brackets: bool = True) -> str:
     usual = usual_source(track)
     parts = [_intervals(summaries, usual)]
     open_ranks = ", in brackets what the tests leave open (Holm within the row, 5 %)" if brackets else ""
-    if any(summary.tested for summary in summaries):
+    if any(cell.tier is not None for cell in cells):
         parts += [
             "Bold: better than every other row (Welch's t-test against each, 5 %).",
             f"Rank: mean over the protocols{open_ranks}.",

@@ -67,7 +67,7 @@ const rankCells = (group, cells) => {
   const positions = midRanks(scored.map((cell) => cell.mean));
   const ranked = scored.map((cell, at) => ({ ...cell, position: positions[at], best: null, worst: null, tier: null, leads: false }));
   const tested = ranked.filter((cell) => cell.tested);
-  if (tested.length) {
+  if (tested.length > 1) {
     const contest = new Contest([{ weight: 1, cells: tested, paired: pairing(group) }]);
     const first = contest.leader();
     const tiers = contest.tiers();
@@ -120,13 +120,13 @@ const rankDivision = (found, groups) => {
     const scores = anchored.map((at) => row.cells[at].score).filter((score) => score !== null);
     row.meanRank = sum(cells.map((cell) => cell.position)) / cells.length;
     if (scores.length) row.score = weightedSum(scores.map((score) => [1 / scores.length, score]));
-    if (cells.every((cell) => cell.tested)) {
+    if (cells.every((cell) => cell.tier !== null)) {
       const end = (name) => ({ get: () => sum(cells.map((cell) => cell[name])) / cells.length, enumerable: true, configurable: true });
       Object.defineProperties(row, { low: end("best"), high: end("worst") });
     }
   }
   const tested = anchored.length ? found.filter((row) => columns.every((at) => row.cells[at].tested)) : [];
-  if (tested.length) overallContest(tested, groups, anchored).tiers().forEach((tier, row) => (tested[row].tier = tier));
+  if (tested.length > 1) overallContest(tested, groups, anchored).tiers().forEach((tier, row) => (tested[row].tier = tier));
   const points = (row) => (row.score === null ? 0 : row.score.mean);
   return found.sort((a, b) => points(b) - points(a) || a.meanRank - b.meanRank || a.entry.index - b.entry.index);
 };

@@ -8,6 +8,7 @@ from fabricate import make_card, make_probe, make_protocol, make_result, make_re
 from scipy import stats
 
 from leaderboard.analysis import analyse
+from leaderboard.board import Ranking
 from leaderboard.records import Pretraining
 from leaderboard.shares import Shares
 
@@ -50,10 +51,13 @@ def test_best_leads_only_if_separable():
     assert [(c.ranking.best, c.ranking.worst) for c in detection] == [(1, 2), (1, 2), (3, 3)]
 
 
-def test_one_submission_leads_nobody():
-    board = analyse([make_result(seed=seed, value=value) for seed, value in enumerate([1.0, 2.0])])
-    (cell,) = board.tracks[0].groups[0].cells
-    assert (cell.leads, cell.tier) == (False, 1)
+def test_a_row_that_nothing_can_be_tested_against_has_a_position_alone():
+    several = [make_result(make_card("several"), SEG, seed, value) for seed, value in enumerate([1.0, 2.0])]
+    board = analyse([*several, make_result(make_card("single"), SEG, 0, 9.0)])
+    cells = group_of(board, SEG).cells
+    assert [cell.entry.label for cell in cells] == ["single", "several"]
+    assert [cell.ranking for cell in cells] == [Ranking(1, None, None), Ranking(2, None, None)]
+    assert [(cell.leads, cell.tier) for cell in cells] == [(False, None)] * 2
 
 
 def test_the_score_is_the_share_of_the_errors_of_random_initialisation_that_is_gone():
@@ -147,7 +151,7 @@ def test_failed_runs_stay_and_incomplete_submissions_are_ranked_on_what_they_hav
     assert labels(track) == ["densecl", "moco", "random", "broken", "half"]
     assert [s.protocols for s in track.standings] == [2, 2, 2, 1, 1]
     assert [s.mean_rank for s in track.standings] == [2, 3, 4, 1, 1]
-    assert [s.tier for s in track.standings] == [1, 2, 3, 1, 1]
+    assert [s.tier for s in track.standings] == [1, 2, 3, None, None]  # nothing stands beside the last two
 
 
 def test_only_equal_hashes_and_files_are_compared():
