@@ -7,6 +7,7 @@ import pytest
 import torch
 from fake_fine_tuning import instant
 from torch.optim.lr_scheduler import LRScheduler
+from training_plans import plan_of
 
 from bench.cli import run as command
 from bench.config_data import hash_config
@@ -21,11 +22,6 @@ from leaderboard.tables import markdown
 
 C4 = "paper_voc0712_det_c4_24k"
 TRAINED = [protocol for protocol in all_protocols() if isinstance(protocol.plan, TrainingPlan)]
-
-
-def plan_of(protocol: Protocol) -> TrainingPlan:
-    assert isinstance(protocol.plan, TrainingPlan)
-    return protocol.plan
 
 
 def test_the_linear_rule_as_detectron2_applies_it() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from fake_fine_tuning import fake
+from training_plans import plan_of
 
 from bench.checkpoints import random_backbone
 from bench.cli import run as command
@@ -14,7 +15,7 @@ from bench.config_data import hash_config
 from bench.errors import BenchError
 from bench.jobs import Outcome
 from bench.known import known_to_leaderboard
-from bench.protocols import Protocol, TrainingPlan, load_protocol, trials, with_batch
+from bench.protocols import Protocol, load_protocol, trials, with_batch
 from bench.report import RunReporter
 from bench.submit import Submission, plan_submission, submit
 from bench.sweep_config import SweepPlan, read_sweep, with_settings
@@ -35,11 +36,6 @@ SEG = "fair_mini_voc_seg_fcn"
 def sweep_of(protocol: Protocol) -> SweepPlan:
     assert protocol.sweep is not None
     return protocol.sweep
-
-
-def plan_of(protocol: Protocol) -> TrainingPlan:
-    assert isinstance(protocol.plan, TrainingPlan)
-    return protocol.plan
 
 
 def base_of(protocol_id: str) -> Protocol:

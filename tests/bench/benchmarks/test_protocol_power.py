@@ -5,23 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from training_plans import plan_of
 
 from bench.benchmarks import protocol_power
 from bench.benchmarks.protocol_power import RANDOM, summary, value_of, variant
 from bench.checkpoints import random_backbone
 from bench.errors import BenchError
 from bench.power import runs_needed
-from bench.protocols import Protocol, TrainingPlan, load_protocol
+from bench.protocols import load_protocol
 from bench.submit import check_data_sets
 from leaderboard.store import ResultStore
 
 DETECTION = "mini_voc_det_frcnn_fpn"
 SEGMENTATION = "mini_city_seg_fcn"
-
-
-def plan_of(protocol: Protocol) -> TrainingPlan:
-    assert isinstance(protocol.plan, TrainingPlan)
-    return protocol.plan
 
 
 @pytest.mark.parametrize("name", [DETECTION, SEGMENTATION])

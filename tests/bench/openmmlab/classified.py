@@ -12,7 +12,7 @@ from short_protocols import changed
 
 from bench.openmmlab import prepare_openmmlab
 from bench.openmmlab.build import build_model, resolve
-from bench.protocols import Protocol, TrainingPlan, load_protocol
+from bench.protocols import Protocol, load_protocol
 from pretrain.exported import read_exported
 from pretrain.nets.architectures import build_backbone
 
@@ -32,11 +32,6 @@ def classified_folders(root: Path) -> Path:
     listed = [path.relative_to(root / "imagenet") for path in sorted((root / "imagenet" / "train").glob("*/*1.png"))]
     (root / "imagenet" / "train-1percent.txt").write_text("".join(f"{path}\n" for path in listed))
     return root
-
-
-def plan_of(protocol: Protocol) -> TrainingPlan:
-    assert isinstance(protocol.plan, TrainingPlan)
-    return protocol.plan
 
 
 def small(protocol_id: str, iterations: int = 4, side: int = 32, batch: int = 4) -> Protocol:

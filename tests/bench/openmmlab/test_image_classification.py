@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from classified import CLASSES, VAL, build, classified_folders, loaded, plan_of, small
+from classified import CLASSES, VAL, build, classified_folders, loaded, small
 from killing import killed_at
 from PIL import Image
 from short_protocols import checkpoint, reference
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 from torchvision.transforms import functional as published
 from torchvision.transforms import transforms
+from training_plans import plan_of
 
 from bench.datasets.classified import classified_images
 from bench.datasets.shares import LABELLED, take_share, take_share_of_each

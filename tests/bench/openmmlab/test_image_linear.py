@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from classified import CLASSES, VAL, build, classified_folders, loaded, plan_of, small
+from classified import CLASSES, VAL, build, classified_folders, loaded, small
 from killing import killed_at
 from short_protocols import checkpoint, reference
+from training_plans import plan_of
 
 from bench.openmmlab import guards, prepare_openmmlab
 from bench.openmmlab.runner import run_transfer

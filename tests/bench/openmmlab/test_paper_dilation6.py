@@ -10,11 +10,12 @@ from augmented_voc import with_train_aug
 from reduced_segmentation import DILATION_6, reduced
 from short_protocols import checkpoint, reference
 from torch import nn
+from training_plans import plan_of
 
 from bench.openmmlab import guards, prepare_openmmlab
 from bench.openmmlab.build import build_model, resolve
 from bench.openmmlab.runner import run_transfer
-from bench.protocols import TrainingPlan, load_protocol
+from bench.protocols import load_protocol
 from pretrain.exported import read_exported
 
 prepare_openmmlab()
@@ -35,12 +36,6 @@ def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def plan_of(protocol_id: str) -> TrainingPlan:
-    plan = load_protocol(protocol_id).plan
-    assert isinstance(plan, TrainingPlan)
-    return plan
-
-
 @pytest.mark.parametrize(
     ("protocol_id", "crop", "classes", "aligned", "third", "dropped"),
     [
@@ -54,7 +49,8 @@ def test_what_is_built_at_full_size(
     protocol_id: str, crop: int, classes: int, aligned: bool, third: int, dropped: float, backbone: Path
 ) -> None:
     """Shapes, parameters and settings of cards S2 and S3; tensors of the meta device have no values."""
-    protocol, exported, plan = load_protocol(protocol_id), read_exported(backbone), plan_of(protocol_id)
+    protocol, exported = load_protocol(protocol_id), read_exported(backbone)
+    plan = plan_of(protocol)
     model = build_model(resolve(protocol, exported.card, Path("/data")), dict(exported.tensors), seed=0)
     guards.check_segmenter(model, plan)
     guards.check_trained(model.train())
@@ -93,7 +89,8 @@ def test_rates_and_decay(protocol_id: str, peak: float, iterations: int, milesto
     """No warm-up, a tenth from each milestone on, and weight decay of every parameter, norms among them."""
     from mmengine.registry import PARAM_SCHEDULERS
 
-    protocol, plan = load_protocol(protocol_id), plan_of(protocol_id)
+    protocol = load_protocol(protocol_id)
+    plan = plan_of(protocol)
     falling = {"type": "MultiStepLR", "milestones": list(milestones), "gamma": 0.1, "by_epoch": False}
     assert protocol.config["param_scheduler"] == [falling | {"begin": 0, "end": iterations}]
     assert plan.final_learning_rate == pytest.approx(peak / 100)

@@ -16,12 +16,13 @@ import torch
 from reduced_segmentation import PAPER_SEGMENTATION, reduced
 from short_protocols import changed, checkpoint
 from torch.nn.functional import cross_entropy
+from training_plans import plan_of
 
 from bench.errors import BenchError
 from bench.openmmlab import guards, prepare_openmmlab
 from bench.openmmlab.build import build_model, prove_backbone, resolve
 from bench.protocol_text import as_python
-from bench.protocols import _SECTIONS, Protocol, TrainingPlan, load_protocol, read_protocol
+from bench.protocols import _SECTIONS, Protocol, load_protocol, read_protocol
 from leaderboard import published
 from pretrain.exported import ExportedBackbone, read_exported
 
@@ -101,12 +102,6 @@ def test_trap_10_padding_of_raw_pixels(protocol_id: str, backbone: Path) -> None
     assert (labels[:40, :30] == 1).all() and (labels[40:] == 255).all() and (labels[:, 30:] == 255).all()
 
 
-def plan_of(protocol_id: str) -> TrainingPlan:
-    plan = load_protocol(protocol_id).plan
-    assert isinstance(plan, TrainingPlan)
-    return plan
-
-
 def plain_miou(pairs: list[tuple[Any, Any]], classes: int, *, absent: float | None = None) -> float:
     """mIoU (%) by counting pixel after pixel; classes in no label and no prediction are left out, or count `absent`."""
     hits, union = [0] * classes, [0] * classes
@@ -149,7 +144,9 @@ def test_trap_12_settings_that_nothing_reads(tmp_path: Path) -> None:
     for protocol_id in PAPER_SEGMENTATION:
         assert load_protocol(protocol_id).config.keys() <= {"protocol", *_SECTIONS}
         with pytest.raises(BenchError, match="will run 84 iterations, the protocol plans"):
-            guards.check_schedule(84, torch.optim.SGD([torch.zeros(1)], lr=0.01), [], plan_of(protocol_id))
+            guards.check_schedule(
+                84, torch.optim.SGD([torch.zeros(1)], lr=0.01), [], plan_of(load_protocol(protocol_id))
+            )
     text = as_python(load_protocol(PAPER_SEGMENTATION[0]))
     text = text.replace('id="paper_', 'id="own_').replace('track="paper"', 'track="own"')
     (tmp_path / "own.py").write_text(text)
@@ -168,7 +165,7 @@ def test_trap_13_precise_batch_norm_is_not_in_the_libraries() -> None:
     hooks = {*HOOKS.module_dict, *MMDET_HOOKS.module_dict, *MMSEG_HOOKS.module_dict}
     assert len(hooks) > 20 and not [name for name in hooks if "precise" in name.lower()]
     for protocol_id in PAPER_SEGMENTATION:
-        assert plan_of(protocol_id).precise_bn_images == 0
+        assert plan_of(load_protocol(protocol_id)).precise_bn_images == 0
 
 
 @both
@@ -194,7 +191,7 @@ def test_trap_16_values_copied_by_hand(protocol_id: str) -> None:
 @both
 def test_the_built_model_is_dilated_and_its_auxiliary_loss_weighs_less(protocol_id: str, backbone: Path) -> None:
     model = whole(protocol_id, backbone)
-    guards.check_segmenter(model, plan_of(protocol_id))
+    guards.check_segmenter(model, plan_of(load_protocol(protocol_id)))
     assert model.training
     # contract_dilation: the first block of a stage keeps half of the stage's dilation
     found = [[block.conv1.dilation[0] for block in getattr(model.backbone, f"layer{stage}")] for stage in (1, 2, 3, 4)]
@@ -208,7 +205,7 @@ def test_another_stride_or_auxiliary_weight_is_refused(backbone: Path) -> None:
     def stock(config: dict[str, Any]) -> None:
         config["model"]["backbone"] |= {"strides": (1, 2, 2, 1), "dilations": (1, 1, 1, 2)}
 
-    plan = plan_of(PAPER_SEGMENTATION[0])
+    plan = plan_of(load_protocol(PAPER_SEGMENTATION[0]))
     with pytest.raises(BenchError, match="a map of stride 16, the protocol plans 8"):
         guards.check_segmenter(built(changed(load_protocol(PAPER_SEGMENTATION[0]), stock), backbone), plan)
     model = whole(PAPER_SEGMENTATION[0], backbone)

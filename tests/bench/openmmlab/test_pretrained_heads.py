@@ -10,6 +10,7 @@ from augmented_voc import with_train_aug
 from reduced_segmentation import reduced
 from short_protocols import checkpoint, reference, short
 from torch import Tensor
+from training_plans import plan_of
 
 from bench.checkpoints import import_checkpoint
 from bench.errors import BenchError
@@ -19,7 +20,7 @@ from bench.openmmlab.build import build_model, head_part, prove_backbone, resolv
 from bench.openmmlab.hooks import Executed, GuardHook
 from bench.openmmlab.runner import evaluate_stored, make_runner, run_transfer, write_config
 from bench.openmmlab.stored_weights import WEIGHTS
-from bench.protocols import Protocol, TrainingPlan, load_protocol
+from bench.protocols import Protocol, load_protocol
 from bench.submit import plan_submission
 from pretrain.exported import HEAD, read_exported, serialized
 from pretrain.nets.segmentation_heads import ASPPHead, FCNHead
@@ -50,11 +51,6 @@ def loaded(protocol: Protocol, folder: Path) -> PretrainedHead:
     found = pretrained_head(protocol, folder)
     assert found is not None
     return found
-
-
-def plan_of(protocol: Protocol) -> TrainingPlan:
-    assert isinstance(protocol.plan, TrainingPlan)
-    return protocol.plan
 
 
 def test_every_tensor_but_the_classifiers_is_the_pretrained_one(folder: Path) -> None:
