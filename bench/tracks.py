@@ -34,6 +34,7 @@ MINI = Track(
         "mini_voc_seg_fcn",
         "mini_coco_mrcnn_fpn",
         "mini_city_seg_fcn",
+        "mini_city_inst_mrcnn_fpn",
     ),
     seeds=(0, 1, 2),
     rules=(
@@ -45,8 +46,8 @@ MINI = Track(
         "from it by ViTDet's simple feature pyramid, segmentation heads read it directly. Images are scaled to whole "
         "patches.",
         "Every backbone tensor comes from the checkpoint, bit for bit; necks and heads start at random, from the seed.",
-        "All layers are trained, the backbone of a segmentation protocol at a tenth of its head's learning rate; batch "
-        "normalization uses batch statistics in training and running statistics in evaluation.",
+        "All layers are trained, the backbone at a tenth of the learning rate of necks and heads; batch normalization "
+        "uses batch statistics in training and running statistics in evaluation.",
         "Pixels are normalized as the checkpoint's card says.",
         "The schedule, the learning rate among it, is the same for every checkpoint: it was fixed on random and "
         "self-supervised backbones together and is never tuned for a row.",
@@ -56,7 +57,6 @@ MINI = Track(
         "Values of this track are not comparable with any published value.",
     ),
     further=(
-        "mini_city_inst_mrcnn_fpn",
         "mini_voc_maskdistill",
         "mini_voc_maskdistill_mrcnn",
         "mini_coco_maskdistill",

@@ -167,14 +167,14 @@ def test_when_it_is_stopped_it_says_what_is_finished(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("bench.executors.base.run_all", stopped_after_one)
-    text = "stopped: 1 of 4 runs of random are finished and kept; repeat the command to run the others"
+    text = "stopped: 1 of 5 runs of random are finished and kept; repeat the command to run the others"
     with pytest.raises(Interrupted, match=text) as stopped:
         submit(plan(tiny_data, tmp_path, seeds=1))
     assert stopped.value.exit_code == 130
     begun = plan(tiny_data, tmp_path, seeds=2).todo[0]
     begun.folder.mkdir(parents=True, exist_ok=True)
     (begun.folder / "checkpoint.pt").touch()
-    text = "stopped: 2 of 8 runs of random are finished and kept, 1 saved within their training; repeat .* to continue"
+    text = "stopped: 2 of 10 runs of random are finished and kept, 1 saved within their training; repeat .* to continue"
     with pytest.raises(Interrupted, match=text):
         submit(plan(tiny_data, tmp_path, seeds=2))
 

@@ -7,13 +7,14 @@ AP75 and pycocotools' AP.
 The protocol `mini_voc_det_frcnn_fpn` with the backbone in evaluation mode, batch normalization included: only pyramid
 and heads are trained. That no tensor of the backbone has changed is proven before and after training. Ericsson et al.
 (CVPR 2021) freeze all stages of a full-size detector; values are not comparable with theirs.
+Version 2: AdamW instead of SGD, as in version 3 of `mini_voc_det_frcnn_fpn`.
 """
 
 from transfer_configs.parts import backbones, datasets, detectors, loading, schedules
 
 protocol = dict(
     id="frozen_voc_det_frcnn_fpn",
-    version=1,
+    version=2,
     title="PASCAL VOC object detection, Faster R-CNN with FPN on the frozen backbone",
     short_title="VOC det Faster R-CNN FPN",
     track="frozen",
@@ -23,8 +24,8 @@ protocol = dict(
     plan=dict(
         batch_size=4,
         iterations=260,
-        learning_rate=0.02,
-        final_learning_rate=0.0002,
+        learning_rate=0.001,
+        final_learning_rate=0.00001,
         norm_weight_decay=0.0,
         frozen=True,
     ),
@@ -64,5 +65,5 @@ test_evaluator = dict(type="VOCDetectionMetric")
 
 train_cfg = schedules.train_loop(_plan)
 test_cfg = schedules.test_loop()
-optim_wrapper = schedules.sgd(_plan, weight_decay=0.0001, max_norm=10.0)
+optim_wrapper = schedules.adamw(_plan, weight_decay=0.05, max_norm=1.0)
 param_scheduler = schedules.steps(_plan, warm_up=20, warm_up_from=0.01, milestones=[195, 240])

@@ -5,15 +5,17 @@ Cost: about that of `mini_coco_mrcnn_fpn`, two minutes on one CPU core with ResN
 Metric: AP (%) of masks as Cityscapes' own evaluation defines it, which is not COCO's: on the whole val set at the
 images' own size, objects of under 100 pixels need not be found. Also its AP50, and pycocotools' AP and AP50 of boxes.
 Everything but the number of classes, the size of the input and the data is as in `mini_coco_mrcnn_fpn`. Boxes and masks
-are those of the visible pixels, from `*_gtFine_instanceIds.png`; images of train without an object are left out.
-Runs by name only: data in Cityscapes' layout that have trainIds alone, such as CamVid, have no instance ids.
+are those of the visible pixels, from `*_gtFine_instanceIds.png`; images of train without an object are left out. Data
+in Cityscapes' layout that have trainIds alone, such as CamVid, have no instance ids.
+Version 2: AdamW instead of SGD, the backbone at a tenth of the rate of pyramid and heads, so that checkpoints differ by
+more beside the noise of their runs (`docs/statistics.md`).
 """
 
 from transfer_configs.parts import backbones, datasets, detectors, loading, schedules
 
 protocol = dict(
     id="mini_city_inst_mrcnn_fpn",
-    version=1,
+    version=2,
     title="Cityscapes instance segmentation, Mask R-CNN with FPN",
     short_title="Cityscapes Mask R-CNN FPN",
     track="mini",
@@ -23,8 +25,9 @@ protocol = dict(
     plan=dict(
         batch_size=4,
         iterations=240,
-        learning_rate=0.02,
-        final_learning_rate=0.0002,
+        learning_rate=0.0001,
+        head_learning_rate=0.001,
+        final_learning_rate=0.000001,
         norm_weight_decay=0.0,
     ),
 )
@@ -77,5 +80,5 @@ test_evaluator = dict(type="CityscapesInstanceMetric")
 
 train_cfg = schedules.train_loop(_plan)
 test_cfg = schedules.test_loop()
-optim_wrapper = schedules.sgd(_plan, weight_decay=0.0001, max_norm=10.0)
+optim_wrapper = schedules.adamw(_plan, weight_decay=0.05, max_norm=1.0)
 param_scheduler = schedules.steps(_plan, warm_up=20, warm_up_from=0.01, milestones=[180, 220])

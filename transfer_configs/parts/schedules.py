@@ -29,24 +29,32 @@ def sgd(
         max_norm: gradients are scaled down to this L2 norm; None does not clip.
         nesterov: use Nesterov's momentum.
     """
-    optimizer: dict[str, Any] = dict(
-        type="OptimWrapper",
-        optimizer=dict(type="SGD", lr=plan["learning_rate"], momentum=0.9, weight_decay=weight_decay),
-    )
-    if plan["norm_weight_decay"] != weight_decay:
-        optimizer["paramwise_cfg"] = dict(norm_decay_mult=plan["norm_weight_decay"] / weight_decay)
+    optimizer = dict(type="SGD", lr=plan["learning_rate"], momentum=0.9, weight_decay=weight_decay)
+    if nesterov:
+        optimizer["nesterov"] = True
+    return _wrapped(optimizer, plan, max_norm)
+
+
+def adamw(plan: Mapping[str, Any], *, weight_decay: float, max_norm: float) -> dict[str, Any]:
+    """AdamW (PyTorch's betas) at the plan's learning rates; for `weight_decay` and `max_norm` see :func:`sgd`."""
+    return _wrapped(dict(type="AdamW", lr=plan["learning_rate"], weight_decay=weight_decay), plan, max_norm)
+
+
+def _wrapped(optimizer: dict[str, Any], plan: Mapping[str, Any], max_norm: float | None) -> dict[str, Any]:
+    """`optimizer` with the plan's weight decay of norms and learning rate of the head."""
+    wrapper: dict[str, Any] = dict(type="OptimWrapper", optimizer=optimizer)
+    if plan["norm_weight_decay"] != optimizer["weight_decay"]:
+        wrapper["paramwise_cfg"] = dict(norm_decay_mult=plan["norm_weight_decay"] / optimizer["weight_decay"])
     if "head_learning_rate" in plan:
         factor = plan["head_learning_rate"] / plan["learning_rate"]
-        if "paramwise_cfg" in optimizer:  # mmengine's custom keys would take the norms' weight decay away
-            optimizer["constructor"] = "HeadRate"
-            optimizer["paramwise_cfg"]["head_lr_mult"] = factor
+        if "paramwise_cfg" in wrapper:  # mmengine's custom keys would take the norms' weight decay away
+            wrapper["constructor"] = "HeadRate"
+            wrapper["paramwise_cfg"]["head_lr_mult"] = factor
         else:
-            optimizer["paramwise_cfg"] = dict(custom_keys={"head.": dict(lr_mult=factor)})
-    if nesterov:
-        optimizer["optimizer"]["nesterov"] = True
+            wrapper["paramwise_cfg"] = dict(custom_keys={"head.": dict(lr_mult=factor)})
     if max_norm is not None:
-        optimizer["clip_grad"] = dict(max_norm=max_norm, norm_type=2)
-    return optimizer
+        wrapper["clip_grad"] = dict(max_norm=max_norm, norm_type=2)
+    return wrapper
 
 
 def steps(plan: Mapping[str, Any], *, warm_up: int, warm_up_from: float, milestones: list[int]) -> list[dict[str, Any]]:
