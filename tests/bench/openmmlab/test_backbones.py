@@ -9,6 +9,7 @@ import pytest
 import torch
 from short_protocols import IDS, SEGMENTATION, changed, checkpoint, reference, short
 from torch import nn
+from training_plans import plan_of
 
 from bench.checkpoints.layouts import find_candidates
 from bench.datasets import generate
@@ -18,7 +19,7 @@ from bench.openmmlab.build import build_model, compare_keys, prove_backbone, res
 from bench.openmmlab.runner import evaluate_stored, run_transfer
 from bench.openmmlab.stored_weights import WEIGHTS
 from bench.patches import features, patch_stride
-from bench.protocols import TrainingPlan, load_protocol
+from bench.protocols import load_protocol
 from pretrain.exported import make_card, read_exported
 from pretrain.nets.architectures import ARCHITECTURES, build_backbone, find_architecture, tensor_shapes
 
@@ -211,9 +212,8 @@ def test_the_guards_see_a_vits_stem_and_norms(source: dict[str, object], work: P
     with pytest.raises(BenchError, match="stem is not the 14x14 convolution"):
         guards.check_backbone(model.backbone, other)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
-    assert isinstance(protocol.plan, TrainingPlan)
     with pytest.raises(BenchError, match=r"the norm parameter backbone.network.blocks.0.norm1.weight has weight decay"):
-        guards.check_weight_decay(model, optimizer, protocol.plan)
+        guards.check_weight_decay(model, optimizer, plan_of(protocol))
 
 
 @pytest.mark.parametrize(

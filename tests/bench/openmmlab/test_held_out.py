@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from short_protocols import changed, checkpoint, reference
+from training_plans import plan_of
 from voc_0712 import with_voc2007
 
 from bench.datasets.shares import hold_out, take_share
@@ -15,7 +16,7 @@ from bench.errors import BenchError
 from bench.openmmlab import guards, prepare_openmmlab
 from bench.openmmlab.build import resolve
 from bench.openmmlab.runner import run_transfer
-from bench.protocols import Protocol, TrainingPlan, load_protocol, trials
+from bench.protocols import Protocol, load_protocol, trials
 from leaderboard.records import Card
 from leaderboard.shares import SHARES, read_shares
 from pretrain.exported import read_card
@@ -65,13 +66,13 @@ def test_no_image_is_trained_on_and_evaluated(name: str, card: Card, tiny_data: 
     assert len(parts(trained)) == len(parts(evaluated)) == (2 if name == VOC else 1)
     for one, other in zip(parts(trained), parts(evaluated), strict=True):
         assert one.listed == other.listed, "both are of the training images"
-        held = set(hold_out(one.units, protocol.plan.held_out))  # type: ignore[union-attr]
+        held = set(hold_out(one.units, plan_of(protocol).held_out))
         assert other.taken == [image for place, image in enumerate(one.listed) if place in held]
         assert one.taken == [image for place, image in enumerate(one.listed) if place not in held]
         assert one.taken and len(other) == len(other.taken) > 0, "of those held out, none is left out"
-    guards.check_labels(trained, protocol.plan, 0)  # type: ignore[arg-type]
+    guards.check_labels(trained, plan_of(protocol), 0)
     with pytest.raises(BenchError, match="the built data set has"):
-        guards.check_labels(built(resolve(load_protocol(name), card, data), "train_dataloader"), protocol.plan, 0)  # type: ignore[arg-type]
+        guards.check_labels(built(resolve(load_protocol(name), card, data), "train_dataloader"), plan_of(protocol), 0)
     if name == CITY:
         assert set(one.units) == {"arden", "brookvale"}, "a city is held out as a whole"
 
@@ -81,12 +82,12 @@ def test_few_labels_are_a_share_of_each_list_of_the_seeds_fold(
     name: str, card: Card, tiny_data: Path, both_years: Path
 ) -> None:
     protocol, data = load_protocol(name), both_years if "voc" in name else tiny_data
-    assert isinstance(protocol.plan, TrainingPlan)
+    plan = plan_of(protocol)
     for seed in (0, 3):
         dataset = built(resolve(protocol, card, data, seed=seed), "train_dataloader")
-        guards.check_labels(dataset, protocol.plan, seed)
+        guards.check_labels(dataset, plan, seed)
         for part in parts(dataset):
-            taken = take_share(part.listed, protocol.plan.labels, seed)
+            taken = take_share(part.listed, plan.labels, seed)
             assert part.taken == [part.listed[place] for place in taken] != part.listed
 
 
@@ -94,7 +95,8 @@ def test_a_run_is_evaluated_on_what_is_held_out(folder: Path, tiny_data: Path, t
     """COCO's metric reads the ground truth itself: that of the training images that are held out."""
 
     def cut(config: dict[str, Any]) -> None:
-        config["protocol"]["plan"] |= {"batch_size": 2, "iterations": 2, "final_learning_rate": 0.005}
+        plan = config["protocol"]["plan"]
+        plan |= {"batch_size": 2, "iterations": 2, "final_learning_rate": plan["learning_rate"]}
         config["train_dataloader"]["batch_size"] = 2
         config["train_cfg"]["max_iters"] = 2
         config["param_scheduler"] = [{"type": "ConstantLR", "factor": 1.0, "by_epoch": False}]
@@ -102,10 +104,10 @@ def test_a_run_is_evaluated_on_what_is_held_out(folder: Path, tiny_data: Path, t
     protocol = changed(trial(COCO), cut)
     torch.set_num_threads(1)
     result = run_transfer(protocol, folder, tiny_data, reference(protocol), 1000, tmp_path)
-    assert isinstance(protocol.plan, TrainingPlan) and result.status == "finished"
+    assert result.status == "finished"
     listed = json.loads((tiny_data / "coco/annotations/instances_train2017.json").read_text())["images"]
     names = {image["file_name"]: str(image["id"]) for image in listed}
-    held = {names[list(names)[place]] for place in hold_out(list(names), protocol.plan.held_out)}
+    held = {names[list(names)[place]] for place in hold_out(list(names), plan_of(protocol).held_out)}
     assert set(read_shares(tmp_path / SHARES).names) == held
     assert (result.dataset.train_images, result.dataset.val_images) == (len(names) - len(held), len(held))
     trained = (tmp_path / "labelled.txt").read_text().split()

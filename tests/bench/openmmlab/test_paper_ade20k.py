@@ -9,13 +9,14 @@ import torch
 from PIL import Image
 from reduced_segmentation import reduced
 from short_protocols import checkpoint, reference
+from training_plans import plan_of
 
 from bench.datasets import ade20k
 from bench.metrics.outputs import COUNTS
 from bench.openmmlab import guards
 from bench.openmmlab.build import build_model, resolve
 from bench.openmmlab.runner import run_transfer
-from bench.protocols import TrainingPlan, load_protocol
+from bench.protocols import load_protocol
 from pretrain.exported import read_exported
 
 ADE, VOC = "paper_ade20k_fcn_d8_80k", "paper_voc12aug_seg_fcn_d8_20k"
@@ -61,9 +62,8 @@ def test_it_differs_from_vocs_in_data_classes_and_iterations() -> None:
 @pytest.mark.slow
 def test_what_is_built_at_full_size(backbone: Path) -> None:
     protocol, exported = load_protocol(ADE), read_exported(backbone)
-    assert isinstance(protocol.plan, TrainingPlan)
     model = build_model(resolve(protocol, exported.card, Path("/data")), dict(exported.tensors), seed=0)
-    guards.check_segmenter(model, protocol.plan)
+    guards.check_segmenter(model, plan_of(protocol))
     guards.check_trained(model.train())
     model.to("meta")
     maps = model.extract_feat(torch.empty(16, 3, 512, 512, device="meta"))

@@ -9,11 +9,12 @@ import pytest
 import torch
 from augmented_voc import with_train_aug
 from short_protocols import changed, checkpoint, reference
+from training_plans import plan_of
 
 from bench.openmmlab import guards, prepare_openmmlab
 from bench.openmmlab.build import build_model, resolve
 from bench.openmmlab.runner import run_transfer
-from bench.protocols import Protocol, TrainingPlan, load_protocol
+from bench.protocols import Protocol, load_protocol
 from pretrain.exported import read_exported
 
 prepare_openmmlab()
@@ -67,9 +68,8 @@ def test_predicted_labels_are_resized_to_the_nearest() -> None:
 
 def test_what_is_built_at_full_size(backbone: Path) -> None:
     protocol, exported = load_protocol(STUDY), read_exported(backbone)
-    assert isinstance(protocol.plan, TrainingPlan)
     model = build_model(resolve(protocol, exported.card, Path("/data")), dict(exported.tensors), seed=0)
-    guards.check_segmenter(model, protocol.plan)
+    guards.check_segmenter(model, plan_of(protocol))
     guards.check_trained(model.train())
     layer4 = model.backbone.layer4
     assert [block.conv1.dilation for block in layer4] == [(2, 2)] * 2
