@@ -21,7 +21,7 @@ from bench.errors import BenchError
 from bench.probes.cells import freeze
 from bench.probes.kinds.propagation import fine_cells, fused
 from bench.probes.kinds.videos import follow
-from bench.probes.plan import PropagationPlan
+from bench.probes.plans import PropagationPlan
 from bench.protocols import Protocol
 from leaderboard.base.files import make_folder, write_atomic
 from leaderboard.shares import Shares, difference_error

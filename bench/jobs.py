@@ -26,7 +26,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from bench.errors import BenchError
 from bench.gpus import CPU, VISIBLE, find_gpus
-from bench.probes.plan import ProbePlan
+from bench.probes.plans import ProbePlan
 from bench.protocols import Protocol as TransferProtocol
 from bench.protocols import load_protocol
 from leaderboard.base.errors import DenseBenchError, Interrupted

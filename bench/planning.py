@@ -15,7 +15,7 @@ from itertools import combinations
 from statistics import fmean, median
 
 from bench.power import cautious_sd, least_difference, least_known_error, pooled_sd, runs_needed
-from bench.probes.plan import ProbePlan
+from bench.probes.plans import ProbePlan
 from bench.protocols import Protocol
 from leaderboard.entries import find_entries
 from leaderboard.records import RANDOM_METHOD, Result

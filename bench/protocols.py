@@ -20,7 +20,7 @@ from typing import Any
 import transfer_configs
 from bench.config_data import PROSE, copy_data, hash_config, read_config
 from bench.errors import BenchError
-from bench.probes.plan import ProbePlan, read_probe_plan
+from bench.probes.plans import ProbePlan, read_probe_plan
 from bench.smaller_batch import describe, split_id, with_smaller_batch
 from bench.sweep_config import SweepPlan, as_trial, describe_trial, read_sweep, split_trial
 from bench.tracks import FROZEN, TRACKS

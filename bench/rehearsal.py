@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bench.datasets import check
 from bench.errors import BenchError
 from bench.jobs import TransferRun, read_run_protocol, run_all
-from bench.probes.plan import ProbePlan
+from bench.probes.plans import ProbePlan
 from bench.protocols import Protocol, TrainingPlan
 from bench.submit import Evaluation, plan_runs
 from leaderboard.base.files import write_atomic

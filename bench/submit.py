@@ -20,7 +20,7 @@ from bench.executors.base import Executor, LocalExecutor
 from bench.fine_tuning import require_fine_tuning
 from bench.heads import head_hash
 from bench.jobs import Outcome, TransferRun, evaluate
-from bench.probes.plan import ProbePlan
+from bench.probes.plans import ProbePlan
 from bench.protocols import Protocol, TrainingPlan, builtin_ids, is_outside, load_protocol, trials, with_batch
 from bench.smaller_batch import split_id
 from bench.stages import run_in_stages

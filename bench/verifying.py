@@ -14,7 +14,7 @@ from bench.environment import describe_environment
 from bench.errors import BenchError
 from bench.fine_tuning import require_fine_tuning
 from bench.metrics.outputs import describe_outputs
-from bench.probes.plan import ProbePlan
+from bench.probes.plans import ProbePlan
 from bench.protocols import Protocol, load_protocol
 from bench.submit import run_folder
 from leaderboard.base.errors import RecordError

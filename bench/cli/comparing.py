@@ -165,7 +165,7 @@ def _recipe(name: str, settings: list[str]) -> tuple[Recipe, Path | None]:
 
 def _probes(evaluation: Evaluation, track: str) -> Evaluation:
     """The probes by which learning rates are chosen: those of track frozen, or of the evaluation on own data."""
-    from bench.probes.plan import ProbePlan
+    from bench.probes.plans import ProbePlan
 
     if track != "custom":
         return _evaluation(evaluation.data, "frozen", [], None)

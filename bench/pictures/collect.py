@@ -18,7 +18,7 @@ from bench.pictures.draw import RGB, class_map, principal_colors, sample
 from bench.probes.cells import freeze, read_scaled
 from bench.probes.classifiers import fit
 from bench.probes.material import Material, Part, draw_cells
-from bench.probes.plan import ClassifierPlan
+from bench.probes.plans import ClassifierPlan
 from bench.protocols import Protocol, linear_probes
 from leaderboard.records import Result
 from leaderboard.store import ResultStore

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from bench.datasets.pairs import Pair
 from bench.errors import BenchError
 from bench.patches import features
-from bench.probes.plan import STRIDE
+from bench.probes.plans import STRIDE
 from leaderboard.records import Card
 from pretrain.exported import ExportedBackbone
 from pretrain.nets.architectures import Backbone, find_architecture

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
-from bench.probes.plan import ClassifierPlan
+from bench.probes.plans import ClassifierPlan
 
 QUERIES = 2048
 """Number of cells that are compared with all training cells at once: it limits memory and changes no result."""

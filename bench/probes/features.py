@@ -19,7 +19,7 @@ from torch import Tensor
 from bench.datasets.pairs import Pair
 from bench.errors import BenchError
 from bench.probes.cells import BATCH, Network, read_scaled
-from bench.probes.plan import STRIDE
+from bench.probes.plans import STRIDE
 from leaderboard.base.files import locked, make_folder
 
 Features = NDArray[np.float16]

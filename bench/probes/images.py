@@ -19,7 +19,7 @@ from bench.datasets.files import load_pixels
 from bench.patches import features
 from bench.probes.cells import BATCH, Network, normalized
 from bench.probes.features import Features, features_key, finite_halves, keep
-from bench.probes.plan import ImagePlan
+from bench.probes.plans import ImagePlan
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from bench.probes.plan import PropagationPlan
+from bench.probes.plans import PropagationPlan
 
 TILE = 8
 """Side in cells of the squares whose cells are compared together; it affects nothing but speed and rounding."""

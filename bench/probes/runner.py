@@ -43,7 +43,7 @@ from bench.probes.kinds import (
 from bench.probes.kinds.propagation import fine_cells
 from bench.probes.kinds.videos import follow
 from bench.probes.material import Findings, Material
-from bench.probes.plan import (
+from bench.probes.plans import (
     CellPlan,
     ClassifierPlan,
     ClusterPlan,

@@ -7,7 +7,7 @@ import torch
 from bench.operations import backbone_operations, count
 from bench.probes.cells import Network
 from bench.probes.kinds.head import build_head
-from bench.probes.plan import STRIDE, CellPlan, ClassifierPlan, HeadPlan, ImagePlan, ProbePlan
+from bench.probes.plans import STRIDE, CellPlan, ClassifierPlan, HeadPlan, ImagePlan, ProbePlan
 from leaderboard.records import Operations
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.errors import BenchError
-from bench.probes.plan import ProbePlan
+from bench.probes.plans import ProbePlan
 from bench.protocols import load_protocol
 from bench.submit import choose_protocols
 from bench.tracks import TRACKS, Track, find_track

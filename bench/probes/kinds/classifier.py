@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.datasets.shares import LABELLED
 from bench.probes.classifiers import Scores, fit
 from bench.probes.material import Findings, Material, Part, draw_cells, hold_out
-from bench.probes.plan import ClassifierPlan
+from bench.probes.plans import ClassifierPlan
 from bench.probes.segmentation import confusion_matrices, held_out_miou, mean_metrics
 
 

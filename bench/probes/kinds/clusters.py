@@ -18,7 +18,7 @@ from bench.metrics.segmentation import IGNORE
 from bench.metrics.uncertainty import Counts
 from bench.probes.kmeans import Components, fit_centers, nearest
 from bench.probes.material import Findings, Material, draw, take_cells
-from bench.probes.plan import ClusterPlan
+from bench.probes.plans import ClusterPlan
 from bench.probes.segmentation import mean_metrics, spread
 
 Table = tuple[NDArray[np.int64], NDArray[np.int64]]

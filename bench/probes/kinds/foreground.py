@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 from bench.metrics.segmentation import IGNORE
 from bench.probes.kmeans import fit_centers, nearest
 from bench.probes.material import Findings, Material
-from bench.probes.plan import ForegroundPlan
+from bench.probes.plans import ForegroundPlan
 from bench.probes.segmentation import spread
 
 Mask = NDArray[np.bool_]

@@ -20,7 +20,7 @@ from bench.errors import BenchError
 from bench.metrics.segmentation import IGNORE
 from bench.probes.classifiers import Scores
 from bench.probes.material import Findings, Material, Part, hold_out
-from bench.probes.plan import STRIDE, HeadPlan
+from bench.probes.plans import STRIDE, HeadPlan
 from bench.probes.segmentation import confusion_matrices, held_out_miou, mean_metrics
 
 

@@ -27,7 +27,7 @@ from bench.metrics.uncertainty import Floats
 from bench.probes.classifiers import QUERIES
 from bench.probes.images import ImageMaterial, ImagePart
 from bench.probes.material import Findings, hold_out
-from bench.probes.plan import ImageClassifierPlan
+from bench.probes.plans import ImageClassifierPlan
 
 BLOCK = 65_536
 """Number of vectors in memory at once; it changes nothing but rounding."""

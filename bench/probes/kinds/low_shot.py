@@ -19,7 +19,7 @@ from bench.metrics.classification import average_precision
 from bench.probes.images import ImageMaterial
 from bench.probes.kinds.svm import COSTS, prepared, score
 from bench.probes.material import Findings
-from bench.probes.plan import LowShotPlan
+from bench.probes.plans import LowShotPlan
 from bench.probes.support_vectors import decision, usable_classes
 
 Rows = NDArray[np.int64]

@@ -41,7 +41,7 @@ from bench.metrics.video import contour_accuracy, jaccard, statistics
 from bench.patches import features
 from bench.probes.cells import Network, cell_labels, normalized
 from bench.probes.material import Findings
-from bench.probes.plan import PropagationPlan
+from bench.probes.plans import PropagationPlan
 from bench.probes.propagation import propagate
 from pretrain.nets.resnet import ResNet, keep_stride_8
 

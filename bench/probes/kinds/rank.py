@@ -21,7 +21,7 @@ from scipy.special import xlogy
 
 from bench.probes.cells import normalized
 from bench.probes.material import Findings, Material
-from bench.probes.plan import LidarPlan, RankPlan
+from bench.probes.plans import LidarPlan, RankPlan
 from bench.probes.views import Augmentation, augmented
 from pretrain.data.crops import view_generator
 from pretrain.nets.architectures import find_architecture

@@ -32,7 +32,7 @@ from bench.metrics.uncertainty import Counts, Floats
 from bench.probes.cells import BATCH, normalized, read_scaled
 from bench.probes.kinds.clusters import name_clusters
 from bench.probes.material import Findings, Material
-from bench.probes.plan import STRIDE, RetrievalPlan
+from bench.probes.plans import STRIDE, RetrievalPlan
 from bench.probes.segmentation import compare, mean_metrics
 from bench.probes.views import Augmentation, augmented, scaled_labels
 from pretrain.data.crops import view_generator

@@ -17,7 +17,7 @@ from bench.probes.classifiers import Scores
 from bench.probes.corruptions import corrupt
 from bench.probes.kinds.classifier import choose, labelled, used
 from bench.probes.material import Findings, Material
-from bench.probes.plan import RobustnessPlan
+from bench.probes.plans import RobustnessPlan
 from bench.probes.segmentation import compare, confusion_matrices, mean_metrics
 
 

@@ -21,7 +21,7 @@ from bench.metrics.segmentation import IGNORE, confusion_matrix
 from bench.probes.kinds.foreground import from_border
 from bench.probes.kmeans import fit_centers, nearest
 from bench.probes.material import Findings, Material, Part
-from bench.probes.plan import SegmentPlan
+from bench.probes.plans import SegmentPlan
 from bench.probes.segmentation import mean_metrics, spread
 
 Mask = NDArray[np.bool_]

@@ -16,7 +16,7 @@ from bench.metrics.classification import average_precision, average_precision_sh
 from bench.metrics.uncertainty import Floats
 from bench.probes.images import ImageMaterial, ImagePart
 from bench.probes.material import Findings
-from bench.probes.plan import ImagePlan, SvmPlan
+from bench.probes.plans import ImagePlan, SvmPlan
 from bench.probes.support_vectors import cross_validated, decision, rotated, unit_length, usable_classes
 
 COSTS = "costs.txt"

@@ -27,7 +27,7 @@ from bench.datasets.report import Strict
 from bench.metrics.uncertainty import Floats, influence
 from bench.probes.kinds.propagation import Extractor, cells_of
 from bench.probes.material import Findings
-from bench.probes.plan import PropagationPlan
+from bench.probes.plans import PropagationPlan
 from bench.probes.propagation import propagate
 
 THRESHOLDS = (0.1, 0.2)

@@ -19,7 +19,7 @@ from bench.datasets.vip import CLASSES, list_parts
 from bench.metrics.segmentation import confusion_matrix
 from bench.probes.kinds.propagation import Extractor, cells_of, segment
 from bench.probes.material import Findings
-from bench.probes.plan import PropagationPlan
+from bench.probes.plans import PropagationPlan
 from bench.probes.segmentation import mean_metrics
 
 

@@ -17,7 +17,7 @@ from bench.probes.kinds.propagation import Extractor, follow_objects
 from bench.probes.kinds.video_joints import follow_joints
 from bench.probes.kinds.video_parts import follow_parts
 from bench.probes.material import Findings
-from bench.probes.plan import PropagationPlan
+from bench.probes.plans import PropagationPlan
 
 Follow = Callable[[PropagationPlan, Extractor, Path, str, torch.device, Clock], tuple[Findings, list[str]]]
 FOLLOW: Mapping[str, Follow] = {

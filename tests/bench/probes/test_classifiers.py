@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from bench.errors import BenchError
 from bench.probes.classifiers import QUERIES, fit, fit_linear, fit_neighbours
-from bench.probes.plan import ClassifierPlan, read_probe_plan
+from bench.probes.plans import ClassifierPlan, read_probe_plan
 
 RNG = np.random.default_rng(0)
 CLASSES, CHANNELS = 4, 12

@@ -17,7 +17,7 @@ from bench.errors import BenchError
 from bench.metrics.segmentation import confusion_matrix, segmentation_scores
 from bench.probes.kinds import clusters
 from bench.probes.kmeans import Components, fit_centers, nearest
-from bench.probes.plan import ClusterPlan
+from bench.probes.plans import ClusterPlan
 
 RNG = np.random.default_rng(0)
 X = torch.from_numpy(RNG.normal(size=(400, 6)) @ RNG.normal(size=(6, 6)) + 3)

@@ -9,7 +9,7 @@ import pytest
 from probe_parts import material_of
 
 from bench.probes.kinds import foreground
-from bench.probes.plan import ForegroundPlan
+from bench.probes.plans import ForegroundPlan
 
 RNG = np.random.default_rng(0)
 CLUSTERS = np.array(

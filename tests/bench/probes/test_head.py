@@ -14,7 +14,7 @@ from torch import nn
 from bench.errors import BenchError
 from bench.metrics.segmentation import segmentation_scores
 from bench.probes.kinds import head
-from bench.probes.plan import HeadPlan
+from bench.probes.plans import HeadPlan
 from bench.probes.segmentation import compare
 
 RNG = np.random.default_rng(0)

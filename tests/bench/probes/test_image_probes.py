@@ -32,7 +32,7 @@ from bench.metrics.classification import (
 )
 from bench.probes.images import ImagePart, pool, read_square
 from bench.probes.kinds import image_classifier, low_shot, svm
-from bench.probes.plan import ImageClassifierPlan, ImagePlan, read_probe_plan
+from bench.probes.plans import ImageClassifierPlan, ImagePlan, read_probe_plan
 from bench.probes.runner import run_probe
 from bench.probes.support_vectors import cross_validated, decision, rotated, unit_length, usable_classes
 from bench.protocols import load_protocol

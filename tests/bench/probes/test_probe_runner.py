@@ -24,7 +24,7 @@ from bench.metrics.uncertainty import segmentation_shares
 from bench.probes.cells import Network, cell_labels, freeze, read_scaled
 from bench.probes.features import FILE, features
 from bench.probes.material import Part, draw_cells, hold_out
-from bench.probes.plan import KINDS, PropagationPlan
+from bench.probes.plans import KINDS, PropagationPlan
 from bench.probes.runner import IMAGE_PROBES, PROBES, run_probe
 from bench.probes.segmentation import confusion_matrices
 from bench.protocols import load_protocol

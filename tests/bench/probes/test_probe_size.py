@@ -7,7 +7,7 @@ import torch
 
 from bench.checkpoints import random_backbone
 from bench.probes.cells import freeze
-from bench.probes.plan import ClassifierPlan, HeadPlan
+from bench.probes.plans import ClassifierPlan, HeadPlan
 from bench.probes.size import head_parameters, probe_operations
 from pretrain.exported import read_exported
 

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize, one_hot
 
 from bench.errors import BenchError
 from bench.probes import propagation
-from bench.probes.plan import PropagationPlan, read_probe_plan
+from bench.probes.plans import PropagationPlan, read_probe_plan
 from bench.probes.propagation import propagate
 
 CRW = PropagationPlan("propagation", rules="crw", neighbors=4, context=3, radius=3, temperature=0.05)

@@ -28,7 +28,7 @@ from bench.probes.kinds.propagation import (
     segment,
     stretched,
 )
-from bench.probes.plan import PropagationPlan
+from bench.probes.plans import PropagationPlan
 from bench.probes.propagation import propagate
 from bench.probes.runner import run_probe
 from bench.protocols import load_protocol

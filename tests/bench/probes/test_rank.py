@@ -14,7 +14,7 @@ from probe_parts import material_of
 
 from bench.errors import BenchError
 from bench.probes.kinds import rank
-from bench.probes.plan import LidarPlan, RankPlan
+from bench.probes.plans import LidarPlan, RankPlan
 
 RNG = np.random.default_rng(0)
 

@@ -23,7 +23,7 @@ from bench.metrics.uncertainty import segmentation_shares
 from bench.probes import views
 from bench.probes.kinds import retrieval
 from bench.probes.material import Material
-from bench.probes.plan import RetrievalPlan
+from bench.probes.plans import RetrievalPlan
 from bench.probes.segmentation import compare
 
 RNG = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from bench.metrics.segmentation import segmentation_scores
 from bench.metrics.uncertainty import segmentation_shares
 from bench.probes.corruptions import corrupt
 from bench.probes.kinds import classifier, robustness
-from bench.probes.plan import ClassifierPlan, RobustnessPlan
+from bench.probes.plans import ClassifierPlan, RobustnessPlan
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (40, 50, 3)).astype(np.uint8)

@@ -12,7 +12,7 @@ from probe_parts import material_of
 
 from bench.errors import BenchError
 from bench.probes.kinds import segments
-from bench.probes.plan import SegmentPlan
+from bench.probes.plans import SegmentPlan
 
 PLAN = SegmentPlan("segments", (64, 96), clusters=2, iterations=20, classes=4)
 

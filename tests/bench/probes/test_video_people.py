@@ -18,7 +18,7 @@ from bench.datasets.report import Strict
 from bench.datasets.vip import CLASSES, VIP
 from bench.probes.kinds.video_joints import LOST, decode, draw, normalized_distances
 from bench.probes.kinds.videos import FOLLOW, follow
-from bench.probes.plan import PropagationPlan
+from bench.probes.plans import PropagationPlan
 from bench.protocols import all_protocols, load_protocol
 
 CPU = torch.device("cpu")
