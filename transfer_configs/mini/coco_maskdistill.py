@@ -5,7 +5,7 @@ Cost: about 90 s on one CPU core with ResNet-18 (bfloat16).
 Metric: AP50 (%) of masks without classes on COCO's val2017. `multi_AP50`: of all predictions, as COCO computes it.
 `single_AP50`: of the surest prediction of each image, compared with the object whose box overlaps most with its own.
 After MaskDistill (arXiv 2206.06363), whose published values are of COCO20k, with another Mask R-CNN whose settings are
-not published. Everything but the one class is as in version 2 of `mini_coco_mrcnn_fpn`.
+not published. Everything but the one class, and SGD with one rate for all layers, is as in `mini_coco_mrcnn_fpn`.
 Version 2: the objects are trained on; version 1 gave mmdet masks in a form for which it ignores an object.
 """
 

@@ -7,7 +7,8 @@ makes it the highest. Labels are painted from predictions with a score of at lea
 Steps 3 and 4 of MaskDistill (arXiv 2206.06363). The run's folder then holds `labels.npy`, the labels of the training
 images as a table: in the place of `maskdistill/voc2012.npy` of a data root, `mini_voc_maskdistill` learns from it.
 Masks are painted over each other as the published code does it, by mistake (`bench.openmmlab.painting`). The Mask R-CNN
-is that of `mini_coco_mrcnn_fpn`, version 2, with a class for each cluster; the paper's settings are not published.
+is that of `mini_coco_mrcnn_fpn` with a class for each cluster, trained by SGD with one rate for all layers; the
+settings of the paper's are not published.
 """
 
 from transfer_configs.parts import backbones, detectors, discovered, loading, schedules
