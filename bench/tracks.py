@@ -33,8 +33,8 @@ MINI = Track(
         "mini_voc_det_frcnn_fpn",
         "mini_voc_seg_fcn",
         "mini_coco_mrcnn_fpn",
-        "mini_city_seg_fcn",
         "mini_city_inst_mrcnn_fpn",
+        "mini_city_seg_fcn",
     ),
     seeds=(0, 1, 2),
     rules=(

@@ -173,7 +173,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert run(line) == 0
     shown = capsys.readouterr().out
     assert "cheapest: mini_voc_seg_fcn, 5 of each, 0.25 hours" in shown
-    assert "not measured here: mini_voc_det_frcnn_fpn, mini_coco_mrcnn_fpn, mini_city_seg_fcn" in shown
+    assert "not measured here: mini_voc_det_frcnn_fpn, mini_coco_mrcnn_fpn, mini_city_inst_mrcnn_fpn" in shown
     for wrong, words in (
         (["--difference", "0"], "above 0"),
         (["--difference", "1", "--power", "1"], "usually .8"),
