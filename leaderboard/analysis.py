@@ -17,12 +17,12 @@ from types import MappingProxyType
 
 import numpy as np
 
-from leaderboard.board import Board, Cell, Entry, Group, ImageShares, Track, identity
+from leaderboard.board import Board, Cell, Entry, Group, Track, identity
 from leaderboard.entries import Checkpoint, find_entries
 from leaderboard.ranking import compare, standings
 from leaderboard.records import DatasetReference, ProtocolReference, Result
 from leaderboard.shares import Shares
-from leaderboard.stats import ImageError, Summary, summarise
+from leaderboard.stats import ImageError, Source, Summary, summarise
 from leaderboard.sweeps import sweep_notes
 
 Loader = Callable[[Result], Shares | None]
@@ -132,8 +132,9 @@ def _cell(entry: Entry, runs: list[Result], shares: Loader) -> Cell:
     if not cell.finished:
         return cell
     summary = _summary(cell)
-    of_images = _shares(cell.finished, shares) if summary.over == "images" and summary.tested else None
-    return replace(cell, summary=summary, shares=of_images)
+    if summary.over == "images" and (of_images := _shares(cell.finished, shares)) is not None:
+        summary = replace(summary, known=(of_images,))
+    return replace(cell, summary=summary)
 
 
 def _summary(cell: Cell) -> Summary:
@@ -142,7 +143,7 @@ def _summary(cell: Cell) -> Summary:
     for run, value in zip(cell.finished, cell.values, strict=True):
         units[run.card.sha256].append(value)
     trained = cell.finished[0].probe is None
-    return summarise(list(units.values()), _image_error(cell.finished), trained=trained)
+    return summarise(list(units.values()), _image_error(cell.finished), trained=trained, checkpoints=tuple(units))
 
 
 def _image_error(runs: Sequence[Result]) -> ImageError | None:
@@ -153,14 +154,14 @@ def _image_error(runs: Sequence[Result]) -> ImageError | None:
     return ImageError(fmean(known), images) if len(known) == len(runs) and images > 1 else None
 
 
-def _shares(runs: Sequence[Result], shares: Loader) -> ImageShares | None:
-    """The mean over the runs of each image's share of the headline metric; `None` unless all have them."""
+def _shares(runs: Sequence[Result], shares: Loader) -> Source | None:
+    """The error from the mean over the runs of each image's share of the headline metric; `None` unless all have it."""
     found = [shares(run) for run in runs]
     known = [one for one in found if one is not None and runs[0].protocol.headline in one.metrics]
     if len(known) < len(runs) or any(one.names != known[0].names for one in known):
         return None
     values = np.mean([one.metrics[runs[0].protocol.headline] for one in known], axis=0)
-    return ImageShares(known[0].names, values) if len(values) > 1 else None
+    return Source.of(known[0].names, values) if len(values) > 1 else None
 
 
 def _mark(groups: Sequence[Group]) -> tuple[Group, ...]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 from leaderboard.records import RANDOM_METHOD, Card, Copies, DatasetReference, ProtocolReference, Result
-from leaderboard.stats import Estimate, Floats, Summary
+from leaderboard.stats import Estimate, Summary
 
 
 def identity(protocol: ProtocolReference) -> dict[str, Any]:
@@ -47,14 +47,6 @@ class Entry:
         return self.card.method == RANDOM_METHOD
 
 
-class ImageShares(NamedTuple):
-    """What each validation image contributes to a value, to first order."""
-
-    names: tuple[str, ...]
-    values: Floats
-    """The images' contributions (V,), in points of per cent; they sum to 0."""
-
-
 @dataclass(frozen=True)
 class Ranking:
     """Where a row stands under one protocol."""
@@ -75,8 +67,6 @@ class Cell:
     """All runs, failed ones included, by checkpoint and seed."""
     summary: Summary | None
     """Summary of the headline metric over the finished runs; `None` if all failed."""
-    shares: ImageShares | None = field(default=None, compare=False, repr=False)
-    """The images' shares, where the value's error is that of its images and the shares were kept."""
     score: Estimate | None = None
     """The share of the errors of random initialization that is gone, in per cent: 0 is as good as random
     initialization, 100 is without errors. `None` where random initialization has no value."""

@@ -10,6 +10,7 @@ A row's tests use its own value and the other's, so that what a third row does c
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr, stdtrit
 
-from leaderboard.stats import LEVEL, Estimate, Floats
+from leaderboard.stats import LEVEL, Estimate, Floats, Source
 
 Places = NDArray[np.intp]
 Flags = NDArray[np.bool_]
@@ -32,73 +33,74 @@ _NORMAL = float(ndtri(1 - LEVEL / 2))
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One protocol's values of `k` rows; their errors are independent, except between rows with the same images."""
+class _Drawn:
+    """The errors that rows owe to the same draws, such as the same images."""
 
-    mean: Floats
-    """Values of the rows (k,)."""
+    place: Places
+    """Each of the contest's rows' number among them (k,), or -1."""
+    shares: Floats
+    """What each draw contributes to their values (m, n)."""
     variance: Floats
-    """Squared standard errors (k,)."""
-    df: Floats
-    """Degrees of freedom of the variances (k,)."""
-    images: Places
-    """Number of each row's set of images (k,): single runs on the same images have the same number of at least 0; it is
-    -1 where the images are not known."""
-    shares: Sequence[Floats | None]
-    """For rows with a number of at least 0, each image's share of the value (V,), which sum to 0; else None."""
-    weight: float = 1.0
+    """Squared standard errors (m,)."""
 
-    @classmethod
-    def of(cls, figures: Sequence[Estimate], weight: float = 1.0) -> Measured:
-        """Values that all have an error, of rows that share nothing."""
-        k = len(figures)
-        error = np.array([figure.error for figure in figures], np.float64)
-        mean, df = (np.array([getattr(f, name) for f in figures], np.float64) for name in ("mean", "df"))
-        return cls(mean, error**2, df, np.full(k, -1), [None] * k, weight)
+    @property
+    def df(self) -> int:
+        """Degrees of freedom of all these variances."""
+        return self.shares.shape[1] - 1
 
-    def difference(self, rows: Places, others: Places) -> tuple[Floats, Floats, Floats]:
-        """Differences of each of `rows` (r,) minus each of `others` (o,), their variances, and the sums of the parts'
-        squared variances over their degrees of freedom; each (r, o), times `weight` to the power of 1, 2 and 4."""
-        w = self.weight
-        a, b = self.variance[rows, None], self.variance[others]
-        variance, spread = a + b, a**2 / self.df[rows, None] + b**2 / self.df[others]
-        for number in set(self.images[rows].tolist()) - {-1}:
-            i, j = (np.flatnonzero(self.images[of] == number) for of in (rows, others))
-            if len(j):
-                paired = _paired(self._stacked(rows[i]), self._stacked(others[j]))
-                variance[np.ix_(i, j)] = paired
-                spread[np.ix_(i, j)] = paired**2 / self.df[rows[i], None]
-        return w * (self.mean[rows, None] - self.mean[others]), w**2 * variance, w**4 * spread
+    def add_to(self, variance: Floats, spread: Floats, rows: Places, others: Places) -> None:
+        """Add to those of the differences of `rows` (r,) and `others` (o,) the part of these draws; see `difference`.
 
-    def _stacked(self, rows: Places) -> Floats:
-        return np.stack([shares for row in rows if (shares := self.shares[row]) is not None])
+        Two rows that both have these draws are compared draw by draw.
+        """
+        a, b = self.place[rows], self.place[others]
+        one, other = (np.where(at >= 0, self.variance[at], 0.0) for at in (a, b))
+        part, squares = one[:, None] + other, one[:, None] ** 2 + other**2
+        i, j = np.flatnonzero(a >= 0), np.flatnonzero(b >= 0)
+        if len(i) and len(j):
+            paired = _paired(self.shares[a[i]], self.shares[b[j]])
+            part[np.ix_(i, j)], squares[np.ix_(i, j)] = paired, paired**2
+        variance += part
+        spread += squares / self.df
 
 
 def _paired(a: Floats, b: Floats) -> Floats:
-    """Variances (r, o) of the differences of rows with shares `a` (r, V) and `b` (o, V) of the same images."""
+    """Variances (r, o) of the differences of rows with shares `a` (r, n) and `b` (o, n) of the same draws."""
     n = a.shape[1]
     squares = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
     return np.maximum(squares, 0) * n / (n - 1)
 
 
-@dataclass(frozen=True)
 class Contest:
-    """Rows and what they are compared by: the weighted sum of one or several protocols' values.
+    """Rows and the values that they are compared by, of one protocol or sums over several.
 
-    All rows take part in tests. All `parts` hold the rows in the same order; their images differ.
+    All values have an error. What two rows have drawn alike (images) is compared draw by draw; all else is independent.
     """
 
-    parts: Sequence[Measured]
-
-    @cached_property
-    def mean(self) -> Floats:
-        """Weighted sums of the rows' values (k,)."""
-        return np.sum([part.weight * part.mean for part in self.parts], axis=0)
-
-    @cached_property
-    def least_df(self) -> Floats:
+    def __init__(self, figures: Sequence[Estimate]) -> None:
+        self.mean: Floats = np.array([figure.mean for figure in figures], np.float64)
+        """Values of the rows (k,)."""
+        self.least_df: Floats = np.array([min(s.df for s in figure.sources) for figure in figures], np.float64)
         """Fewest degrees of freedom per row (k,): a test has at least the smaller of its two rows' numbers."""
-        return np.min([part.df for part in self.parts], axis=0)
+        drawn: dict[tuple[str, ...], list[tuple[int, Source]]] = defaultdict(list)
+        alone: list[tuple[int, Source]] = []
+        for row, figure in enumerate(figures):
+            for source in figure.sources:
+                (alone if source.shares is None else drawn[source.names]).append((row, source))
+        self._common: list[_Drawn] = []
+        for found in drawn.values():
+            if len(found) == 1:
+                alone += found
+                continue
+            shares = [source.shares for _, source in found if source.shares is not None]
+            variance = np.array([source.variance for _, source in found])
+            place = np.full(len(figures), -1)
+            place[[row for row, _ in found]] = np.arange(len(found))
+            self._common.append(_Drawn(place, np.stack(shares), variance))
+        self._variance, self._spread = np.zeros((2, len(figures)))
+        for row, source in alone:
+            self._variance[row] += source.variance
+            self._spread[row] += source.variance**2 / source.df
 
     @cached_property
     def _enough(self) -> Floats:
@@ -110,13 +112,12 @@ class Contest:
         """Whether a row (k,) may differ from another at the first of Holm's levels: a quick check that saves tests.
 
         The row's largest difference is divided by its own variance plus the smallest of the others, and the threshold
-        uses its own degrees of freedom: no pair has a larger statistic or a lower threshold. Common images may lower
+        uses its own degrees of freedom: no pair has a larger statistic or a lower threshold. Common draws may lower
         variances.
         """
-        k = len(self.mean)
-        if any((part.images >= 0).any() for part in self.parts):
+        k, variance = len(self.mean), self._variance
+        if self._common:
             return np.ones(k, np.bool_)
-        variance = np.sum([part.weight**2 * part.variance for part in self.parts], axis=0)
         largest = np.maximum(self.mean.max() - self.mean, self.mean - self.mean.min())
         needed = stdtrit(self.least_df, 1 - LEVEL / (k - 1) / 2)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -139,11 +140,13 @@ class Contest:
         return verdict
 
     def difference(self, rows: Places, others: Places) -> tuple[Floats, Floats, Floats]:
-        """The three arrays (r, o) of `Measured.difference`, summed over the parts."""
-        difference, variance, spread = self.parts[0].difference(rows, others)
-        for part in self.parts[1:]:
-            for total, more in zip((difference, variance, spread), part.difference(rows, others), strict=True):
-                total += more
+        """Differences of each of `rows` (r,) minus each of `others` (o,), their variances, and the sums of the parts'
+        squared variances over their degrees of freedom; each (r, o)."""
+        difference = self.mean[rows, None] - self.mean[others]
+        variance = self._variance[rows, None] + self._variance[others]
+        spread = self._spread[rows, None] + self._spread[others]
+        for drawn in self._common:
+            drawn.add_to(variance, spread, rows, others)
         return difference, variance, spread
 
 

@@ -9,26 +9,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-
 from leaderboard import published, tables, text
 from leaderboard.board import Board, Cell, Entry, Group, Standing, Track
+from leaderboard.drawn import Drawn, covariances
 from leaderboard.extras import Extras
-from leaderboard.ranking import measured
 from leaderboard.records import Result
-from leaderboard.stats import Estimate, Floats
+from leaderboard.stats import Estimate, Source
 
 MORE_METRICS = 3
 """A protocol's table shows this many metrics in addition to the headline; a submission's page shows all."""
-MOST_PAIRED = 300
-"""With more rows on the same images, the variances of their differences (one per pair) would make the page too large:
-ranks among filtered rows are then found without pairing images, which widens intervals."""
+MOST_PAIRED = 400
+"""With more values on the same images, their covariances would make the page too large: ranks among filtered rows are
+then found without pairing images, which widens intervals."""
 CHECKS = ("self-reported", "logs", "re-run")
 """The values of `Result.verification`, from the least to the most."""
 
@@ -65,7 +63,7 @@ def relative_address(file: Path, folder: Path) -> str:
 ENTRY = ("sid", "label", "method", "architecture", "data", "epochs", "views", "license", "random", "checkpoints")
 CELL = (
     "entry", "mean", "error", "df", "tested", "over", "n", "failed", "position", "best", "worst", "tier", "leads",
-    "score", "scoreError", "scoreDf", "imagesHalf", "metrics", "images", "check",
+    "score", "scoreError", "scoreDf", "imagesHalf", "metrics", "draw", "slot", "check",
     "copies", "copiesOf",
 )  # fmt: skip
 STANDING = ("entry", "protocols", "meanRank", "low", "high", "score", "scoreError", "scoreDf", "tier")
@@ -75,12 +73,14 @@ PUBLISHED = ("protocol", "metric", "method", "architecture", "data", "epochs", "
 
 def rows(board: Board) -> dict[str, Any]:
     """What the tables show and what ranks are computed from; entries in the order of their ids, cells best first."""
+    drawn = Drawn(board, MOST_PAIRED)
     entries = {cell.entry.id: cell.entry for t in board.tracks for group in t.groups for cell in group.cells}
     number = {id_: i for i, id_ in enumerate(sorted(entries))}
     return {
         "fields": {"entry": ENTRY, "cell": CELL, "standing": STANDING, "published": PUBLISHED},
         "entries": [_entry(entries[id_]) for id_ in sorted(entries)],
-        "groups": {group.id: _group(group, number) for track in board.tracks for group in track.groups},
+        "groups": {group.id: _group(group, number, drawn) for track in board.tracks for group in track.groups},
+        "draws": [_draw(sources) for sources in drawn.sets],
         "tracks": [_track(track, number) for track in board.tracks],
         "published": [_published(value) for value in published_values()],
         "publishedProtocols": published.protocols(),
@@ -119,25 +119,22 @@ def checked(cell: Cell) -> int:
     return min((CHECKS.index(run.verification) for run in cell.runs), default=0)
 
 
-def _group(group: Group, number: dict[tuple[str, str], int]) -> dict[str, Any]:
+def _group(group: Group, number: dict[tuple[str, str], int], drawn: Drawn) -> dict[str, Any]:
     metrics = more_metrics(group)
-    images, pairs = _pairs(group.cells)
     return {
         "label": group.label,
         "protocol": group.protocol.id,
         "headline": group.protocol.headline,
         "architecture": group.architecture,
         "current": group.current,
-        "anchor": group.anchor and group.anchor.mean,
+        "anchor": group.anchor and [*_estimate(group.anchor), *drawn.place(group.anchor)],
+        "paired": drawn.paired(group),
         "metrics": metrics,
-        "cells": [
-            _cell(cell, number[cell.entry.id], metrics, at) for cell, at in zip(group.cells, images, strict=True)
-        ],
-        "pairs": pairs,
+        "cells": [_cell(cell, number[cell.entry.id], metrics, drawn) for cell in group.cells],
     }
 
 
-def _cell(cell: Cell, entry: int, metrics: Sequence[str], images: int) -> list[Any]:
+def _cell(cell: Cell, entry: int, metrics: Sequence[str], drawn: Drawn) -> list[Any]:
     summary, ranking, copies = cell.summary, cell.ranking, cell.copies
     of_images = None if summary is None else summary.of_images
     return [
@@ -145,7 +142,7 @@ def _cell(cell: Cell, entry: int, metrics: Sequence[str], images: int) -> list[A
         len(cell.finished), cell.failed, ranking and ranking.position, ranking and ranking.best,
         ranking and ranking.worst, cell.tier, cell.leads, *_estimate(cell.score),
         _rounded(None if of_images is None else of_images.half),
-        [cell.metric_means.get(name) for name in metrics], images,
+        [cell.metric_means.get(name) for name in metrics], *drawn.place(summary),
         checked(cell),
         copies and copies.copies, copies and copies.tested,
     ]  # fmt: skip
@@ -155,37 +152,12 @@ def _estimate(figure: Estimate | None) -> tuple[float | None, float | None, floa
     return (None, None, 0) if figure is None else (figure.mean, _rounded(figure.error), _rounded(figure.df) or 0)
 
 
+def _draw(sources: Sequence[Source]) -> dict[str, Any]:
+    return {"df": sources[0].df, "covariances": list(map(_rounded, covariances(sources)))}
+
+
 def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.9g}")
-
-
-def _pairs(cells: Sequence[Cell]) -> tuple[list[int], list[dict[str, Any]]]:
-    """Each cell's number of its set of images (-1: none), and for each set the variances of the differences of its
-    cells, by the rows of the triangle below the diagonal; null where there are more cells than `MOST_PAIRED`."""
-    tested = [i for i, cell in enumerate(cells) if cell.summary is not None and cell.summary.tested]
-    numbers = [-1] * len(cells)
-    if not tested:
-        return numbers, []
-    part = measured([(cells[i], summary) for i in tested if (summary := cells[i].summary) is not None])
-    for i, images in zip(tested, part.images.tolist(), strict=True):
-        numbers[i] = images
-    pairs = []
-    for images in range(max(numbers) + 1):
-        places = np.flatnonzero(part.images == images).tolist()
-        shares = [found for place in places if (found := part.shares[place]) is not None]
-        variances = None if len(places) > MOST_PAIRED else list(map(_rounded, _variances(np.stack(shares))))
-        pairs.append({"cells": [tested[place] for place in places], "variance": variances})
-    return numbers, pairs
-
-
-def _variances(shares: Floats) -> Iterator[float]:
-    """The variances of the differences of rows with these shares (r, V), by the triangle below the diagonal.
-
-    They are those of `comparison`, computed without its cancellation, which leaves fewer of their digits to chance.
-    """
-    n = shares.shape[1]
-    for row, values in enumerate(shares):
-        yield from (np.square(values - shares[:row]).sum(1) * n / (n - 1)).tolist()
 
 
 def _track(track: Track, number: dict[tuple[str, str], int]) -> dict[str, Any]:

@@ -10,11 +10,9 @@ from statistics import fmean
 
 import numpy as np
 
-from leaderboard.board import Cell, Group, ImageShares, Ranking, Standing
-from leaderboard.comparison import Contest, Measured, leader, rank_intervals, tiers
+from leaderboard.board import Cell, Group, Ranking, Standing
+from leaderboard.comparison import Contest, leader, rank_intervals, tiers
 from leaderboard.stats import Estimate, Summary, mid_ranks, summarise, weighted_sum
-
-Figures = Sequence[tuple[Cell, Summary]]
 
 
 def compare(cells: Sequence[Cell]) -> tuple[tuple[Cell, ...], Summary | None]:
@@ -23,7 +21,7 @@ def compare(cells: Sequence[Cell]) -> tuple[tuple[Cell, ...], Summary | None]:
     A value that is not tested, or that nothing can be tested against, only has a position and does not influence the
     ranks of others.
     """
-    anchor, of_images = _anchor([cell for cell in cells if cell.entry.is_random])
+    anchor = _anchor([cell for cell in cells if cell.entry.is_random])
     scored = [(cell, cell.summary) for cell in cells if cell.summary is not None]
     scored.sort(key=lambda pair: (-pair[1].mean, pair[0].entry.id))
     everyone = mid_ranks(np.array([summary.mean for _, summary in scored], np.float64))
@@ -31,7 +29,7 @@ def compare(cells: Sequence[Cell]) -> tuple[tuple[Cell, ...], Summary | None]:
         replace(
             cell,
             ranking=Ranking(float(position), None, None),
-            score=_score(cell, summary, anchor, of_images),
+            score=_score(cell, summary, anchor),
             tier=None,
             leads=False,
         )
@@ -39,7 +37,7 @@ def compare(cells: Sequence[Cell]) -> tuple[tuple[Cell, ...], Summary | None]:
     ]
     tested = [i for i, (_, summary) in enumerate(scored) if summary.tested]
     if len(tested) > 1:
-        contest = Contest([measured([scored[i] for i in tested])])
+        contest = Contest([scored[i][1] for i in tested])
         first = leader(contest)
         found = zip(tested, mid_ranks(contest.mean), rank_intervals(contest), tiers(contest), strict=True)
         for place, (i, position, (best, worst), tier) in enumerate(found):
@@ -49,49 +47,31 @@ def compare(cells: Sequence[Cell]) -> tuple[tuple[Cell, ...], Summary | None]:
     return (*ranked, *failed), anchor
 
 
-def _anchor(random: Sequence[Cell]) -> tuple[Summary | None, ImageShares | None]:
+def _anchor(random: Sequence[Cell]) -> Summary | None:
     """Summary of all random initialisations, which form one row unless each checkpoint has a row of its own."""
-    cells = [cell for cell in random if cell.summary is not None]
-    if len(cells) < 2:
-        return (cells[0].summary, cells[0].shares) if cells else (None, None)
-    return summarise([[cell.summary.mean] for cell in cells if cell.summary is not None]), None
+    found = [(cell.entry.card.sha256, cell.summary) for cell in random if cell.summary is not None]
+    if len(found) < 2:
+        return found[0][1] if found else None
+    return summarise([[summary.mean] for _, summary in found], checkpoints=tuple(sha256 for sha256, _ in found))
 
 
 def score(figure: Estimate, anchor: Estimate) -> Estimate:
-    """The share of the anchor's errors that is gone, in per cent; the two are independent, the anchor is below 100.
+    """The share of the anchor's errors that is gone, in per cent; the anchor is below 100.
 
     Its error is of first order in both: s = 100 (x - r) / (100 - r) has the derivatives 100 / (100 - r) by x and
-    (s - 100) / (100 - r) by r.
+    (s - 100) / (100 - r) by r. Where both are measured on the same images, it comes from each image's share of it.
     """
     left = 100 - anchor.mean
     gone = 100 * (figure.mean - anchor.mean) / left
-    error = weighted_sum([(100 / left, figure), ((gone - 100) / left, anchor)])
-    return Estimate(gone, error.error, error.df)
+    return replace(weighted_sum([(100 / left, figure), ((gone - 100) / left, anchor)]), mean=gone)
 
 
-def _score(cell: Cell, summary: Summary, anchor: Summary | None, of_images: ImageShares | None) -> Estimate | None:
+def _score(cell: Cell, summary: Summary, anchor: Summary | None) -> Estimate | None:
     """A cell's score; random initialization has 0 by definition, without an error."""
     if anchor is None or anchor.mean >= 100:
         return None
-    independent = score(summary, anchor)
-    if cell.entry.is_random:
-        return replace(independent, error=None, df=0)
-    if cell.shares is None or of_images is None or cell.shares.names != of_images.names:
-        return independent
-    # On the same images, the error of the score comes from each image's share of it.
-    left, n = 100 - anchor.mean, len(of_images.values)
-    shares = (100 * cell.shares.values + (independent.mean - 100) * of_images.values) / left
-    return replace(independent, error=float(np.sqrt(n / (n - 1) * np.square(shares).sum())), df=n - 1)
-
-
-def measured(figures: Figures, weight: float = 1.0) -> Measured:
-    """The means, variances and shares that tests need; all the values take part in tests."""
-    plain = Measured.of([summary for _, summary in figures], weight)
-    numbers: dict[tuple[str, ...], int] = {}
-    for i, (cell, _) in enumerate(figures):
-        if cell.shares is not None:
-            plain.images[i] = numbers.setdefault(cell.shares.names, len(numbers))
-    return replace(plain, shares=[None if cell.shares is None else cell.shares.values for cell, _ in figures])
+    found = score(summary, anchor)
+    return Estimate(found.mean, None, 0) if cell.entry.is_random else found
 
 
 def standings(groups: Sequence[Group], declared: int) -> tuple[int, tuple[Standing, ...]]:
@@ -119,26 +99,31 @@ def _division(found: Sequence[Standing], groups: Sequence[Group]) -> list[Standi
         return list(found)
     anchors = [(i, anchor.mean) for i in columns if (anchor := groups[i].anchor) is not None and anchor.mean < 100]
     rows = [_overall(standing, [i for i, _ in anchors]) for standing in found]
-    tested = [i for i, row in enumerate(rows) if anchors and all(summary.tested for _, summary in _figures(row))]
+    tested = [
+        i for i, row in enumerate(rows) if anchors and all(summary.tested for summary in _summaries(row).values())
+    ]
     if len(tested) > 1:
         # A difference of scores is the difference of the means, times a weight that is the same for all rows.
-        table = [_figures(rows[i]) for i in tested]
-        places = [columns.index(i) for i, _ in anchors]
-        weights = [100 / (100 - mean) / len(anchors) for _, mean in anchors]
-        parts = [measured([row[p] for row in table], w) for p, w in zip(places, weights, strict=True)]
-        for i, tier in zip(tested, tiers(Contest(parts)), strict=True):
-            rows[i] = replace(rows[i], tier=tier)
+        weights = {i: 100 / (100 - mean) / len(anchors) for i, mean in anchors}
+        sums = [
+            weighted_sum((weights[i], summary) for i, summary in _summaries(rows[row]).items() if i in weights)
+            for row in tested
+        ]
+        for row, tier in zip(tested, tiers(Contest(sums)), strict=True):
+            rows[row] = replace(rows[row], tier=tier)
     return sorted(rows, key=lambda row: (-row.score.mean if row.score else 0.0, row.mean_rank, row.entry.id))
 
 
-def _figures(standing: Standing) -> list[tuple[Cell, Summary]]:
-    """Cell and summary of each group where the entry has a value, in the order of the groups."""
-    return [(cell, cell.summary) for cell in standing.cells if cell is not None and cell.summary is not None]
+def _summaries(standing: Standing) -> dict[int, Summary]:
+    """The entry's values, by the index of the group."""
+    cells = enumerate(standing.cells)
+    return {i: cell.summary for i, cell in cells if cell is not None and cell.summary is not None}
 
 
 def _overall(standing: Standing, anchored: Sequence[int]) -> Standing:
     """The standing with its mean rank and overall score."""
-    ranks = [cell.ranking for cell, _ in _figures(standing) if cell.ranking is not None]
+    cells = [cell for i in standing.columns if (cell := standing.cells[i]) is not None]
+    ranks = [cell.ranking for cell in cells if cell.ranking is not None]
     ends = [(rank.best, rank.worst) for rank in ranks if rank.best is not None and rank.worst is not None]
     scores = [cell.score for i in anchored if (cell := standing.cells[i]) is not None and cell.score is not None]
     known = len(ends) == len(ranks)

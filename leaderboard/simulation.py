@@ -6,16 +6,16 @@ through what was used before: Holm's correction over all pairs of a table, and b
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from cyclopts import run
 from rich.table import Table
 
 from leaderboard.base.terminal import Console
-from leaderboard.comparison import Contest, Measured, leader, rank_intervals, tiers
+from leaderboard.comparison import Contest, leader, rank_intervals, tiers
 from leaderboard.ranking import score
-from leaderboard.stats import LEVEL, Floats, Summary, summarise, weighted_sum
+from leaderboard.stats import LEVEL, Estimate, Floats, summarise, weighted_sum
 
 BOARDS = 1000
 GAP = 4.0
@@ -45,7 +45,7 @@ NOISES: Sequence[Noise] = (normal, skewed, uneven)
 
 def contest_of(values: Floats) -> Contest:
     """The contest of runs with `values` (methods, seeds)."""
-    return Contest([Measured.of([summarise([row.tolist()]) for row in values])])
+    return Contest([summarise([row.tolist()]) for row in values])
 
 
 def differs_over_all_pairs(contest: Contest) -> Floats:
@@ -103,23 +103,44 @@ def ranks(rng: np.random.Generator, noise: Noise, boards: int) -> list[str]:
     return [f"{100 * covered[i] / boards:.1f}" for i in (0, 1)] + [f"{width[i] / boards:.1f}" for i in (0, 1)]
 
 
-def scores(rng: np.random.Generator, noise: Noise, boards: int, seeds: int) -> list[str]:
-    """Coverage of an overall score's interval over four protocols, and of the bootstrap that was used before."""
-    protocols = ((40.0, 20.0), (8.0, 3.0), (60.0, 35.0), (25.0, 22.0))
-    true = float(np.mean([100 * (x - r) / (100 - r) for x, r in protocols]))
-    covered = np.zeros(2)
+PROTOCOLS = np.array([[40.0, 20.0], [8.0, 3.0], [60.0, 35.0], [25.0, 22.0]])
+"""True values of a method and of random initialization under four protocols."""
+SHARED = 0.8
+"""Correlation of two protocols' values of the same pretraining run."""
+
+
+def scores(rng: np.random.Generator, noise: Noise, boards: int, runs: int) -> list[str]:
+    """Coverage of an overall score's interval over `PROTOCOLS`, in per cent: with runs of their own under each, and of
+    the bootstrap that was used before; with the same pretraining runs under all, and if they are taken for others."""
+    true = float(np.mean([100 * (x - r) / (100 - r) for x, r in PROTOCOLS]))
+    shape = (len(PROTOCOLS), 2, runs)
+    covered = np.zeros(4)
     for _ in range(boards):
-        runs = [(x + noise(rng, (1, seeds))[0], r + noise(rng, (1, seeds))[0]) for x, r in protocols]
-        parts = [score(_summary(x), _summary(r)) for x, r in runs]
-        low, high = weighted_sum((1 / len(parts), part) for part in parts).interval or (0.0, 0.0)
-        draws = np.mean([100 * (_bootstrap(rng, x) - r.mean()) / (100 - r.mean()) for x, r in runs], axis=0)
-        before = np.quantile(draws, (LEVEL / 2, 1 - LEVEL / 2))
-        covered += [low <= true <= high, before[0] <= true <= before[1]]
+        own, common = noise(rng, shape), noise(rng, (1, *shape[1:]))
+        apart = PROTOCOLS[:, :, None] + own
+        draws = np.mean([100 * (_bootstrap(rng, x) - r.mean()) / (100 - r.mean()) for x, r in apart], axis=0)
+        shared = PROTOCOLS[:, :, None] + SHARED**0.5 * common + (1 - SHARED) ** 0.5 * own
+        intervals = (
+            _overall(apart).interval,
+            np.quantile(draws, (LEVEL / 2, 1 - LEVEL / 2)).tolist(),
+            _overall(shared, known=True).interval,
+            _overall(shared).interval,
+        )
+        covered += [low <= true <= high for low, high in filter(None, intervals)]
     return [f"{100 * found / boards:.1f}" for found in covered]
 
 
-def _summary(values: Floats) -> Summary:
-    return summarise([values.tolist()])
+def _overall(values: Floats, *, known: bool = False) -> Estimate:
+    """The overall score from values (protocols, 2, runs) of a method and of random initialization.
+
+    With `known`, the runs are known to be the same under all protocols.
+    """
+    parts = []
+    for both in values:
+        names = [tuple(f"{row} {run}" for run in range(len(both[0]))) if known else () for row in ("method", "random")]
+        x, r = (summarise([[v] for v in row], checkpoints=n) for row, n in zip(both.tolist(), names, strict=True))
+        parts.append(score(x, r))
+    return weighted_sum((1 / len(parts), part) for part in parts)
 
 
 def _bootstrap(rng: np.random.Generator, values: Floats, resamples: int = 400) -> Floats:
@@ -137,7 +158,13 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 
 
 def main(boards: int = BOARDS) -> None:
-    """Print the tables, with `boards` boards per row; each present test is followed by the one used before."""
+    """Print the tables; each present test is followed by the one used before.
+
+    Parameters
+    ----------
+    boards
+        Boards per row.
+    """
     rng = np.random.default_rng(0)
     console = Console(width=160)
     before = "with Holm over all pairs"
@@ -151,17 +178,17 @@ def main(boards: int = BOARDS) -> None:
     )
     overall = _table(
         "Overall score of four protocols: coverage of its 95 % interval, in %",
-        ["noise", "seeds", "t, summed variances", "bootstrap, anchors held fixed"],
+        ["noise", "runs", "runs of their own", "bootstrap of them", "the same runs", "taken for others"],
     )
     for noise in NOISES:
         best.add_row(noise.__name__, *best_row(rng, noise, boards))
         ranking.add_row(noise.__name__, *ranks(rng, noise, boards))
         if noise is not uneven:
-            for seeds in (2, 3, 5):
-                overall.add_row(noise.__name__, str(seeds), *scores(rng, noise, 2 * boards, seeds))
+            for runs in (2, 3, 5):
+                overall.add_row(noise.__name__, str(runs), *scores(rng, noise, 2 * boards, runs))
     for table in (best, ranking, overall):
         console.print(table)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else BOARDS)
+    run(main)

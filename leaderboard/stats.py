@@ -7,8 +7,9 @@ functions behind `scipy.stats`, which takes a second to import).
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -24,6 +25,30 @@ Over = Literal["pretraining runs", "seeds", "images"]
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """A part of a value's error, which is independent of its other parts.
+
+    Where it is known what was drawn (pretraining runs, validation images), it has `names`. Values of which the same was
+    drawn are dependent: their shares are added before they are squared.
+    """
+
+    variance: float
+    """The part's squared standard error."""
+    df: float
+    """Degrees of freedom of `variance`."""
+    names: tuple[str, ...] = ()
+    """What was drawn: hashes of checkpoints, or names of images; empty where it is not known."""
+    shares: Floats | None = None
+    """What each draw contributes to the value (n,), in its unit, to first order; these sum to 0."""
+
+    @classmethod
+    def of(cls, names: tuple[str, ...], shares: Floats) -> Source:
+        """The error that comes from the draw of `names`, at least two."""
+        n = len(names)
+        return cls(float(np.square(shares).sum() * n / (n - 1)), n - 1, names, shares)
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """A value with its standard error."""
 
@@ -32,6 +57,13 @@ class Estimate:
     """Standard error; `None` where it is not known, and then there is no interval."""
     df: float
     """Degrees of freedom of `error`; 0 without one."""
+    known: tuple[Source, ...] = field(default=(), kw_only=True, compare=False, repr=False)
+    """The parts of the error, where it has several or what was drawn is known."""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The parts of the error; none where it is not known."""
+        return self.known if self.known or self.error is None else (Source(self.error**2, self.df),)
 
     @property
     def half(self) -> float | None:
@@ -79,12 +111,17 @@ class ImageError(NamedTuple):
 
 
 def summarise(
-    units: Sequence[Sequence[float]], of_images: ImageError | None = None, *, trained: bool = True
+    units: Sequence[Sequence[float]],
+    of_images: ImageError | None = None,
+    *,
+    trained: bool = True,
+    checkpoints: tuple[str, ...] = (),
 ) -> Summary:
     """Mean and error of runs: `units` holds for each checkpoint the values of its seeds, at least one.
 
     Each checkpoint counts equally, however many seeds it has. `of_images` is the mean's error for the draw of the
-    images; `trained` says that a run's seed has an effect. Seeds that change nothing at all count as one run.
+    images; `trained` says that a run's seed has an effect. Seeds that change nothing at all count as one run. With the
+    names of the `checkpoints`, values of the same ones are known to depend on each other.
     """
     if not units or not all(units):
         raise ValueError("no values to summarise")
@@ -95,7 +132,10 @@ def summarise(
     over: Over = "pretraining runs" if len(units) > 1 else "seeds"
     draws = of_units if len(units) > 1 else units[0]
     if len(draws) > 1 and (sd := standard_deviation(draws)) > 0:
-        return Summary(mean, sd / len(draws) ** 0.5, len(draws) - 1, n, len(units), sd, over, True, images)
+        error, df = sd / len(draws) ** 0.5, len(draws) - 1
+        shares = (np.array(draws) - mean) / len(draws)
+        known = (Source.of(checkpoints, shares),) if checkpoints and over == "pretraining runs" else ()
+        return Summary(mean, error, df, n, len(units), sd, over, True, images, known=known)
     if images is not None:
         return Summary(mean, images.error, images.df, n, len(units), None, "images", not trained, images)
     return Summary(mean, None, 0, n, len(units), None, None, False, None)
@@ -110,18 +150,28 @@ def standard_deviation(values: Sequence[float]) -> float:
 
 
 def weighted_sum(parts: Iterable[tuple[float, Estimate]]) -> Estimate:
-    """The sum of independent values, each times its weight, with the degrees of freedom of Satterthwaite (1946).
+    """The sum of values, each times its weight, with the degrees of freedom of Satterthwaite (1946).
 
-    Where one of the values has no error, the sum has none.
+    Values depend on each other through what was drawn for both, and are independent else. Where one of the values has
+    no error, the sum has none.
     """
     listed = list(parts)
     mean = math.fsum(weight * part.mean for weight, part in listed)
-    variances = [((weight * part.error) ** 2, part.df) for weight, part in listed if part.error is not None]
-    variance = math.fsum(variance for variance, _ in variances)
-    if len(variances) < len(listed) or not listed:
+    if not listed or any(part.error is None for _, part in listed):
         return Estimate(mean, None, 0)
-    spread = math.fsum(variance**2 / df for variance, df in variances)
-    return Estimate(mean, variance**0.5, variance**2 / spread if spread else math.fsum(df for _, df in variances))
+    alone: list[Source] = []
+    drawn: dict[tuple[str, ...], list[Floats]] = defaultdict(list)
+    for weight, part in listed:
+        for source in part.sources:
+            if source.shares is None:
+                alone.append(Source(weight**2 * source.variance, source.df))
+            else:
+                drawn[source.names].append(weight * source.shares)
+    sources = (*alone, *(Source.of(names, np.sum(shares, axis=0)) for names, shares in drawn.items()))
+    variance = math.fsum(source.variance for source in sources)
+    spread = math.fsum(source.variance**2 / source.df for source in sources)
+    df = variance**2 / spread if spread else math.fsum(source.df for source in sources)
+    return Estimate(mean, variance**0.5, df, known=sources)
 
 
 def mid_ranks(values: Floats) -> Floats:

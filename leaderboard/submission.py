@@ -12,7 +12,6 @@ from leaderboard import tables, text
 from leaderboard.board import Board, Cell, Entry, Group, Standing, Track
 from leaderboard.comparison import Contest, holm
 from leaderboard.errors import LeaderboardError
-from leaderboard.ranking import measured
 from leaderboard.stats import Estimate
 from leaderboard.sweeps import how_set
 
@@ -176,7 +175,7 @@ def gain(cell: Cell, other: Cell) -> Gain:
     assert value is not None and zero is not None
     if value.error is None or zero.error is None:
         return Gain(other.entry, Estimate(value.mean - zero.mean, None, 0), None)
-    contest = Contest([measured([(cell, value), (other, zero)])])
+    contest = Contest([value, zero])
     first, second = np.array([0]), np.array([1])
     mean, variance, spread = (float(found[0, 0]) for found in contest.difference(first, second))
     df = variance**2 / spread if spread > 0 else min(value.df, zero.df)

@@ -20,11 +20,12 @@ const readModel = (data) => {
       const cell = named(fields.cell, values);
       cell.entry = entries[cell.entry];
       cell.score = estimate(cell.score, cell.scoreError, cell.scoreDf);
-      cell.slot = -1;
+      cell.draws = data.draws[cell.draw] ?? null;
       return cell;
     });
-    for (const { cells: places } of group.pairs) places.forEach((place, slot) => (cells[place].slot = slot));
-    groups[id] = Object.assign(group, { id, cells, byEntry: new Map(cells.map((cell) => [cell.entry.index, cell])) });
+    const [mean, error, df, draw, slot] = group.anchor ?? [];
+    const zero = group.anchor && { mean, error, df, draws: data.draws[draw] ?? null, slot };
+    groups[id] = Object.assign(group, { id, cells, zero, anchor: zero && mean, byEntry: new Map(cells.map((cell) => [cell.entry.index, cell])) });
   }
   const tracks = data.tracks.map((track) => {
     const all = track.groups.map((id) => groups[id]);
@@ -49,16 +50,12 @@ const readModel = (data) => {
 
 const estimate = (mean, error, df) => (mean === null ? null : { mean, error, df });
 
-/* The variance of the difference of two cells on the same images; null where the images differ or are not known. */
-const pairing = (group) => (a, b) => {
-  if (a.images < 0 || a.images !== b.images) return null;
-  const { variance } = group.pairs[a.images];
-  if (variance === null) return null;
-  if (a.slot === b.slot) return 0;
-  const [high, low] = a.slot > b.slot ? [a.slot, b.slot] : [b.slot, a.slot];
-  return variance[(high * (high - 1)) / 2 + low];
+/* A cell's score with the parts of its error, as ranking.score makes it. */
+const scoreOf = (cell, { zero }) => {
+  if (cell.score === null || cell.score.error === null) return cell.score;
+  const left = 100 - zero.mean;
+  return { ...weightedSum([[100 / left, cell], [(cell.score.mean - 100) / left, zero]]), mean: cell.score.mean };
 };
-const isPaired = (group) => group.pairs.every(({ variance }) => variance !== null);
 
 /* The cells of a group ranked among each other, best first, as ranking.compare does. A rank interval is computed when
    it is asked for: a row's tests are its own. */
@@ -68,7 +65,7 @@ const rankCells = (group, cells) => {
   const ranked = scored.map((cell, at) => ({ ...cell, position: positions[at], best: null, worst: null, tier: null, leads: false }));
   const tested = ranked.filter((cell) => cell.tested);
   if (tested.length > 1) {
-    const contest = new Contest([{ weight: 1, cells: tested, paired: pairing(group) }]);
+    const contest = new Contest(tested);
     const first = contest.leader();
     const tiers = contest.tiers();
     midRanks(contest.mean).forEach((position, row) => {
@@ -117,7 +114,7 @@ const rankDivision = (found, groups) => {
   const anchored = columns.filter((at) => groups[at].anchor !== null && groups[at].anchor < 100);
   for (const row of found) {
     const cells = columns.map((at) => row.cells[at]);
-    const scores = anchored.map((at) => row.cells[at].score).filter((score) => score !== null);
+    const scores = anchored.map((at) => scoreOf(row.cells[at], groups[at])).filter((score) => score !== null);
     row.meanRank = sum(cells.map((cell) => cell.position)) / cells.length;
     if (scores.length) row.score = weightedSum(scores.map((score) => [1 / scores.length, score]));
     if (cells.every((cell) => cell.tier !== null)) {
@@ -133,6 +130,4 @@ const rankDivision = (found, groups) => {
 
 /* Rows compared by their overall score: a difference of scores is that of the means, times a weight per protocol. */
 const overallContest = (rows, groups, anchored) =>
-  new Contest(anchored.map((at) => ({
-    weight: 100 / (100 - groups[at].anchor) / anchored.length, cells: rows.map((row) => row.cells[at]), paired: pairing(groups[at]),
-  })));
+  new Contest(rows.map((row) => weightedSum(anchored.map((at) => [100 / (100 - groups[at].anchor) / anchored.length, row.cells[at]]))));

@@ -234,8 +234,8 @@ const comparePage = (model, state, go) => {
     for (const group of track.groups) {
       const cells = here.map((entry) => group.byEntry.get(entry.index) ?? null);
       if (cells.filter(Boolean).length < 2) continue;
-      unpaired ||= !isPaired(group);
-      const [contest, places] = against(cells, (tested) => new Contest([{ weight: 1, cells: tested, paired: pairing(group) }]));
+      unpaired ||= !group.paired;
+      const [contest, places] = against(cells, (tested) => new Contest(tested));
       rows.push(comparisonRow(link(pageOf("protocol", group.id), group.label), group.current ? group.headline : `${group.headline}, not current`, cells, contest, places));
     }
     const overall = overallComparison(track, here);

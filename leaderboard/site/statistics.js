@@ -69,7 +69,8 @@ const findQuantile = (df, p) => {
   return t;
 };
 
-/* An estimate is {mean, error, df}; `error` is null where it is not known. */
+/* An estimate is {mean, error, df}; `error` is null where it is not known. What shares its draws (pretraining runs,
+   validation images) with others has their set in `draws`, and its number there in `slot`. A sum has `parts`. */
 const half = (estimate) => (estimate.error === null ? null : estimate.error * quantile(estimate.df));
 const interval = (estimate) => {
   const reach = half(estimate);
@@ -77,14 +78,28 @@ const interval = (estimate) => {
 };
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 
-/* The sum of independent estimates, each times its weight, with Satterthwaite's degrees of freedom. */
-const weightedSum = (parts) => {
-  const mean = sum(parts.map(([weight, part]) => weight * part.mean));
-  if (!parts.length || parts.some(([, part]) => part.error === null)) return { mean, error: null, df: 0 };
-  const variances = parts.map(([weight, part]) => [(weight * part.error) ** 2, part.df]);
+/* The parts of an estimate's error: variances with their degrees of freedom, and by set of draws weighted slots. */
+const partsOf = ({ error, df, draws, slot, parts }) => parts ?? (draws ? { alone: [], drawn: new Map([[draws, [[1, slot]]]]) } : { alone: [[error ** 2, df]], drawn: new Map() });
+const covariance = ({ covariances }, a, b) => (a > b ? covariances[(a * (a + 1)) / 2 + b] : covariances[(b * (b + 1)) / 2 + a]);
+/* The variance of the sum of the weighted values of a set. */
+const varianceOf = (draws, slots) => Math.max(sum(slots.map(([v, a]) => sum(slots.map(([w, b]) => v * w * covariance(draws, a, b))))), 0);
+const scaled = (slots, weight) => slots.map(([own, slot]) => [weight * own, slot]);
+
+/* The sum of estimates, each times its weight, with Satterthwaite's degrees of freedom. Estimates depend on each other
+   through common draws. */
+const weightedSum = (terms) => {
+  const mean = sum(terms.map(([weight, term]) => weight * term.mean));
+  if (!terms.length || terms.some(([, term]) => term.error === null)) return { mean, error: null, df: 0 };
+  const [alone, drawn] = [[], new Map()];
+  for (const [weight, term] of terms) {
+    const parts = partsOf(term);
+    for (const [variance, df] of parts.alone) alone.push([weight ** 2 * variance, df]);
+    for (const [draws, slots] of parts.drawn) drawn.set(draws, [...(drawn.get(draws) ?? []), ...scaled(slots, weight)]);
+  }
+  const variances = [...alone, ...[...drawn].map(([draws, slots]) => [varianceOf(draws, slots), draws.df])];
   const variance = sum(variances.map(([value]) => value));
   const spread = sum(variances.map(([value, df]) => value ** 2 / df));
-  return { mean, error: Math.sqrt(variance), df: spread ? variance ** 2 / spread : sum(variances.map(([, df]) => df)) };
+  return { mean, error: Math.sqrt(variance), df: spread ? variance ** 2 / spread : sum(variances.map(([, df]) => df)), parts: { alone, drawn } };
 };
 
 /* Ranks, 1 for the highest; equal values share the mean of their ranks. */
@@ -102,29 +117,40 @@ const midRanks = (values) => {
   return values.map((value) => values.length - (bound(value, true) + bound(value, false) - 1) / 2);
 };
 
-/* Rows and what they are compared by: the weighted sum of one or several protocols' values. A part is {weight, cells,
-   paired}: the rows' cells, all tested, and a function that gives the variance of the difference of two cells on the
-   same images, or null. */
+/* Rows and the estimates that they are compared by, all with an error. What two rows have drawn alike is compared draw by
+   draw; all else is independent. */
 class Contest {
-  constructor(parts) {
-    this.parts = parts;
-    const rows = parts[0].cells.map((_, row) => row);
-    this.mean = rows.map((row) => sum(parts.map((part) => part.weight * part.cells[row].mean)));
-    this.leastDf = rows.map((row) => Math.min(...parts.map((part) => part.cells[row].df)));
+  constructor(figures) {
+    this.mean = figures.map((figure) => figure.mean);
+    const parts = figures.map(partsOf);
+    this.leastDf = parts.map(({ alone, drawn }) => Math.min(...alone.map(([, df]) => df), ...[...drawn.keys()].map((draws) => draws.df)));
+    this.variances = new Float64Array(figures.length);
+    this.spreads = new Float64Array(figures.length);
+    const own = (row, variance, df) => {
+      this.variances[row] += variance;
+      this.spreads[row] += variance ** 2 / df;
+    };
+    const rows = new Map(); /* of each set of draws */
+    parts.forEach(({ alone, drawn }, row) => {
+      for (const [variance, df] of alone) own(row, variance, df);
+      for (const [draws, slots] of drawn) rows.set(draws, (rows.get(draws) ?? new Map()).set(row, { slots, variance: varianceOf(draws, slots) }));
+    });
+    this.common = [...rows].filter(([, of]) => of.size > 1);
+    for (const [draws, of] of rows) if (of.size === 1) for (const [row, { variance }] of of) own(row, variance, draws.df);
   }
 
   /* The difference of row `i` minus row `j`, in the fields `gap`, `variance` and `spread`: pairs come by millions. */
   measure(i, j) {
-    this.gap = this.variance = this.spread = 0;
-    for (const { weight, cells, paired } of this.parts) {
-      const a = cells[i];
-      const b = cells[j];
-      const together = paired(a, b);
-      const [one, other] = [a.error * a.error, b.error * b.error];
-      const own = together ?? one + other;
-      this.gap += weight * (a.mean - b.mean);
-      this.variance += weight ** 2 * own;
-      this.spread += weight ** 4 * (together === null ? (one * one) / a.df + (other * other) / b.df : (own * own) / a.df);
+    this.gap = this.mean[i] - this.mean[j];
+    this.variance = this.variances[i] + this.variances[j];
+    this.spread = this.spreads[i] + this.spreads[j];
+    for (const [draws, of] of this.common) {
+      const [a, b] = [of.get(i), of.get(j)];
+      const variances = a && b ? [varianceOf(draws, [...a.slots, ...scaled(b.slots, -1)])] : [a?.variance ?? 0, b?.variance ?? 0];
+      for (const variance of variances) {
+        this.variance += variance;
+        this.spread += variance ** 2 / draws.df;
+      }
     }
   }
 

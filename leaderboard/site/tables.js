@@ -93,7 +93,7 @@ const overallTable = (model, track, state) => {
     })),
     { key: "facts", hidden: true, csv: FACTS },
   ];
-  return { columns, rows, all: track.standings.length, ranked, unpaired: ranked && !groups.every(isPaired), tierOf: (row) => row.tier };
+  return { columns, rows, all: track.standings.length, ranked, unpaired: ranked && !groups.every((one) => one.paired), tierOf: (row) => row.tier };
 };
 /* The marks beside a value: some of its runs failed (†), copies of its test images were pretrained on (‡). */
 const marks = (cell) => [
@@ -136,7 +136,7 @@ const groupTable = (model, group, state) => {
     { key: "data", label: "Pretrained on", kind: "text", cls: "data", value: (cell) => cell.entry.data, cell: (cell) => dataCell(cell.entry), csv: FACTS },
   ];
   const reported = state.values === "" || state.values === "reported" ? reportedRows(model, group, state) : [];
-  return { columns, rows, all: group.cells.length, ranked, unpaired: ranked && !isPaired(group), tierOf: (cell) => cell.tier, reported };
+  return { columns, rows, all: group.cells.length, ranked, unpaired: ranked && !group.paired, tierOf: (cell) => cell.tier, reported };
 };
 const dataCell = (entry) =>
   make("td", { class: "data" }, entry.random ? "nothing" : entry.data || "–", entry.epochs !== null && !entry.random ? make("span", { class: "method" }, `${entry.epochs} epochs`) : null);

@@ -126,13 +126,21 @@ def make_result(
     return Result(**{**values, **fields})
 
 
-def make_probe(card: Card | str = "moco", value: float = 50.0, error: float = 0.5, **fields: Any) -> Result:
+PROBE = make_protocol("frozen_voc_seg_linear", track="frozen", short_title="VOC seg linear")
+
+
+def make_probe(
+    card: Card | str = "moco",
+    value: float = 50.0,
+    error: float = 0.5,
+    protocol: ProtocolReference = PROBE,
+    **fields: Any,
+) -> Result:
     """The result of a probe: one run, with a standard error over 100 validation images."""
     probe = ProbeReport(
         backbone_tensors=120, head_parameters=16_149, channels=768, training_cells=20_000, images_evaluated=100,
         chosen=0.003, candidates={"0.003": 40.5, "0.03": 39.0},
     )  # fmt: skip
-    protocol = make_protocol("frozen_voc_seg_linear", track="frozen", short_title="VOC seg linear")
     values: dict[str, Any] = {"training": None, "probe": probe, "standard_errors": {"mIoU": error}}
     return make_result(card, protocol, 0, value, **(values | fields))
 

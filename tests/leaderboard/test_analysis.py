@@ -4,12 +4,12 @@ import random
 
 import numpy as np
 import pytest
-from fabricate import make_card, make_probe, make_protocol, make_result, make_results
+from fabricate import PROBE, make_card, make_probe, make_protocol, make_result, make_results
 from scipy import stats
 
 from leaderboard.analysis import analyse
 from leaderboard.board import Ranking
-from leaderboard.records import Pretraining
+from leaderboard.records import RANDOM_METHOD, Pretraining
 from leaderboard.shares import Shares
 
 SEG, DET = "mini_voc_seg_fcn", "mini_voc_det_frcnn_fpn"
@@ -341,6 +341,31 @@ def test_probes_with_shares_are_compared_image_by_image():
     assert moco.error < plain.groups[0].cells[1].score.error / 3
     missing = analyse(results, shares=lambda result: None if result is results[0] else kept[result.key]).tracks[0]
     assert [cell.tier for cell in missing.groups[0].cells] == [1, 1, 2]
+
+
+def test_an_overall_score_over_protocols_that_share_their_pretraining_runs():
+    """Its error is that of each run's own overall score: protocols are not counted as if each had other runs."""
+    protocols = PROBE, make_protocol("frozen_voc_seg_knn", track="frozen")
+    of_runs = {"moco": ((50.0, 30.0), (54.0, 33.0), (52.0, 33.0)), "random": ((20.0, 10.0), (21.0, 10.0), (22.0, 13.0))}
+
+    def card(name, run):
+        return pretrained(name, run) if name.startswith("moco") else make_card(name, method=RANDOM_METHOD)
+
+    results = [
+        make_probe(card(f"{name}-seed{run}", run), value, 0.5, protocol)
+        for name, runs in of_runs.items()
+        for run, values in enumerate(runs)
+        for protocol, value in zip(protocols, values, strict=True)
+    ]
+    found = {standing.entry.label: standing.score for standing in analyse(results).tracks[0].standings}["moco"]
+    x, r = (np.array(of_runs[name]) for name in ("moco", "random"))
+    left = 100 - r.mean(0)
+    scores = 100 * (x.mean(0) - r.mean(0)) / left
+    slopes = 100 / left / 2, (scores - 100) / left / 2
+    variances = [(values @ slope).var(ddof=1) / 3 for values, slope in zip((x, r), slopes, strict=True)]
+    assert found.mean == pytest.approx(scores.mean())
+    assert found.error == pytest.approx(sum(variances) ** 0.5)
+    assert found.df == pytest.approx(sum(variances) ** 2 / (variances[0] ** 2 / 2 + variances[1] ** 2 / 2))
 
 
 def test_own_data_have_tables_of_their_own() -> None:

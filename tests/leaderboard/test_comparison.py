@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats as reference
 
 from leaderboard import comparison
-from leaderboard.comparison import Contest, Measured, leader, rank_intervals, tiers
-from leaderboard.stats import summarise
+from leaderboard.comparison import Contest, leader, rank_intervals, tiers
+from leaderboard.stats import Estimate, Source, summarise, weighted_sum
 
 samples = st.lists(st.integers(0, 60).map(lambda value: value / 4), min_size=2, max_size=5).filter(
     lambda values: len(set(values)) > 1
@@ -19,8 +19,8 @@ samples = st.lists(st.integers(0, 60).map(lambda value: value / 4), min_size=2, 
 boards = st.lists(samples, min_size=2, max_size=6)
 
 
-def contest(groups, weight=1.0):
-    return Contest([Measured.of([summarise([list(group)]) for group in groups], weight)])
+def contest(groups):
+    return Contest([summarise([list(group)]) for group in groups])
 
 
 def p_of(a, b):
@@ -101,32 +101,67 @@ def test_large_tables_use_the_smaller_degrees_of_freedom(groups):
         assert rank_intervals(contest(groups)) == ranks_of(groups, cautious)
 
 
-def of_images(shares, means, names=None):
-    """Rows measured once: their shares (k, V) of the same images."""
-    shares = np.asarray(shares)
-    n = shares.shape[1]
-    variance = n / (n - 1) * (shares**2).sum(1)
-    k = len(shares)
-    return Measured(
-        np.array(means), variance, np.full(k, n - 1.0), np.zeros(k, int) if names is None else names, list(shares)
-    )
+def of_images(values, images):
+    """A row measured once: each image's share of a mean is its deviation over their number."""
+    source = Source.of(images, (values - values.mean()) / len(values))
+    return Estimate(values.mean(), source.variance**0.5, source.df, known=(source,))
 
 
 def test_rows_on_the_same_images_are_compared_image_by_image():
-    """As the paired t-test of per-image values: a mean's share of an image is its deviation over their number."""
+    """As the paired t-test of per-image values."""
     generator = np.random.default_rng(0)
     hard = generator.normal(0, 10, 40)  # difficult images are difficult for all
     values = np.stack([50 + shift + hard + generator.normal(0, 1, 40) for shift in (0.0, 0.6, 2.0)])
-    means = values.mean(1)
-    measured = of_images((values - means[:, None]) / 40, means)
+    images = tuple(f"image{i}" for i in range(40))
     everyone = np.arange(3)
-    p = Contest([measured]).p_values(everyone, everyone)
+    p = Contest([of_images(row, images) for row in values]).p_values(everyone, everyone)
     for i, j in combinations(everyone, 2):
         assert p[i, j] == pytest.approx(reference.ttest_rel(values[i], values[j]).pvalue, rel=1e-6)
-    apart = of_images((values - means[:, None]) / 40, means, np.array([0, 1, -1]))
-    p = Contest([apart]).p_values(everyone, everyone)
+    others = tuple(f"other{i}" for i in range(40))
+    rows = [of_images(values[0], images), of_images(values[1], others), of_images(values[2], images)]
+    p = Contest(rows).p_values(everyone, everyone)
     assert p[0, 1] == pytest.approx(p_of(values[0], values[1]), rel=1e-6)
     assert p[0, 1] > 0.5
+    assert p[0, 2] == pytest.approx(reference.ttest_rel(values[0], values[2]).pvalue, rel=1e-6)
+
+
+def test_sums_over_protocols_on_the_same_images_are_compared_image_by_image():
+    """As the paired t-test of the images' weighted sums; rows with other draws are independent of them."""
+    generator = np.random.default_rng(3)
+    values = generator.normal(50, 10, (2, 2, 30)) + generator.normal(0, 10, 30)  # rows, protocols, images
+    images = tuple(f"image{i}" for i in range(30))
+    weights = (0.5, 1.5)
+    rows = [weighted_sum((w, of_images(v, images)) for w, v in zip(weights, row, strict=True)) for row in values]
+    sums = np.tensordot(np.array(weights), values, (0, 1))
+    assert rows[0].error == pytest.approx(reference.sem(sums[0]), rel=1e-9)
+    runs = generator.normal(50, 10, (2, 3))
+    names = ("a", "b", "c")
+    other = weighted_sum(
+        (w, summarise([[x] for x in v], checkpoints=names)) for w, v in zip(weights, runs, strict=True)
+    )
+    p = Contest([*rows, other]).p_values(np.arange(3), np.arange(3))
+    assert p[0, 1] == pytest.approx(reference.ttest_rel(*sums).pvalue, rel=1e-6)
+    assert p[1, 2] == p[2, 1] == pytest.approx(p_of(sums[1], weights @ runs), rel=1e-6)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.8, 1.0])
+def test_equal_methods_over_protocols_that_share_their_runs_are_told_apart_in_5_percent(correlation):
+    generator = np.random.default_rng(0)
+    boards, wrong, covered = 1500, 0, 0
+    for _ in range(boards):
+        shared, own = generator.standard_normal((2, 3, 1)), generator.standard_normal((2, 3, 4))
+        values = 50 + correlation**0.5 * shared + (1 - correlation) ** 0.5 * own  # methods, runs, protocols
+        rows = [
+            weighted_sum(
+                (1 / 4, summarise([[x] for x in runs], checkpoints=(f"{m}a", f"{m}b", f"{m}c"))) for runs in values[m].T
+            )
+            for m in (0, 1)
+        ]
+        wrong += len(set(tiers(Contest(rows)))) == 2
+        low, high = rows[0].interval
+        covered += low <= 50 <= high
+    assert wrong / boards < 0.06
+    assert covered / boards == pytest.approx(0.95, abs=0.02)
 
 
 def test_several_protocols_are_compared_by_their_weighted_sum():
@@ -134,8 +169,9 @@ def test_several_protocols_are_compared_by_their_weighted_sum():
     generator = np.random.default_rng(1)
     data = [[generator.normal(10 * i, 1 + i, n) for i in range(3)] for n in (3, 4)]  # protocols of rows
     weights = (0.5, 1.5)
-    parts = [contest(rows, weight).parts[0] for rows, weight in zip(data, weights, strict=True)]
-    whole = Contest(parts)
+    whole = Contest(
+        [weighted_sum((w, summarise([list(rows[k])])) for rows, w in zip(data, weights, strict=True)) for k in range(3)]
+    )
     everyone = np.arange(3)
     p = whole.p_values(everyone, everyone)
     for i, j in combinations(everyone, 2):

@@ -159,7 +159,7 @@ def test_shares_that_cannot_be_read_are_named_and_do_without(tmp_path):
     result = make_probe("moco", outputs={SHARES: hashlib.sha256(shares).hexdigest()})
     store = ResultStore(tmp_path / "r")
     store.add(result, shares)
-    assert build(store.folder).board.tracks[0].groups[0].cells[0].shares.names == ("a", "b")
+    assert build(store.folder).board.tracks[0].groups[0].cells[0].summary.known[0].names == ("a", "b")
     (file,) = (tmp_path / "r").rglob("*.npz")
     file.write_bytes(b"damaged")
     report = build(store.folder)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leaderboard.analysis import analyse
-from leaderboard.comparison import Contest, Measured
+from leaderboard.comparison import Contest
 
 SEG, DET = "mini_voc_seg_fcn", "mini_voc_det_frcnn_fpn"
 DECLARED = {"mini": [make_protocol(SEG), make_protocol(DET), make_protocol("mini_city_seg_fcn")]}
@@ -93,7 +93,7 @@ def test_a_foreign_result_changes_nothing_of_others(new, declared):
         above = rival.summary.mean >= after.summary.mean
         assert before.ranking.position <= after.ranking.position <= before.ranking.position + above
         assert after.ranking.best <= before.ranking.best + above and after.ranking.worst >= before.ranking.worst
-        p = Contest([Measured.of([after.summary, rival.summary])]).p_values(np.array([0]), np.array([1]))
+        p = Contest([after.summary, rival.summary]).p_values(np.array([0]), np.array([1]))
         assert after.leads == (before.leads and not above and p[0, 0] < 0.05)
 
 

@@ -9,19 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricate import make_card, make_probe, make_protocol, make_result
+from fabricate import PROBE, make_card, make_probe, make_protocol, make_result, sha
 from scipy import stats
 from scipy.special import stdtr, stdtrit
 
 from leaderboard import page_data, text
 from leaderboard.analysis import analyse
-from leaderboard.comparison import Contest, Measured, leader, rank_intervals, tiers
-from leaderboard.ranking import compare, measured, standings
+from leaderboard.comparison import Contest, leader, rank_intervals, tiers
+from leaderboard.ranking import compare, standings
+from leaderboard.records import RANDOM_METHOD, Pretraining
 from leaderboard.shares import Shares
 from leaderboard.stats import LEVEL, Estimate
 
 SITE = Path(page_data.__file__).parent / "site"
-DET, SEG, PROBE = "mini_voc_det_frcnn_fpn", "mini_voc_seg_fcn", "frozen_voc_seg_linear"
+DET, SEG = "mini_voc_det_frcnn_fpn", "mini_voc_seg_fcn"
+PROBES = (PROBE, make_protocol("frozen_voc_seg_knn", track="frozen"))
 
 
 def script(expression, data):
@@ -99,14 +101,27 @@ def made_board(seed):
             values = [None if draw.random() < 0.1 else value for value in values]
             results += [make_result(card, protocol, s, v, standard_errors={}) for s, v in enumerate(values)]
         if i % 5:
-            probe = make_probe(card, 40 + level + draw.gauss(0, 0.3), error=0.5)
-            results.append(probe)
-            if i % 4:
-                values = common + noise.normal(0, 0.03, 40)
-                names = tuple(f"image{j}" for j in range(40 if i < 8 else 39))
-                values = values[: len(names)]
-                kept[probe.key] = Shares(names, {"mIoU": values - values.mean()})
-    return analyse(results, shares=lambda result: kept.get(result.key))
+            names = tuple(f"image{j}" for j in range(40 if i < 8 else 39))
+            own = noise.normal(0, 0.05, 40)
+            for protocol in PROBES[: 1 + (i % 3 != 0)]:
+                probe = make_probe(card, 40 + level + draw.gauss(0, 0.3), 0.5, protocol)
+                results.append(probe)
+                if i % 4:
+                    values = (common + own + noise.normal(0, 0.03, 40))[: len(names)]
+                    kept[probe.key] = Shares(names, {"mIoU": values - values.mean()})
+    results += pretrained("random", 3, noise) + pretrained("grouped", 3, noise) + pretrained("other", 2, noise)
+    return analyse(results, shares=lambda result: kept.get(result.key), each=seed == 5)
+
+
+def pretrained(name, runs, noise):
+    """The probes of several pretraining runs of a method, each a little better or worse under both protocols."""
+    found = []
+    for run, shift in enumerate(noise.normal(0, 0.5, runs)):
+        seen = Pretraining.known(group=sha(name)[:16], seed=run)
+        method = RANDOM_METHOD if name == "random" else name
+        card = make_card(f"{name}-seed{run}", method=method, pretraining=seen)
+        found += [make_probe(card, 41 + shift + noise.normal(0, 0.2), 0.5, protocol) for protocol in PROBES]
+    return found
 
 
 BOARDS = [made_board(seed) for seed in range(6)]
@@ -209,12 +224,12 @@ def test_more_rows_than_pairs_are_computed_for():
     means, errors = noise.normal(30, 3, 430).round(1), noise.choice([0.0, 0.3, 0.6, 1.0], 430)
     degrees = noise.choice([2.0, 4.0], 430)
     figures = [Estimate(*figure) for figure in np.stack([means, errors, degrees], 1).tolist()]
-    contest = Contest([Measured.of(figures)])
+    contest = Contest(figures)
     rows = [0, 7, 99, 250, 429]
     found = script(
         """(() => {
           const cells = data.figures.map(([mean, error, df]) => ({ mean, error, df }));
-          const contest = new Contest([{ weight: 1, cells, paired: () => null }]);
+          const contest = new Contest(cells);
           const intervals = data.rows.map((row) => contest.rankInterval(row));
           return [contest.tiers(), contest.leader(), intervals, midRanks(contest.mean)];
         })()""",
@@ -232,7 +247,7 @@ def test_differences_are_those_of_python_and_scipy():
     found = script(
         """Object.values(readModel(data).groups).map((group) => {
           const cells = group.cells.filter((cell) => cell.tested);
-          const contest = new Contest([{ weight: 1, cells, paired: pairing(group) }]);
+          const contest = new Contest(cells);
           return [group.id, cells.map((a, i) => cells.map((b, j) => {
             const difference = contest.difference(i, j);
             return [difference.mean, half(difference), contest.pValue(i, j), contest.different(i, j)];
@@ -244,9 +259,8 @@ def test_differences_are_those_of_python_and_scipy():
     checked = paired = 0
     for id_, table in found:
         cells = [cell for cell in groups[id_].cells if cell.summary is not None and cell.summary.tested]
-        part = measured([(cell, cell.summary) for cell in cells])
         every = np.arange(len(cells))
-        difference, variance, spread = Contest([part]).difference(every, every)
+        difference, variance, spread = Contest([cell.summary for cell in cells]).difference(every, every)
         for i, a in enumerate(cells):
             for j, b in enumerate(cells):
                 mean, half, p, different = table[i][j]
@@ -257,7 +271,7 @@ def test_differences_are_those_of_python_and_scipy():
                 assert half == pytest.approx(reach, rel=1e-7)
                 assert different == (p < LEVEL)
                 checked += 1
-                paired += a.shares is not None and b.shares is not None and a.shares.names == b.shares.names
+                paired += {s.names for s in a.summary.known} & {s.names for s in b.summary.known} != set()
                 if a.summary.over == b.summary.over == "seeds":
                     welch = stats.ttest_ind(a.values, b.values, equal_var=False)
                     assert p == pytest.approx(welch.pvalue, rel=1e-7)
@@ -269,8 +283,9 @@ def test_differences_are_those_of_python_and_scipy():
 def test_too_many_rows_on_the_same_images_are_compared_without_pairs(monkeypatch):
     monkeypatch.setattr(page_data, "MOST_PAIRED", 2)
     rows = page_data.rows(BOARDS[0])
-    assert any(pair["variance"] is None for group in rows["groups"].values() for pair in group["pairs"])
-    unpaired = script("Object.values(readModel(data).groups).map((group) => isPaired(group))", rows)
+    assert not all(group["paired"] for group in rows["groups"].values())
+    assert all(len(draws["covariances"]) <= 3 for draws in rows["draws"])
+    unpaired = script("Object.values(readModel(data).groups).map((group) => group.paired)", rows)
     assert False in unpaired
 
 
