@@ -13,7 +13,7 @@ from bench.submit import Submission, SubmissionPlan
 from leaderboard.base.terminal import Console
 from leaderboard.build import build
 from leaderboard.errors import LeaderboardError
-from leaderboard.records import RANDOM_METHOD, Result
+from leaderboard.records import RANDOM_METHOD, Card, Result
 from leaderboard.store import ResultStore
 from leaderboard.submission import report_on
 from leaderboard.submission_page import write
@@ -86,16 +86,16 @@ def print_submission(submission: Submission, work: Path) -> None:
     console.print(f"results: {work / 'results'} ({len(submission.results)} of {submission.card.name})", markup=False)
     finished = any(result.status == "finished" for result in submission.results)
     if finished and submission.card.method != RANDOM_METHOD:
-        for line in _report(submission.card.name, work):
+        for line in _report(submission.card, work):
             console.print(line, markup=False)
     if submission.results:
         console.print(f"next: densebench leaderboard --work {work} --csv leaderboard.csv --site page", markup=False)
 
 
-def _report(name: str, work: Path) -> list[str]:
+def _report(card: Card, work: Path) -> list[str]:
     """Write the submission's report; the verdicts, and where the report is, or why there is none."""
     try:
-        report = report_on(build(work / "results", **known_to_leaderboard()).board, name)
+        report = report_on(build(work / "results", **known_to_leaderboard()).board, card.name, card.sha256)
     except LeaderboardError as error:  # its results may stand in no table, e.g. of a changed protocol
         return [f"no report: {error}"]
     page, _ = write(report, work / "reports" / report.entry.label)

@@ -35,7 +35,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "submission": (TEXT, "the row's label: the checkpoint's name, or what those of one method have in common"),
     "method": (TEXT, "pretraining method"),
     "parameters": (WHOLE, "number of the backbone's parameters"),
-    "checkpoints": (LIST, "names of the checkpoints, one per pretraining run"),
+    "checkpoints": (LIST, "names of the checkpoints with a run here, one per pretraining run"),
     "checkpoint_sha256": (LIST, "hashes of their backbone.safetensors"),
     "pretraining_seeds": (LIST, "their seeds, as the cards say; ? where a card does not"),
     "pretraining_recipe": (TEXT, "as the card says"),
@@ -64,7 +64,11 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "ci95_high": (REAL, "upper end"),
     "images_low": (REAL, "lower end of the 95 % interval for the draw of the validation images alone"),
     "images_high": (REAL, "upper end"),
-    "rank": (REAL, "1 + number of rows with a higher mean, of those that take part in tests; ties share their ranks"),
+    "rank": (
+        REAL,
+        "1 + number of rows with a higher mean, of those that take part in tests (of all, for a row that does not); "
+        "ties share their ranks",
+    ),
     "rank_best": (WHOLE, "best rank that the tests leave open (Welch t, Holm within the row, 5 %); empty: not tested"),
     "rank_worst": (WHOLE, "worst rank that the tests leave open"),
     "tier": (WHOLE, "a tier holds the rows that are not significantly worse than its best (Welch t, 5 % per pair)"),
@@ -78,7 +82,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "mean_rank_low": (REAL, "overall: mean of rank_best; empty where a value is not tested"),
     "mean_rank_high": (REAL, "overall: mean of rank_worst"),
     "overall_score": (REAL, "overall: mean of score over the protocols"),
-    "overall_score_low": (REAL, "overall: lower end of its 95 % interval (t, summed variances)"),
+    "overall_score_low": (REAL, "overall: lower end of its 95 % interval (Student t)"),
     "overall_score_high": (REAL, "overall: upper end"),
     "overall_tier": (WHOLE, "overall: by score, among the rows with the same protocols"),
     "metrics": (TEXT, "mean of every metric over the finished runs, as JSON"),
@@ -89,7 +93,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "run_keys": (LIST, "keys of all runs by checkpoint and seed: the end of the result files' names"),
     "iterations": (LIST, "executed training iterations (all values that occur)"),
     "batch_size": (LIST, "batch size of the fine-tuning"),
-    "learning_rate": (LIST, "learning rate of the fine-tuning"),
+    "learning_rate": (LIST, "learning rate of the fine-tuning; of the backbone, where the head has another"),
     "sweeps": (
         TEXT,
         "the sweeps that chose settings for the runs, as JSON: what was tried, with the values on held-out training "
@@ -142,7 +146,12 @@ def _rows(board: Board) -> Iterator[dict[str, str]]:
                 if id_ not in of_entry:
                     of_entry[id_] = _escaped(_entry(cell.entry))
                 overall = standings.get(id_, {}) if group.current else {}
-                yield {**of_group, **of_entry[id_], **_escaped({**_figures(cell), **_runs(cell)}), **overall}
+                yield {
+                    **of_group,
+                    **of_entry[id_],
+                    **_escaped({**_checkpoints(cell), **_figures(cell), **_runs(cell)}),
+                    **overall,
+                }
 
 
 def _escaped(row: dict[str, str]) -> dict[str, str]:
@@ -185,9 +194,6 @@ def _entry(entry: Entry) -> dict[str, str]:
         "submission": entry.label,
         "method": card.method,
         "parameters": str(card.parameters),
-        "checkpoints": ";".join(one.name for one in entry.cards),
-        "checkpoint_sha256": ";".join(one.sha256 for one in entry.cards),
-        "pretraining_seeds": ";".join(text.plain(one.pretraining.seed) or "?" for one in entry.cards),
         "pretraining_recipe": seen.recipe or "",
         "pretraining_data": seen.data or "",
         "pretraining_labels": seen.labels or "",
@@ -196,6 +202,17 @@ def _entry(entry: Entry) -> dict[str, str]:
         "pretraining_batch": text.plain(seen.effective_batch),
         "pretraining_image_views": text.plain(seen.image_views),
         "pretraining_group": seen.group or "",
+    }
+
+
+def _checkpoints(cell: Cell) -> dict[str, str]:
+    """The checkpoints of the entry that have a run here."""
+    hashes = {run.card.sha256 for run in cell.runs}
+    cards = [card for card in cell.entry.cards if card.sha256 in hashes]
+    return {
+        "checkpoints": ";".join(one.name for one in cards),
+        "checkpoint_sha256": ";".join(one.sha256 for one in cards),
+        "pretraining_seeds": ";".join(text.plain(one.pretraining.seed) or "?" for one in cards),
     }
 
 
@@ -249,7 +266,7 @@ def _runs(cell: Cell) -> dict[str, str]:
         "run_keys": ";".join(run.key for run in cell.runs),
         "iterations": _distinct(str(report.executed_iterations) for report in training),
         "batch_size": _distinct(str(report.batch_size) for report in training),
-        "learning_rate": _distinct(text.plain(report.learning_rate) for report in training),
+        "learning_rate": _distinct(text.plain(float(f"{report.learning_rate:.9g}")) for report in training),
         "sweeps": _sweeps(cell),
         "head_parameters": str(max(heads, default="")),
         "backbone_gflop": _most(one.backbone / 1e9 for one in counted),

@@ -7,7 +7,7 @@ tables of the HTML hold the first rows, for readers without JavaScript; the scri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
@@ -72,7 +72,7 @@ def _track(track: Track, about: TrackDescription | None) -> dict[str, Any]:
         "architecture": track.architecture,
         "address": address,
         "about": about,
-        "reading": tables.caption(track),
+        "reading": tables.caption(track, brackets=False, marks=False),
         "groups": [_group(group) for group in track.groups],
         "headings": [{"label": g.label, "metric": g.protocol.headline} for g in track.current],
         "standings": [_standing(s, track, usual, i) for i, s in enumerate(track.standings[:MOST_ROWS], 1)],
@@ -83,7 +83,7 @@ def _track(track: Track, about: TrackDescription | None) -> dict[str, Any]:
 
 def _standing(standing: Standing, track: Track, usual: str, place: int) -> dict[str, Any]:
     interval = standing.mean_rank_interval
-    return _entry_row(standing.entry) | {
+    return _entry_row(standing.entry, standing.cells) | {
         "place": place,
         "tier": standing.tier,
         "rank": None if standing.mean_rank is None else text.number(standing.mean_rank),
@@ -114,7 +114,7 @@ def _cell_row(cell: Cell, metrics: list[str]) -> dict[str, Any]:
     means, ranking, summary = cell.metric_means, cell.ranking, cell.summary
     images = None if summary is None else summary.of_images
     return (
-        _entry_row(cell.entry)
+        _entry_row(cell.entry, [cell])
         | _figure(cell, None)
         | {
             "ranks": ranking and text.ranks(ranking.best, ranking.worst),
@@ -127,12 +127,13 @@ def _cell_row(cell: Cell, metrics: list[str]) -> dict[str, Any]:
     )
 
 
-def _entry_row(entry: Entry) -> dict[str, Any]:
+def _entry_row(entry: Entry, cells: Sequence[Cell | None]) -> dict[str, Any]:
     card = entry.card
+    summaries = [cell.summary for cell in cells if cell is not None and cell.summary is not None]
     return {
         "name": entry.label,
         "method": text.one_line(card.method),
-        "checkpoints": len(entry.cards),
+        "runs": max((one.units for one in summaries if one.over == "pretraining runs"), default=1),
         "data": text.one_line(card.pretraining.data or ""),
         "epochs": text.plain(card.pretraining.epochs),
         "is_random": entry.is_random,

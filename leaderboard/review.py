@@ -118,11 +118,18 @@ def review(
 
 
 def _names(fresh: Sequence[Result], stored: Sequence[Result]) -> Iterator[str]:
-    """Names that stand for another checkpoint already."""
-    taken = {result.card.name: result.card.sha256 for result in stored}
+    """Names that stand for another checkpoint, too, and checkpoints that have another name already."""
+    hashes: dict[str, set[str]] = defaultdict(set)
+    names: dict[str, set[str]] = defaultdict(set)
+    for result in (*stored, *fresh):
+        hashes[result.card.name].add(result.card.sha256)
+        names[result.card.sha256].add(result.card.name)
     for name, sha256 in sorted({(result.card.name, result.card.sha256) for result in fresh}):
-        if taken.get(name, sha256) != sha256:
-            yield f"the name {name} belongs to another checkpoint ({taken[name][:12]}): submit it under another name"
+        if others := sorted(hashes[name] - {sha256}):
+            belongs = f"the name {name} belongs to another checkpoint than {sha256[:12]}, too ({others[0][:12]})"
+            yield f"{belongs}: submit each under a name of its own"
+        if aliases := sorted(names[sha256] - {name}):
+            yield f"the checkpoint {name} is there under another name, too ({', '.join(aliases)}): submit it under one"
 
 
 def _protocols(fresh: Sequence[Result], protocols: Mapping[str, Collection[ProtocolReference]]) -> Iterator[str]:
@@ -244,6 +251,6 @@ def _row(group: Group, cell: Cell) -> str:
         said.append("takes part in no test: no other row does")
     else:
         ranks = text.ranks(cell.ranking.best, cell.ranking.worst)
-        rows = len(group.cells)
+        rows = sum(other.tier is not None for other in group.cells)
         said.append(f"rank {text.plain(cell.ranking.position)} of {rows} (tests leave {ranks} open), tier {cell.tier}")
     return head + "; ".join(said)

@@ -128,24 +128,31 @@ class SubmissionReport:
         return CITATION % version("densebench")
 
 
-def report_on(board: Board, label: str) -> SubmissionReport:
+def report_on(board: Board, label: str, sha256: str | None = None) -> SubmissionReport:
     """The report on the row called `label`, or on the row to which the checkpoint of that name belongs.
 
+    With `sha256`, it is the row of the checkpoint of that name with this hash.
+
     Raises:
-        LeaderboardError: there is no such row with a value.
+        LeaderboardError: there is no such row with a value; or several checkpoints have that name.
     """
-    chapters = [chapter for track in board.tracks for chapter in _chapters(track, label)]
-    if not chapters:
-        labels = {standing.entry.label for track in board.tracks for standing in track.standings}
-        listed = ", ".join(sorted(labels)[:10]) or "none"
-        raise LeaderboardError(f"no submission {label!r} has a finished run; there are {listed}")
-    return SubmissionReport(chapters[0].standing.entry, tuple(chapters))
+    rows = [standing.entry for track in board.tracks for standing in track.standings if standing.columns]
+    named = {row.id: row for row in rows if any(card.name == label for card in row.cards)}
+    if sha256 is not None:
+        named = {id_: row for id_, row in named.items() if any(card.sha256 == sha256 for card in row.cards)}
+    found = {row.id: row for row in rows if row.label == label} if sha256 is None else {}
+    if len(found := found or named) > 1:
+        labels = ", ".join(sorted(row.label for row in found.values()))
+        raise LeaderboardError(f"{len(found)} rows have a checkpoint called {label!r}: name one of {labels}")
+    for entry in found.values():
+        return SubmissionReport(entry, tuple(chapter for track in board.tracks for chapter in _chapters(track, entry)))
+    listed = ", ".join(sorted({row.label for row in rows})[:10]) or "none"
+    raise LeaderboardError(f"no submission {label!r} has a finished run; there are {listed}")
 
 
-def _chapters(track: Track, label: str) -> Iterator[Chapter]:
+def _chapters(track: Track, entry: Entry) -> Iterator[Chapter]:
     for standing in track.standings:
-        entry = standing.entry
-        if label not in (entry.label, *(card.name for card in entry.cards)):
+        if standing.entry.id != entry.id:
             continue
         anchors = [s.entry for s in track.standings if s.entry.id != entry.id and _is_anchor(s.entry)]
         anchors.sort(key=lambda anchor: (not anchor.is_random, anchor.id))

@@ -106,14 +106,17 @@ def title(track: Track) -> str:
     return f"Track {track.id}, {track.architecture}"
 
 
-def caption(track: Track, *, brackets: bool = True) -> str:
-    """What the values of a track's table mean, and what is not known; `brackets` says that ranks have intervals."""
+def caption(track: Track, *, brackets: bool = True, marks: bool = True) -> str:
+    """What the values of a track's table mean, and what is not known.
+
+    `brackets` says that ranks have intervals; `marks` that an unusual interval has a mark, such as (3s), and no words.
+    """
     if not track.current:
         return "There are no results under the protocols that this track declares."
     cells = [cell for standing in track.standings for cell in standing.cells if cell is not None]
     summaries = [cell.summary for cell in cells if cell.summary is not None]
     usual = usual_source(track)
-    parts = [_intervals(summaries, usual)]
+    parts = [_intervals(summaries, usual, marks=marks)]
     open_ranks = ", in brackets what the tests leave open (Holm within the row, 5 %)" if brackets else ""
     if any(cell.tier is not None for cell in cells):
         parts += [
@@ -128,7 +131,10 @@ def caption(track: Track, *, brackets: bool = True) -> str:
         f"{_anchors(track)}."
     ]
     if any(not summary.tested for summary in summaries):
-        parts.append("A row with a single trained run takes part in no test, and in no rank or tier of others.")
+        parts.append(
+            "A row with a single trained run takes part in no test: its rank is its place among all rows, and it "
+            "counts in no rank or tier of others."
+        )
     few = [standing for standing in track.standings if standing.protocols < track.protocols]
     if any(is_marked(standing, track) for standing in few):
         parts.append(
@@ -149,22 +155,22 @@ def is_marked(standing: Standing, track: Track) -> bool:
     return standing.protocols < track.protocols and not alike
 
 
-def _intervals(summaries: Sequence[Summary], usual: str) -> str:
+def _intervals(summaries: Sequence[Summary], usual: str, *, marks: bool) -> str:
     """What the intervals of most values are over, and what the marks of the other values mean."""
     words = {
-        "p": "over that number of pretraining runs of the method",
+        "p": "over that number of pretraining runs of the method (of random initialisation: of networks)",
         "s": "over that number of seeds of one checkpoint",
         "i": "for the draw of the validation images, given the one run",
     }
     kind = next((text.mark(s) for s in summaries if text.source(s) == usual), "1")
     others = sorted({text.mark(s)[-1] for s in summaries if text.source(s) != usual})
-    marks = [f"({letter}) {words[letter]}" for letter in words if letter in others]
-    marks += ["(1) a single run"] if any(s.over is None and text.source(s) != usual for s in summaries) else []
+    meant = [f"({letter}) {words[letter]}" for letter in words if letter in others]
+    meant += ["(1) a single run"] if any(s.over is None and text.source(s) != usual for s in summaries) else []
     if kind[-1] in words:
         first = f"Mean ± half of the 95 % interval {words[kind[-1]].replace('that number of', kind[:-1])}"
     else:
         first = "A single run each, without an interval"
-    return f"{'; '.join([first, *marks])}."
+    return f"{'; '.join([first, *meant] if marks else [first])}."
 
 
 def _anchors(track: Track) -> str:

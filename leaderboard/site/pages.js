@@ -136,7 +136,7 @@ const submissionPage = (model, sid) => {
   const [card] = cards[sid];
   const facts = [
     entry.method, `${entry.architecture}, ${grouped(card.parameters)} parameters`, entry.random ? null : `pretrained on ${entry.data ?? "data that its card does not name"}`,
-    entry.epochs === null || entry.random ? null : `${entry.epochs} epochs`, entry.checkpoints > 1 ? `${entry.checkpoints} pretraining runs` : null,
+    entry.epochs === null || entry.random ? null : `${entry.epochs} epochs`, entry.checkpoints > 1 ? `${entry.checkpoints} ${entry.random ? "networks" : "pretraining runs"}` : null,
   ].filter(Boolean).join(" · ");
   const links = [];
   if (about) links.push(make("li", {}, "Paper: ", paperLinks(about.paper)));

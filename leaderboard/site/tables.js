@@ -38,9 +38,13 @@ const nothing = () => make("span", { class: "missing" }, "–");
 const ranksText = (cell) => (cell.best === null ? "–" : cell.best === cell.worst ? String(cell.best) : `${cell.best}–${cell.worst}`);
 const ends = (one) => (one === null ? [null, null] : (interval(one) ?? [null, null]));
 
-const nameCell = (entry, ...more) =>
-  make("th", { scope: "row", class: "name" }, link(pageOf("submission", entry.sid), entry.label),
-    make("span", { class: "method" }, entry.method, entry.checkpoints > 1 ? " " : null, entry.checkpoints > 1 ? make("span", { class: "runs" }, `· ${entry.checkpoints} pretraining runs`) : null), ...more);
+/* How many pretraining runs (or random networks) the values of a row are over. */
+const runsOf = (cells) => Math.max(...cells.map((cell) => Number(/^(\d+) pretraining runs$/.exec(cell?.over)?.[1] ?? 1)));
+const nameCell = ({ entry, cells = null, ...cell }) => {
+  const runs = runsOf(cells ?? [cell]);
+  return make("th", { scope: "row", class: "name" }, link(pageOf("submission", entry.sid), entry.label),
+    make("span", { class: "method" }, entry.method, runs > 1 ? [" ", make("span", { class: "runs" }, `· ${runs} ${entry.random ? "networks" : "pretraining runs"}`)] : null));
+};
 const selectCell = (entry) => {
   const box = make("input", { type: "checkbox", "aria-label": `Compare ${entry.label}` });
   box.checked = selection.has(entry.sid);
@@ -49,7 +53,7 @@ const selectCell = (entry) => {
 };
 const SELECT = { key: "select", label: "", kind: null, cls: "select", cell: (row) => selectCell(row.entry), csv: [] };
 const NAME = {
-  key: "name", label: "Submission", kind: "text", cls: "name", value: (row) => row.entry.label.toLowerCase(), cell: (row) => nameCell(row.entry),
+  key: "name", label: "Submission", kind: "text", cls: "name", value: (row) => row.entry.label.toLowerCase(), cell: nameCell,
   csv: [["submission", (row) => row.entry.label], ["method", (row) => row.entry.method], ["architecture", (row) => row.entry.architecture]],
 };
 const FACTS = [

@@ -119,3 +119,11 @@ def test_seeds_and_group_of_the_pretraining_are_told():
     assert row["checkpoint_sha256"] == ";".join(result.card.sha256 for result in results)
     (row,) = rows_of([make_result(make_card("x", pretraining=Pretraining.known()))])
     assert (row["pretraining_seeds"], row["pretraining_group"]) == ("?", "")
+
+
+def test_a_row_names_the_checkpoints_that_ran_under_its_protocol():
+    seen = [Pretraining.known(group="a" * 16, seed=seed) for seed in (3, 4)]
+    cards = [make_card(f"x-{one.seed}", method="X", pretraining=one) for one in seen]
+    results = [make_result(cards[0], SEG), make_result(cards[0], DET), make_result(cards[1], SEG)]
+    found = {row["protocol"]: (row["checkpoints"], row["pretraining_seeds"]) for row in rows_of(results)}
+    assert found == {SEG: ("x-3;x-4", "3;4"), DET: ("x-3", "3")}

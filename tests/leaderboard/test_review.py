@@ -142,3 +142,20 @@ def test_every_checkpoint_tries_the_same_settings(stored: Path, tmp_path: Path) 
     assert found.problems == (
         f"{run.file_name}: its sweep tried other settings than those of stored results of fair_p",
     )
+
+
+def test_a_name_within_the_submission_belongs_to_one_checkpoint_and_a_checkpoint_to_one_name(
+    stored: Path, tmp_path: Path
+) -> None:
+    again = make_card("mocco", sha256=make_card("moco").sha256)
+    two = [make_result(make_card("dense", sha256=digit * 64), seed=int(digit)) for digit in "12"]
+    words = "\n".join(review(fill(tmp_path / "new", [*two, make_result(again, seed=7)]), stored).problems)
+    assert words.count("the name dense belongs to another checkpoint than") == 2
+    assert "the checkpoint mocco is there under another name, too (moco)" in words
+
+
+def test_a_rank_counts_the_rows_that_are_ranked(stored: Path, tmp_path: Path) -> None:
+    """Single trained runs and failed rows have no part in it."""
+    others = make_results({"single": {PROTOCOL: [60.0]}, "failed": {PROTOCOL: [None]}, "dense": {PROTOCOL: [40, 41]}})
+    found = review(fill(tmp_path / "new", others), stored)
+    assert [row for row in found.rows if "rank 1 of 3 (" in row and row.startswith("dense")]

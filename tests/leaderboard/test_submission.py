@@ -111,3 +111,20 @@ def test_the_files_hold_page_and_rows(tmp_path: Path) -> None:
     report = report_on(analyse(make_results(VALUES)), "moco")
     page, rows = write(report, tmp_path / "made" / "moco")
     assert page.read_text(encoding="utf-8") == render(report) and rows.read_text(encoding="utf-8") == report.latex
+
+
+def test_two_checkpoints_with_one_name_have_reports_of_their_own() -> None:
+    first, second = make_card("dense"), make_card("dense", sha256=make_card("other").sha256)
+    results = make_results(VALUES) + [
+        make_result(card, VOC, seed, 30.0 + seed) for card in (first, second) for seed in range(2)
+    ]
+    board = analyse(results)
+    with pytest.raises(
+        LeaderboardError, match=r"2 rows have a checkpoint called 'dense': name one of dense@.+, dense@"
+    ):
+        report_on(board, "dense")
+    for card in (first, second):
+        for report in (report_on(board, "dense", card.sha256), report_on(board, f"dense@{card.sha256[:8]}")):
+            assert {chapter.standing.entry.card.sha256 for chapter in report.chapters} == {card.sha256}
+    with pytest.raises(LeaderboardError, match="no submission 'moco'"):
+        report_on(board, "moco", first.sha256)

@@ -175,7 +175,7 @@ def test_what_an_interval_is_over_is_marked():
         make_result(make_card(f"m-{i}", method="M", pretraining=one), SEG, 0, 20.0 + i) for i, one in enumerate(seen)
     ]
     text = tables.markdown(analyse([*make_results(BASIC), *runs]))
-    assert "20.5 ± 6.4 (2p)" in text and "; (p) over that number of pretraining runs of the method." in text
+    assert "20.5 ± 6.4 (2p)" in text and "; (p) over that number of pretraining runs of the method (of random" in text
     probes = tables.markdown(analyse([make_probe("moco", 52.0), make_probe("random", 48.0)]))
     assert "| **52.0 ± 1.0** |" in probes and "for the draw of the validation images, given the one run." in probes
 
