@@ -56,7 +56,8 @@ def variant(protocol: Protocol, *, rate: float, length: float, head_rate: float 
     """`protocol` at `rate` times its learning rate, over `length` times its iterations; its own hash shows that.
 
     With `head_rate`, necks and heads have so many times their own rate in the protocol, whatever the backbone's; both
-    rates fall in proportion, and a polynomial schedule goes down to 0.
+    rates fall in proportion, and a polynomial schedule goes down to 0. A variant chooses nothing: that of a protocol
+    which chooses its settings by a sweep has the settings in the protocol's file.
 
     Raises:
         BenchError: it is a probe, or has a schedule whose length cannot be changed.
@@ -67,7 +68,8 @@ def variant(protocol: Protocol, *, rate: float, length: float, head_rate: float 
     if min(rate, length, 1 if head_rate is None else head_rate) <= 0:
         raise BenchError("rates and lengths are above 0")
     decay = protocol.config["optim_wrapper"]["optimizer"]["weight_decay"]
-    config = with_settings(protocol.config, {"learning_rate": plan.learning_rate * rate, "weight_decay": decay})
+    own = {name: value for name, value in protocol.config.items() if name != "sweep"}
+    config = with_settings(own, {"learning_rate": plan.learning_rate * rate, "weight_decay": decay})
     made = with_iterations(config, max(1, round(plan.iterations * length)))
     heads = "" if head_rate is None else f"_head{head_rate:g}"
     made["protocol"] |= {"id": f"{protocol.id}_rate{rate:g}{heads}_length{length:g}", "track": "power"}

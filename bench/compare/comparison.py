@@ -71,12 +71,8 @@ class Comparison:
     def results(self) -> list[Result]:
         """The results of this comparison, each once."""
         stored, _ = self.store.load()
-        protocols = {protocol.sha256 for protocol in self.evaluation.protocols}
         found = {
-            result.key: result
-            for cell in self.all_cells()
-            for result in results_of(cell, stored)
-            if result.protocol.sha256 in protocols
+            result.key: result for cell in self.all_cells() for result in results_of(cell, stored, self.evaluation)
         }
         return list(found.values())
 

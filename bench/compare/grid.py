@@ -76,6 +76,8 @@ class GivenCell:
 
 
 Cell = PretrainedCell | RandomCell | GivenCell
+Run = tuple[str, str, int]
+"""A run of an evaluation: the protocol's hash, the data set's fingerprint, and the seed."""
 
 
 def pretrained_cells(
@@ -89,20 +91,31 @@ def pretrained_cells(
     ]
 
 
-def results_of(cell: Cell, results: Iterable[Result]) -> list[Result]:
-    """The results of the cell's backbone, failed ones included."""
-    return [result for result in results if cell.made(result.card)]
+def results_of(cell: Cell, results: Iterable[Result], evaluation: Evaluation) -> list[Result]:
+    """The results of the cell's backbone in the runs of `evaluation`, failed ones included.
+
+    A work folder also keeps results on other data, under other protocols or versions of them, and with other seeds.
+    """
+    runs = _runs(evaluation)
+    return [result for result in results if cell.made(result.card) and _run(result) in runs]
 
 
 def is_complete(cell: Cell, results: Iterable[Result], evaluation: Evaluation) -> bool:
     """Whether the cell's backbone has finished every run, so that its weights are no longer needed."""
-    found = [result for result in results_of(cell, results) if result.status == "finished"]
-    done = {(one.card.sha256, one.protocol.sha256, one.dataset.fingerprint, one.seed) for one in found}
+    found = [result for result in results_of(cell, results, evaluation) if result.status == "finished"]
+    done = {(result.card.sha256, *_run(result)) for result in found}
     return any(
-        all(
-            (sha256, protocol.sha256, evaluation.datasets[protocol.dataset].fingerprint, seed) in done
-            for protocol in evaluation.protocols
-            for seed in evaluation.seeds_of(protocol)
-        )
-        for sha256 in {result.card.sha256 for result in found}
+        all((sha256, *run) in done for run in _runs(evaluation)) for sha256 in {result.card.sha256 for result in found}
     )
+
+
+def _runs(evaluation: Evaluation) -> set[Run]:
+    return {
+        (protocol.sha256, evaluation.datasets[protocol.dataset].fingerprint, seed)
+        for protocol in evaluation.protocols
+        for seed in evaluation.seeds_of(protocol)
+    }
+
+
+def _run(result: Result) -> Run:
+    return result.protocol.sha256, result.dataset.fingerprint, result.seed

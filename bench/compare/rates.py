@@ -75,7 +75,8 @@ def choose_rates(
 def _held_out(trial: Comparison, recipe: Recipe, method_file: Path | None) -> float | None:
     """Score on held-out training images, mean over the probes; None where one is missing."""
     (cell,) = replace(trial, recipes=((recipe, method_file),)).cells(SEED)
-    reports = [result.probe for result in results_of(cell, trial.store.load()[0]) if result.probe is not None]
+    found = results_of(cell, trial.store.load()[0], trial.evaluation)
+    reports = [result.probe for result in found if result.probe is not None]
     complete = len(reports) == len(trial.evaluation.protocols)
     return fmean(max(report.candidates.values()) for report in reports) if complete else None
 

@@ -98,7 +98,7 @@ def costs(comparison: Comparison) -> list[CostRow]:
     stored = comparison.results()
     by_recipe: dict[str, list[list[Result]]] = defaultdict(list)
     for cell in comparison.all_cells():
-        if isinstance(cell, PretrainedCell) and (found := results_of(cell, stored)):
+        if isinstance(cell, PretrainedCell) and (found := results_of(cell, stored, comparison.evaluation)):
             by_recipe[cell.label].append(found)
     return [_cost(name, cells) for name, cells in by_recipe.items()]
 

@@ -58,6 +58,6 @@ def hold_out(units: Sequence[str], amount: float) -> list[int]:
 
 
 def _ordered(texts: Sequence[str]) -> list[int]:
-    """Positions of the texts, by their SHA-256."""
-    digests = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    """Positions of the texts, by the SHA-256 of their bytes, which need not be UTF-8 where they are files' names."""
+    digests = [hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest() for text in texts]
     return sorted(range(len(texts)), key=lambda position: digests[position])

@@ -228,7 +228,8 @@ def write_labelled(dataset: Any, plan: TrainingPlan, folder: Path) -> None:
     """The list of the training images, where these are a share of all, written to `folder`."""
     if plan.labels < 1 or plan.held_out:
         names = [name for part in getattr(dataset, "datasets", [dataset]) for name in part.taken]
-        write_atomic(folder / LABELLED, "".join(f"{name}\n" for name in names))
+        text = "".join(f"{name}\n" for name in names)
+        write_atomic(folder / LABELLED, text.encode(errors="surrogateescape"))  # names of files need not be UTF-8
 
 
 def _used(reference: DatasetReference, dataset: Any) -> DatasetReference:

@@ -68,5 +68,5 @@ def address(picture: RGB, *, smooth: bool) -> str:
 
 def sample(names: Sequence[str], count: int) -> list[int]:
     """Positions of the `count` names with the smallest SHA-256: the same pictures for everybody."""
-    order = sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).hexdigest())
-    return order[:count]
+    digests = [hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest() for name in names]
+    return sorted(range(len(names)), key=digests.__getitem__)[:count]

@@ -50,10 +50,16 @@ class Network:
 
         The last two maps are concatenated at stride 16, after upsampling the one of a larger stride: C4 and C5 of a
         ResNet, the maps after blocks 9 and 12 of a ViT.
+
+        Raises:
+            BenchError: a value is not finite.
         """
         size = (x.shape[2] // STRIDE, x.shape[3] // STRIDE)
         maps = features(self.backbone, x)[-2:]
-        return torch.cat([m if m.shape[2:] == size else interpolate(m, size, mode="bilinear") for m in maps], 1)
+        cells = torch.cat([m if m.shape[2:] == size else interpolate(m, size, mode="bilinear") for m in maps], 1)
+        if not cells.isfinite().all():
+            raise BenchError(f"a cell of {self.card.name} is not finite: has its training diverged?")
+        return cells
 
 
 def normalized(images: Tensor, card: Card) -> Tensor:

@@ -190,7 +190,7 @@ def _beside_transfers(folder: Path) -> Path:
 def _keep(found: Findings, names: Sequence[str], folder: Path) -> dict[str, str]:
     """Write the findings for each image; return the files' hashes by their names."""
     for name, text in found.files.items():
-        write_atomic(folder / name, text)
+        write_atomic(folder / name, text.encode(errors="surrogateescape"))  # names of files need not be UTF-8
     if found.arrays:
         keep_counts(folder, names, found.arrays)
     if found.shares:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from bench.errors import BenchError
 from bench.metrics.outputs import segmentation_metrics
 from bench.metrics.segmentation import confusion_matrix, segmentation_scores
 from bench.metrics.uncertainty import Counts, Floats, segmentation_shares
@@ -29,8 +30,17 @@ def confusion_matrices(scores: Scores, classes: int, part: Part, device: torch.d
 
 
 def held_out_miou(scores: Scores, classes: int, part: Part, device: torch.device) -> list[float]:
-    """The mIoU (per cent) over all images of each classifier."""
+    """The mIoU (per cent) of each classifier over the training images of `part`, which are held out.
+
+    Raises:
+        BenchError: a label is not a class, or no label counts.
+    """
     total = reduce(np.add, confusion_matrices(scores, classes, part, device))
+    if not total.any():
+        raise BenchError(
+            "none of the held-out training images, on which a hyper-parameter is chosen, has a label that counts: "
+            "add training images with labels, or leave out those without"
+        )
     return [segmentation_scores(matrix).miou for matrix in total]
 
 

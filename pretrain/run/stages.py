@@ -6,6 +6,9 @@ settings and those of earlier stages. A finished stage is reused, also by anothe
 A training stage's folder is a run folder. That of a computing stage holds
 product       the file that it computed
 stage.json    its name, hash and seconds; written last
+and, until it is computed,
+product.unfinished    what there is of the file
+product.seconds       the seconds that this has taken, written where it is interrupted
 """
 
 from __future__ import annotations
@@ -14,15 +17,18 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from leaderboard.base.files import file_sha256, make_folder, write_atomic
+from leaderboard.base.errors import FileError
+from leaderboard.base.files import file_sha256, locked, make_folder, write_atomic
 from leaderboard.base.terminal import Console
 from pretrain.data.batches import ImageSource
 from pretrain.errors import PretrainError
@@ -33,7 +39,7 @@ from pretrain.recipes import ComputeStage, Recipe, settings_sha256
 from pretrain.run.folder import BACKBONE_PREFIX, RunRecord, read_checkpoint, read_record, tensors_under
 from pretrain.run.processes import Process
 
-PRODUCT, DONE, STAGES = "product", "stage.json", "stages.json"
+PRODUCT, SECONDS, DONE, STAGES = "product", "product.seconds", "stage.json", "stages.json"
 
 
 @dataclass(frozen=True)
@@ -161,24 +167,43 @@ def _computed(
     method: Callable[[], Method],
     products: Mapping[str, Path],
 ) -> StageResult:
-    """Compute the product of `stage` in `folder` from the method and earlier `products`, or find it there."""
-    product, done = folder / PRODUCT, folder / DONE
-    if done.exists():
-        result = StageResult(**json.loads(done.read_text(encoding="utf-8")))
-        if not product.exists() or file_sha256(product) != result.sha256:
-            raise PretrainError(f"{product} is not what stage {stage.name} left: delete {folder}")
-        return result
+    """Compute the product of `stage` in `folder` from the method and earlier `products`, or find it there.
+
+    If another run computes it, this one waits for it.
+    """
+    product, done, spent = folder / PRODUCT, folder / DONE, folder / SECONDS
     make_folder(folder)
-    began = time.perf_counter()
-    unfinished = folder / f"{PRODUCT}.unfinished"
-    with torch.random.fork_rng([process.device] if process.device.type == "cuda" else []), torch.no_grad():
-        torch.manual_seed(int(key[:15], 16))
-        trained = method().eval().to(process.device)
-        trained.products = products
-        stage.compute(trained, source, unfinished)
-    if not unfinished.is_file():
-        raise PretrainError(f"stage {stage.name} wrote no file {unfinished}: this is a fault of its method")
-    unfinished.replace(product)
-    result = StageResult(stage.name, file_sha256(product), round(time.perf_counter() - began, 3))
-    write_atomic(done, json.dumps(asdict(result), indent=2) + "\n")
-    return result
+    with locked(folder):
+        if done.exists():
+            result = StageResult(**json.loads(done.read_text(encoding="utf-8")))
+            if not product.exists() or file_sha256(product) != result.sha256:
+                raise PretrainError(f"{product} is not what stage {stage.name} left: delete {folder}")
+            return result
+        unfinished = folder / f"{PRODUCT}.unfinished"
+        before = _seconds_in(spent) if unfinished.exists() else 0.0
+        began = time.perf_counter() - before
+        try:
+            with torch.random.fork_rng([process.device] if process.device.type == "cuda" else []), torch.no_grad():
+                torch.manual_seed(int(key[:15], 16))
+                trained = method().eval().to(process.device)
+                trained.products = products
+                stage.compute(trained, source, unfinished)
+        finally:
+            with suppress(FileError):  # a full disk, say, of which the error that ends the stage tells
+                write_atomic(spent, f"{time.perf_counter() - began:.3f}\n")
+        if not unfinished.is_file():
+            raise PretrainError(f"stage {stage.name} wrote no file {unfinished}: this is a fault of its method")
+        unfinished.replace(product)
+        result = StageResult(stage.name, file_sha256(product), round(time.perf_counter() - began, 3))
+        write_atomic(done, json.dumps(asdict(result), indent=2) + "\n")
+        spent.unlink(missing_ok=True)
+        return result
+
+
+def _seconds_in(file: Path) -> float:
+    """The seconds that an interrupted computation has left in `file`; 0 where it is missing or damaged."""
+    try:
+        seconds = float(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0.0
+    return seconds if 0 <= seconds < inf else 0.0

@@ -171,7 +171,7 @@ class Own:
     def held_out(self, names: list[str]) -> set[str]:
         """Those of the names of all images that are held out for the part `val`, at least one."""
         assert self.said.val_share is not None
-        ordered = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+        ordered = sorted(names, key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest())
         return set(ordered[: max(1, round(self.said.val_share * len(names)))])
 
 

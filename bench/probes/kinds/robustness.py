@@ -15,6 +15,7 @@ from bench.metrics.uncertainty import Counts
 from bench.probes.cells import BATCH, read_scaled
 from bench.probes.classifiers import Scores
 from bench.probes.corruptions import corrupt
+from bench.probes.features import finite_halves
 from bench.probes.kinds.classifier import choose, labelled, used
 from bench.probes.material import Findings, Material
 from bench.probes.plans import RobustnessPlan
@@ -25,7 +26,7 @@ def probe(plan: RobustnessPlan, material: Material) -> Findings:
     """Semantic segmentation (mIoU, mAcc, aAcc): means over all copies and over each corruption's, and clean images.
 
     Raises:
-        BenchError: an image cannot be read, a label is not a class, or there are too few images.
+        BenchError: an image cannot be read, a label is not a class, there are too few images, or a cell is not finite.
     """
     train, val = labelled(plan, material.train), material.val
     material.clock.lap("features")
@@ -65,7 +66,8 @@ def _corrupted(plan: RobustnessPlan, material: Material, scores: Scores, copies:
         labels = [pair.load_labels() for pair in batch]
         for copy, (name, strength) in enumerate(copies):
             images = [corrupt(picture, name, strength, start + i) for i, picture in enumerate(pictures)]
-            maps = network.cells(np.stack(images)).half().float()  # rounded like stored cells
+            halves = finite_halves(network, network.cells(np.stack(images)))  # rounded like stored cells
+            maps = torch.from_numpy(halves).to(material.device).float()
             for i, (one, pair) in enumerate(zip(maps, batch, strict=True)):
                 (found,) = scores(one.flatten(1).T)
                 grid = found.T.reshape(plan.classes, *one.shape[1:])

@@ -45,6 +45,14 @@ def test_heads_keep_their_rate_where_that_of_the_backbone_changes(name: str) -> 
     assert after.head_learning_rate == (before.head_learning_rate or before.learning_rate)
 
 
+def test_a_variant_of_a_protocol_that_chooses_its_settings_chooses_nothing() -> None:
+    own = load_protocol("fair_mini_city_seg_fcn")
+    half = variant(own, rate=1, length=0.5)
+    assert own.sweep is not None and half.sweep is None
+    assert plan_of(half).iterations == plan_of(own).iterations // 2
+    assert plan_of(half).learning_rate == plan_of(own).learning_rate
+
+
 def test_probes_and_impossible_variants_are_refused() -> None:
     with pytest.raises(BenchError, match="is a probe"):
         variant(load_protocol("frozen_city_seg_linear"), rate=1, length=1)

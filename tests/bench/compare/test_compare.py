@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from fake_fine_tuning import instant
 
 from bench.checkpoints.importing import random_backbone
 from bench.cli.comparing import _check_labels
+from bench.compare import rates
 from bench.compare.budget import Budget, common_budget, crops_of, under
 from bench.compare.comparison import Comparison, execute
 from bench.compare.grid import GivenCell, PretrainedCell, RandomCell
@@ -18,7 +20,7 @@ from bench.compare.report import ProgressLines, cost_table, costs, print_compari
 from bench.errors import BenchError
 from bench.executors.base import LocalExecutor
 from bench.submit import Evaluation, check_data_sets, choose_protocols
-from leaderboard.records import RANDOM_METHOD, Cost, Pretraining
+from leaderboard.records import RANDOM_METHOD, Cost, Pretraining, ProbeReport, Result, result_key
 from leaderboard.store import ResultStore
 from pretrain.data.batches import open_images
 from pretrain.errors import PretrainError
@@ -126,6 +128,42 @@ def test_settings_are_chosen_for_each_backbone_by_a_sweep_of_its_own(comparison:
     assert compared(fair) == [] and lines_of(fair.work / "executions") == runs
     print_comparison(fair, [])
     assert "fair_mini_voc_seg_fcn" in capsys.readouterr().out
+
+
+def test_only_results_of_the_evaluation_s_own_runs_count(comparison: Comparison) -> None:
+    """Others of the same backbone, in the same work folder, are on other data, under other protocols, or seeds."""
+    trial = replace(comparison, recipes=comparison.recipes[:1], seeds=(rates.SEED,), anchors=False)
+    assert compared(trial) == []
+    found = [with_probe(result) for result in trial.results()]
+    shared = replace(trial, work=trial.work / "shared")
+    for one in (*found, *(other for result in found for other in elsewhere(result))):
+        shared.store.add(one)
+    assert len(found) == 2 and len(shared.store.load()[0]) == 8
+    assert {result.key for result in shared.results()} == {result.key for result in found}
+    assert costs(shared)[0].evaluation_minutes == 2 * 30 / 60
+    assert rates._held_out(shared, *shared.recipes[0]) == 40
+
+
+def with_probe(result: Result) -> Result:
+    """The result as that of a probe of half a minute."""
+    report = ProbeReport(
+        backbone_tensors=120, head_parameters=1, channels=768, training_cells=1, chosen=0.1,
+        images_evaluated=result.dataset.val_images, candidates={"0.1": 40.0, "1": 30.0},
+    )  # fmt: skip
+    errors = {result.protocol.headline: 0.5}
+    return result.model_copy(
+        update={"training": None, "probe": report, "standard_errors": errors, "wall_seconds": 30.0}
+    )
+
+
+def elsewhere(result: Result) -> Iterator[Result]:
+    """The result as one on other data, under another version of the protocol, and with another seed."""
+    data = result.dataset.model_copy(update={"fingerprint": "0" * 64})
+    version = result.protocol.model_copy(update={"sha256": "0" * 64, "version": 9})
+    for change in ({"dataset": data}, {"protocol": version}, {"seed": 99}):
+        other = result.model_copy(update=change)
+        key = result_key(other.card.sha256, other.protocol.sha256, other.dataset.fingerprint, other.seed)
+        yield other.model_copy(update={"key": key})
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Shares of the training images: by a plain computation, without replacement, nested, and another one in each fold."""
 
 import hashlib
+import os
 from itertools import pairwise
 
 import pytest
@@ -42,6 +43,18 @@ def test_the_list_never_changes() -> None:
     """Results name it by their hash."""
     assert take_share(NAMES, 0.01) == [28, 65, 271, 382]
     assert take_share(NAMES, 0.01, 1) == [2, 66, 73, 241]
+
+
+def test_names_that_are_not_utf_8_are_ordered_by_their_bytes() -> None:
+    files = [b"\xe9.jpg", b"a.jpg", b"b.jpg", b"c.jpg"]
+    names = [os.fsdecode(file) for file in files]
+    for prefix, first in (
+        (b"", take_share(names, 0.5)),
+        (b"3/", take_share(names, 0.5, 3)),
+        (b"held-out/", hold_out(names, 2)),
+    ):
+        ordered = sorted(range(4), key=lambda place: hashlib.sha256(prefix + files[place]).digest())
+        assert first == sorted(ordered[:2])
 
 
 def test_few_images_are_two_or_all() -> None:

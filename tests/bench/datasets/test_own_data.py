@@ -77,6 +77,14 @@ def test_what_is_ignored_is_void_in_maps_and_no_object(tmp_path: Path) -> None:
     assert len(load_objects(read_own(tmp_path), "train").content.objects) == 4
 
 
+def test_a_name_that_is_not_utf_8_can_be_held_out(tmp_path: Path) -> None:
+    names = ["\udce9.png", "a.png", "b.png"]
+    own = read_own(
+        describe(tmp_path, format="masks", classes={0: "a"}, train={"images": "i", "annotations": "m"}, val_share=0.9)
+    )
+    assert own.held_out(names) == set(names)
+
+
 def test_values_of_masks_become_labels(tmp_path: Path) -> None:
     own = read_own(masks_data(tmp_path, (0, 10, 255), classes={0: "sky", 255: "sea"}, ignore=[10]))
     report = check(tmp_path, "custom_seg")

@@ -4,7 +4,9 @@ import csv
 import dataclasses
 import json
 import math
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,15 @@ import pytest
 import safetensors.torch
 import torch
 from short_protocols import IDS, RATE, SEGMENTATION, changed, checkpoint, reference, short
+from training_plans import plan_of
 
 from bench.datasets import generate
+from bench.datasets.shares import LABELLED
 from bench.errors import BenchError
 from bench.metrics.outputs import COUNTS, DETECTIONS
 from bench.openmmlab.loss_log import LOSSES
 from bench.openmmlab.prepare import prepare_openmmlab
-from bench.openmmlab.runner import evaluate_stored, run_transfer
+from bench.openmmlab.runner import evaluate_stored, run_transfer, write_labelled
 from bench.openmmlab.stored_weights import WEIGHTS
 from leaderboard.base.errors import FileError
 from leaderboard.base.files import file_sha256
@@ -235,3 +239,10 @@ def test_real_data(shared_data: Path, backbone: Path, tmp_path: Path) -> None:
     protocol = short("mini_city_seg_fcn", iterations=1)
     result = run_transfer(protocol, backbone, shared_data, reference(protocol), 0, tmp_path)
     assert result.status == "finished"
+
+
+def test_listed_names_need_not_be_utf_8(tmp_path: Path) -> None:
+    names = [os.fsdecode(b"\xe9.jpg"), "a.jpg"]
+    plan = dataclasses.replace(plan_of(short("mini_voc_seg_fcn")), labels=0.5)
+    write_labelled(SimpleNamespace(taken=names), plan, tmp_path)
+    assert (tmp_path / LABELLED).read_bytes() == b"\xe9.jpg\na.jpg\n"

@@ -56,6 +56,7 @@ def test_the_sample_does_not_depend_on_the_order() -> None:
     names = [f"{i}.png" for i in range(20)]
     chosen = [names[i] for i in sample(names, 5)]
     assert chosen == [names[::-1][i] for i in sample(names[::-1], 5)] and len(set(chosen)) == 5
+    assert sorted(sample(["\udce9.jpg", "a.jpg"], 5)) == [0, 1]  # a name that is not UTF-8
 
 
 def test_a_picture_travels_in_the_page() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ from bench.probes.runner import run_probe
 from bench.probes.support_vectors import cross_validated, decision, rotated, unit_length, usable_classes
 from bench.protocols import load_protocol
 from leaderboard.records import Result
+from leaderboard.shares import SHARES, read_shares
 from transfer_configs.parts import probes
 
 CPU = torch.device("cpu")
@@ -245,6 +248,19 @@ def test_folders_are_classes(tree: Path, tmp_path: Path) -> None:
     neighbors = run("frozen_in1k_knn", tree, tmp_path)
     assert neighbors.metrics["top-1 k=10"] == neighbors.metrics["top-1"] and neighbors.dataset == result.dataset
     assert len(list((tmp_path / "features").iterdir())) == 2  # vectors are computed once for both
+
+
+def test_names_of_files_need_not_be_utf_8(tree: Path, tmp_path: Path) -> None:
+    shutil.copytree(tree, tmp_path / "data")
+    for file in (tmp_path / "data" / "imagenet").rglob("*_[01].JPEG"):
+        file.rename(file.with_name(os.fsdecode(b"\xe9" + os.fsencode(file.name))))
+    result = run("frozen_in1k_linear_tail", tmp_path / "data", tmp_path)
+    folder = tmp_path / "transfers" / "frozen_in1k_linear_tail"
+    listed = [os.fsdecode(line) for line in (folder / LABELLED).read_bytes().splitlines()]
+    known = classified_images(tmp_path / "data", "imagenet", "train").names
+    assert set(listed) < set(known) and any("\udce9" in name for name in listed)
+    assert result.probe is not None and len(listed) == result.probe.training_cells
+    assert read_shares(folder / SHARES).names == classified_images(tmp_path / "data", "imagenet", "val").names
 
 
 def test_what_is_wrong_with_a_tree_is_named(tree: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from probe_parts import part_of, perfect_cells
+from probe_parts import material_of, part_of, perfect_cells
 
 from bench.checkpoints import import_checkpoint
 from bench.datasets import check
@@ -23,8 +24,8 @@ from bench.metrics.segmentation import segmentation_scores
 from bench.metrics.uncertainty import segmentation_shares
 from bench.probes.cells import Network, cell_labels, freeze, read_scaled
 from bench.probes.features import FILE, features
-from bench.probes.material import Part, draw_cells, hold_out
-from bench.probes.plans import KINDS, PropagationPlan
+from bench.probes.material import Material, Part, draw_cells, hold_out
+from bench.probes.plans import KINDS, CellPlan, ClassifierPlan, HeadPlan, PropagationPlan
 from bench.probes.runner import IMAGE_PROBES, PROBES, run_probe
 from bench.probes.segmentation import confusion_matrices
 from bench.protocols import load_protocol
@@ -210,6 +211,32 @@ def dies(path: Path, last: Pair) -> np.ndarray[Any, Any]:
     if path == last.image:
         raise KeyboardInterrupt
     return np.zeros((64, 64, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "protocol", [f"frozen_voc_{kind}" for kind in ("seg_linear", "seg_retrieval", "seg_retrieval_published", "lidar")]
+)
+def test_a_backbone_that_diverged_is_told(network: Network, tiny_data: Path, tmp_path: Path, protocol: str) -> None:
+    backbone = copy.deepcopy(network.backbone)
+    backbone.conv1.weight.fill_(torch.nan)  # type: ignore[operator, union-attr]
+    diverged = Network(network.card, backbone, CPU, network.tensors)
+    pairs = {part: segmentation_pairs(tiny_data, "voc2012_seg", part) for part in ("train", "val")}
+    plan = load_protocol(protocol).plan
+    assert isinstance(plan, CellPlan)
+    with pytest.raises(BenchError, match="a cell of random is not finite: has its training diverged"):
+        PROBES[type(plan)](plan, Material(diverged, pairs, plan.size, "0" * 64, tmp_path, 0))
+
+
+@pytest.mark.parametrize("protocol", ["frozen_voc_seg_linear", "frozen_voc_seg_head"])
+def test_held_out_images_without_labels_are_told(tmp_path: Path, protocol: str) -> None:
+    plan = load_protocol(protocol).plan
+    assert isinstance(plan, ClassifierPlan | HeadPlan)
+    plan = replace(plan, size=(64, 96), candidates=plan.candidates[:1])
+    plan = replace(plan, iterations=1) if isinstance(plan, HeadPlan) else plan
+    _, held = hold_out(10, plan.held_out, 0)
+    labels = [np.full((64, 96), 255 if i in held else i % 3, np.uint8) for i in range(10)]
+    with pytest.raises(BenchError, match=r"none of the held-out training images, on which .* add training images"):
+        PROBES[type(plan)](plan, material_of(labels, 3, tmp_path))
 
 
 def test_every_kind_of_plan_is_executed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -74,6 +75,18 @@ def test_metrics_are_means_over_copies(tmp_path: Path) -> None:
     assert found.metrics["mIoU"] == pytest.approx(np.mean(expected))
     shares = [segmentation_shares(counts[:, copy])["mIoU"] for copy in range(3)]
     np.testing.assert_allclose(found.shares["mIoU"], np.mean(shares, 0))
+
+
+def test_a_copy_beyond_what_is_stored_is_told(tmp_path: Path) -> None:
+    """Cells that are finite in float32, but not in the float16 in which those of clean images are stored."""
+    labels = [np.kron(RNG.integers(0, 3, (4, 6)), np.ones((16, 16), int)).astype(np.uint8) for _ in range(5)]
+    cells = 1e5 * torch.from_numpy(perfect_cells(labels, 3)).float()
+    material = material_of(labels, 3, tmp_path, cells=lambda images: cells, card=SimpleNamespace(name="large"))
+    for pair in material.pairs["val"]:
+        Image.fromarray(np.full((64, 96, 3), 100, np.uint8)).save(pair.image)
+    common = ((64, 96), 3, 1000, 0.2, (0.001,), {"iterations": 5})
+    with pytest.raises(BenchError, match="a cell of large is not finite in float16"):
+        robustness.probe(RobustnessPlan("robustness", *common, corruptions={"noise": (0.1,)}), material)
 
 
 def test_unknown_corruptions_are_refused() -> None:

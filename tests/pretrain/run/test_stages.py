@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gloo
 import numpy as np
@@ -27,6 +30,8 @@ from pretrain.recipe_files import config_types, recipe_from
 from pretrain.recipes import ComputeStage, CosineSchedule, Recipe, SGDConfig, override
 from pretrain.run import folder as runs
 from pretrain.run.folder import read_record
+from pretrain.run.processes import Process
+from pretrain.run.stages import StageResult, _computed
 from pretrain.run.train import train
 
 
@@ -185,6 +190,65 @@ def test_a_killed_run_continues(images: Path, whole: Path, tmp_path: Path, momen
         train(staged(), open_images(images), tmp_path / "run", **SETTINGS)
     train(staged(), open_images(images), tmp_path / "run", resume=True, **SETTINGS)
     assert ends(tmp_path / "run") == ends(whole)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Writes its product in two parts with a pause between them, and a mark beside the stage's folder."""
+
+    name: str = "slow"
+
+    def compute(self, method: Method, source: ImageSource, product: Path) -> None:
+        for text, file in (("mark ", product.parent.with_name("marks")), ("half ", product), ("whole", product)):
+            with file.open("a") as open_file:
+                open_file.write(text)
+            time.sleep(0.2)
+
+
+def computed_slowly(folder: Path, both: Barrier, found: SimpleQueue[StageResult]) -> None:
+    both.wait(60)
+    process = Process(torch.device("cpu"))
+    found.put(_computed(Slow(), folder, "0" * 64, cast(ImageSource, None), process, nn.Identity, {}))  # type: ignore[arg-type]
+
+
+def test_a_run_waits_for_the_stage_that_another_computes(tmp_path: Path) -> None:
+    context = processes_context()
+    both, found, folder = context.Barrier(2), context.SimpleQueue(), tmp_path / "1-slow"
+    runs = [context.Process(target=computed_slowly, args=(folder, both, found)) for _ in range(2)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join(60)
+    assert [run.exitcode for run in runs] == [0, 0]
+    assert found.get() == found.get()
+    assert (tmp_path / "marks").read_text() == "mark "
+    assert {file.name: file.read_text() for file in folder.iterdir() if file.name != "stage.json"} == {
+        "product": "half whole"
+    }
+
+
+@pytest.mark.parametrize(("left", "least"), [("1000\n", 1000), ("nan", 0), ("-5", 0), ("a thousand", 0)])
+def test_the_seconds_of_an_interrupted_stage_count(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str, least: float
+) -> None:
+    """Where the file that tells them is damaged, the stage is finished all the same."""
+
+    def stops(labels: Labels, method: Method, source: ImageSource, product: Path) -> None:
+        product.write_bytes(b"half of it")
+        time.sleep(0.05)
+        raise InterruptionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Labels, "compute", stops)
+        with pytest.raises(InterruptionError):
+            train(staged(Labels()), open_images(images), tmp_path, **SETTINGS)
+    (seconds,) = tmp_path.rglob("product.seconds")
+    assert 0.05 < float(seconds.read_text()) < 100
+    seconds.write_text(left)
+    train(staged(Labels()), open_images(images), tmp_path, resume=True, **SETTINGS)
+    (stage,) = json.loads((tmp_path / "stages.json").read_text())
+    assert least < stage["seconds"] < least + 100
+    assert not seconds.exists()
 
 
 def test_stages_are_shared_as_far_as_they_are_equal(
