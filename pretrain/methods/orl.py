@@ -210,9 +210,11 @@ MINI = ORLConfig(
 )
 
 
-def _staged(last: Recipe, images: ORLConfig, proposals: Proposals, neighbors: Neighbors, pairs: Pairs) -> Recipe:
-    """`last` after the training on whole `images`, which is like it, and what is found with it."""
-    first = replace(last, name="image-level", method=images, expected="", cost="")
+def _staged(
+    last: Recipe, images: ORLConfig, proposals: Proposals, neighbors: Neighbors, pairs: Pairs, *, first_epochs: int
+) -> Recipe:
+    """`last` after the training on whole `images`, which is like it but for its epochs, and what is found with it."""
+    first = replace(last, name="image-level", method=images, epochs=first_epochs, expected="", cost="")
     return replace(last, stages=(proposals, first, neighbors, pairs))
 
 
@@ -241,19 +243,25 @@ RECIPES: tuple[Recipe, ...] = (
         Proposals(),
         Neighbors(),
         Pairs(),
+        first_epochs=800,
     ),
     _staged(
         small_recipe(
             "orl-mini",
             MINI,
-            epochs=10,
+            epochs=7,
+            batch_size=32,
             warmup_epochs=1,
-            optimizer=SGDConfig(lr=0.03, momentum=0.9, weight_decay=1e-4),
+            optimizer=SGDConfig(lr=0.12, momentum=0.9, weight_decay=1e-4),
             paper="arXiv 2106.11952; boxes by scikit-image",
+            expected="Cityscapes mIoU by linear probe 30.4 and by nearest cells 32.3, of a random network 28.0 and "
+            "28.1; VOC 5.4 and 4.9, of a random network 5.3 and 4.9 (fp32, 3,000 photographs, 220 and 50 images for "
+            "evaluation)",
         ),
         replace(MINI, objects=False),
         Proposals(search="skimage", min_side=24, limit=20),
         Neighbors(resize=74, size=64),
         Pairs(size=64),
+        first_epochs=8,
     ),
 )

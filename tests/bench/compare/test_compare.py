@@ -10,6 +10,7 @@ import pytest
 from fake_fine_tuning import instant
 
 from bench.checkpoints.importing import random_backbone
+from bench.cli import run
 from bench.cli.comparing import _check_labels
 from bench.compare import rates
 from bench.compare.budget import Budget, common_budget, crops_of, under
@@ -238,7 +239,7 @@ def _trainings(recipe: Recipe) -> list[Recipe]:
 
 def test_the_trainings_of_a_recipe_share_the_budget_as_their_own_epochs_do() -> None:
     orl = under(all_recipes()["orl-mini"], Budget("resnet18", 64, 32, 40))
-    assert [(one.epochs, crops_of(one)) for one in _trainings(orl)] == [(5, 2), (5, 6)]
+    assert [(one.epochs, crops_of(one)) for one in _trainings(orl)] == [(6, 2), (5, 6)]
     assert [stage.name for stage in orl.stages] == ["proposals", "image-level", "neighbors", "pairs"]
     with pytest.raises(BenchError, match="8 crops of each image in one epoch of each training: give --views at least"):
         under(all_recipes()["orl-mini"], Budget("resnet18", 64, 32, 7))
@@ -281,6 +282,25 @@ def test_a_supervised_anchor_needs_a_folder_for_each_class(tiny_data: Path, tmp_
         shutil.copytree(images, tmp_path / name)
     _check_labels([mini], open_images(tmp_path))
     assert capsys.readouterr().out == ""
+
+
+def test_trainings_and_evaluations_use_the_device_and_the_threads(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    used: list[object] = []
+    monkeypatch.setattr("bench.compare.comparison.execute", lambda *given: used.append(given[2]) or [])
+    monkeypatch.setattr("bench.compare.report.print_comparison", lambda *_: None)
+    images, work = str(tiny_data / "pretrain" / "images"), str(tmp_path)
+    line = ["compare", "moco-v2-mini", "--images", images, "--data", str(tiny_data), "--work", work]
+    assert run([*line, "--device", "cpu", "--threads", "2", "--processes", "3"]) == 0
+    assert used == [LocalExecutor(processes=3, threads=2, device="cpu")]
+    capsys.readouterr()
+    for options, words in (
+        (["--device", "gpu"], "'gpu' is not a device: use cuda, cuda:N or cpu"),
+        (["--threads", "0"], "--threads is 0: give 1 or more"),
+    ):
+        assert run([*line, *options]) == 1
+        assert words in capsys.readouterr().err
 
 
 def test_four_arms_in_one_comparison(comparison: Comparison) -> None:
