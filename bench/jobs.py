@@ -16,8 +16,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess, SpawnProcess
@@ -34,12 +33,14 @@ from leaderboard.base.files import describe_os_error, remove_all_leftovers
 from leaderboard.base.printable import printable
 from leaderboard.base.processes import end_with_parent
 from leaderboard.base.provenance import available_cores
-from leaderboard.records import DatasetReference, result_key
+from leaderboard.records import DatasetReference, Result, result_key
 
 PRELOAD = ("bench.openmmlab.preload",)
 """Modules that the server from which runs are forked imports."""
 NO_LOG = 74
 """Exit code of a run's process that cannot write its log (EX_IOERR)."""
+BUSY = 75
+"""Exit code of a run's process whose run another command executes (EX_TEMPFAIL)."""
 TAIL = 1 << 16
 """Bytes at the end of a run's log in which its last words are looked for."""
 STOPPING = "stopping: a run that trains ends its iteration and saves it; Ctrl-C again ends all at once"
@@ -135,20 +136,21 @@ def run_all(
     processes = processes or len(groups) or max(1, min(4, available_cores()) // devices)
     threads = threads or max(1, available_cores() // processes)
     waiting, outcomes, free = list(runs), list[Outcome[Run]](), list(range(processes))
-    active: dict[ForkServerProcess | SpawnProcess, tuple[Run, float, int]] = {}
+    active: dict[ForkServerProcess | SpawnProcess, tuple[Run, float, int, int]] = {}
     try:
         while waiting or active:
             while waiting and free:
                 run, slot = waiting.pop(0), free.pop(0)
                 gpu = groups[slot % len(groups)] if groups else "" if device == CPU else None
                 process = context.Process(target=_in_process, args=(execute, run, threads, gpu), name=run.key)
+                earlier = run.log.stat().st_size if run.log.is_file() else 0
                 process.start()
-                active[process] = (run, time.monotonic(), slot)
+                active[process] = (run, time.monotonic(), slot, earlier)
             wait([process.sentinel for process in active])
             for process in [p for p in active if not p.is_alive()]:
-                run, started, slot = active.pop(process)
+                run, started, slot, earlier = active.pop(process)
                 free = sorted([*free, slot])
-                failure = None if process.exitcode == 0 else _why(run, process.exitcode)
+                failure = None if process.exitcode == 0 else _why(run, process.exitcode, earlier)
                 outcomes.append(Outcome(run, time.monotonic() - started, failure))
                 finished(outcomes[-1])
     finally:
@@ -164,7 +166,8 @@ def run_all(
 def evaluate(run: TransferRun, threads: int, *, devices: int = 1, **fine_tuning: Any) -> None:
     """Execute one run in this process, fine-tuning or probe, and add its result to the store.
 
-    A fine-tuning may be shared among `devices` devices, a probe uses one.
+    Nothing is done if the result is there: another command may have made it since this one was planned. A fine-tuning
+    may be shared among `devices` devices, a probe uses one.
     `fine_tuning` are options of `run_transfer` that change no result.
     """
     import cv2
@@ -175,6 +178,10 @@ def evaluate(run: TransferRun, threads: int, *, devices: int = 1, **fine_tuning:
     from leaderboard.shares import SHARES
     from leaderboard.store import ResultStore
 
+    store = ResultStore(run.results)
+    if (stored := store.find(run.key)) is not None and is_done(stored):
+        (run.folder / CHECKPOINT).unlink(missing_ok=True)
+        return
     torch.set_num_threads(threads)
     cv2.setNumThreads(0)
     protocol, sweep = settled(read_run_protocol(run), run)
@@ -189,8 +196,13 @@ def evaluate(run: TransferRun, threads: int, *, devices: int = 1, **fine_tuning:
 
         result = on_devices(devices, threads, run_transfer, *inputs, **fine_tuning)
     shares = (run.folder / SHARES).read_bytes() if SHARES in result.outputs else None
-    ResultStore(run.results).add(result.model_copy(update={"sweep": sweep}), shares)
+    store.add(result.model_copy(update={"sweep": sweep}), shares)
     (run.folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def is_done(result: Result) -> bool:
+    """Whether the run of a stored result need not be executed again; of a sweep's run, even a failure is a result."""
+    return result.status == "finished" or result.held_out
 
 
 def read_run_protocol(run: TransferRun) -> TransferProtocol:
@@ -211,20 +223,31 @@ def read_run_protocol(run: TransferRun) -> TransferProtocol:
 
 
 def _in_process(execute: Callable[[Run, int], None], run: Run, threads: int, gpu: str | None) -> None:
-    """A run's process: everything printed goes to the run's log, the last line says why it failed."""
+    """A run's process, which holds the run's lock; what is printed goes to its log, to which others do not write."""
     if gpu is not None:
         os.environ[VISIBLE] = gpu
     end_with_parent()
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
-        with run.log.open("a") as log:
-            os.dup2(log.fileno(), sys.stdout.fileno())
-            os.dup2(log.fileno(), sys.stderr.fileno())
+        lock = (run.folder / "lock").open("w")
+        log = run.log.open("a")
     except OSError:
         sys.exit(NO_LOG)
+    with lock, log:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two commands never execute a run at the same time
+        except BlockingIOError:
+            sys.exit(BUSY)
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
+        _executed(execute, run, threads)
+
+
+def _executed(execute: Callable[[Run, int], None], run: Run, threads: int) -> None:
+    """Do the run, or end the process after the line that says why it failed."""
     try:
-        with _only_one(run):
-            execute(run, threads)
+        remove_all_leftovers(run.folder)  # of a run that was killed
+        execute(run, threads)
     except Interrupted as stop:
         print(f"FAILED: {printable(stop)}", flush=True)
         sys.exit(stop.exit_code)
@@ -244,23 +267,13 @@ def _words(error: BaseException) -> str:
     return printable(f"{type(error).__name__}: {error}")
 
 
-@contextmanager
-def _only_one(run: LocalRun) -> Iterator[None]:
-    """Hold the run's lock, so that two commands never execute the same run at the same time."""
-    with (run.folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BenchError(f"{run.folder} is being run by another command: wait for it, or stop it") from None
-        remove_all_leftovers(run.folder)  # of a run that was killed
-        yield
-
-
-def _why(run: LocalRun, exitcode: int | None) -> str:
-    """The last words of a failed run."""
+def _why(run: LocalRun, exitcode: int | None, earlier: int) -> str:
+    """The last words of a failed run, whose log had `earlier` bytes before it began."""
+    if exitcode == BUSY:
+        return f"{run.folder} is being run by another command: wait for it, or stop it"
     if exitcode == NO_LOG:
         return f"its log {run.log} cannot be written: make the folder writable or free space, and repeat the command"
-    lines = _tail(run.log).splitlines()
+    lines = _tail(run.log, earlier).splitlines()
     words = next((line.removeprefix("FAILED: ") for line in reversed(lines) if line.startswith("FAILED: ")), None)
     if words is None and shutil.disk_usage(_existing(run.folder)).free < FULL:
         words = "the disk is full: free space and repeat the command"
@@ -272,10 +285,10 @@ def _existing(folder: Path) -> Path:
     return next(one for one in (folder, *folder.parents) if one.is_dir())
 
 
-def _tail(log: Path) -> str:
-    """The end of a log, which may be long; nothing of one that is missing."""
+def _tail(log: Path, earlier: int) -> str:
+    """The end of a log, which may be long, without the first `earlier` bytes; nothing of one that is missing."""
     if not log.is_file():
         return ""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - TAIL))
+        file.seek(max(earlier, log.stat().st_size - TAIL))
         return file.read().decode(errors="replace")

@@ -9,15 +9,19 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from bench.errors import BenchError
-from bench.jobs import Outcome, TransferRun, _why, run_all
-from leaderboard.records import DatasetReference
+from bench.jobs import Outcome, TransferRun, _why, evaluate, run_all
+from bench.openmmlab.checkpoints import CHECKPOINT
+from leaderboard.records import DatasetReference, Result
+from leaderboard.store import ResultStore
 
+RESULT = next(Path(__file__).parents[2].glob("leaderboard/results/random-resnet18-seed0--frozen_voc_seg_knn--*.json"))
 DATASET = DatasetReference(name="voc2012_seg", fingerprint="0" * 64, train_images=1, val_images=1, classes=None)
 
 
@@ -82,6 +86,35 @@ def test_a_run_is_never_executed_twice_at_once(tmp_path: Path) -> None:
     assert not (run.folder / "done").exists()
 
 
+def fail_and_then_be_killed(run: TransferRun, threads: int) -> None:
+    if not (run.folder / "failed").exists():
+        (run.folder / "failed").touch()
+        raise BenchError("the data are gone: bring them back")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_why_a_run_failed_is_not_what_an_earlier_attempt_said(tmp_path: Path) -> None:
+    failures = [
+        run_all([make_run(tmp_path)], processes=1, finished=lambda outcome: None, execute=fail_and_then_be_killed)[0]
+        for _ in range(2)
+    ]
+    assert "the data are gone" in str(failures[0].failure)
+    assert str(failures[1].failure).startswith("its process ended with exit code -9")
+
+
+def test_a_run_whose_result_is_there_meanwhile_is_not_executed_again(tmp_path: Path) -> None:
+    """Its protocol cannot even be read here."""
+    result = Result.model_validate_json(RESULT.read_text(encoding="utf-8")).model_copy(update={"outputs": {}})
+    ResultStore(tmp_path / "results").add(result)
+    run = replace(make_run(tmp_path), key=result.key)
+    run.folder.mkdir()
+    (run.folder / CHECKPOINT).touch()
+    evaluate(run, 1)
+    assert not (run.folder / CHECKPOINT).exists()
+    with pytest.raises(BenchError):
+        evaluate(replace(run, key="0" * 16), 1)
+
+
 def test_a_log_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     run.folder.write_text("in the way")
@@ -102,7 +135,7 @@ def test_a_full_disk_is_said_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert outcome.failure and outcome.failure.startswith("the disk is full (weights.safetensors): free space")
     run.log.write_text("x" * 200_000)  # so full that nothing could be said
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
-    assert _why(run, 1).startswith("the disk is full: free space")
+    assert _why(run, 1, 0).startswith("the disk is full: free space")
 
 
 def test_killing_the_command_leaves_no_orphan(tmp_path: Path) -> None:
