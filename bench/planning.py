@@ -1,9 +1,9 @@
 """How many runs are needed to show a difference, under which protocol, and in how many hours.
 
-The noise between runs is measured on the stored results, or taken from the literature: fine-tuning seeds of one
-checkpoint, and pretraining runs of one method (whose differences include those of the seeds). The error that does not
-shrink with more runs is measured, too: both backbones are evaluated on one set of images, and a difference smaller than
-the error due to these images holds for them alone.
+The noise between runs is measured on the stored results, or for protocols of full size taken from the literature:
+fine-tuning seeds of one checkpoint, and pretraining runs of one method (whose differences include those of the seeds).
+The error that does not shrink with more runs is measured, too: both backbones are evaluated on one set of images, and a
+difference smaller than the error due to these images holds for them alone.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from statistics import fmean, median
 from bench.power import cautious_sd, least_difference, least_known_error, pooled_sd, runs_needed
 from bench.probes.plans import ProbePlan
 from bench.protocols import Protocol
+from bench.tracks import FAIR, PAPER
 from leaderboard.entries import find_entries
 from leaderboard.records import RANDOM_METHOD, Result
 from leaderboard.shares import Shares, difference_error
 
 FEW = 3
 """Number of runs of each backbone for which the smallest detectable difference is reported."""
+NOTHING = "nothing"
+"""What is repeated of a probe, which draws next to nothing."""
 MOST_COMPARED = 30
 """Most checkpoints whose shares of images are compared in pairs."""
 
@@ -37,18 +40,19 @@ class Noise:
     source: str
     """Source of the value, in words."""
     measured: bool
-    """Whether it was measured on results of this protocol; otherwise on a full-size protocol of the same kind, which
-    varies less."""
+    """Whether it was measured on results of this protocol; otherwise on another one of full size on the same data."""
 
 
 LITERATURE: Mapping[str, Noise] = {
     "coco2017": Noise(0.27, 15, "Mask R-CNN C4 1x, box AP (CoinCheung/SelfSup)", False),
     "cityscapes": Noise(0.29, 15, "DeepLabV3+, mIoU (CoinCheung/SelfSup)", False),
-    "voc2012_det": Noise(0.2, 15, "Faster R-CNN C4, AP (arXiv 1911.05722)", False),
     "voc0712_det": Noise(0.2, 15, "Faster R-CNN C4, AP (arXiv 1911.05722)", False),
 }
-"""Noise by data set. The first two values are pooled over the repeated runs that are published with that repository, 4
-runs of each of 5 checkpoints; those of VOC are from the paper. (COCO's mask AP has .23.)"""
+"""Noise by data set, of protocols of full size: runs on few images vary more. The first two values are pooled over the
+repeated runs that are published with that repository, 4 runs of each of 5 checkpoints; that of VOC is from the paper.
+(COCO's mask AP has .23.)"""
+FULL_SIZE = (PAPER.id, FAIR.id)
+"""Tracks for whose protocols the literature stands in."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +61,28 @@ class Option:
 
     protocol: str
     repeated: str
-    """What is repeated: `evaluation seed`, `pretraining run`, or nothing (empty)."""
+    """What is repeated: `evaluation seed`, `pretraining run` or `nothing`."""
     noise: Noise | None
     runs: int | None
-    """Runs of each of the two backbones; None if they are too many or not known."""
+    """Runs of each of the two backbones; None if they are too many or not known. Without `enough_images` they decide
+    for these images alone."""
     cautious_runs: int | None
     """Runs of each if the standard deviation is the upper end of its interval; None as for `runs`."""
     least_with_few: float | None
     """Smallest difference that `FEW` runs of each can show."""
     least_over_images: float | None
     """Smallest difference that holds for other images of the same kind, too, however many runs there are."""
+    enough_images: bool | None
+    """Whether the difference is at least `least_over_images`; None if that is not known."""
     run_seconds: float | None
     """Mean seconds of an evaluation among the results."""
 
     @property
     def measured(self) -> bool:
-        """Whether the noise was measured on results under this protocol."""
-        return self.least_over_images is not None if self.noise is None else self.noise.measured
+        """Whether the noise, or of a probe the error due to the images, was measured on results of this protocol."""
+        if self.noise is not None:
+            return self.noise.measured
+        return self.repeated == NOTHING and self.enough_images is not None
 
     @property
     def hours(self) -> float | None:
@@ -105,8 +114,9 @@ def options(
 
 
 def cheapest(found: Sequence[Option]) -> Option | None:
-    """The option with the fewest hours, among those whose noise was measured."""
-    return min((one for one in found if one.measured and one.hours), key=lambda one: one.hours or 0.0, default=None)
+    """The option with the fewest hours, among those whose noise was measured and whose images are enough."""
+    fit = (one for one in found if one.measured and one.enough_images is not False and one.hours)
+    return min(fit, key=lambda one: one.hours or 0.0, default=None)
 
 
 def _of_protocol(
@@ -119,10 +129,11 @@ def _of_protocol(
     seconds = fmean(result.wall_seconds for result in results) if results else None
     error = _paired_error(results, shares)
     over_images = None if error is None else least_known_error(error, power)
+    enough = None if over_images is None else difference >= over_images
 
     def repeating(what: str, noise: Noise | None) -> Option:
         if noise is None:
-            return Option(protocol.id, what, None, None, None, None, over_images, seconds)
+            return Option(protocol.id, what, None, None, None, None, over_images, enough, seconds)
         return Option(
             protocol.id,
             what,
@@ -131,14 +142,16 @@ def _of_protocol(
             runs_needed(difference, cautious_sd(noise.sd, noise.freedom), power),
             least_difference(noise.sd, FEW, power),
             over_images,
+            enough,
             seconds,
         )
 
     if isinstance(protocol.plan, ProbePlan):
-        enough = 1 if over_images is not None and difference >= over_images else None
-        found = [Option(protocol.id, "nothing", None, enough, enough, None, over_images, seconds)]
+        once = 1 if enough else None
+        found = [Option(protocol.id, NOTHING, None, once, once, None, over_images, enough, seconds)]
     else:
-        found = [repeating("evaluation seed", _of_seeds(results) or LITERATURE.get(protocol.dataset))]
+        known = LITERATURE.get(protocol.dataset) if protocol.track in FULL_SIZE else None
+        found = [repeating("evaluation seed", _of_seeds(results) or known)]
     between = _of_pretraining(results)
     return [*found, repeating("pretraining run", between)] if between else found
 

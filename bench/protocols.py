@@ -25,6 +25,7 @@ from bench.smaller_batch import describe, split_id, with_smaller_batch
 from bench.sweep_config import SweepPlan, as_trial, describe_trial, read_sweep, split_trial
 from bench.tracks import FROZEN, TRACKS
 from leaderboard.records import ProtocolReference
+from pretrain.suggestions import did_you_mean
 
 CONFIGS = Path(transfer_configs.__path__[0])
 ENTRY_POINTS = "densebench.protocols"
@@ -149,8 +150,10 @@ def load_protocol(name: str) -> Protocol:
         if protocol.id != name:
             raise BenchError(f"{protocol.config_file} calls itself {protocol.id!r}, its entry point {name!r}")
         return protocol
-    known = ", ".join([*builtin_ids(), *installed_ids()])
-    raise BenchError(f"there is no protocol {name!r}: choose one of {known}, or give the path of a .py file")
+    hint = did_you_mean(name, [*builtin_ids(), *installed_ids()])
+    raise BenchError(
+        f"there is no protocol {name!r}; {hint}`densebench protocols` lists all; or give the path of a .py file"
+    )
 
 
 def with_batch(protocol: Protocol, most: int) -> Protocol:

@@ -70,7 +70,7 @@ def describe(plan: SubmissionPlan) -> list[str]:
         within = f", under `{found.location}`" if found.location else ""
         within += f", prefix `{found.prefix}`" if found.prefix else ""
         lines = [f"{card.name}: {card.architecture} of {found.path.name}{within}"]
-        lines += [f"note: {note}" for note in found.notes]
+        lines += found.remarks
     return [*lines, f"input: {card.color_order}, mean {mean}, std {std}; --color-order, --mean and --std change it"]
 
 

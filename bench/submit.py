@@ -19,7 +19,7 @@ from bench.errors import BenchError
 from bench.executors.base import Executor, LocalExecutor
 from bench.fine_tuning import require_fine_tuning
 from bench.heads import head_hash
-from bench.jobs import Outcome, TransferRun, evaluate
+from bench.jobs import Outcome, TransferRun, evaluate, is_done
 from bench.probes.plans import ProbePlan
 from bench.protocols import Protocol, TrainingPlan, builtin_ids, is_outside, load_protocol, trials, with_batch
 from bench.smaller_batch import split_id
@@ -30,7 +30,7 @@ from leaderboard.base.errors import Interrupted
 from leaderboard.base.files import require_writable
 from leaderboard.records import Card, DatasetReference, Result, result_key
 from leaderboard.store import ResultStore, Unusable
-from pretrain.exported import read_card
+from pretrain.exported import check_name, read_card
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,9 @@ def plan_submission(
     Raises:
         BenchError: the checkpoint, a protocol's name or a data set is not usable.
         FileError: the work folder cannot be written.
+        PretrainError: the name is not valid.
     """
+    check_name(name)
     chosen, seed_list = choose_protocols(track, protocols, seeds, batch, data=data)
     inspection = None if RANDOM.fullmatch(str(checkpoint)) else _importable(Path(checkpoint), card_fields)
     networks = find_track(track).networks
@@ -144,7 +146,7 @@ def plan_runs(
     folders = _import(checkpoint, evaluation, name, work, **card_fields)
     cards = {folder: read_card(folder) for _, folder in folders}
     usable, unusable = stored or ResultStore(work / "results").load()
-    finished = {result.key for result in usable if result.status == "finished" or result.held_out}
+    finished = {result.key for result in usable if is_done(result)}
     blocked = {file.key for file in unusable}
     tried = {protocol.id: trials(protocol) for protocol in evaluation.protocols}
     runs: list[TransferRun] = []
@@ -249,7 +251,9 @@ def choose_protocols(
     """
     track = find_track(track_id)
     if seeds is not None and not 1 <= seeds <= len(track.seeds):
-        raise BenchError(f"track {track.id} has {len(track.seeds)} seeds: --seeds takes 1 to {len(track.seeds)}")
+        most = len(track.seeds)
+        has = f"{most} seeds: --seeds takes 1 to {most}" if most > 1 else "one seed: leave --seeds out"
+        raise BenchError(f"track {track.id} has {has}")
     chosen = [_load(name, track) for name in names or track.protocols]
     if data is not None and not names and track is CUSTOM:
         served = usable(data)

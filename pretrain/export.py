@@ -42,6 +42,11 @@ def export(run: Path, out: Path | None = None, *, name: str | None = None, unfin
             damaged, or the name is not valid.
         FileError: the folder cannot be written.
     """
+    if run.is_file():
+        raise PretrainError(
+            f"{run} is a file: give the folder of a pretraining run (with --format also a folder in WORK/checkpoints, "
+            "into which `densebench submit` imports a file)"
+        )
     record = read_record(run)
     opened = RunFolder(run, record)
     if not record.planned_steps:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -26,7 +26,7 @@ from torch import Tensor
 from leaderboard.base.errors import FileError, RecordError
 from leaderboard.base.files import make_folder, read_bounded, write_atomic
 from leaderboard.base.validation import first_problem
-from leaderboard.records import MAX_BYTES, SCHEMA_VERSION, Card, read_card_json
+from leaderboard.records import MAX_BYTES, SCHEMA_VERSION, Card, Identifier, read_card_json
 from pretrain.errors import PretrainError
 from pretrain.nets.architectures import (
     Backbone,
@@ -38,6 +38,7 @@ from pretrain.nets.architectures import (
 )
 
 WEIGHTS, CARD, HEAD = "backbone.safetensors", "card.json", "head.safetensors"
+_NAME: TypeAdapter[str] = TypeAdapter(Identifier)
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,7 @@ def make_card(facts: Mapping[str, Any], sha256: str) -> Card:
     Raises:
         PretrainError: the architecture is not known, or a field is not valid.
     """
+    check_name(facts["name"])
     architecture = find_architecture(facts["architecture"])
     follows = {
         "schema_version": SCHEMA_VERSION,
@@ -209,6 +211,21 @@ def make_card(facts: Mapping[str, Any], sha256: str) -> Card:
         return Card.model_validate({**facts, **follows})
     except ValidationError as error:
         raise PretrainError(f"the card is not valid: {first_problem(error)}") from error
+
+
+def check_name(name: str) -> None:
+    """Check that a card can have this name.
+
+    Raises:
+        PretrainError: it cannot.
+    """
+    try:
+        _NAME.validate_python(name)
+    except ValidationError as error:
+        raise PretrainError(
+            f"the card is not valid: name {name!r}; give --name 1 to 80 letters, digits and . _ + -, beginning with a "
+            "letter or a digit"
+        ) from error
 
 
 def serialized(tensors: Mapping[str, Tensor]) -> bytes:

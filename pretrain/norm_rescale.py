@@ -55,7 +55,10 @@ def norm_rescale(
     if out.resolve() in (checkpoint.resolve(), reference.resolve()):
         raise PretrainError(f"{out} holds what is to be read; choose another --out")
     if (images is None) != literal:
-        raise PretrainError("give images to estimate batch norm on, or ask for the literal script, which reads none")
+        raise PretrainError(
+            "give either --data IMAGES, on which batch norm is estimated anew, or --literal, which rescales its "
+            "running statistics as the authors' script does and reads no image"
+        )
     start, norms = read_exported(checkpoint), read_exported(reference)
     card, model = (found.card for found in (start, norms))
     if card.architecture != model.architecture:

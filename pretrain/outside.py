@@ -70,7 +70,9 @@ def find_anywhere(name: str) -> Recipe:
     recipes = load_methods(Path(file)).recipes
     if own is None and len(recipes) > 1:
         raise PretrainError(f"{file} has several recipes: write {file}:NAME with one of {', '.join(recipes)}")
-    return find_recipe(recipes, own or next(iter(recipes)))
+    if own is not None and own not in recipes:
+        raise PretrainError(f"{file} has no recipe {own!r}: choose one of {', '.join(recipes)}")
+    return recipes[own or next(iter(recipes))]
 
 
 def split_name(name: str) -> tuple[str | None, str | None]:

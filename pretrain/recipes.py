@@ -19,6 +19,7 @@ from pretrain.method import Method
 from pretrain.optim.optimizers import AdamWConfig, LARSConfig, OptimizerConfig, SGDConfig
 from pretrain.optim.schedules import CosineSchedule, Schedule, StepSchedule
 from pretrain.settings import ADDED, PROSE, as_text, parse
+from pretrain.suggestions import did_you_mean
 
 __all__ = [
     "AdamWConfig",
@@ -204,8 +205,7 @@ def find_recipe(recipes: Mapping[str, Recipe], name: str) -> Recipe:
         PretrainError: there is none; the message lists similar names.
     """
     if name not in recipes:
-        nearest = get_close_matches(name, recipes, n=3, cutoff=0.4) or sorted(recipes)
-        raise PretrainError(f"no recipe {name!r}; did you mean {', '.join(nearest)}? `densebench recipes` lists all")
+        raise PretrainError(f"no recipe {name!r}; {did_you_mean(name, recipes)}`densebench recipes` lists all")
     return recipes[name]
 
 

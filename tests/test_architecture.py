@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OPENMMLAB = {"mmcv", "mmdet", "mmengine", "mmseg"}
 PRETRAIN = (
-    ("errors", "settings", "former_hashes"),
+    ("errors", "settings", "suggestions", "former_hashes"),
     ("parts", "optim"),
     ("nets", "data"),
     ("exported", "method"),

@@ -48,6 +48,11 @@ class Audit:
         """Whether nothing that is known forbids putting a result beside the protocol's."""
         return not any(deviation.decisive for deviation in self.deviations)
 
+    @property
+    def other_model(self) -> str | None:
+        """The config's kind of detector or segmenter where the protocol has another one, else None."""
+        return next((deviation.config for deviation in self.deviations if deviation.aspect == "model"), None)
+
 
 def is_audited(protocol: Protocol) -> bool:
     """Whether configs are compared with `protocol`: it trains a detector or a segmenter."""
@@ -60,7 +65,10 @@ def audited(protocols: Sequence[Protocol]) -> list[Protocol]:
 
 
 def audit(user: UserConfig, protocols: Sequence[Protocol], *, gpus: int | None = None) -> list[Audit]:
-    """Audits of `user`'s config, one per protocol, the nearest first: fewest decisive deviations, then fewest in all.
+    """Audits of `user`'s config, one per protocol, the nearest first.
+
+    Those of the config's kind of detector or segmenter come first, then those with the fewest decisive deviations, then
+    those with the fewest in all.
 
     `gpus` is the number of processes that it is trained on; if `None`, what its log or file name says.
 
@@ -74,7 +82,9 @@ def audit(user: UserConfig, protocols: Sequence[Protocol], *, gpus: int | None =
     if not {"model", "training data"} & facts.keys():
         raise BenchError("the config names neither a model nor training data that an audit knows")
     found = [_against(protocol, facts, notes) for protocol in protocols]
-    return sorted(found, key=lambda one: (_decisive(one), len(one.deviations), one.protocol))
+    return sorted(
+        found, key=lambda one: (one.other_model is not None, _decisive(one), len(one.deviations), one.protocol)
+    )
 
 
 def _decisive(one: Audit) -> int:

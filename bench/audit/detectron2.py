@@ -113,13 +113,17 @@ def _model(value: _Values) -> dict[str, str]:
     facts: dict[str, str] = {}
     backbone, heads = str(value("MODEL.BACKBONE.NAME") or ""), str(value("MODEL.ROI_HEADS.NAME") or "")
     pyramid, masks = "fpn" in backbone, value("MODEL.MASK_ON")
-    if (backbone or "Res5" in heads) and value("MODEL.META_ARCHITECTURE") in (None, "GeneralizedRCNN"):
+    kind = value("MODEL.META_ARCHITECTURE")
+    if kind == "OneStageDetector":  # AdelaiDet's, whose detector is the generator of proposals
+        kind = value("MODEL.PROPOSAL_GENERATOR.NAME") or kind
+    if (backbone or "Res5" in heads) and kind in (None, "GeneralizedRCNN"):
         facts["model"] = f"{'MaskRCNN' if masks else 'FasterRCNN'} {'FPN' if pyramid else 'C4'}"
         facts["output stride"] = "32" if pyramid else "16"
         facts["padding"] = f"to multiples of {32 if pyramid else 1}"
         facts["neck"] = f"FPN, {_norm(value('MODEL.FPN.NORM'))}" if pyramid else "none"
-    elif value("MODEL.META_ARCHITECTURE") not in (None, "GeneralizedRCNN"):
-        facts["model"] = str(value("MODEL.META_ARCHITECTURE"))
+    elif kind not in (None, "GeneralizedRCNN"):
+        facts["model"] = str(kind)
+        facts |= {"neck": f"FPN, {_norm(value('MODEL.FPN.NORM'))}"} if pyramid else {}
     if value("MODEL.RESNETS.DEPTH") is not None:
         facts["backbone"] = f"ResNet-{value('MODEL.RESNETS.DEPTH')}"
         facts["stem"] = "deep" if "deeplab" in str(value("MODEL.RESNETS.STEM_TYPE")).lower() else "7x7"

@@ -24,9 +24,11 @@ def openmmlab_facts(config: Config, *, gpus: int) -> tuple[Facts, list[str]]:
     notes = _ineffective(config)
     facts = model_facts(config) | data_facts(config)
     facts |= schedule_facts(config, facts.get("training data", ""), gpus)
+    plan = (config.get("protocol") or {}).get("plan") or {}
+    if plan.get("labels", 1.0) < 1 and "training data" in facts:
+        facts["training data"] = f"{100 * plan['labels']:g} % of {facts['training data']}"
     facts["starting weights"] = "the checkpoint's backbone" if not config.get("load_from") else str(config["load_from"])
     hooks = [str(hook.get("type")) for hook in config.get("custom_hooks") or [] if isinstance(hook, Mapping)]
-    plan = (config.get("protocol") or {}).get("plan") or {}
     precise = plan.get("precise_bn_images") or any("PreciseBN" in hook for hook in hooks)
     facts["precise batch norm"] = "yes" if precise else "no"
     return facts, notes

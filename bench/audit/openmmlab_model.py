@@ -5,15 +5,21 @@ from __future__ import annotations
 import math
 import re
 
-from bench.audit.words import Config, box_head, count, first_of, normalization, size_text
+from bench.audit.words import Config, as_list, box_head, count, first_of, normalization, size_text
+
+_NECKS = {"RetinaPyramid": "FPN"}
+"""Necks of the protocols by the name of mmdet's that they stand for."""
+_HEADS = {"RetinaNet": ("RetinaHead", "Detectron2RetinaHead"), "FCOS": ("FCOSHead", "AdelaiFCOSHead")}
+"""The usual heads of detectors of one stage, mmdet's and ours: with another head it is another detector."""
 
 
 def model_facts(config: Config) -> dict[str, str]:
     """Backbone and input, and the heads of a detector or of a network of segmentation."""
     model = config["model"]
     facts = _backbone(model.get("backbone") or {}) | _input(model, config)
-    facts |= _detector(model) if "roi_head" in model else {}
-    return facts | (_segmenter(model) if "decode_head" in model else {})
+    if "decode_head" in model:
+        return facts | _segmenter(model)
+    return facts | (_detector(model) if "type" in model else {})
 
 
 def _backbone(backbone: Config) -> dict[str, str]:
@@ -52,10 +58,14 @@ def _input(model: Config, config: Config) -> dict[str, str]:
 
 
 def _detector(model: Config) -> dict[str, str]:
-    facts = {"model": _model_name(model)}
-    head = model["roi_head"].get("bbox_head") or {}
-    neck = model.get("neck")
-    facts["neck"] = "none" if not neck else f"{neck['type']}, {_norm(neck.get('norm_cfg'))}"
+    necks = [f"{_NECKS.get(neck['type'], neck['type'])}, {_norm(neck.get('norm_cfg'))}" for neck in _necks(model)]
+    facts = {"model": _model_name(model), "neck": " + ".join(necks) or "none"}
+    return facts | (_two_stages(model) if "roi_head" in model else {})
+
+
+def _two_stages(model: Config) -> dict[str, str]:
+    facts: dict[str, str] = {}
+    head = first_of(model["roi_head"].get("bbox_head"))
     shared = model["roi_head"].get("shared_head")
     kind = str(head.get("type", ""))
     if match := re.search(r"Shared(\d)(?:Conv(\d))?FC", kind):
@@ -68,11 +78,10 @@ def _detector(model: Config) -> dict[str, str]:
         facts["box head"] += ", a batch norm after it" if extra else ""
         ours = str(shared.get("depth", "")).startswith("card:")
         facts["res5 weights"] = "the checkpoint's" if ours or shared.get("init_cfg") else "random, unless given apart"
-    mask = model["roi_head"].get("mask_head")
-    if mask:
+    if mask := first_of(model["roi_head"].get("mask_head")):
         facts["mask head"] = f"{count(mask.get('num_convs', 4), 'convolution')}, {_norm(mask.get('norm_cfg'))}"
     training = model.get("train_cfg") or {}
-    assigner = (training.get("rcnn") or {}).get("assigner") or {}
+    assigner = first_of(training.get("rcnn")).get("assigner") or {}
     low = assigner.get("match_low_quality", assigner.get("best_anchors"))  # mmdet's name, and that of our matching
     if low is not None:
         facts["low-quality matches"] = "yes" if low else "no"
@@ -93,8 +102,17 @@ def _detector(model: Config) -> dict[str, str]:
     return facts
 
 
+def _necks(model: Config) -> list[Config]:
+    return [neck for neck in as_list(model.get("neck")) if neck]
+
+
 def _model_name(model: Config) -> str:
-    return f"{model['type']} {'FPN' if model.get('neck') else 'C4'}"
+    """The detector's kind: its type and, of two stages, whether it has a pyramid; of one stage, an unusual head."""
+    kind = str(model["type"])
+    if "roi_head" in model:
+        return f"{kind} {'FPN' if _necks(model) else 'C4'}"
+    head = first_of(model.get("bbox_head")).get("type")
+    return kind if head is None or head in _HEADS.get(kind, ()) else f"{kind} {head}"
 
 
 def _segmenter(model: Config) -> dict[str, str]:

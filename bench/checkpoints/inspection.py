@@ -84,6 +84,11 @@ class Inspection:
         """Number of expected tensors that the file fills."""
         return sum(row.status == "filled" for row in self.rows)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes as they are shown: a warning as it is, the others as `note: ...`."""
+        return tuple(note if note.startswith("warning: ") else f"note: {note}" for note in self.notes)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {**asdict(self), "path": str(self.path), "filled": self.filled, "importable": not self.problems}

@@ -18,9 +18,7 @@ def render(inspection: Inspection, *, verbose: bool = False) -> Group:
         parts.append(_tensors(inspection) if verbose else _stages(inspection))
     if inspection.left_over:
         parts.append(_left_over(inspection, verbose=verbose))
-    parts.extend(
-        Text(f"note: {note}", style="yellow" if note.startswith("warning") else "") for note in inspection.notes
-    )
+    parts.extend(Text(remark, style="yellow" if remark.startswith("warning") else "") for remark in inspection.remarks)
     parts.extend(Text(f"problem: {problem}", style="bold red") for problem in inspection.problems)
     if inspection.problems:
         parts.append(Text("cannot be imported", style="bold red"))

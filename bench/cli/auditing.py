@@ -22,12 +22,14 @@ def audit(config: Path, *, protocol: str | None = None, gpus: int | None = None,
     config
         A `.py`, `.json` or `.yaml` config, or the log of a training.
     protocol
-        An id from `densebench protocols`, or a protocol file (default: the nearest of track paper).
+        An id from `densebench protocols`, or a protocol file (default: of those of track paper that have the config's
+        kind of model, the nearest).
     gpus
         On how many GPUs it is trained (default: what the log or the file's name says).
     """
     from bench.audit import audit as auditing
     from bench.audit.reading import read_config
+    from bench.errors import BenchError
     from bench.protocols import all_protocols, load_protocol
     from leaderboard.base.terminal import say
     from leaderboard.published import values
@@ -37,6 +39,11 @@ def audit(config: Path, *, protocol: str | None = None, gpus: int | None = None,
     else:
         candidates = [load_protocol(protocol)]
     nearest, *others = auditing.audit(read_config(config), candidates, gpus=gpus)
+    if protocol is None and nearest.other_model is not None:
+        raise BenchError(
+            f"no protocol of track paper has the model of this config, {nearest.other_model}, so its results stand "
+            "beside none of theirs; to see what else differs from a protocol, name it: --protocol ID"
+        )
     if as_json:
         print_json(auditing.as_json(nearest))
         return int(not nearest.comparable)
@@ -62,6 +69,6 @@ def audit(config: Path, *, protocol: str | None = None, gpus: int | None = None,
     else:
         decisive = sum(d.decisive for d in nearest.deviations)
         print(f"Results must not stand beside those of {nearest.protocol}: {decisive} decisive differences.")
-    if others:
+    if others and others[0].other_model is None:
         print(f"Next nearest: {others[0].protocol}, {len(others[0].deviations)} differences.")
     return int(not nearest.comparable)

@@ -49,7 +49,11 @@ class Cluster:
         """
         from bench.executors.base import LocalExecutor
         from bench.executors.slurm import SlurmExecutor, minutes_of
+        from bench.gpus import check_device
 
+        check_device(device)
+        if threads is not None and threads < 1:
+            raise BenchError(f"--threads is {threads}: give 1 or more")
         if self.executor == "local":
             self._require_local()
             return LocalExecutor(processes, threads, device, devices)

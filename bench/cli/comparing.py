@@ -39,6 +39,8 @@ def compare(
     evaluation_seeds: int | None = None,
     work: Work = DEFAULT_WORK,
     processes: int | None = None,
+    threads: int | None = None,
+    device: str | None = None,
     cluster: Cluster = LOCAL,
 ) -> int:
     """Pretrain several methods under one budget, evaluate them alike, and say what can be told apart.
@@ -85,6 +87,10 @@ def compare(
         Use only the track's first seeds.
     processes
         How many trainings or runs at a time (default: one per GPU; on a CPU one per core, at most 4).
+    threads
+        CPU threads of each training and run (default: its share of the cores).
+    device
+        cuda, cuda:N or cpu (default: all GPUs that there are, else the CPU).
     """
     from bench.checkpoints.given import exported_folder, submission_name
     from bench.compare.budget import common_budget, under
@@ -101,7 +107,7 @@ def compare(
         raise BenchError(f"--seeds is {seeds}: give 1 or more")
     if scratch and init is None:
         raise BenchError("--scratch goes with --init CHECKPOINT: without it every method starts from random weights")
-    executor = cluster.choose(work, processes=processes)
+    executor = cluster.choose(work, processes=processes, threads=threads, device=device)
     start = None if init is None else read_exported(exported_folder(init, submission_name(init), work))
     found = [_recipe(name, settings or []) for name in recipes]
     if len({recipe.name for recipe, _ in found}) < len(found):
@@ -126,7 +132,7 @@ def compare(
         work=work,
         scratch=scratch,
     )
-    slow = [advice for recipe, _ in found if (advice := slow_precision(recipe.precision, None))]
+    slow = [advice for recipe, _ in found if (advice := slow_precision(recipe.precision, device))]
     if slow and not executor.at_once:
         print(slow[0])
     lines = ProgressLines(None if executor.at_once else processes or min(4, available_cores()))

@@ -111,7 +111,7 @@ def submit(
         describe` has described.
     track
         A list of protocols, seeds and rules: mini, frozen, paper, fair (paper, with the learning rate chosen for each
-        checkpoint on held-out training images) or custom.
+        checkpoint on held-out training images), heads (the pretrained segmentation head is loaded, too) or custom.
     protocols
         Run only this protocol; may be repeated. A path (`./my_protocol.py`) is a protocol of your own: its code is
         executed, its id and track are not ours.
@@ -153,7 +153,6 @@ def submit(
     tracker
         Also send them to Weights & Biases or trackio, project `densebench` (needs `pip install wandb` or `trackio`).
     """
-    from bench.gpus import check_device
     from bench.jobs import evaluate
     from bench.openmmlab.trackers import require_tracker
     from bench.report import RunReporter, print_submission
@@ -170,9 +169,6 @@ def submit(
         "prefix": prefix,
         "architecture": architecture,
     }
-    check_device(device)
-    if threads is not None and threads < 1:
-        raise BenchError(f"--threads is {threads}: give 1 or more")
     if devices_per_run < 1:
         raise BenchError(f"--devices-per-run is {devices_per_run}: give 1 or more")
     where: dict[str, Any] = {"processes": processes, "threads": threads, "device": device}

@@ -25,7 +25,8 @@ def plan(
     """Say how many runs decide a difference between two backbones, under which protocol, in how many hours.
 
     Computed for the two-sided t test at the level .05, from what runs of one checkpoint, and pretrainings of one
-    method, differ by in the results so far; where there are none, from published runs.
+    method, differ by in the results so far; where there are none of a protocol of full size, from published runs.
+    A difference that these validation images could make by themselves needs more images, not more runs.
 
     Example: densebench plan --track mini --difference 1.0
 
@@ -69,10 +70,14 @@ def _show(found: list[Option], title: str) -> None:
         print(f"cheapest: {best.protocol}, {best.runs} of each, {_number(best.hours)} hours of evaluation")
     unknown = list(dict.fromkeys(option.protocol for option in found if not option.measured))
     if unknown:
-        print(f"not measured here: {', '.join(unknown)}; submit two checkpoints, to fine-tune with all seeds")
+        print(
+            f"not measured here: {', '.join(unknown)}; to measure it, submit two checkpoints, with all seeds where "
+            "they are fine-tuned, and repeat this command"
+        )
     print(
-        "runs of each: in brackets for the upper end of the sd's 80 % interval. hours: evaluating both, as long as the "
-        "results say. least over images: what is smaller holds for these validation images only, however many runs."
+        "runs of each: in brackets for the upper end of the sd's 80 % interval; *: decide for these validation images "
+        "only. hours: evaluating both, as long as the results say. least over images: what is smaller holds for these "
+        "images only, however many runs."
     )
 
 
@@ -84,15 +89,19 @@ def _row(option: Option) -> list[str]:
             if noise.measured
             else f"at least {_runs(option.runs)}"
         )
-    elif option.runs is None:
-        runs = "too few images" if option.measured else "-"
+        runs += " *" if option.enough_images is False else ""
+    elif option.enough_images is False:
+        runs = "too few images"
     else:
-        runs = str(option.runs)
+        runs = "-" if option.runs is None else str(option.runs)
+    source = "-" if option.measured else "not known"
+    if noise is not None:
+        source = noise.source if noise.measured else f"literature: {noise.source}"
     return [
         option.protocol,
         option.repeated,
         _number(None if noise is None else noise.sd),
-        "-" if noise is None else noise.source if noise.measured else f"literature: {noise.source}",
+        source,
         runs,
         _number(option.hours),
         _number(option.least_with_few),

@@ -154,7 +154,8 @@ def check(root: Path, dataset: str) -> DatasetReport:
         splits, images = entry.read(root, findings)
         report_copies(splits["train"].images, splits["val"].images, images)
     else:
-        findings.error("missing folders", f"no {entry.folder.as_posix()} in {root}: expected {entry.layout}")
+        missing = f"no {entry.folder.as_posix()} in {root}" if _is_folder(root) else f"there is no folder {root}"
+        findings.error("missing folders", f"{missing}: expected {entry.layout}")
     digest, rule = fingerprint(root, images, [path for split in splits.values() for path in split.annotations])
     return DatasetReport(dataset, root, entry.unit, splits, findings.problems(), digest, rule, entry.named_by)
 

@@ -82,14 +82,13 @@ class ImageFiles:
     def _read(self, path: Path) -> tuple[int, int]:
         if not self.thorough:
             with quiet(), open_picture(path) as image:
-                # a PNG file may hold it after the pixels, which are not decoded here
-                self._note(path, orientation(image) if image.format != "PNG" or "exif" in image.info else 1)
+                self._note(path, orientation(image))
                 return image.size
         content = read_bounded(path, LARGEST_FILE)
         self.sha256[path] = hashlib.sha256(content).hexdigest()
         with quiet(), open_picture(io.BytesIO(content)) as image:
-            image.load()  # unlike OpenCV it refuses a JPEG file that ends early
             self._note(path, orientation(image))
+            image.load()  # unlike OpenCV it refuses a JPEG file that ends early
             size = image.size
         decode_pixels(content)
         return size

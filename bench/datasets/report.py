@@ -123,7 +123,7 @@ class DatasetReport:
     def require(self) -> None:
         """Raise `BenchError` with the first error, if there is one."""
         if self.errors:
-            more = f" ({len(self.errors) - 1} more: `densebench data check`)" if len(self.errors) > 1 else ""
+            more = " (`densebench data check` tells what else is wrong)" if len(self.errors) > 1 else ""
             raise BenchError(f"{self.dataset} in {self.root} cannot be used: {self.errors[0]}{more}")
 
     def reference(self) -> DatasetReference:

@@ -216,8 +216,18 @@ class DenseBenchOwnObjects(DenseBenchCoco):
         return records
 
 
+class _WithObjects(BaseDetDataset):
+    """Leaves images without an object out of training."""
+
+    def filter_data(self) -> list[dict[str, Any]]:
+        """All images; in training only those with an object."""
+        if self.test_mode:
+            return list(self.data_list)
+        return [one for one in self.data_list if not all(item["ignore_flag"] for item in one["instances"])]
+
+
 @MMDET_DATASETS.register_module()
-class DenseBenchCityscapesInstances(_NotEmpty, BaseDetDataset):
+class DenseBenchCityscapesInstances(_NotEmpty, _WithObjects):
     """Cityscapes with boxes and masks of 8 classes, read from `*_gtFine_instanceIds.png`; groups are ignored.
 
     A box encloses the visible pixels of its object completely. In training, images without an object are left out.
@@ -231,14 +241,6 @@ class DenseBenchCityscapesInstances(_NotEmpty, BaseDetDataset):
         images, labels = Path(self.data_prefix["img_path"]), Path(self.data_prefix["seg_map_path"])
         frames = cityscapes.list_frames(images, labels, Strict(), cityscapes_instances.LABEL)
         return [self._record(frame) for frame in frames]
-
-    def filter_data(self) -> list[dict[str, Any]]:
-        """All images; in training only those with an object."""
-        if not self.test_mode:
-            self.data_list: list[dict[str, Any]] = [
-                record for record in self.data_list if not all(item["ignore_flag"] for item in record["instances"])
-            ]
-        return super().filter_data()
 
     def _record(self, frame: cityscapes.Frame) -> dict[str, Any]:
         ids = cityscapes_instances.load_ids(frame.label)

@@ -1,9 +1,10 @@
 """One fine-tuning on several devices of this machine: a process for each, which have equal parts of every batch.
 
 Batch norm takes its statistics over all of them, gradients are averaged, and images, crops and their places in the
-batches are those of one device with loading processes. What differs is the order of sums, and that a detector draws and
-normalizes the losses of its regions in each part. Rank 0, which is the run's own process, reads, writes, stops and
-evaluates for all.
+batches are those of one device with loading processes. What differs is the order of sums; that a detector draws and
+normalizes the losses of its regions in each part; and that where images of one aspect ratio form a batch, each device
+groups its own, as in detectron2, so that batches hold other images than those of one device. Rank 0, which is the run's
+own process, reads, writes, stops and evaluates for all.
 """
 
 from __future__ import annotations

@@ -63,8 +63,10 @@ def open_picture(file: Path | IO[bytes]) -> Image.Image:
 def orientation(picture: Image.Image) -> int:
     """The EXIF orientation, 1 to 8, in the tag of a picture from `open_picture`; 1 (as stored) if there is no tag.
 
-    In a PNG file it may come after the pixels, which are then decoded.
+    In a PNG file it may come after the pixels: it counts for nothing there. So ask before they are decoded.
     """
+    if picture.format == "PNG" and "exif" not in picture.info:
+        return 1
     try:
         found = picture.info.get(_ORIENTATION) or picture.getexif().get(Base.Orientation, 1)
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):

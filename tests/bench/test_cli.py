@@ -51,6 +51,13 @@ def test_every_command_shows_an_example_and_no_option_without_meaning(
     assert set(re.findall(r"--(?:no|empty)-[a-z-]+", printed)) <= {"--no-wait"}
 
 
+def test_the_help_of_submit_names_every_track(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["submit", "--help"]) == 0
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    said = printed[printed.index("A list of protocols, seeds and rules:") :].partition("[default: mini]")[0]
+    assert [track.id for track in TRACKS if not re.search(rf"\b{track.id}\b", said)] == []
+
+
 @pytest.mark.parametrize(
     "line", ["nonsense", "submit", "watch", "pretrain densecl-mini --data x --seed many", "inspect a --unknown-option"]
 )
@@ -70,7 +77,8 @@ def test_a_wrong_command_is_exit_code_2(line: str, capsys: pytest.CaptureFixture
         ("watch missing-run", "missing-run is not a pretraining run"),
         ("export missing-run", "missing-run"),
         ("norm-rescale missing-export other --literal", "missing-export"),
-        ("norm-rescale missing-export other", "give images"),
+        ("norm-rescale missing-export other", "give either --data IMAGES"),
+        ("export images/a.png --format timm", "images/a.png is a file: give the folder of a pretraining run"),
         ("inspect missing.pth", "missing.pth"),
         ("submit missing.pth --name x --data .", "missing.pth"),
         ("submit random:resnet18 --name x --data . --track mni", "mini"),

@@ -31,8 +31,9 @@ from leaderboard.records.card import group_id
 from leaderboard.shares import SHARES, Shares
 from leaderboard.store import ResultStore
 
-SEG, COCO, PROBE = (
-    load_protocol(name) for name in ("mini_voc_seg_fcn", "mini_coco_mrcnn_fpn", "frozen_city_seg_linear")
+SEG, COCO, PROBE, FULL = map(
+    load_protocol,
+    ("mini_voc_seg_fcn", "mini_coco_mrcnn_fpn", "frozen_city_seg_linear", "paper_coco_mrcnn_fpn_1x_b"),
 )
 
 
@@ -114,12 +115,42 @@ def test_noise_is_pooled_over_seeds_and_over_pretraining_runs() -> None:
     assert seeds.hours == pytest.approx(2 * seeds.runs * seconds / 3600)
 
 
-def test_literature_stands_in_as_a_lower_bound() -> None:
-    (option,) = found(protocol=COCO)
+def test_literature_stands_in_for_full_size_as_a_lower_bound() -> None:
+    (option,) = found(protocol=FULL)
     assert option.noise is LITERATURE["coco2017"] and not option.measured
     assert option.runs == 3 and option.hours is None
-    (option,) = found(protocol=SEG)
-    assert option.noise is None and option.runs is None and not option.measured
+    for small in (COCO, SEG):
+        (option,) = found(protocol=small)
+        assert option.noise is None and option.runs is None and not option.measured
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_too_few_images_are_told_whether_or_not_the_noise_is_known(
+    seeds: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ResultStore(tmp_path / "results")
+    for method, signs in (("A", 1.0), ("B", -1.0)):
+        content = Shares(("a", "b"), {"mIoU": signs * np.array([0.5, -0.5])}).to_bytes()
+        outputs = {SHARES: hashlib.sha256(content).hexdigest()}
+        for seed in range(seeds):
+            store.add(result(SEG, card(method, 0), seed, 20.0 + 0.1 * seed, outputs=outputs), content)
+
+    def option(difference: float) -> Option:
+        return options([SEG], store.load()[0], store.shares, difference=difference, power=0.8)[0]
+
+    least = option(1.0).least_over_images
+    assert least is not None
+    few, enough = option(0.99 * least), option(1.01 * least)
+    assert few.enough_images is False and cheapest([few]) is None
+    assert enough.enough_images is True and (enough.runs is None) == (few.runs is None) == (seeds == 1)
+    assert few.measured == enough.measured == (seeds == 2)
+    said = ("2 (2) *", "2 (2) ") if seeds == 2 else ("too few images", "not known")
+    for difference, words in zip((0.99 * least, 1.01 * least), said, strict=True):
+        assert run(["plan", "--difference", str(difference), "--results", str(tmp_path / "results")]) == 0
+        shown = capsys.readouterr().out
+        (row,) = [line for line in shown.splitlines() if line.startswith(SEG.id)]
+        assert words in row and ("too few images" in row or "*" in row) == (difference < least)
+        assert (SEG.id in shown[shown.index("not measured here") :]) == (seeds == 1)
 
 
 def test_failed_runs_and_other_data_are_left_out() -> None:

@@ -301,9 +301,13 @@ def test_every_config_file_belongs_to_a_track() -> None:
     assert files == {protocol.config_file for protocol in all_protocols()}
 
 
-def test_unknown_protocol_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(BenchError, match="mini_voc_seg_fcn"):
-        load_protocol("mini_voc_seg_fcm")
+def test_an_unknown_protocol_names_the_nearest() -> None:
+    with pytest.raises(BenchError, match=r"did you mean frozen_voc_seg_linear, .*`densebench protocols` lists") as near:
+        load_protocol("frozen_voc_seg_liner")
+    assert str(near.value).count("frozen_voc_seg_linear") == 3 and len(str(near.value)) < 250
+    with pytest.raises(BenchError) as far:
+        load_protocol("nix")
+    assert str(far.value).startswith("there is no protocol 'nix'; `densebench protocols` lists all")
 
 
 GOOD = (

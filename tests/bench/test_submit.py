@@ -18,7 +18,7 @@ from bench.errors import BenchError
 from bench.report import describe, print_submission
 from bench.submit import Submission, SubmissionPlan, plan_submission, submit
 from bench.tracks import find_track
-from leaderboard.base.errors import FileError, Interrupted
+from leaderboard.base.errors import DenseBenchError, FileError, Interrupted
 from leaderboard.store import ResultStore
 from pretrain.exported import read_card
 
@@ -82,11 +82,13 @@ def test_changing_an_input_starts_anew(tiny_data: Path, tmp_path: Path) -> None:
         ({"track": "mni"}, "mini"),
         ({"protocols": ["mini_voc"]}, "there is no protocol 'mini_voc'"),
         ({"seeds": 4}, "--seeds takes 1 to 3"),
-        ({"data": Path("nowhere")}, "nowhere"),
+        ({"seeds": 0, "track": "frozen"}, "track frozen has one seed: leave --seeds out"),
+        ({"name": "a b/c", "data": Path("nowhere")}, "name 'a b/c'; give --name 1 to 80 letters, digits and . _"),
+        ({"data": Path("nowhere")}, "there is no folder nowhere: expected VOCdevkit"),
     ],
 )
 def test_inputs_are_checked_before_the_first_run(changes, words: str, tiny_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match=words):
+    with pytest.raises(DenseBenchError, match=words):
         plan(tiny_data, tmp_path, **changes)
 
 

@@ -167,6 +167,8 @@ def test_wrong_folders_and_names_are_explained(run: Path, tmp_path: Path) -> Non
     with pytest.raises(PretrainError, match=r"not valid: name"):
         export(run, tmp_path / "out", name="a/b")
     (tmp_path / "file").touch()
+    with pytest.raises(PretrainError, match=r"file is a file: give the folder of a pretraining run .with --format"):
+        export(tmp_path / "file")
     with pytest.raises(FileError, match="cannot make the folder"):
         export(run, tmp_path / "file" / "out")
     (tmp_path / "run.json").write_text('{"format": 1}')

@@ -195,7 +195,7 @@ def test_what_cannot_work_is_refused(exports: tuple[Path, Path, Path], tmp_path:
     source = open_images(images)
     with pytest.raises(PretrainError, match="another --out"):
         norm_rescale(checkpoint, reference, reference, images=source)
-    with pytest.raises(PretrainError, match="give images"):
+    with pytest.raises(PretrainError, match=r"give either --data IMAGES.* or --literal"):
         norm_rescale(checkpoint, reference, tmp_path / "out")
     with pytest.raises(PretrainError, match="No such file"):
         norm_rescale(tmp_path / "none", reference, tmp_path / "out", images=source)

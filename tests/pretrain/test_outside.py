@@ -82,6 +82,11 @@ def test_recipes_of_densebench_are_found_and_are_its_own() -> None:
         find_anywhere("moco-mini")
 
 
+def test_a_file_without_the_recipe_names_its_own() -> None:
+    with pytest.raises(PretrainError, match=r"my_method.py has no recipe 'xyz': choose one of mine-mini, mine-large"):
+        find_anywhere(f"{FILE}:xyz")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

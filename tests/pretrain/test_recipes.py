@@ -110,6 +110,9 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
     assert find_recipe(recipes, "densecl-mini") is recipes["densecl-mini"]
     with pytest.raises(PretrainError, match="did you mean moco-v2-mini"):
         find_recipe(recipes, "moco-mini")
+    with pytest.raises(PretrainError) as far:
+        find_recipe(recipes, "xyz")
+    assert str(far.value) == "no recipe 'xyz'; `densebench recipes` lists all"
 
 
 @pytest.mark.parametrize("recipe", all_recipes().values(), ids=lambda recipe: recipe.name)

@@ -17,7 +17,7 @@ from bench.datasets.coco_objects import SLACK, Box, CocoImage, CocoObject
 from bench.datasets.coco_units import report_units
 from bench.datasets.files import by, is_file
 from bench.datasets.own.description import Own, PartName
-from bench.datasets.own.pictures import Headers, Picture, list_names, of_part, read_header, resolve
+from bench.datasets.own.pictures import Headers, Picture, list_all_names, list_names, of_part, read_header, resolve
 from bench.datasets.pixels import first_line
 from bench.datasets.report import Findings, Strict
 from bench.datasets.voc import read_annotation, report_boxes
@@ -120,15 +120,12 @@ def _of_part(own: Own, name: PartName, content: CocoFile, findings: Findings) ->
             f"{where}: objects have the category {number}, {printable_name(content.categories[number])}, which "
             f"{own.file.name} does not know: add it to classes, or to ignore",
         )
-    listed = None
+    names = [image.file_name for image in content.images.values()]
     if own.part(name).listed:
-        listed = set(list_names(own, name, findings))
-    kept = set(of_part(own, name, [image.file_name for image in content.images.values()]))
-    images = {
-        number: image
-        for number, image in content.images.items()
-        if image.file_name in kept and (listed is None or image.file_name in listed)
-    }
+        listed = set(list_all_names(own, name, findings))
+        names = [one for one in names if one in listed]
+    kept = set(of_part(own, name, names))
+    images = {number: image for number, image in content.images.items() if image.file_name in kept}
     return CocoFile(images, [item for item in content.objects if item.image.id in images], content.categories)
 
 

@@ -64,8 +64,7 @@ def read_header(path: Path) -> Header:
         findings.error("missing images", f"{path} {why_missing(path)}")
     try:
         with quiet(), open_picture(path) as picture:
-            turned = orientation(picture) if picture.format != "PNG" or "exif" in picture.info else 1
-            return Header(picture.size, turned)
+            return Header(picture.size, orientation(picture))
     except Exception as error:  # damaged data makes Pillow raise nearly anything
         findings.error("damaged images", f"{path} is damaged: {first_line(error)}")
 
@@ -114,6 +113,11 @@ def resolve(
 
 def list_names(own: Own, name: PartName, findings: Findings) -> list[str]:
     """Names of the images of a part: paths below its folder of images, with slashes, in order."""
+    return of_part(own, name, list_all_names(own, name, findings))
+
+
+def list_all_names(own: Own, name: PartName, findings: Findings) -> list[str]:
+    """Those of the part's list or folder, with those that `val_share` gives to the other part."""
     part = own.part(name)
     names = _listed(own, part, findings) if part.listed else _found(own, part, findings)
     stems = Counter(str(PurePosixPath(one).with_suffix("")) for one in names)
@@ -121,7 +125,7 @@ def list_names(own: Own, name: PartName, findings: Findings) -> list[str]:
         if times > 1:
             folder = findings.name(own.folder / part.images)
             findings.error("names of two images", f"{folder} holds {times} images {stem}.*: keep one, or rename one")
-    return of_part(own, name, names)
+    return names
 
 
 def of_part(own: Own, name: PartName, names: list[str]) -> list[str]:

@@ -23,6 +23,7 @@ from bench.protocols import all_protocols, load_protocol
 
 TUNED = audited(all_protocols())
 FAMILY_A, C4, FCN = "paper_coco_mrcnn_fpn_1x_a", "paper_voc0712_det_c4_24k", "paper_voc12aug_seg_fcn_d8_20k"
+RETINANET, FCOS = "paper_coco_retinanet_1x", "paper_coco_fcos_1x"
 
 
 def as_user_writes(protocol_id: str, change: Callable[[dict[str, Any]], object] = lambda _: None) -> UserConfig:
@@ -92,6 +93,9 @@ CHANGES = [
     (FAMILY_A, _set("train_dataloader.batch_size", 8), "batch"),
     (FAMILY_A, _set("train_dataloader.dataset.ann_file", "annotations/instances_val2017.json"), "training data"),
     (FAMILY_A, _set("protocol", {}), "precise batch norm"),
+    (RETINANET, _set("model.neck.norm_cfg", None), "neck"),
+    (RETINANET, _set("model.bbox_head.type", "FreeAnchorRetinaHead"), "model"),
+    (RETINANET, _set("model.type", "ATSS"), "model"),
     (C4, _set("model.roi_head.shared_head.type", "ResLayer"), "box head"),
     (C4, _set("model.roi_head.shared_head.depth", 50), "res5 weights"),
     (C4, _set("test_evaluator", {"type": "VOCMetric"}), "metric"),
@@ -157,6 +161,41 @@ def test_the_nearest_family_comes_first() -> None:
         first, second = audit(as_user_writes(wanted.id), protocols)
         assert (first.protocol, first.comparable, second.comparable) == (wanted.id, True, False)
         assert {"box head", "mask head"} <= set(departures(second))
+
+
+@pytest.mark.parametrize("wanted", [RETINANET, FCOS, "paper_voc0712_det_fpn_18k", FAMILY_A, C4, FCN])
+def test_protocols_of_the_same_kind_of_model_come_first(wanted: str) -> None:
+    paper = [protocol for protocol in TUNED if protocol.track == "paper"]
+    changes = {"model.backbone.frozen_stages": 1, "model.backbone.norm_eval": True, "train_cfg.max_iters": 1}
+
+    def change(config: dict[str, Any]) -> None:
+        for path, value in changes.items():
+            _set(path, value)(config)
+
+    found = audit(as_user_writes(wanted, change), paper)
+    kinds = [one.other_model is None for one in found]
+    assert kinds == sorted(kinds, reverse=True) and kinds[0] and not kinds[-1]
+    assert not any(one.comparable for one in found if one.other_model is not None)
+
+
+def test_detectors_of_one_stage_are_told_apart() -> None:
+    assert departures(against(FCOS, as_user_writes(RETINANET))) == {"model": "RetinaNet"}
+    assert departures(against(RETINANET, as_user_writes(FCOS))) == {"model": "FCOS"}
+    assert departures(against(FCOS, as_user_writes(C4)))["model"] == "FasterRCNN C4"
+
+    def as_in_mmdet(config: dict[str, Any]) -> None:
+        config["model"]["neck"]["type"], config["model"]["bbox_head"]["type"] = "FPN", "RetinaHead"
+
+    assert against(RETINANET, as_user_writes(RETINANET, as_in_mmdet)).comparable
+
+
+def test_all_labels_are_other_training_data_than_a_share_of_them() -> None:
+    few = "paper_coco_frcnn_fpn_p10"
+    found = against(few, as_user_writes(few, _set("protocol.plan.labels", 1.0)))
+    (deviation,) = found.deviations
+    assert (deviation.aspect, deviation.protocol, deviation.config, deviation.decisive) == (
+        "training data", "10 % of COCO train2017", "COCO train2017", True,
+    )  # fmt: skip
 
 
 STOCK = Path(importlib.util.find_spec("mmdet").submodule_search_locations[0]) / ".mim" / "configs"  # type: ignore[union-attr, index]
@@ -273,6 +312,23 @@ def test_a_config_of_detectron2_and_its_defaults(tmp_path: Path) -> None:
     assert any("base.yaml is not at hand" in note for note in alone.notes)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"META_ARCHITECTURE": "RetinaNet"},
+        {"META_ARCHITECTURE": "OneStageDetector", "PROPOSAL_GENERATOR": {"NAME": "FCOS"}},
+    ],
+)
+def test_a_detector_of_one_stage_of_detectron2(tmp_path: Path, model: dict[str, Any]) -> None:
+    file = tmp_path / "one_stage.yaml"
+    model |= {"BACKBONE": {"NAME": "build_retinanet_resnet_fpn_backbone"}, "FPN": {"NORM": "SyncBN"}}
+    file.write_text(yaml.safe_dump({"MODEL": model, "DATASETS": {"TRAIN": ["coco_2017_train"]}}))
+    found = {protocol: against(protocol, read_config(file)) for protocol in (RETINANET, FCOS, FAMILY_A)}
+    own = FCOS if "PROPOSAL_GENERATOR" in model else RETINANET
+    assert [protocol for protocol, one in found.items() if one.other_model is None] == [own]
+    assert {"model", "neck"} <= set(found[own].alike)
+
+
 def test_the_log_of_a_training(tmp_path: Path) -> None:
     text = "model = dict(\n    type='MaskRCNN',\n    backbone=dict(type='ResNet', depth=50))\nload_from = None\n"
     file = tmp_path / "20260101_000000.log"
@@ -352,3 +408,16 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     found = json.loads(capsys.readouterr().out)
     assert [one["aspect"] for one in found["deviations"] if one["decisive"]] == ["iterations"]
     assert any("22000 is never reached" in note for note in found["notes"])
+
+
+def test_the_command_says_that_no_protocol_has_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    heads = [{"type": "Shared2FCBBoxHead"}] * 3
+    model = {"type": "CascadeRCNN", "neck": [{"type": "FPN"}, {"type": "BFP"}], "roi_head": {"bbox_head": heads}}
+    file = tmp_path / "cascade.json"
+    file.write_text(json.dumps({"model": model}))
+    assert run(["audit", str(file)]) == 1
+    out, err = capsys.readouterr()
+    assert not out
+    assert "no protocol of track paper has the model of this config, CascadeRCNN FPN, so" in err and "--protocol" in err
+    assert run(["audit", str(file), "--protocol", FAMILY_A]) == 1
+    assert f"must not stand beside those of {FAMILY_A}" in capsys.readouterr().out

@@ -158,6 +158,8 @@ def test_an_untrained_file_is_said(save: Save) -> None:
     inspection = inspect_checkpoint(save(torchvision.models.resnet18().state_dict()))
     assert not inspection.problems
     assert any("looks untrained" in note for note in inspection.notes)
+    shown = text(inspection)
+    assert "warning: no BatchNorm statistic" in shown and "note: warning" not in shown
 
 
 def test_a_partly_untrained_file_is_said(save: Save, resnet18_state: StateDict) -> None:

@@ -79,9 +79,19 @@ def test_an_unknown_data_set_is_refused(generated):
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_a_missing_folder_names_the_expected_layout(tmp_path, dataset):
     message = only_error(tmp_path / "nowhere", dataset)
-    assert str(tmp_path / "nowhere") in message
+    assert message.startswith(f"there is no folder {tmp_path / 'nowhere'}: ")
+    assert only_error(tmp_path, dataset).startswith("no ")
     assert "expected" in message
     assert {"voc2012_det": "ImageSets/Main", "voc2012_seg": "SegmentationClass"}.get(dataset, dataset[:4]) in message
+
+
+def test_what_cannot_be_used_names_the_first_error_and_no_wrong_number(root):
+    shutil.rmtree(root / "VOCdevkit" / "VOC2012" / "SegmentationClass")
+    report = check(root, "voc2012_seg")
+    assert len(report.errors) == 6 and "5 more missing masks" in report.errors[-1]
+    with pytest.raises(BenchError) as raised:
+        report.require()
+    assert str(raised.value).endswith(f"{report.errors[0]} (`densebench data check` tells what else is wrong)")
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,15 @@ from own_data import CLASSES, SIZE, coco_data, describe, masks_data, picture, sa
 from PIL import Image, ImageOps
 
 from bench.datasets import check
+from bench.datasets.files import ImageFiles
 from bench.datasets.own.check import check_own, usable
 from bench.datasets.own.description import DATASETS, DESCRIPTION, Own, is_own, read_own
 from bench.datasets.own.maps import draw_map, own_pairs
 from bench.datasets.own.objects import _object, load_objects
+from bench.datasets.own.pictures import read_header
 from bench.datasets.pairs import segmentation_pairs
 from bench.datasets.pixels import turn
+from bench.datasets.report import Strict
 from bench.errors import BenchError
 
 
@@ -305,6 +310,40 @@ def test_lists_name_images_with_or_without_endings(tmp_path: Path) -> None:
     found = check_own(root).errors
     assert [message for message in found if "lists '../val/1', which images/train lacks" in message]
     assert [message for message in found if "lists 0.png 2 times" in message]
+
+
+def test_a_share_is_held_out_of_the_listed_images(tmp_path: Path) -> None:
+    """Every listed image is in one part, whatever else the annotations hold."""
+    root = coco_data(tmp_path)
+    said = read_own(root)
+    names = sorted(image.file_name for image in load_objects(said, "train").content.images.values())
+    listed = names[: len(names) // 2 + 1]
+    (root / "list.txt").write_text("\n".join(listed))
+    part = {**said.said.train.model_dump(by_alias=True, exclude_none=True), "list": "list.txt"}
+    describe(root, format="coco", classes=said.said.classes, train=part, val_share=0.4)
+    parts = [load_objects(read_own(root), name).content.images.values() for name in ("train", "val")]
+    found = [sorted(image.file_name for image in images) for images in parts]
+    assert sorted(found[0] + found[1]) == listed and all(found)
+
+
+def late_exif(path: Path, turned: int) -> None:
+    """Give a PNG file an EXIF orientation in a chunk after its pixels."""
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    data = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(data)) + b"eXIf" + data + struct.pack(">I", zlib.crc32(b"eXIf" + data))
+    content = path.read_bytes()
+    path.write_bytes(content[:-12] + chunk + content[-12:])
+
+
+def test_the_check_takes_a_picture_as_training_takes_it(tmp_path: Path) -> None:
+    """Neither turns a PNG file whose orientation comes after the pixels."""
+    path = tmp_path / "0.png"
+    picture(0).save(path)
+    late_exif(path, 3)
+    files = ImageFiles(tmp_path, [path], Strict())
+    files.size(path)
+    assert files.thorough and read_header(path).orientation == files.orientations.get(path, 1) == 1
 
 
 GOOD = "name: a\nformat: coco\ntrain: {images: x, annotations: a.json}\nval_share: 0.5\nclasses: {1: b}\n"

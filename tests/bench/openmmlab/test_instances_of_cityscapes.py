@@ -116,3 +116,13 @@ def test_perfect_predictions_score_100(config: dict[str, Any], tmp_path: Path) -
     written = json.loads((tmp_path / DETECTIONS).read_text())
     assert written and all({"image_id", "bbox", "segmentation", "score"} <= set(entry) for entry in written)
     assert set(read_shares(tmp_path / SHARES).metrics) == set(scores)
+
+
+def test_images_without_an_object_are_held_out_as_others_are(config: dict[str, Any], root: Path) -> None:
+    """They leave training alone: which images are held out does not depend on them."""
+    part = {**config["train_dataloader"]["dataset"], "pipeline": [], "held_out": 0.4, "test_mode": False}
+    train = build("DATASETS", {**part, "evaluated": False})
+    held = build("DATASETS", {**part, "evaluated": True, "test_mode": True})
+    assert train.listed == held.listed
+    assert not set(train.taken) & set(held.taken) and {*train.taken, *held.taken} == set(train.listed)
+    assert len(train) <= len(train.taken) and len(held) == len(held.taken)
