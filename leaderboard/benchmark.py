@@ -1,7 +1,7 @@
 """How long tables of many results take: `python -m leaderboard.benchmark 10000 [FOLDER]`.
 
-Writes made-up results into FOLDER (results that are there already are used; without FOLDER, into a temporary one) and
-prints the seconds and the peak memory of making the CSV, and of making CSV and page, each in a process of its own.
+Writes made-up results and prints the seconds and the peak memory of making the CSV, and of making CSV and page, each in
+a process of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from cyclopts import run
 
 from leaderboard.records import result_key
 
@@ -101,7 +103,15 @@ def _sha(text: str) -> str:
 
 
 def main(count: int, folder: Path | None = None) -> None:
-    """Print the measurements for `count` results."""
+    """Print the measurements.
+
+    Parameters
+    ----------
+    count
+        Number of results.
+    folder
+        Folder for them, whose results are used if it is there already (default: a temporary one).
+    """
     with tempfile.TemporaryDirectory() as temporary:
         results = folder or Path(temporary, "results")
         if not results.is_dir():
@@ -115,4 +125,4 @@ def main(count: int, folder: Path | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    run(main)
