@@ -25,6 +25,8 @@ from leaderboard.shares import Shares
 from leaderboard.stats import ImageError, Source, Summary, summarise
 from leaderboard.sweeps import sweep_notes
 
+_FILE = re.compile(r"(_leftImg8bit)?(\.[A-Za-z]{2,4})?$")
+"""The end of an image's file name: Cityscapes' word for its images, and the ending."""
 Loader = Callable[[Result], Shares | None]
 """A function that returns the images' shares of a run's metrics, or None where they were not kept."""
 
@@ -161,7 +163,13 @@ def _shares(runs: Sequence[Result], shares: Loader) -> Source | None:
     if len(known) < len(runs) or any(one.names != known[0].names for one in known):
         return None
     values = np.mean([one.metrics[runs[0].protocol.headline] for one in known], axis=0)
-    return Source.of(known[0].names, values) if len(values) > 1 else None
+    return Source.of(_images(known[0].names), values) if len(values) > 1 else None
+
+
+def _images(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of images without what a data set's files add to them: protocols of one data set read other files of it."""
+    plain = tuple(_FILE.sub("", name) for name in names)
+    return plain if len(set(plain)) == len(names) else names
 
 
 def _mark(groups: Sequence[Group]) -> tuple[Group, ...]:

@@ -10,7 +10,6 @@ A row's tests use its own value and the other's, so that what a third row does c
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr, stdtrit
 
-from leaderboard.stats import LEVEL, Estimate, Floats, Source
+from leaderboard.stats import LEVEL, Estimate, Floats, aligned, connected
 
 Places = NDArray[np.intp]
 Flags = NDArray[np.bool_]
@@ -40,35 +39,31 @@ class _Drawn:
     """Each of the contest's rows' number among them (k,), or -1."""
     shares: Floats
     """What each draw contributes to their values (m, n)."""
-    variance: Floats
-    """Squared standard errors (m,)."""
-
-    @property
-    def df(self) -> int:
-        """Degrees of freedom of all these variances."""
-        return self.shares.shape[1] - 1
+    df: Floats
+    """Degrees of freedom of the rows' errors (m,)."""
 
     def add_to(self, variance: Floats, spread: Floats, rows: Places, others: Places) -> None:
         """Add to those of the differences of `rows` (r,) and `others` (o,) the part of these draws; see `difference`.
 
-        Two rows that both have these draws are compared draw by draw.
+        Two rows that both have such draws are compared draw by draw.
         """
         a, b = self.place[rows], self.place[others]
-        one, other = (np.where(at >= 0, self.variance[at], 0.0) for at in (a, b))
-        part, squares = one[:, None] + other, one[:, None] ** 2 + other**2
+        own = (self.shares**2).sum(1) * (self.df + 1) / self.df
+        one, other = (np.where(at >= 0, own[at], 0.0) for at in (a, b))
+        part = one[:, None] + other
+        squares = (one**2 / self.df[a])[:, None] + other**2 / self.df[b]
         i, j = np.flatnonzero(a >= 0), np.flatnonzero(b >= 0)
         if len(i) and len(j):
-            paired = _paired(self.shares[a[i]], self.shares[b[j]])
-            part[np.ix_(i, j)], squares[np.ix_(i, j)] = paired, paired**2
+            df = np.minimum.outer(self.df[a[i]], self.df[b[j]])
+            paired = _squares(self.shares[a[i]], self.shares[b[j]]) * (df + 1) / df
+            part[np.ix_(i, j)], squares[np.ix_(i, j)] = paired, paired**2 / df
         variance += part
-        spread += squares / self.df
+        spread += squares
 
 
-def _paired(a: Floats, b: Floats) -> Floats:
-    """Variances (r, o) of the differences of rows with shares `a` (r, n) and `b` (o, n) of the same draws."""
-    n = a.shape[1]
-    squares = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
-    return np.maximum(squares, 0) * n / (n - 1)
+def _squares(a: Floats, b: Floats) -> Floats:
+    """Sums of squares (r, o) of the differences of rows with shares `a` (r, n) and `b` (o, n) of the same draws."""
+    return np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0)
 
 
 class Contest:
@@ -82,21 +77,23 @@ class Contest:
         """Values of the rows (k,)."""
         self.least_df: Floats = np.array([min(s.df for s in figure.sources) for figure in figures], np.float64)
         """Fewest degrees of freedom per row (k,): a test has at least the smaller of its two rows' numbers."""
-        drawn: dict[tuple[str, ...], list[tuple[int, Source]]] = defaultdict(list)
-        alone: list[tuple[int, Source]] = []
-        for row, figure in enumerate(figures):
-            for source in figure.sources:
-                (alone if source.shares is None else drawn[source.names]).append((row, source))
+        sources = [(row, source) for row, figure in enumerate(figures) for source in figure.sources]
+        alone = [(row, source) for row, source in sources if source.shares is None]
+        drawn = [(row, source) for row, source in sources if source.shares is not None]
         self._common: list[_Drawn] = []
-        for found in drawn.values():
-            if len(found) == 1:
+        for places in connected([source.names for _, source in drawn]):
+            found = [drawn[place] for place in places]
+            rows, of_row = np.unique([row for row, _ in found], return_inverse=True)
+            if len(rows) == 1:
                 alone += found
                 continue
-            shares = [source.shares for _, source in found if source.shares is not None]
-            variance = np.array([source.variance for _, source in found])
+            _, of_source = aligned([source for _, source in found])
+            shares, df = np.zeros((len(rows), of_source.shape[1])), np.full(len(rows), np.inf)
+            np.add.at(shares, of_row, of_source)
+            np.minimum.at(df, of_row, [source.df for _, source in found])
             place = np.full(len(figures), -1)
-            place[[row for row, _ in found]] = np.arange(len(found))
-            self._common.append(_Drawn(place, np.stack(shares), variance))
+            place[rows] = np.arange(len(rows))
+            self._common.append(_Drawn(place, shares, df))
         self._variance, self._spread = np.zeros((2, len(figures)))
         for row, source in alone:
             self._variance[row] += source.variance

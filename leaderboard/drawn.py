@@ -1,24 +1,23 @@
-"""Which values of a board were measured on the same draws (pretraining runs, validation images), and how they vary.
+"""Which values of a board have common draws (pretraining runs, validation images), and how they vary together.
 
 The page's script ranks again what its filters leave. For the errors of differences and of sums over protocols it needs
-the variances and covariances of these values: the draws' shares themselves would be too long.
+the products of these values' shares, summed over the draws: the shares themselves would be too long.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-
-import numpy as np
+from collections.abc import Hashable, Iterator, Sequence
+from typing import NamedTuple
 
 from leaderboard.board import Board, Group
-from leaderboard.stats import Source, Summary
+from leaderboard.stats import Source, Summary, aligned, connected
 
 NOWHERE = (-1, -1)
 
 
 class Drawn:
-    """The sets of values with the same draws that the page's script computes with together.
+    """The sets of values with common draws that the page's script computes with together.
 
     Values of a track's current protocols are summed, so that they are one set; those of another protocol stand alone.
     A set of more than `most` values is split into one for each row: then the rows are not compared draw by draw.
@@ -39,37 +38,42 @@ class Drawn:
         return self._places.get(id(summary), NOWHERE)
 
     def paired(self, group: Group) -> bool:
-        """Whether the group's rows are compared draw by draw where they have the same draws."""
+        """Whether the group's rows are compared draw by draw where they have common draws."""
         return not any(id(cell.summary) in self._split for cell in group.cells)
 
     def _add(self, groups: Sequence[Group], most: int) -> None:
-        found: dict[tuple[str, ...], dict[int, tuple[object, Summary, Source]]] = defaultdict(dict)
-        for owner, summary in _owned(groups):
-            for source in summary.known:
-                found[source.names][id(summary)] = owner, summary, source
-        for values in (list(values.values()) for values in found.values()):
-            of_owner: dict[object, list[tuple[object, Summary, Source]]] = defaultdict(list)
-            for value in values:
-                of_owner[value[0]].append(value)
-            if len(values) > most and len(of_owner) > 1:
-                self._split |= {id(summary) for _, summary, _ in values}
-            for one in of_owner.values() if len(values) > most else (values,):
-                if len(one) > 1:
-                    self._places |= {id(summary): (len(self.sets), slot) for slot, (_, summary, _) in enumerate(one)}
-                    self.sets.append([source for _, _, source in one])
+        values = list({id(value.summary): value for value in _values(groups)}.values())
+        for places in connected([value.source.names for value in values]):
+            found = [values[place] for place in places]
+            of_row: dict[Hashable, list[_Value]] = defaultdict(list)
+            for value in found:
+                of_row[value.row].append(value)
+            split = len(found) > most and len(of_row) > 1
+            if split:
+                self._split |= {id(value.summary) for value in found}
+            for together in of_row.values() if split else (found,):
+                if len(together) > 1:
+                    self._places |= {id(value.summary): (len(self.sets), i) for i, value in enumerate(together)}
+                    self.sets.append([value.source for value in together])
 
 
-def _owned(groups: Sequence[Group]) -> Iterator[tuple[object, Summary]]:
-    """The values of the groups, and those of random initialization that are scores' zeros, each with its row."""
+class _Value(NamedTuple):
+    row: Hashable
+    summary: Summary
+    source: Source
+
+
+def _values(groups: Sequence[Group]) -> Iterator[_Value]:
+    """The values whose draws are known, and those of random initialization that are scores' zeros."""
     for group in groups:
-        yield from ((cell.entry.id, cell.summary) for cell in group.cells if cell.summary is not None)
-        if group.anchor is not None:
-            yield "random initialization", group.anchor
+        owned = [(cell.entry.id, cell.summary) for cell in group.cells]
+        for row, summary in [*owned, ("random initialization", group.anchor)]:
+            if summary is not None:
+                yield from (_Value(row, summary, source) for source in summary.known)
 
 
-def covariances(sources: Sequence[Source]) -> Iterator[float]:
-    """Those of values with the same draws: the triangle up to the diagonal, row by row."""
-    shares = np.stack([source.shares for source in sources if source.shares is not None])
-    n = shares.shape[1]
+def products(sources: Sequence[Source]) -> Iterator[float]:
+    """Those of values with common draws, summed over the draws: the triangle up to the diagonal, row by row."""
+    _, shares = aligned(sources)
     for row, values in enumerate(shares):
-        yield from ((shares[: row + 1] * values).sum(1) * n / (n - 1)).tolist()
+        yield from (shares[: row + 1] * values).sum(1).tolist()

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from leaderboard import published, tables, text
 from leaderboard.board import Board, Cell, Entry, Group, Standing, Track
-from leaderboard.drawn import Drawn, covariances
+from leaderboard.drawn import Drawn, products
 from leaderboard.extras import Extras
 from leaderboard.records import Result
 from leaderboard.stats import Estimate, Source
@@ -25,8 +25,8 @@ from leaderboard.stats import Estimate, Source
 MORE_METRICS = 3
 """A protocol's table shows this many metrics in addition to the headline; a submission's page shows all."""
 MOST_PAIRED = 400
-"""With more values on the same images, their covariances would make the page too large: ranks among filtered rows are
-then found without pairing images, which widens intervals."""
+"""With more values on the same images, the products of their shares would make the page too large: ranks among filtered
+rows are then found without pairing images, which widens intervals."""
 CHECKS = ("self-reported", "logs", "re-run")
 """The values of `Result.verification`, from the least to the most."""
 
@@ -153,7 +153,7 @@ def _estimate(figure: Estimate | None) -> tuple[float | None, float | None, floa
 
 
 def _draw(sources: Sequence[Source]) -> dict[str, Any]:
-    return {"df": sources[0].df, "covariances": list(map(_rounded, covariances(sources)))}
+    return {"df": [source.df for source in sources], "products": list(map(_rounded, products(sources)))}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -28,8 +28,8 @@ Over = Literal["pretraining runs", "seeds", "images"]
 class Source:
     """A part of a value's error, which is independent of its other parts.
 
-    Where it is known what was drawn (pretraining runs, validation images), it has `names`. Values of which the same was
-    drawn are dependent: their shares are added before they are squared.
+    Where it is known what was drawn (pretraining runs, validation images), it has `names`. Values with common draws are
+    dependent: the shares of each draw are added before they are squared.
     """
 
     variance: float
@@ -42,10 +42,10 @@ class Source:
     """What each draw contributes to the value (n,), in its unit, to first order; these sum to 0."""
 
     @classmethod
-    def of(cls, names: tuple[str, ...], shares: Floats) -> Source:
+    def of(cls, names: tuple[str, ...], shares: Floats, df: float | None = None) -> Source:
         """The error that comes from the draw of `names`, at least two."""
-        n = len(names)
-        return cls(float(np.square(shares).sum() * n / (n - 1)), n - 1, names, shares)
+        df = len(names) - 1 if df is None else df
+        return cls(float(np.square(shares).sum()) * (df + 1) / df, df, names, shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,26 +152,58 @@ def standard_deviation(values: Sequence[float]) -> float:
 def weighted_sum(parts: Iterable[tuple[float, Estimate]]) -> Estimate:
     """The sum of values, each times its weight, with the degrees of freedom of Satterthwaite (1946).
 
-    Values depend on each other through what was drawn for both, and are independent else. Where one of the values has
-    no error, the sum has none.
+    Values depend on each other through what was drawn for both, and are independent else. Values of which not all draws
+    are the same, because a run failed, have the fewest degrees of freedom among them. Where one of the values has no
+    error, the sum has none.
     """
     listed = list(parts)
     mean = math.fsum(weight * part.mean for weight, part in listed)
     if not listed or any(part.error is None for _, part in listed):
         return Estimate(mean, None, 0)
-    alone: list[Source] = []
-    drawn: dict[tuple[str, ...], list[Floats]] = defaultdict(list)
-    for weight, part in listed:
-        for source in part.sources:
-            if source.shares is None:
-                alone.append(Source(weight**2 * source.variance, source.df))
-            else:
-                drawn[source.names].append(weight * source.shares)
-    sources = (*alone, *(Source.of(names, np.sum(shares, axis=0)) for names, shares in drawn.items()))
+    weighted = [(weight, source) for weight, part in listed for source in part.sources]
+    alone = [Source(weight**2 * source.variance, source.df) for weight, source in weighted if source.shares is None]
+    drawn = [(weight, source) for weight, source in weighted if source.shares is not None]
+    sources = list(alone)
+    for places in connected([source.names for _, source in drawn]):
+        names, shares = aligned([drawn[place][1] for place in places])
+        weights = np.array([drawn[place][0] for place in places])
+        sources.append(Source.of(names, weights @ shares, min(drawn[place][1].df for place in places)))
     variance = math.fsum(source.variance for source in sources)
     spread = math.fsum(source.variance**2 / source.df for source in sources)
     df = variance**2 / spread if spread else math.fsum(source.df for source in sources)
-    return Estimate(mean, variance**0.5, df, known=sources)
+    return Estimate(mean, variance**0.5, df, known=tuple(sources))
+
+
+def connected(sets: Sequence[tuple[str, ...]]) -> list[list[int]]:
+    """The positions of sets of names, in groups: sets with a common name are in one group, also by way of others."""
+    group: dict[str, int] = {}
+    of_set: dict[tuple[str, ...], int] = {}
+    members: dict[int, list[tuple[str, ...]]] = {}
+    for names in dict.fromkeys(sets):
+        joined = {group[name] for name in names if name in group}
+        number = min(joined, default=len(of_set))
+        found = [names, *(one for other in joined for one in members.pop(other))]
+        members[number] = found
+        for one in found if joined - {number} else [names]:
+            group |= dict.fromkeys(one, number)
+        of_set |= dict.fromkeys(found, number)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for place, names in enumerate(sets):
+        groups[of_set[names]].append(place)
+    return list(groups.values())
+
+
+def aligned(sources: Sequence[Source]) -> tuple[tuple[str, ...], Floats]:
+    """All names of sources with shares (k,), and the shares (k, n) of these names; 0 for a name that a source lacks."""
+    names = sources[0].names
+    if all(source.names == names for source in sources):
+        return names, np.stack([source.shares for source in sources if source.shares is not None])
+    names = tuple(dict.fromkeys(name for source in sources for name in source.names))
+    place = {name: i for i, name in enumerate(names)}
+    shares = np.zeros((len(sources), len(names)))
+    for row, source in enumerate(sources):
+        shares[row, [place[name] for name in source.names]] = source.shares
+    return names, shares
 
 
 def mid_ranks(values: Floats) -> Floats:

@@ -80,9 +80,13 @@ const sum = (values) => values.reduce((total, value) => total + value, 0);
 
 /* The parts of an estimate's error: variances with their degrees of freedom, and by set of draws weighted slots. */
 const partsOf = ({ error, df, draws, slot, parts }) => parts ?? (draws ? { alone: [], drawn: new Map([[draws, [[1, slot]]]]) } : { alone: [[error ** 2, df]], drawn: new Map() });
-const covariance = ({ covariances }, a, b) => (a > b ? covariances[(a * (a + 1)) / 2 + b] : covariances[(b * (b + 1)) / 2 + a]);
-/* The variance of the sum of the weighted values of a set. */
-const varianceOf = (draws, slots) => Math.max(sum(slots.map(([v, a]) => sum(slots.map(([w, b]) => v * w * covariance(draws, a, b))))), 0);
+const product = ({ products }, a, b) => (a > b ? products[(a * (a + 1)) / 2 + b] : products[(b * (b + 1)) / 2 + a]);
+/* The variance of the sum of the weighted values of a set, and its degrees of freedom: the fewest of the values. */
+const varianceOf = (draws, slots) => {
+  const df = Math.min(...slots.map(([, slot]) => draws.df[slot]));
+  const squares = sum(slots.map(([v, a]) => sum(slots.map(([w, b]) => v * w * product(draws, a, b)))));
+  return [(Math.max(squares, 0) * (df + 1)) / df, df];
+};
 const scaled = (slots, weight) => slots.map(([own, slot]) => [weight * own, slot]);
 
 /* The sum of estimates, each times its weight, with Satterthwaite's degrees of freedom. Estimates depend on each other
@@ -96,7 +100,7 @@ const weightedSum = (terms) => {
     for (const [variance, df] of parts.alone) alone.push([weight ** 2 * variance, df]);
     for (const [draws, slots] of parts.drawn) drawn.set(draws, [...(drawn.get(draws) ?? []), ...scaled(slots, weight)]);
   }
-  const variances = [...alone, ...[...drawn].map(([draws, slots]) => [varianceOf(draws, slots), draws.df])];
+  const variances = [...alone, ...[...drawn].map(([draws, slots]) => varianceOf(draws, slots))];
   const variance = sum(variances.map(([value]) => value));
   const spread = sum(variances.map(([value, df]) => value ** 2 / df));
   return { mean, error: Math.sqrt(variance), df: spread ? variance ** 2 / spread : sum(variances.map(([, df]) => df)), parts: { alone, drawn } };
@@ -123,7 +127,7 @@ class Contest {
   constructor(figures) {
     this.mean = figures.map((figure) => figure.mean);
     const parts = figures.map(partsOf);
-    this.leastDf = parts.map(({ alone, drawn }) => Math.min(...alone.map(([, df]) => df), ...[...drawn.keys()].map((draws) => draws.df)));
+    this.leastDf = parts.map(({ alone, drawn }) => Math.min(...alone.map(([, df]) => df), ...[...drawn].map(([draws, slots]) => varianceOf(draws, slots)[1])));
     this.variances = new Float64Array(figures.length);
     this.spreads = new Float64Array(figures.length);
     const own = (row, variance, df) => {
@@ -133,10 +137,10 @@ class Contest {
     const rows = new Map(); /* of each set of draws */
     parts.forEach(({ alone, drawn }, row) => {
       for (const [variance, df] of alone) own(row, variance, df);
-      for (const [draws, slots] of drawn) rows.set(draws, (rows.get(draws) ?? new Map()).set(row, { slots, variance: varianceOf(draws, slots) }));
+      for (const [draws, slots] of drawn) rows.set(draws, (rows.get(draws) ?? new Map()).set(row, { slots, own: varianceOf(draws, slots) }));
     });
     this.common = [...rows].filter(([, of]) => of.size > 1);
-    for (const [draws, of] of rows) if (of.size === 1) for (const [row, { variance }] of of) own(row, variance, draws.df);
+    for (const of of rows.values()) if (of.size === 1) for (const [row, found] of of) own(row, ...found.own);
   }
 
   /* The difference of row `i` minus row `j`, in the fields `gap`, `variance` and `spread`: pairs come by millions. */
@@ -146,10 +150,9 @@ class Contest {
     this.spread = this.spreads[i] + this.spreads[j];
     for (const [draws, of] of this.common) {
       const [a, b] = [of.get(i), of.get(j)];
-      const variances = a && b ? [varianceOf(draws, [...a.slots, ...scaled(b.slots, -1)])] : [a?.variance ?? 0, b?.variance ?? 0];
-      for (const variance of variances) {
+      for (const [variance, df] of a && b ? [varianceOf(draws, [...a.slots, ...scaled(b.slots, -1)])] : [a, b].filter(Boolean).map((one) => one.own)) {
         this.variance += variance;
-        this.spread += variance ** 2 / draws.df;
+        this.spread += variance ** 2 / df;
       }
     }
   }

@@ -11,7 +11,7 @@ from scipy import stats as reference
 
 from leaderboard import comparison
 from leaderboard.comparison import Contest, leader, rank_intervals, tiers
-from leaderboard.stats import Estimate, Source, summarise, weighted_sum
+from leaderboard.stats import Estimate, Source, connected, summarise, weighted_sum
 
 samples = st.lists(st.integers(0, 60).map(lambda value: value / 4), min_size=2, max_size=5).filter(
     lambda values: len(set(values)) > 1
@@ -142,6 +142,24 @@ def test_sums_over_protocols_on_the_same_images_are_compared_image_by_image():
     p = Contest([*rows, other]).p_values(np.arange(3), np.arange(3))
     assert p[0, 1] == pytest.approx(reference.ttest_rel(*sums).pvalue, rel=1e-6)
     assert p[1, 2] == p[2, 1] == pytest.approx(p_of(sums[1], weights @ runs), rel=1e-6)
+
+
+def test_a_run_that_failed_under_one_protocol_makes_a_sum_no_surer():
+    """The sum over protocols of each run's shares, by hand, with the degrees of freedom of the fewer runs."""
+    all_runs = [40.0, 42.0, 44.0, 46.0]
+    whole = summarise([[x] for x in all_runs], checkpoints=("a", "b", "c", "d"))
+    part = summarise([[x] for x in all_runs[1:]], checkpoints=("b", "c", "d"))
+    both, lacking = (weighted_sum([(0.5, whole), (0.5, other)]) for other in (whole, part))
+    assert both.error == pytest.approx(whole.error) and both.df == 3
+    shares = 0.5 * (np.array(all_runs) - 43) / 4 + 0.5 * np.array([0, -2, 0, 2]) / 3
+    assert lacking.error == pytest.approx((1.5 * (shares**2).sum()) ** 0.5) and lacking.df == 2
+    assert lacking.half > both.half
+
+
+def test_sets_with_a_common_name_are_connected_by_way_of_others():
+    sets = [("a", "b"), ("x",), ("c", "d"), ("a", "b"), ("b", "c"), ("y", "x"), ("z",)]
+    assert connected(sets) == [[0, 2, 3, 4], [1, 5], [6]]
+    assert connected([]) == []
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.8, 1.0])

@@ -155,7 +155,7 @@ def test_the_known_protocols_make_the_standings(tmp_path):
 
 
 def test_shares_that_cannot_be_read_are_named_and_do_without(tmp_path):
-    shares = Shares(("a", "b"), {"mIoU": np.array([0.5, -0.5])}).to_bytes()
+    shares = Shares(("a.png", "b_leftImg8bit.png"), {"mIoU": np.array([0.5, -0.5])}).to_bytes()
     result = make_probe("moco", outputs={SHARES: hashlib.sha256(shares).hexdigest()})
     store = ResultStore(tmp_path / "r")
     store.add(result, shares)

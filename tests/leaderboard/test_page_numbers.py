@@ -109,7 +109,8 @@ def made_board(seed):
                 if i % 4:
                     values = (common + own + noise.normal(0, 0.03, 40))[: len(names)]
                     kept[probe.key] = Shares(names, {"mIoU": values - values.mean()})
-    results += pretrained("random", 3, noise) + pretrained("grouped", 3, noise) + pretrained("other", 2, noise)
+    results += pretrained("random", 3, noise) + pretrained("grouped", 3, noise)
+    results += pretrained("other", 3, noise)[:-1]  # not all runs under both protocols
     return analyse(results, shares=lambda result: kept.get(result.key), each=seed == 5)
 
 
@@ -284,7 +285,7 @@ def test_too_many_rows_on_the_same_images_are_compared_without_pairs(monkeypatch
     monkeypatch.setattr(page_data, "MOST_PAIRED", 2)
     rows = page_data.rows(BOARDS[0])
     assert not all(group["paired"] for group in rows["groups"].values())
-    assert all(len(draws["covariances"]) <= 3 for draws in rows["draws"])
+    assert all(len(draws["products"]) <= 3 for draws in rows["draws"])
     unpaired = script("Object.values(readModel(data).groups).map((group) => group.paired)", rows)
     assert False in unpaired
 
