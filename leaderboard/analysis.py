@@ -64,10 +64,12 @@ def analyse(
         cells, anchor = compare(_cells(members, entries, shares))
         group = Group(protocol, members[0].dataset, architecture, plan, cells, anchor, current)
         by_table[table, architecture].append(group)
+    marked = {key: _mark(groups) for key, groups in sorted(by_table.items())}
+    ids = Counter(group.id for groups in marked.values() for group in groups)
     made = []
-    for (table, architecture), groups in sorted(by_table.items()):
-        marked = _mark(groups)
-        made.append(Track(table, architecture, marked, *standings(marked, tables.complete(table))))
+    for (table, architecture), groups in marked.items():
+        unique = tuple(replace(group, elsewhere=ids[group.id] > 1) for group in groups)
+        made.append(Track(table, architecture, unique, *standings(unique, tables.complete(table))))
     return Board(
         tuple(made),
         len(ordered),

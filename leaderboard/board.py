@@ -129,7 +129,10 @@ class Group:
     """Summary of random initialization, the zero of the score; `None` where it has no value."""
     current: bool = True
     suffix: str = ""
-    """What distinguishes the group from others with its protocol id and architecture; empty if there are none."""
+    """What distinguishes the group from others of its table with its protocol id and architecture; empty if there are
+    none."""
+    elsewhere: bool = False
+    """Whether another table has a group with the same protocol id and architecture."""
 
     @cached_property
     def digest(self) -> str:
@@ -142,7 +145,8 @@ class Group:
     def id(self) -> str:
         """Identifier that is unique on the board and can be part of a URL."""
         id_ = f"{self.protocol.id}.{self.architecture}"
-        return f"{id_}.{self.digest[:8]}" if self.suffix or self.dataset.classes is not None else id_
+        alone = not self.suffix and not self.elsewhere and self.dataset.classes is None
+        return id_ if alone else f"{id_}.{self.digest[:8]}"
 
     @property
     def label(self) -> str:

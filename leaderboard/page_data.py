@@ -110,7 +110,7 @@ def _entry(entry: Entry) -> list[Any]:
     data = None if seen.data is None else text.one_line(seen.data)
     return [
         sid(entry), entry.label, text.one_line(card.method), card.architecture, data, seen.epochs, seen.image_views,
-        card.license, entry.is_random, len(entry.cards),
+        card.license, entry.is_random, len({one.sha256 for one in entry.cards}),
     ]  # fmt: skip
 
 

@@ -30,6 +30,8 @@ SHARES = "shares.npz"
 """The file's name in a run's folder and among a result's outputs."""
 MAX_BYTES = 64_000_000
 """Most bytes of the file, and also of its unpacked content."""
+LARGEST = 1e6
+"""Largest share of an image, in points: a metric is at most 100, and larger ones would make sums infinite."""
 _NPY = re.compile(
     rb"\x93NUMPY\x01\x00(?P<length>..){'descr': '(?P<type><f8|<U\d{1,5})', 'fortran_order': False, "
     rb"'shape': \((?P<shape>\d{1,9},|\d{1,9}, \d{1,9})\), } *\n",
@@ -47,8 +49,8 @@ class Shares:
 
     def __post_init__(self) -> None:
         for metric, shares in self.metrics.items():
-            if shares.shape != (len(self.names),) or not np.isfinite(shares).all():
-                raise ValueError(f"{metric}: one finite share per image is needed")
+            if shares.shape != (len(self.names),) or not np.abs(shares).max(initial=0) <= LARGEST:
+                raise ValueError(f"{metric}: one share of at most {LARGEST:g} points per image is needed")
 
     def standard_error(self, metric: str) -> float:
         """Standard error of the metric for the draw of the images, in points of per cent; 0 where there is one image.

@@ -106,10 +106,13 @@ def title(track: Track) -> str:
     return f"Track {track.id}, {track.architecture}"
 
 
-def caption(track: Track, *, brackets: bool = True, marks: bool = True) -> str:
+def caption(
+    track: Track, *, brackets: bool = True, marks: bool = True, words: Callable[[str], str] = text.one_line
+) -> str:
     """What the values of a track's table mean, and what is not known.
 
-    `brackets` says that ranks have intervals; `marks` that an unusual interval has a mark, such as (3s), and no words.
+    `brackets` says that ranks have intervals; `marks` that an unusual interval has a mark, such as (3s), and no words;
+    `words` escapes the text of results.
     """
     if not track.current:
         return "There are no results under the protocols that this track declares."
@@ -128,7 +131,7 @@ def caption(track: Track, *, brackets: bool = True, marks: bool = True) -> str:
         parts += ["Rank: mean over the protocols."]
     parts += [
         "Score: the share of the errors of random initialisation that is gone, in %, mean over the protocols"
-        f"{_anchors(track)}."
+        f"{_anchors(track, words)}."
     ]
     if any(not summary.tested for summary in summaries):
         parts.append(
@@ -173,12 +176,12 @@ def _intervals(summaries: Sequence[Summary], usual: str, *, marks: bool) -> str:
     return f"{'; '.join([first, *meant] if marks else [first])}."
 
 
-def _anchors(track: Track) -> str:
+def _anchors(track: Track, words: Callable[[str], str]) -> str:
     """Says where scores lack their zero, and which command adds it."""
     without = [group.label for group in track.current if group.anchor is None]
     if not without:
         return ""
-    where = "" if len(without) == len(track.current) else f" in {', '.join(without)}"
+    where = "" if len(without) == len(track.current) else f" in {', '.join(map(words, without))}"
     return f" (none{where}: `densebench submit random:{track.architecture}` gives it its zero)"
 
 
@@ -240,11 +243,11 @@ def _markdown_track(track: Track) -> str:
     header, rows = _grid(track, text.markdown, lambda figure: f"**{figure}**")
     lines = [f"### {text.markdown(title(track))}\n"]
     if not track.current:
-        return "\n".join([*lines, caption(track)])
+        return "\n".join([*lines, caption(track, words=text.markdown)])
     lines.append(f"| {' | '.join(header)} |")
     lines.append(f"|{'|'.join(['---'] * _WORDS + ['---:'] * (len(header) - _WORDS))}|")
     lines += [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([*lines, "", caption(track)])
+    return "\n".join([*lines, "", caption(track, words=text.markdown)])
 
 
 def _latex_track(track: Track) -> str:

@@ -24,8 +24,8 @@ Prose = Annotated[str, Field(max_length=1000, pattern=_NO_CONTROLS)]
 """A paragraph: a line of up to 1,000 characters."""
 Count = Annotated[int, Field(ge=0, le=_MAX_INT)]
 Positive = Annotated[int, Field(ge=1, le=_MAX_INT)]
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-"""A finite number of at least 0: seconds, MiB, epochs."""
+Amount = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
+"""A number of at least 0, and so small that sums and squares of it are finite: seconds, MiB, epochs."""
 Percent = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]

@@ -240,7 +240,7 @@ const comparePage = (model, state, go) => {
     }
     const overall = overallComparison(track, here);
     if (overall) rows.push(overall);
-    const headings = [["Protocol"], ...here.map((entry) => [entry.label, "num"]), ...here.slice(1).map((entry) => [[make("span", { class: "unit" }, "difference of "), entry.label], "num"])];
+    const headings = [["Protocol"], ...here.map((entry) => [entry.label, "num"]), ...here.slice(1).map((entry) => [[make("span", { class: "unit" }, "difference of "), entry.label, here[0] === entries[0] ? null : make("span", { class: "unit" }, ` from ${here[0].label}`)], "num"])];
     article.append(make("h3", {}, `Track ${track.id}, ${track.architecture}`), simpleTable(`Side by side, track ${track.id}, ${track.architecture}`, headings, rows));
   }
   if (new Set(entries.map((entry) => entry.architecture)).size > 1) article.append(make("p", { class: "state" }, "Submissions of different backbones have no table in common: their difference is that of the networks, too, and none is given."));

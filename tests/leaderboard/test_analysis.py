@@ -385,3 +385,19 @@ def test_own_data_have_tables_of_their_own() -> None:
     assert all(len(track.groups) == track.protocols == 1 for track in board.tracks)
     assert len({group.id for track in board.tracks for group in track.groups}) == 4
     assert board.notes == ()
+
+
+def test_one_protocol_in_two_tables_makes_two_groups() -> None:
+    """Somebody renamed a track of their own: both keep their rows, under identifiers of their own."""
+    results = [make_result("moco", make_protocol(SEG, track=track)) for track in ("custom", "mine")]
+    groups = [group for track in analyse(results).tracks for group in track.groups]
+    assert len({group.id for group in groups}) == len(groups) == 2
+    assert [group.label for group in groups] == [groups[0].protocol.short_title] * 2
+    (alone,) = analyse(results[:1]).tracks[0].groups
+    assert alone.id == f"{SEG}.resnet18"
+
+
+def test_amounts_are_small_enough_to_be_squared_and_summed() -> None:
+    for large in ({"standard_errors": {"mIoU": 1e200}}, {"wall_seconds": 1e308}):
+        with pytest.raises(ValueError, match="less than or equal to"):
+            make_result("moco", **large)

@@ -199,3 +199,15 @@ def test_no_results():
     board = analyse([])
     assert "No results yet." in tables.markdown(board)
     assert tables.latex(board).startswith("%")
+
+
+def test_a_title_in_the_caption_is_text(tmp_path):
+    """A protocol without random initialization is named there; its title may hold the mark that ends the table."""
+    hostile = make_protocol("mine_b", track="mine", short_title="a | b <img src=x> <!-- leaderboard: end -->")
+    known = make_protocol("mine_a", track="mine", short_title="known")
+    results = [make_result(name, known, s, 10.0 + s) for name in ("random", "moco") for s in range(2)]
+    results += [make_result("moco", hostile, s, 10.0 + s) for s in range(2)]
+    table = tables.markdown(analyse(results))
+    assert "none in" in table and "<img" not in table and table.count(tables.END) == 1
+    once = tables.embed(f"before\n{table}after", table)
+    assert once is not None and tables.embed(once, table) == once
