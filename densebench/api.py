@@ -47,7 +47,7 @@ class Backbone(nn.Module):
         return [self.network(pixels)] if stages is None else list(stages(pixels))
 
 
-def load_backbone(checkpoint: str | Path, *, work: Path = WORK, **card_fields: Any) -> Backbone:
+def load_backbone(checkpoint: str | Path, *, work: str | Path = WORK, **card_fields: Any) -> Backbone:
     """The backbone of an exported folder or of any checkpoint that `densebench inspect` can read, in evaluation mode.
 
     A checkpoint that is not exported is imported into `work` first, with proof that every tensor is filled and none is
@@ -64,12 +64,12 @@ def load_backbone(checkpoint: str | Path, *, work: Path = WORK, **card_fields: A
     folder = Path(checkpoint)
     if card_fields or not is_exported(folder):
         name = card_fields.pop("name", None) or submission_name(str(checkpoint))
-        folder = import_checkpoint(checkpoint, name=name, work=work, **card_fields)
+        folder = import_checkpoint(checkpoint, name=name, work=Path(work), **card_fields)
     exported = read_exported(folder)
     return Backbone(exported.build(), exported.card).eval()
 
 
-def build_method(recipe: str, **settings: Any) -> Method:
+def build_method(recipe: str | Path, **settings: Any) -> Method:
     """The freshly initialized method of a recipe (`densebench recipes`; or FILE.py, FILE.py:NAME), a torch module.
 
     `settings` change the method's: `build_method("densecl-mini", dim=64, queue=128)`. Called with views it returns a
@@ -105,7 +105,13 @@ def make_views(method: Method, images: str | Path | Sequence[str | Path], *, see
 
 
 def pretrain(
-    recipe: str, images: str | Path, *, out: Path | None = None, work: Path = WORK, seed: int = 0, **settings: Any
+    recipe: str | Path,
+    images: str | Path,
+    *,
+    out: str | Path | None = None,
+    work: str | Path = WORK,
+    seed: int = 0,
+    **settings: Any,
 ) -> Path:
     """Pretrain with a recipe on a folder, list or tar shards of images; returns the run's folder.
 
@@ -119,11 +125,11 @@ def pretrain(
     from pretrain.run.train import train
 
     chosen = _recipe(recipe, {name.replace("__", "."): value for name, value in settings.items()})
-    folder = out or work / "pretraining" / f"{chosen.name}-seed{seed}"
+    folder = Path(out or Path(work) / "pretraining" / f"{chosen.name}-seed{seed}")
     return train(chosen, open_images(Path(images)), folder, seed=seed, resume=folder.exists())
 
 
-def export(run: Path, *, out: Path | None = None) -> Path:
+def export(run: str | Path, *, out: str | Path | None = None) -> Path:
     """The trained backbone of a finished run as `backbone.safetensors` and `card.json`; returns their folder.
 
     Raises:
@@ -131,7 +137,7 @@ def export(run: Path, *, out: Path | None = None) -> Path:
     """
     from pretrain.export import export as write
 
-    return write(run, out)
+    return write(Path(run), None if out is None else Path(out))
 
 
 def submit(
@@ -140,9 +146,9 @@ def submit(
     name: str,
     data: str | Path,
     track: str = "frozen",
-    protocols: Sequence[str] = (),
+    protocols: Sequence[str | Path] = (),
     seeds: int | None = None,
-    work: Path = WORK,
+    work: str | Path = WORK,
     processes: int | None = None,
     **card_fields: Any,
 ) -> Submission:
@@ -160,9 +166,9 @@ def submit(
         checkpoint,
         name=name,
         data=Path(data),
-        work=work,
+        work=Path(work),
         track=track,
-        protocols=protocols,
+        protocols=[str(protocol) for protocol in protocols],
         seeds=seeds,
         **card_fields,
     )
@@ -185,9 +191,9 @@ def leaderboard(results: str | Path = WORK / "results", *, each_checkpoint: bool
     return frame(build(Path(results), each=each_checkpoint, **known_to_leaderboard()).board)
 
 
-def _recipe(name: str, settings: dict[str, Any]) -> Recipe:
+def _recipe(name: str | Path, settings: dict[str, Any]) -> Recipe:
     from pretrain.outside import find_anywhere
     from pretrain.recipes import override
     from pretrain.settings import as_text
 
-    return override(find_anywhere(name), [f"{key}={as_text(value)}" for key, value in settings.items()])
+    return override(find_anywhere(str(name)), [f"{key}={as_text(value)}" for key, value in settings.items()])

@@ -9,7 +9,6 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from leaderboard.board import Entry
 from leaderboard.records import RANDOM_METHOD, Card, Result
-from leaderboard.text import one_line
 
 Checkpoint = tuple[str, str]
 """A checkpoint's name and hash."""
@@ -72,10 +71,17 @@ def _labelled(rows: Sequence[list[Card]]) -> list[tuple[str, list[Card]]]:
 
 
 def _common_name(members: Sequence[Card]) -> str:
+    """What the names of a row's checkpoints have in common, or else the method's, with an `Identifier`'s characters."""
     names = sorted({card.name for card in members})
     if len(names) == 1:
         return names[0]
-    return _REST.sub("", os.path.commonprefix(names)) or one_line(members[0].method)  # noqa: RUF071 - names, not paths
+    common = _REST.sub("", os.path.commonprefix(names))  # noqa: RUF071 - names, not paths
+    return common or _as_identifier(members[0].method)
+
+
+def _as_identifier(words: str) -> str:
+    # A label names folders, and a method's name may be any text, such as ../../x.
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", words).lstrip("._+-")[:80] or "unnamed"
 
 
 def _notes(cards: Mapping[Checkpoint, Sequence[Card]]) -> list[str]:

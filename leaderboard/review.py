@@ -193,7 +193,8 @@ def _facts(fresh: Sequence[Result]) -> Iterator[str]:
         if commit is None or commit.endswith("-dirty"):
             counts["evaluated with code that no commit names"].append(result)
         if result.status == "failed":
-            counts[f"failed: {printable((result.failure or '').strip().splitlines()[-1], 100)}"].append(result)
+            why = ((result.failure or "").strip().splitlines() or ["no words"])[-1]
+            counts[f"failed: {printable(why, 100)}"].append(result)
     yield from (f"{len(results)} of {len(fresh)} runs: {what}" for what, results in counts.items())
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Group, Parameter
 from rich.table import Table
+from rich.text import Text
 
 from leaderboard.base.printable import printable_json
-from leaderboard.base.terminal import Console
+from leaderboard.base.terminal import Console, cells
 
 app = App(
     name="densebench",
@@ -48,11 +50,11 @@ def print_json(value: Any) -> None:
     print(printable_json(value))
 
 
-def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+def print_table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str | Text]]) -> None:
     """Print a table: as wide as the terminal, where long words go on in the next line; in a file with whole lines."""
-    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
-    for column in columns:
+    table = Table(title=Text(title, style="table.title"), title_justify="left", show_edge=False, pad_edge=False)
+    for column in cells(columns):
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*cells(row))
     Console().print(table)

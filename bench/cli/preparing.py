@@ -110,7 +110,12 @@ def contamination(
         results of its submissions and their rows.
     """
     from bench.contamination import mark_card, search_copies
+    from leaderboard.base.files import require_writable
+    from pretrain.exported import read_card
 
+    if mark is not None:  # the search may take long
+        read_card(mark)
+        require_writable(mark)
     found = search_copies(images, data, work, datasets or ())
     if mark is not None:
         mark_card(mark, found)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.text import Text
+
 from bench.cli.common import DEFAULT_WORK, TOOLS, AsJson, Work, app, print_json, print_table
 
 
@@ -40,8 +42,9 @@ def doctor(*, data: Path | None = None, work: Work = DEFAULT_WORK, as_json: AsJs
     if as_json:
         print_json([finding.to_dict() for finding in findings])
     else:
-        marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "missing": "[red]missing[/]"}
-        print_table("", ["", "what", "finding"], [[marks[f.state], f.what, f.finding] for f in findings])
+        colors = {"ok": "green", "note": "yellow", "missing": "red"}
+        rows: list[list[str | Text]] = [[Text(f.state, style=colors[f.state]), f.what, f.finding] for f in findings]
+        print_table("", ["", "what", "finding"], rows)
         for finding in findings:
             if finding.command:
                 print(f"\n{finding.what}:\n{finding.command}")

@@ -15,7 +15,7 @@ from bench.compare.pretraining import PretrainingRun
 from bench.compare.rates import Tried
 from bench.jobs import Outcome, TransferRun
 from leaderboard.analysis import analyse
-from leaderboard.base.terminal import Console
+from leaderboard.base.terminal import Console, cells
 from leaderboard.records import Result
 from leaderboard.store import ResultStore
 from leaderboard.tables import TerminalTable
@@ -153,7 +153,7 @@ def print_comparison(comparison: Comparison, failures: Sequence[str]) -> None:
     columns, rows = cost_table(costs(comparison))
     table = Table(*columns, title="What it cost", title_justify="left", show_edge=False, pad_edge=False)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*cells(row))
     console.print(table)
     for failure in failures:
         console.print(f"failed: {failure}", markup=False)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from bench.errors import BenchError
 from leaderboard.base.printable import printable
-from leaderboard.base.terminal import Console
+from leaderboard.base.terminal import Console, cells
 from leaderboard.records import DatasetReference
 
 Severity = Literal["error", "warning"]
@@ -162,9 +162,9 @@ class DatasetReport:
         if any(split.images for split in self.splits.values()):
             parts += [self._counts(), self._labels()]
             if absent := self._names(present=False):
-                parts.append(f"no {self.unit} of {len(absent)} classes: {', '.join(absent)}")
+                parts.append(f"no {self.unit} of {len(absent)} classes: {escape(', '.join(absent))}")
             if self.only_in_val:
-                parts.append(f"in val only, so never trained on: {', '.join(self.only_in_val)}")
+                parts.append(f"in val only, so never trained on: {escape(', '.join(self.only_in_val))}")
         verdict = "[red]cannot be used[/]" if self.errors else "[green]can be used[/]"
         known = f"; fingerprint {self.fingerprint[:16]} ({self.fingerprint_rule})" if self.fingerprint else ""
         parts += [*lines, f"{verdict}{known}"]
@@ -185,7 +185,7 @@ class DatasetReport:
         for column in table.columns[1:]:
             column.justify = "right"
         for name, split in self.splits.items():
-            table.add_row(name, f"{len(split.images):,}", *[f"{split.counts[key]:,}" for key in names])
+            table.add_row(*cells([name, f"{len(split.images):,}", *[f"{split.counts[key]:,}" for key in names]]))
         return table
 
     def _labels(self) -> Table:
@@ -197,9 +197,9 @@ class DatasetReport:
         for column in table.columns[1:]:
             column.justify = "right"
         for name in names:
-            cells = [
+            shares = [
                 f"{split.histogram[name]:,} ({100 * split.histogram[name] / total:.1f} %)"
                 for split, total in zip(self.splits.values(), sums, strict=True)
             ]
-            table.add_row(name, *cells)
+            table.add_row(*cells([name, *shares]))
         return table

@@ -13,6 +13,7 @@ from typing import Any
 import rich.console
 from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from leaderboard.base.printable import STEERING, printable, visible
 
@@ -38,6 +39,11 @@ class Console(rich.console.Console):
                 yield Segment(visible(segment.text), segment.style)
             else:
                 yield segment
+
+
+def cells(row: Iterable[str | Text]) -> list[Text]:
+    """The cells of a table's row: strings become `Text`, because rich reads square brackets in strings as markup."""
+    return [cell if isinstance(cell, Text) else Text(cell) for cell in row]
 
 
 def say(text: str, *, lines: int = 8) -> None:

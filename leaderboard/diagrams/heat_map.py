@@ -19,7 +19,8 @@ STRONGEST = 0.5
 
 def heat_map(track: Track) -> Diagram | None:
     """Heat map with its rows as in the table; `None` unless two rows have scores, in two protocols or more."""
-    columns = [i for i, group in enumerate(track.current) if group.anchor is not None]
+    # There is no score above a random initialisation that makes no errors.
+    columns = [i for i, group in enumerate(track.current) if group.anchor is not None and group.anchor.mean < 100]
     scored = [row for row in track.standings if any(_score(row, i) is not None for i in columns)]
     if len(scored) < 2 or len(columns) < 2:
         return None
@@ -42,7 +43,7 @@ def heat_map(track: Track) -> Diagram | None:
     missing = left_out(
         (len(scored) - len(shown), "further rows"),
         (len(track.standings) - len(scored), "rows without a score"),
-        (len(track.current) - len(columns), "protocols without random initialisation"),
+        (len(track.current) - len(columns), "protocols without a score"),
     )
     return Diagram(
         kind="scores",
@@ -78,8 +79,10 @@ def _cell(cell: Cell | None, x: float, y: float, strongest: float) -> str:
 def _words(cell: Cell | None) -> str:
     if cell is None:
         return text.DASH
-    if cell.score is None or cell.summary is None:
+    if cell.summary is None:
         return "failed"
+    if cell.score is None:
+        return text.DASH
     alone = cell.summary.over is None and not cell.entry.is_random
     return f"{text.figure(cell.score)}{f' ({text.mark(cell.summary)})' if alone else ''}"
 

@@ -214,6 +214,8 @@ def read_record(folder: Path) -> RunRecord:
     """
     path = folder / "run.json"
     try:
+        if folder.is_file():
+            raise PretrainError(f"{folder} is a file: give the folder of a pretraining run, which holds run.json")
         values = json.loads(read_bounded(path, LONGEST_RECORD))
         known = {item.name: item.default is MISSING for item in fields(RunRecord)}
         needed = {name for name, required in known.items() if required}

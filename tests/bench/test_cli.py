@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.text import Text
 
 from bench.cli import run, stop_once
 from bench.cli.common import app, print_table
@@ -75,6 +76,7 @@ def test_a_wrong_command_is_exit_code_2(line: str, capsys: pytest.CaptureFixture
         ("pretrain densecl-mini --data images --device gpu", "'gpu' is not a device: use cuda, cuda:N or cpu"),
         ("pretrain densecl-mini --data images --threads 0", "--threads is 0"),
         ("watch missing-run", "missing-run is not a pretraining run"),
+        ("watch images/a.png", "images/a.png is a file: give the folder of a pretraining run"),
         ("export missing-run", "missing-run"),
         ("norm-rescale missing-export other --literal", "missing-export"),
         ("norm-rescale missing-export other", "give either --data IMAGES"),
@@ -219,6 +221,19 @@ def test_a_table_in_a_file_has_whole_names(capsys: pytest.CaptureFixture[str]) -
     printed = capsys.readouterr().out
     assert all(name in printed for name in names) and "…" not in printed
     assert len(printed.splitlines()) == 5
+
+
+def test_square_brackets_in_a_table_are_text(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("[/a]", ["[/b]"], [["d [old]"], ["[/c]"], [Text("[/d]", style="green")], [":smile:"]])
+    printed = capsys.readouterr().out
+    assert all(words in printed for words in ("[/a]", "[/b]", "d [old]", "[/c]", "[/d]", ":smile:"))
+
+
+def test_doctor_says_a_folder_s_name_with_its_brackets(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name in ("d [old]", "d [/old]"):
+        assert run(["doctor", "--data", str(tmp_path / name), "--work", str(tmp_path)]) == 1
+        captured = capsys.readouterr()
+        assert name in captured.out and not captured.err
 
 
 @pytest.mark.slow

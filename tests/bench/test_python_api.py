@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -64,6 +65,25 @@ def test_a_backbone_normalizes_as_its_card_says(tmp_path: Path) -> None:
         (2, 256, 4, 6),
         (2, 512, 2, 3),
     ]
+
+
+def test_every_path_may_be_text(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings: dict[str, Any] = {"epochs": 1, "batch_size": 8, "precision": "fp32", "method__queue": 32}
+    run = densebench.pretrain("moco-v2-mini", str(tiny_data / "pretrain" / "images"), out="run", **settings)
+    assert run == Path("run")
+    assert densebench.export("run") == Path("run/export")
+    assert densebench.export("run", out="there") == Path("there")
+    assert densebench.load_backbone("random:resnet18", work="work").card.architecture == "resnet18"
+    with pytest.raises(DenseBenchError, match="no-data"):
+        densebench.submit("there", name="net", data="no-data", work="work")
+
+
+def test_a_recipe_and_a_protocol_may_be_files(tmp_path: Path) -> None:
+    recipe = Path(__file__).parents[2] / "docs/examples/my_method.py:mine-mini"
+    assert isinstance(densebench.build_method(recipe), torch.nn.Module)
+    with pytest.raises(DenseBenchError, match=r"none\.py"):
+        densebench.submit("there", name="net", data=tmp_path, protocols=[tmp_path / "none.py"], work=tmp_path)
 
 
 def test_views_are_a_function_of_the_seed(tiny_data: Path) -> None:

@@ -233,6 +233,18 @@ def test_few_rows_and_many():
     assert len(of_class(elements(found["ranks"]), "dot")) == MOST
 
 
+def test_only_runs_that_failed_are_shown_as_failed():
+    """Where random initialisation makes no errors, no row has a score."""
+    solved = "mini_city_seg_fcn"
+    values = {name: found | {solved: [100.0 if name == "random" else 90.0]} for name, found in VALUES.items()}
+    values["moco"] |= {DET: [None]}
+    (track,) = analyse(made(values)).tracks
+    diagram, root = drawn(track, "scores")
+    words = [e.text for e in root.iter("text")]
+    assert words.count("failed") == 1 and "city" not in " ".join(words).lower()
+    assert diagram.reading.endswith("Left out: 1 protocols without a score.")
+
+
 def test_strangers_words_are_only_text():
     seg, det = make_protocol(SEG, short_title=HOSTILE[:60]), make_protocol(DET)
     for diagram in diagrams(analyse(made(protocols={SEG: seg, DET: det})).tracks[0]):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 import yaml
-from fabricate import make_card, make_protocol, make_result, make_results
+from fabricate import make_card, make_protocol, make_result, make_results, sha
 
 from leaderboard.analysis import analyse
 from leaderboard.errors import LeaderboardError
 from leaderboard.exchange import Evaluator, Format, exported
-from leaderboard.records import Result
+from leaderboard.records import Pretraining, Result
 
 PROTOCOL = "mini_voc_seg_fcn"
 RESULTS = make_results({"random": {PROTOCOL: [20.0, 20.4, 19.6]}, "moco": {PROTOCOL: [30.0, 30.4, 29.6]}})
@@ -73,6 +74,37 @@ def test_text_of_others_stays_text() -> None:
     assert [set(entry) for entry in yaml.safe_load(content)] == [{"dataset", "value", "date", "source", "notes"}]
     (content,) = files(hostile, "every-eval-ever").values()
     assert json.loads(content)["model_info"]["additional_details"]["license"] == "a: b"
+
+
+@pytest.mark.parametrize(
+    ("method", "label"),
+    [
+        ("../../../escaped/MoCo v2", "escaped-MoCo-v2"),
+        ("/root/x", "root-x"),
+        ("DenseCL+", "DenseCL+"),
+        ("\N{SNOWMAN} ..", "unnamed"),
+        ("x" * 100, "x" * 80),
+    ],
+)
+def test_a_row_without_a_common_name_has_the_method_s_with_a_file_name_s_characters(method: str, label: str) -> None:
+    cards = [
+        make_card(name, method=method, pretraining=Pretraining.known(group=sha("group")[:16], seed=seed))
+        for seed, name in enumerate(("alpha", "beta"))
+    ]
+    results = [make_result(card, value=40.0) for card in cards]
+    assert set(files(results, "hf-eval")) == {f"{label}/.eval_results/densebench.yaml"}
+    (path,) = files(results, "every-eval-ever")
+    assert re.fullmatch(rf"data/densebench/Our-lab/{re.escape(label)}/[0-9a-f-]+\.json", path)
+
+
+def test_labels_that_would_be_equal_are_told_apart() -> None:
+    results = [
+        make_result(make_card(name, method=method, pretraining=Pretraining.known(group=sha(method)[:16], seed=seed)))
+        for method, names in (("My method", ("alpha", "beta")), ("My/method", ("gamma", "delta")))
+        for seed, name in enumerate(names)
+    ]
+    folders = {path.partition("/")[0] for path in files(results, "hf-eval")}
+    assert len(folders) == 2 and all(re.fullmatch(r"My-method-[0-9a-f]{8}", folder) for folder in folders)
 
 
 def test_what_is_missing_is_said() -> None:

@@ -95,6 +95,11 @@ def test_what_the_reviewer_should_know(stored: Path, tmp_path: Path) -> None:
     assert "mini_voc_seg_fcn ran on data that no stored result has (" in words
 
 
+def test_a_failure_without_words(stored: Path, tmp_path: Path) -> None:
+    found = review(fill(tmp_path / "new", [make_result("dense", value=None, failure=" ")]), stored)
+    assert "1 of 1 runs: failed: no words" in found.remarks
+
+
 def test_a_folder_without_results(stored: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(LeaderboardError, match="holds no result file"):

@@ -32,7 +32,7 @@ from pretrain.recipes import Recipe, StepSchedule, settings_of
 
 NAMES = ("moco-v2-mini", "simsiam-mini")
 BUDGET = Budget("resnet18", 64, 16, 8)
-COST = Cost(seconds=60, images_per_second=10, device="a processor", processes=1, peak_memory_mib=100)
+COST = Cost(seconds=60, images_per_second=10, device="a processor [/x]", processes=1, peak_memory_mib=100)
 
 
 @pytest.fixture
@@ -109,6 +109,7 @@ def test_every_cell_once_and_nothing_again(comparison: Comparison, capsys) -> No
     print_comparison(comparison, ["one thing"])
     printed = capsys.readouterr().out
     assert "moco-v2-mini" in printed and "failed: one thing" in printed and "3 finished already" in printed
+    assert COST.device in printed
     columns, rows = cost_table(costs(comparison))
     assert [dict(zip(columns, row, strict=True))["pretraining min"] for row in rows] == ["1.0", "1.0"]
 

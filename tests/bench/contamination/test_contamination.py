@@ -19,6 +19,7 @@ from bench.contamination.images import evaluated_images
 from bench.datasets import generate
 from bench.datasets.own.description import read_own
 from bench.errors import BenchError
+from leaderboard.base.errors import FileError
 from leaderboard.records import Copies
 from pretrain.errors import PretrainError
 from pretrain.exported import read_card
@@ -161,3 +162,21 @@ def test_the_card_of_a_backbone_is_marked(root: Path, images: Path, tmp_path: Pa
     unmarked = after.pretraining.model_copy(update={"copies": None})
     assert after.model_copy(update={"pretraining": unmarked}) == before
     assert run([*words, "--mark", str(tmp_path)]) == 1
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_card_that_cannot_be_marked_is_told_before_the_search(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise FileError(f"cannot write into {folder}")
+
+    def search(*_: object) -> None:
+        raise AssertionError("it was searched")
+
+    monkeypatch.setattr("leaderboard.base.files.require_writable", refuse)
+    monkeypatch.setattr("bench.contamination.search_copies", search)
+    if there:
+        shutil.copy(CARD, tmp_path / "card.json")
+    assert run(["data", "contamination", "--images", "i", "--data", "d", "--mark", str(tmp_path)]) == 1
+    assert ("cannot write into" if there else "card.json: No such file") in capsys.readouterr().err

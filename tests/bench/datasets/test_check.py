@@ -14,7 +14,7 @@ from rich.console import Console
 
 from bench.datasets import DATASETS, FURTHER, DatasetReport, check
 from bench.datasets import files as files_module
-from bench.datasets.report import Findings
+from bench.datasets.report import Findings, Split
 from bench.errors import BenchError
 
 
@@ -124,6 +124,15 @@ def test_classes_that_are_only_in_val_are_named(root):
 def test_names_that_go_by_id_are_shown_as_such(generated):
     assert "class (by trainId)" in text(check(generated, "cityscapes"))
     assert "class (by VOC's label ids)" in text(check(generated, "voc2012_seg"))
+
+
+def test_square_brackets_in_names_of_classes_are_text():
+    train = Split(histogram=Counter({"nut [/large]": 2, "nut [small]": 0}))
+    val = Split(images=[Path("a.png")], histogram=Counter({"nut [/large]": 2, "nut [/old]": 1, "nut [/none]": 0}))
+    shown = text(DatasetReport("custom_seg", Path("d [/a]"), "objects", {"train": train, "val": val}, (), "", ""))
+    assert "nut [/large]" in shown
+    assert "no objects of 2 classes: nut [small], nut [/none]" in shown
+    assert "in val only, so never trained on: nut [/old]" in shown
 
 
 def test_the_same_problem_is_named_once():
