@@ -10,6 +10,7 @@ A row's tests use its own value and the other's, so that what a third row does c
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr, stdtrit
 
-from leaderboard.stats import LEVEL, Estimate, Floats, aligned, connected
+from leaderboard.stats import LEVEL, Estimate, Floats, Source
 
 Places = NDArray[np.intp]
 Flags = NDArray[np.bool_]
@@ -33,7 +34,7 @@ _NORMAL = float(ndtri(1 - LEVEL / 2))
 
 @dataclass(frozen=True)
 class _Drawn:
-    """The errors that rows owe to the same draws, such as the same images."""
+    """The errors that rows owe to exactly the same draws, such as the same images."""
 
     place: Places
     """Each of the contest's rows' number among them (k,), or -1."""
@@ -69,7 +70,8 @@ def _squares(a: Floats, b: Floats) -> Floats:
 class Contest:
     """Rows and the values that they are compared by, of one protocol or sums over several.
 
-    All values have an error. What two rows have drawn alike (images) is compared draw by draw; all else is independent.
+    All values have an error. Where two rows have exactly the same draws (images), they are compared draw by draw; all
+    else is taken as independent. (Which draws two rows have in common does not depend on a third row.)
     """
 
     def __init__(self, figures: Sequence[Estimate]) -> None:
@@ -77,23 +79,20 @@ class Contest:
         """Values of the rows (k,)."""
         self.least_df: Floats = np.array([min(s.df for s in figure.sources) for figure in figures], np.float64)
         """Fewest degrees of freedom per row (k,): a test has at least the smaller of its two rows' numbers."""
-        sources = [(row, source) for row, figure in enumerate(figures) for source in figure.sources]
-        alone = [(row, source) for row, source in sources if source.shares is None]
-        drawn = [(row, source) for row, source in sources if source.shares is not None]
+        drawn: dict[tuple[str, ...], list[tuple[int, Source]]] = defaultdict(list)
+        alone: list[tuple[int, Source]] = []
+        for row, figure in enumerate(figures):
+            for source in figure.sources:
+                (alone if source.shares is None else drawn[source.names]).append((row, source))
         self._common: list[_Drawn] = []
-        for places in connected([source.names for _, source in drawn]):
-            found = [drawn[place] for place in places]
-            rows, of_row = np.unique([row for row, _ in found], return_inverse=True)
-            if len(rows) == 1:
+        for found in drawn.values():
+            if len(found) == 1:
                 alone += found
                 continue
-            _, of_source = aligned([source for _, source in found])
-            shares, df = np.zeros((len(rows), of_source.shape[1])), np.full(len(rows), np.inf)
-            np.add.at(shares, of_row, of_source)
-            np.minimum.at(df, of_row, [source.df for _, source in found])
             place = np.full(len(figures), -1)
-            place[rows] = np.arange(len(rows))
-            self._common.append(_Drawn(place, shares, df))
+            place[[row for row, _ in found]] = np.arange(len(found))
+            shares = np.stack([source.shares for _, source in found if source.shares is not None])
+            self._common.append(_Drawn(place, shares, np.array([source.df for _, source in found], np.float64)))
         self._variance, self._spread = np.zeros((2, len(figures)))
         for row, source in alone:
             self._variance[row] += source.variance

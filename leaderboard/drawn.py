@@ -72,6 +72,14 @@ def _values(groups: Sequence[Group]) -> Iterator[_Value]:
                 yield from (_Value(row, summary, source) for source in summary.known)
 
 
+def kinds(sources: Sequence[Source]) -> tuple[list[int], list[list[int]]]:
+    """For each value which names it has, by a number; and for each number those of the names that it has in common."""
+    numbers: dict[tuple[str, ...], int] = {}
+    of_value = [numbers.setdefault(source.names, len(numbers)) for source in sources]
+    found = [set(names) for names in numbers]
+    return of_value, [[j for j, two in enumerate(found) if not one.isdisjoint(two)] for one in found]
+
+
 def products(sources: Sequence[Source]) -> Iterator[float]:
     """Those of values with common draws, summed over the draws: the triangle up to the diagonal, row by row."""
     _, shares = aligned(sources)

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from leaderboard import published, tables, text
 from leaderboard.board import Board, Cell, Entry, Group, Standing, Track
-from leaderboard.drawn import Drawn, products
+from leaderboard.drawn import Drawn, kinds, products
 from leaderboard.extras import Extras
 from leaderboard.records import Result
 from leaderboard.stats import Estimate, Source
@@ -153,7 +153,13 @@ def _estimate(figure: Estimate | None) -> tuple[float | None, float | None, floa
 
 
 def _draw(sources: Sequence[Source]) -> dict[str, Any]:
-    return {"df": [source.df for source in sources], "products": list(map(_rounded, products(sources)))}
+    of_value, common = kinds(sources)
+    return {
+        "df": [source.df for source in sources],
+        "kind": of_value,
+        "common": common,
+        "products": list(map(_rounded, products(sources))),
+    }
 
 
 def _rounded(value: float | None) -> float | None:

@@ -87,6 +87,18 @@ const varianceOf = (draws, slots) => {
   const squares = sum(slots.map(([v, a]) => sum(slots.map(([w, b]) => v * w * product(draws, a, b)))));
   return [(Math.max(squares, 0) * (df + 1)) / df, df];
 };
+/* The slots in groups that have draws in common, also by way of others of them. */
+const connected = (draws, slots) => {
+  if (draws.common.length === 1) return [slots];
+  const groups = [];
+  for (const slot of slots) {
+    const near = (other) => draws.common[draws.kind[slot[1]]].includes(draws.kind[other[1]]);
+    const joined = groups.filter((group) => group.some(near));
+    for (const group of joined) groups.splice(groups.indexOf(group), 1);
+    groups.push([...joined.flat(), slot]);
+  }
+  return groups;
+};
 const scaled = (slots, weight) => slots.map(([own, slot]) => [weight * own, slot]);
 
 /* The sum of estimates, each times its weight, with Satterthwaite's degrees of freedom. Estimates depend on each other
@@ -100,7 +112,7 @@ const weightedSum = (terms) => {
     for (const [variance, df] of parts.alone) alone.push([weight ** 2 * variance, df]);
     for (const [draws, slots] of parts.drawn) drawn.set(draws, [...(drawn.get(draws) ?? []), ...scaled(slots, weight)]);
   }
-  const variances = [...alone, ...[...drawn].map(([draws, slots]) => varianceOf(draws, slots))];
+  const variances = [...alone, ...[...drawn].flatMap(([draws, slots]) => connected(draws, slots).map((group) => varianceOf(draws, group)))];
   const variance = sum(variances.map(([value]) => value));
   const spread = sum(variances.map(([value, df]) => value ** 2 / df));
   return { mean, error: Math.sqrt(variance), df: spread ? variance ** 2 / spread : sum(variances.map(([, df]) => df)), parts: { alone, drawn } };
@@ -121,26 +133,34 @@ const midRanks = (values) => {
   return values.map((value) => values.length - (bound(value, true) + bound(value, false) - 1) / 2);
 };
 
-/* Rows and the estimates that they are compared by, all with an error. What two rows have drawn alike is compared draw by
-   draw; all else is independent. */
+/* Rows and the estimates that they are compared by, all with an error. Where two rows have exactly the same draws, they
+   are compared draw by draw; all else is taken as independent. */
 class Contest {
   constructor(figures) {
     this.mean = figures.map((figure) => figure.mean);
     const parts = figures.map(partsOf);
-    this.leastDf = parts.map(({ alone, drawn }) => Math.min(...alone.map(([, df]) => df), ...[...drawn].map(([draws, slots]) => varianceOf(draws, slots)[1])));
+    this.leastDf = parts.map(({ alone, drawn }) => Math.min(...alone.map(([, df]) => df), ...[...drawn].flatMap(([draws, slots]) => slots.map(([, slot]) => draws.df[slot]))));
     this.variances = new Float64Array(figures.length);
     this.spreads = new Float64Array(figures.length);
     const own = (row, variance, df) => {
       this.variances[row] += variance;
       this.spreads[row] += variance ** 2 / df;
     };
-    const rows = new Map(); /* of each set of draws */
+    const kinds = new Map(); /* for each set of draws, the rows by what they have drawn of it */
     parts.forEach(({ alone, drawn }, row) => {
       for (const [variance, df] of alone) own(row, variance, df);
-      for (const [draws, slots] of drawn) rows.set(draws, (rows.get(draws) ?? new Map()).set(row, { slots, own: varianceOf(draws, slots) }));
+      for (const [draws, all] of drawn) {
+        if (!kinds.has(draws)) kinds.set(draws, new Map());
+        for (const slots of connected(draws, all)) {
+          const kind = [...new Set(slots.map(([, slot]) => draws.kind[slot]))].sort((a, b) => a - b).join();
+          const rows = kinds.get(draws);
+          rows.set(kind, (rows.get(kind) ?? new Map()).set(row, { slots, own: varianceOf(draws, slots) }));
+        }
+      }
     });
-    this.common = [...rows].filter(([, of]) => of.size > 1);
-    for (const of of rows.values()) if (of.size === 1) for (const [row, found] of of) own(row, ...found.own);
+    const sets = [...kinds].flatMap(([draws, of]) => [...of.values()].map((rows) => [draws, rows]));
+    this.common = sets.filter(([, rows]) => rows.size > 1);
+    for (const [, rows] of sets) if (rows.size === 1) for (const [row, found] of rows) own(row, ...found.own);
   }
 
   /* The difference of row `i` minus row `j`, in the fields `gap`, `variance` and `spread`: pairs come by millions. */

@@ -156,6 +156,16 @@ def test_a_run_that_failed_under_one_protocol_makes_a_sum_no_surer():
     assert lacking.half > both.half
 
 
+def test_a_third_row_with_some_of_the_draws_changes_no_test_of_two():
+    generator = np.random.default_rng(4)
+    left, right = (tuple(f"{side}{i}" for i in range(20)) for side in ("left", "right"))
+    values = generator.normal(50, 5, (3, 40))
+    rows = [weighted_sum([(0.5, of_images(row[:20], left)), (0.5, of_images(row[20:], right))]) for row in values[:2]]
+    third = of_images(values[2], left + right)
+    alone, beside = (Contest(found).difference(np.array([0]), np.array([1])) for found in (rows, [*rows, third]))
+    assert [part.item() for part in alone] == [part.item() for part in beside]
+
+
 def test_sets_with_a_common_name_are_connected_by_way_of_others():
     sets = [("a", "b"), ("x",), ("c", "d"), ("a", "b"), ("b", "c"), ("y", "x"), ("z",)]
     assert connected(sets) == [[0, 2, 3, 4], [1, 5], [6]]
