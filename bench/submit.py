@@ -25,7 +25,7 @@ from bench.protocols import Protocol, TrainingPlan, builtin_ids, is_outside, loa
 from bench.smaller_batch import split_id
 from bench.stages import run_in_stages
 from bench.sweep_config import split_trial
-from bench.tracks import CUSTOM, Track, find_track
+from bench.tracks import CUSTOM, TRACKS, Track, find_track
 from leaderboard.base.errors import Interrupted
 from leaderboard.base.files import require_writable
 from leaderboard.records import Card, DatasetReference, Result, result_key
@@ -284,9 +284,10 @@ def run_folder(work: Path, checkpoint_sha256: str, protocol: str, seed: int, key
 
 
 def _load(name: str, track: Track) -> Protocol:
-    known, own = (*track.protocols, *track.further), split_id(split_trial(name) or name)[0]
-    if own in builtin_ids() and own not in known:
-        raise BenchError(f"track {track.id} has no protocol {name!r}: it has {', '.join(known)}")
+    own = split_id(split_trial(name) or name)[0]
+    if own in builtin_ids() and own not in (*track.protocols, *track.further):
+        other = next(one.id for one in TRACKS if own in (*one.protocols, *one.further))
+        raise BenchError(f"track {track.id} has no protocol {name!r}: it is one of track {other}; add --track {other}")
     if own in builtin_ids() and split_trial(name):
         raise BenchError(f"{name} is a run of a sweep: submit {split_trial(name)}, which does all of them")
     return load_protocol(name)
