@@ -143,7 +143,7 @@ def _entry_row(entry: Entry, cells: Sequence[Cell | None]) -> dict[str, Any]:
 def _figure(cell: Cell, usual: str | None) -> dict[str, Any]:
     """A value with what its interval is over, unless that is the `usual`."""
     summary = cell.summary
-    source = None if summary is None else text.source(summary)
+    source = page_data.source(cell)
     shown = {"mean": None, "half": None} if summary is None else _estimate(summary)
     return shown | {
         "source": None if source == usual else source,

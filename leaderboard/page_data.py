@@ -114,6 +114,14 @@ def _entry(entry: Entry) -> list[Any]:
     ]  # fmt: skip
 
 
+def source(cell: Cell) -> str | None:
+    """What the interval of a cell's value is over; of random initialization, networks and no pretraining runs."""
+    if cell.summary is None:
+        return None
+    words = text.source(cell.summary)
+    return words.replace("pretraining runs", "networks") if cell.entry.is_random else words
+
+
 def checked(cell: Cell) -> int:
     """The level, as an index into `CHECKS`, that all runs of a cell reach."""
     return min((CHECKS.index(run.verification) for run in cell.runs), default=0)
@@ -138,7 +146,7 @@ def _cell(cell: Cell, entry: int, metrics: Sequence[str], drawn: Drawn) -> list[
     summary, ranking, copies = cell.summary, cell.ranking, cell.copies
     of_images = None if summary is None else summary.of_images
     return [
-        entry, *_estimate(summary), bool(summary and summary.tested), summary and text.source(summary),
+        entry, *_estimate(summary), bool(summary and summary.tested), source(cell),
         len(cell.finished), cell.failed, ranking and ranking.position, ranking and ranking.best,
         ranking and ranking.worst, cell.tier, cell.leads, *_estimate(cell.score),
         _rounded(None if of_images is None else of_images.half),

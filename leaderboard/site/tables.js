@@ -39,7 +39,7 @@ const ranksText = (cell) => (cell.best === null ? "–" : cell.best === cell.wor
 const ends = (one) => (one === null ? [null, null] : (interval(one) ?? [null, null]));
 
 /* How many pretraining runs (or random networks) the values of a row are over. */
-const runsOf = (cells) => Math.max(...cells.map((cell) => Number(/^(\d+) pretraining runs$/.exec(cell?.over)?.[1] ?? 1)));
+const runsOf = (cells) => Math.max(...cells.map((cell) => Number(/^(\d+) (?:pretraining runs|networks)$/.exec(cell?.over)?.[1] ?? 1)));
 const nameCell = ({ entry, cells = null, ...cell }) => {
   const runs = runsOf(cells ?? [cell]);
   return make("th", { scope: "row", class: "name" }, link(pageOf("submission", entry.sid), entry.label),
