@@ -47,7 +47,7 @@ def test_further_protocols_run_where_they_are_named() -> None:
     assert [protocol.id for protocol in usual] == list(find_track("frozen").protocols)
     named, same = choose_protocols("frozen", ["frozen_voc_rank", "frozen_voc_seg_knn"], None)
     assert [protocol.id for protocol in named] == ["frozen_voc_rank", "frozen_voc_seg_knn"] and same == seeds
-    with pytest.raises(BenchError, match="track mini has no protocol 'frozen_voc_rank': it is one of track frozen; add"):
+    with pytest.raises(BenchError, match="track mini has no protocol 'frozen_voc_rank': it is one of track frozen"):
         choose_protocols("mini", ["frozen_voc_rank"], None)
 
 
