@@ -136,18 +136,20 @@ def report_on(board: Board, label: str, sha256: str | None = None) -> Submission
     Raises:
         LeaderboardError: there is no such row with a value; or several checkpoints have that name.
     """
-    rows = [standing.entry for track in board.tracks for standing in track.standings if standing.columns]
-    named = {row.id: row for row in rows if any(card.name == label for card in row.cards)}
-    if sha256 is not None:
-        named = {id_: row for id_, row in named.items() if any(card.sha256 == sha256 for card in row.cards)}
-    found = {row.id: row for row in rows if row.label == label} if sha256 is None else {}
-    if len(found := found or named) > 1:
-        labels = ", ".join(sorted(row.label for row in found.values()))
+    standings = (standing for track in board.tracks for standing in track.standings)
+    rows = {standing.entry.id: standing.entry for standing in standings if standing.columns}.values()
+    called = [row for row in rows if row.label == label and sha256 is None]
+    found = called or [
+        row for row in rows if any(card.name == label and sha256 in (None, card.sha256) for card in row.cards)
+    ]
+    if len(found) > 1:
+        labels = ", ".join(sorted(row.label for row in found))
         raise LeaderboardError(f"{len(found)} rows have a checkpoint called {label!r}: name one of {labels}")
-    for entry in found.values():
-        return SubmissionReport(entry, tuple(chapter for track in board.tracks for chapter in _chapters(track, entry)))
-    listed = ", ".join(sorted({row.label for row in rows})[:10]) or "none"
-    raise LeaderboardError(f"no submission {label!r} has a finished run; there are {listed}")
+    if not found:
+        listed = ", ".join(sorted(row.label for row in rows)[:10]) or "none"
+        raise LeaderboardError(f"no submission {label!r} has a finished run; there are {listed}")
+    (entry,) = found
+    return SubmissionReport(entry, tuple(chapter for track in board.tracks for chapter in _chapters(track, entry)))
 
 
 def _chapters(track: Track, entry: Entry) -> Iterator[Chapter]:

@@ -26,7 +26,7 @@ def count_of(share: float, images: int) -> int:
 
 def take_share(names: Sequence[str], share: float, fold: int = 0) -> list[int]:
     """Positions, ascending, of the images that make a `share` (above 0, up to 1) of those with these `names`."""
-    first = _ordered([f"{fold}/{name}" if fold else name for name in names])
+    first = by_hash([f"{fold}/{name}" if fold else name for name in names])
     return sorted(first[: count_of(share, len(names))])
 
 
@@ -53,11 +53,11 @@ def hold_out(units: Sequence[str], amount: float) -> list[int]:
     count = count_of(amount, len(names)) if amount < 1 else int(amount)
     if count >= len(names):
         raise BenchError(f"{count} of {len(names)} are to be held out of the training images: there are too few")
-    held = {names[position] for position in _ordered([f"held-out/{name}" for name in names])[:count]}
+    held = {names[position] for position in by_hash([f"held-out/{name}" for name in names])[:count]}
     return [position for position, unit in enumerate(units) if unit in held]
 
 
-def _ordered(texts: Sequence[str]) -> list[int]:
+def by_hash(texts: Sequence[str]) -> list[int]:
     """Positions of the texts, by the SHA-256 of their bytes, which need not be UTF-8 where they are files' names."""
     digests = [hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest() for text in texts]
     return sorted(range(len(texts)), key=lambda position: digests[position])

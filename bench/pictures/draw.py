@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 from collections.abc import Sequence
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench.datasets.shares import by_hash
 from bench.metrics.segmentation import IGNORE
 
 RGB = NDArray[np.uint8]
@@ -68,5 +68,4 @@ def address(picture: RGB, *, smooth: bool) -> str:
 
 def sample(names: Sequence[str], count: int) -> list[int]:
     """Positions of the `count` names with the smallest SHA-256: the same pictures for everybody."""
-    digests = [hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest() for name in names]
-    return sorted(range(len(names)), key=digests.__getitem__)[:count]
+    return by_hash(names)[:count]

@@ -17,7 +17,6 @@ unless it says otherwise.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from bench.datasets.names import VOID
 from bench.datasets.pixels import first_line
+from bench.datasets.shares import by_hash
 from bench.errors import BenchError
 from leaderboard.base.errors import FileError
 from leaderboard.base.files import describe_os_error, read_bounded
@@ -171,8 +171,8 @@ class Own:
     def held_out(self, names: list[str]) -> set[str]:
         """Those of the names of all images that are held out for the part `val`, at least one."""
         assert self.said.val_share is not None
-        ordered = sorted(names, key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest())
-        return set(ordered[: max(1, round(self.said.val_share * len(names)))])
+        first = by_hash(names)[: max(1, round(self.said.val_share * len(names)))]
+        return {names[position] for position in first}
 
 
 def is_own(data: Path) -> bool:

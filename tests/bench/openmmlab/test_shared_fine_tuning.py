@@ -113,4 +113,5 @@ def test_two_processes_are_near_to_one_and_continue_exactly(tiny_data: Path, tmp
         max(abs(a - b) / max(abs(a), 1e-9) for a, b in zip(x, y, strict=True)) for x, y in zip(one, two, strict=True)
     ]
     assert differences[0] < 1e-5, "the first iteration differs by more than the order of sums"
+    assert max(differences[:4]) < 0.01, differences  # measured: 0.004
     assert max(differences) < 0.2, differences  # measured: 0.07, as docs/cluster.md says
