@@ -38,12 +38,15 @@ const nothing = () => make("span", { class: "missing" }, "–");
 const ranksText = (cell) => (cell.best === null ? "–" : cell.best === cell.worst ? String(cell.best) : `${cell.best}–${cell.worst}`);
 const ends = (one) => (one === null ? [null, null] : (interval(one) ?? [null, null]));
 
-/* How many pretraining runs (or random networks) the values of a row are over. */
-const runsOf = (cells) => Math.max(...cells.map((cell) => Number(/^(\d+) (?:pretraining runs|networks)$/.exec(cell?.over)?.[1] ?? 1)));
+/* What the values of a row are over if that is several pretraining runs or random networks ("3 networks"), or null. */
+const severalOf = (cells) => {
+  const counts = cells.map((cell) => [Number(/^(\d+) (?:pretraining runs|networks)$/.exec(cell?.over)?.[1]), cell?.over]);
+  return counts.reduce((one, other) => (other[0] > one[0] ? other : one), [1, null])[1];
+};
 const nameCell = ({ entry, cells = null, ...cell }) => {
-  const runs = runsOf(cells ?? [cell]);
+  const several = severalOf(cells ?? [cell]);
   return make("th", { scope: "row", class: "name" }, link(pageOf("submission", entry.sid), entry.label),
-    make("span", { class: "method" }, entry.method, runs > 1 ? [" ", make("span", { class: "runs" }, `· ${runs} ${entry.random ? "networks" : "pretraining runs"}`)] : null));
+    make("span", { class: "method" }, entry.method, several ? [" ", make("span", { class: "runs" }, `· ${several}`)] : null));
 };
 const selectCell = (entry) => {
   const box = make("input", { type: "checkbox", "aria-label": `Compare ${entry.label}` });
@@ -92,7 +95,7 @@ const overallTable = (model, track, state) => {
     ...groups.map((group, at) => ({
       key: group.id, label: group.label, unit: group.headline, kind: "number", cls: "num", href: pageOf("protocol", group.id),
       value: (row) => row.cells[at]?.mean ?? null,
-      cell: (row) => protocolCell(row.cells[at], track.usual),
+      cell: (row) => protocolCell(row.cells[at], [track.usual, severalOf(row.cells)]),
       csv: [[`${group.id} ${group.headline}`, (row) => row.cells[at]?.mean], [`${group.id} low`, (row) => ends(row.cells[at])[0]], [`${group.id} high`, (row) => ends(row.cells[at])[1]]],
     })),
     { key: "facts", hidden: true, csv: FACTS },
@@ -104,10 +107,11 @@ const marks = (cell) => [
   cell.failed && cell.mean !== null ? make("span", { class: "flag", title: `${cell.failed} of ${cell.n + cell.failed} runs failed` }, "†") : null,
   cell.copies ? make("span", { class: "flag", title: copiesText(cell) }, "‡") : null,
 ];
-const protocolCell = (cell, usual) =>
+/* `told` holds what a value's interval may be over without being said beside it. */
+const protocolCell = (cell, told) =>
   cell === null
     ? make("td", { class: "num figure" }, nothing())
-    : make("td", { class: `num figure${cell.leads ? " leads" : ""}` }, figure(cell, cell.over === usual ? null : cell.over), marks(cell));
+    : make("td", { class: `num figure${cell.leads ? " leads" : ""}` }, figure(cell, told.includes(cell.over) ? null : cell.over), marks(cell));
 
 /* A protocol's table, with the values that others report under the same protocol below it. */
 const groupTable = (model, group, state) => {
