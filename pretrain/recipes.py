@@ -93,8 +93,8 @@ class Recipe:
     """Whether the backbone starts from that of the preceding training stage, not from scratch or the run's weights."""
     first_epoch: int = field(default=0, metadata=ADDED)
     """Epochs of the same training that earlier stages have done. If it is above 0, everything that the preceding stage
-    has learned is kept, including heads, momentum networks and the optimizer's state, and crops are drawn as in the
-    following epochs."""
+    has learned is kept, including heads, momentum networks and the optimizer's state; crops are drawn as in the
+    following epochs, and the schedule, of which both have the same, counts the epochs from the first one."""
     needs_init: bool = field(default=False, metadata=ADDED)
     """Whether it tunes a trained backbone, which every run must name (`--init`)."""
     data: str = field(default="", metadata=PROSE)
@@ -126,16 +126,25 @@ class Recipe:
             if isinstance(stage, Recipe):
                 if stage.from_stage and self.stages and trained is None:
                     raise PretrainError(f"recipe {self.name}: no stage before {stage.name} trains a backbone")
-                if stage.first_epoch and trained is not None and trained.optimizer != stage.optimizer:
-                    raise PretrainError(
-                        f"recipe {self.name}: {stage.name} goes on with the training of {trained.name}: "
-                        "give both the same optimizer"
-                    )
+                if stage.first_epoch and trained is not None:
+                    self._check_rounds(trained, stage)
                 if stage is not self and stage.stages:
                     raise PretrainError(f"recipe {self.name}: stage {stage.name} has stages of its own; list them here")
                 trained = stage
             if names.count(stage.name) > 1 or not re.fullmatch(NAME, stage.name):
                 raise PretrainError(f"recipe {self.name}: {stage.name!r} cannot be the name of one stage")
+
+    def _check_rounds(self, before: Recipe, after: Recipe) -> None:
+        if before.optimizer != after.optimizer or before.schedule != after.schedule:
+            raise PretrainError(
+                f"recipe {self.name}: {after.name} goes on with the training of {before.name}: "
+                "give both the same optimizer and schedule"
+            )
+        if not isinstance(after.schedule, StepSchedule):
+            raise PretrainError(
+                f"recipe {self.name}: {after.name} goes on with the training of {before.name}, and the rate of a "
+                f"{type(after.schedule).__name__} depends on the length of the whole: give both a StepSchedule"
+            )
 
     @property
     def backbone(self) -> str:
@@ -209,6 +218,10 @@ def find_recipe(recipes: Mapping[str, Recipe], name: str) -> Recipe:
     return recipes[name]
 
 
+_TWINS = {"method.clusters": "schedule.clusters", "schedule.clusters": "method.clusters"}
+"""Settings of which one is to follow the other where both are equal: R2O's rate follows the number of its clusters."""
+
+
 def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """A copy with settings changed by text such as `epochs=3`, `method.temperature=0.1` or `optimizer.lr=1e-2`.
 
@@ -229,8 +242,10 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
             nearest += [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2] and k not in nearest]
             listed = f"did you mean {', '.join(nearest)}?" if nearest else f"there are {', '.join(known)}"
             raise PretrainError(f"recipe {recipe.name} has no setting {key!r}; {listed}")
+        twin = _TWINS.get(key)
         try:
-            recipe = _changed(recipe, key, text)
+            changed = _changed(recipe, key, text)
+            recipe = _changed(changed, twin, text) if twin in known and known[twin] == known[key] else changed
         except ValueError as error:
             raise PretrainError(f"setting {key}={text}: {error} (now {as_text(known[key])})") from error
     return recipe

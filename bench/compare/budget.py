@@ -120,8 +120,7 @@ def _with_epochs(trainings: Sequence[Recipe], epochs: Sequence[int]) -> list[Rec
         for training, given in rounds:
             schedule = training.schedule
             if isinstance(schedule, StepSchedule):
-                places = [round((m + training.first_epoch) * after / before) - done for m in schedule.milestones]
-                schedule = replace(schedule, milestones=tuple(places))
+                schedule = replace(schedule, milestones=tuple(round(m * after / before) for m in schedule.milestones))
             changed.append(replace(training, epochs=given, first_epoch=done, schedule=schedule))
             done += given
     return changed

@@ -97,6 +97,8 @@ def _decode_by_pillow(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         if picture.mode.startswith("I;16"):
             high = (np.asarray(picture) >> 8).astype(np.uint8)
             return np.repeat(high[:, :, None], 3, axis=2)
+        if picture.format == "PPM" and picture.mode == "I":  # Pillow scales a gray picture's values to 0 to 65535
+            return np.repeat((np.asarray(picture) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
         if picture.mode in ("I", "F"):
             raise ValueError(f"{picture.format} with 32 bits per pixel has no defined range")
         picture.info.pop("transparency", None)  # Pillow would warn that the conversion loses it.

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
@@ -27,6 +27,7 @@ from pretrain.nets.architectures import stages_of
 from pretrain.parts.clusters import kmeans
 from pretrain.parts.losses import unit
 from pretrain.parts.masks import LABELS
+from pretrain.settings import ADDED
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,9 @@ class Clusters:
     iterations: int = 20
     stage: int = 2
     """Stage of the network, of four, whose features are clustered: `layer2`."""
+    block: int | None = field(default=None, metadata=ADDED)
+    """Block of a ResNet's stage, from 0, whose output is clustered; None is the last. Networks without blocks have the
+    stage's map."""
     resize: int | None = None
     """Shorter side in pixels to which images are resized; None keeps their size."""
     side: int = 64
@@ -87,8 +91,18 @@ class Clusters:
 
     def _features(self, method: Method, image: Tensor) -> Tensor:
         """The map (C, h, w) of one image, uint8 (3, H, W), with features of length 1."""
-        maps = stages_of(method.backbone, normalized(image[None], method))
-        return unit(maps[min(self.stage, len(maps)) - 1])[0]
+        pixels = normalized(image[None], method)
+        layer = getattr(method.backbone, f"layer{self.stage}", None)
+        if self.block is None or not isinstance(layer, nn.Sequential):
+            maps = stages_of(method.backbone, pixels)
+            return unit(maps[min(self.stage, len(maps)) - 1])[0]
+        kept: list[Tensor] = []
+        hook = layer[min(self.block, len(layer) - 1)].register_forward_hook(lambda _, __, output: kept.append(output))
+        try:
+            method.backbone(pixels)
+        finally:
+            hook.remove()
+        return unit(kept[0])[0]
 
     def cluster(self, group: list[Tensor], seed: int, number: int) -> list[npt.NDArray[np.uint8]]:
         """Label maps (`side`, `side`) of the images of group `number`, from their maps of features (C, h, w)."""

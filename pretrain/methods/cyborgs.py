@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d
 from typing_extensions import override
 
 from pretrain.data.batches import ImageSource
@@ -81,7 +81,8 @@ class CYBORGS(RegionContrast):
             "k-means starts by k-means++, where the code calls faiss, which starts with random points",
             "label maps are kept at 64 x 64, where the code keeps them at the image's size",
             "an image that is region 0 all over is trained on, where the code draws another one in its place",
-            "the code's operations on colors are albumentations' (hue in whole numbers), here torchvision's",
+            "the code jitters colors by an operation of its own, which adds 204 to 306 of 255 levels to the saturation, so "
+            "that it is full in nearly every jittered view, and shifts hue by up to 25 of 180; here torchvision's",
             "the paper's scores could not be read; the code's README has none",
         ),
     )
@@ -144,7 +145,8 @@ class CYBORGS(RegionContrast):
 def stacked(backbone: nn.Module, pixels: Tensor) -> Tensor:
     """The maps of the last three stages side by side, the finest first, averaged to the cells of the last."""
     maps = stages_of(backbone, pixels)[-3:]
-    return torch.cat([avg_pool2d(x, x.shape[-1] // maps[-1].shape[-1]) for x in maps], dim=1)
+    height, width = maps[-1].shape[-2:]
+    return torch.cat([adaptive_avg_pool2d(x, (height, width)) for x in maps], dim=1)
 
 
 def by_place(head: nn.Module, means: Tensor) -> Tensor:
@@ -154,28 +156,22 @@ def by_place(head: nn.Module, means: Tensor) -> Tensor:
 
 METHODS = (CYBORGS,)
 
-LARS = LARSConfig(lr=0.2, momentum=0.9, weight_decay=1.5e-6, variant="larc")
+LARS = LARSConfig(lr=0.2, momentum=0.9, weight_decay=1.5e-6, variant="byol")
 
 
 def _bootstrapped(recipe: Recipe, rounds: int, first: Segments, clusters: Clusters) -> Recipe:
     """One training of `rounds` times the epochs of `recipe`, whose masks are made anew before each but the first.
 
-    The schedule's milestones count the epochs of all rounds.
+    The schedule counts the epochs of all rounds.
     """
-    method, schedule = recipe.method, recipe.schedule
-    assert isinstance(method, CYBORGSConfig) and isinstance(schedule, StepSchedule)
+    method = recipe.method
+    assert isinstance(method, CYBORGSConfig)
 
     def round_after(done: int) -> Recipe:
-        start = done * recipe.epochs
         return replace(
             recipe,
             method=replace(method, masks=f"masks-{done}"),
-            schedule=replace(
-                schedule,
-                milestones=tuple(m - start for m in schedule.milestones if m > start),
-                warmup_epochs=0 if done else schedule.warmup_epochs,
-            ),
-            first_epoch=start,
+            first_epoch=done * recipe.epochs,
             from_stage=done > 0,
         )
 
@@ -204,7 +200,7 @@ RECIPES: tuple[Recipe, ...] = (
         ),
         rounds=8,
         first=Segments("masks-0"),
-        clusters=Clusters("masks"),
+        clusters=Clusters("masks", block=2),
     ),
     _bootstrapped(
         replace(

@@ -17,6 +17,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from typing_extensions import override
 
 from pretrain.data.views import View
+from pretrain.errors import PretrainError
 from pretrain.method import MethodInfo
 from pretrain.methods.moco import (
     COCO_SGD,
@@ -88,6 +89,8 @@ class DenseCL(MoCo):
 
     def __init__(self, config: DenseCLConfig, backbone: nn.Module | None = None) -> None:
         super().__init__(config, backbone)
+        if config.grid is not None and config.grid < 1:
+            raise PretrainError(f"a grid of {config.grid} x {config.grid} cells has no cell; change method.grid")
         self.dense_head: nn.Module = dense_head(width_of(self.backbone), config.hidden, config.dim)
         self.momentum.add(dense_head=self.dense_head)
         self.dense_queue = Queue(config.queue, config.dim)

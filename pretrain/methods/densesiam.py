@@ -60,7 +60,7 @@ class DenseSiamConfig:
     segmentation."""
     region_weight: float = 0.1
     region_start: float = 0.8
-    """Share of all steps after which the region loss begins; until then its heads are computed but not trained."""
+    """Share of all steps after which the region loss begins; until then its heads keep their first weights."""
     zero_init_residual: bool = True
     """Start residual blocks as identities."""
     views: Literal["crops", "crop and whole"] = "crops"
@@ -181,6 +181,11 @@ class DenseSiam(Method):
         self.region_projector = synchronised(norm_head(width, regions, regions, regions, last_norm="plain"))
         self.region_predictor = synchronised(norm_head(regions, regions, regions, last_bias=True))
 
+    @property
+    def trains_regions(self) -> bool:
+        """Whether the region loss has begun."""
+        return self.progress >= self.config.region_start
+
     @override
     def forward(self, views: Sequence[View]) -> dict[str, Tensor]:
         """`loss` and its parts; `positive`, `negative`, `accuracy` of matching images, `std` of their projections.
@@ -206,10 +211,7 @@ class DenseSiam(Method):
         losses = {
             "global": (config.global_weight, loss_global),
             "pixel": (config.pixel_weight, mean_where(pixel, exists)),
-            "region": (
-                config.region_weight if self.progress >= config.region_start else 0.0,
-                mean_where((forth + back) / 2, exists),
-            ),
+            "region": (config.region_weight * self.trains_regions, mean_where((forth + back) / 2, exists)),
         }
         if config.label_weight:
             label = (label_loss(z_1, exists) + label_loss(z_2, exists)) / 2
@@ -261,6 +263,13 @@ class DenseSiam(Method):
     def target(self, b: Tensor) -> Tensor:
         """The targets of the region loss."""
         return b.detach() if self.config.region_stop_gradient else b
+
+    @override
+    def before_update(self, step: int, total_steps: int) -> None:
+        """Let the heads of regions wait for their loss: with gradients of zero the optimizer would decay them."""
+        if not self.trains_regions:
+            for head in (self.region_projector, self.region_predictor):
+                head.zero_grad(set_to_none=True)
 
     @override
     def after_step(self, step: int, total_steps: int) -> None:

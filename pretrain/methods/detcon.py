@@ -70,6 +70,11 @@ class RegionContrast(BYOL):
 
     config: RegionContrastConfig
 
+    def __init__(self, config: RegionContrastConfig, backbone: nn.Module | None = None) -> None:
+        super().__init__(config, backbone)
+        if config.regions < 1:
+            raise PretrainError(f"{config.regions} regions of each view cannot be drawn; change method.regions")
+
     def contrast(self, views: Sequence[View], cells_of: Callable[[View, int], Tensor]) -> dict[str, Tensor]:
         """The `loss` of two views, where `cells_of`(view, size) gives the label of each cell, int64 (N, size, size).
 

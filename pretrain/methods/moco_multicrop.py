@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from pretrain.data.augment import ColourOp, moco_v2_colour
 from pretrain.data.views import View, ViewPlan, ViewSpec
+from pretrain.errors import PretrainError
 from pretrain.method import MethodInfo
 from pretrain.methods.moco import COCO_SGD, PAPER_COSINE, MoCo, MoCoConfig
 from pretrain.nets.architectures import width_of
@@ -111,6 +112,11 @@ class MoCoMultiCrop(MoCo):
 
     def __init__(self, config: MoCoMultiCropConfig, backbone: nn.Module | None = None) -> None:
         super().__init__(config, backbone)
+        if config.neighbour_weight and not 1 <= config.neighbours <= config.queue:
+            raise PretrainError(
+                f"the {config.neighbours} nearest neighbors must be at least 1 and at most the queue of "
+                f"{config.queue}; change method.neighbours"
+            )
         self.plan = multi_crop_views(config)
         self.feature_queue = Queue(config.queue, width_of(self.backbone)) if config.neighbour_weight else None
         self.pulling = config.neighbour_warmup == 0

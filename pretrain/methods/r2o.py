@@ -224,7 +224,7 @@ RECIPES: tuple[Recipe, ...] = (
         method=R2OConfig(),
         epochs=300,
         batch_size=4096,
-        optimizer=LARSConfig(lr=4.8, momentum=0.9, weight_decay=1e-6),
+        optimizer=LARSConfig(lr=4.8, momentum=0.9, weight_decay=1e-6, variant="airl"),
         schedule=CurriculumSchedule(per="step", warmup_epochs=3, clusters=R2OConfig().clusters, clusters_of_lr=16.0),
         data="ImageNet-1k train, 1.28 M images",
         paper="arXiv 2208.11821; code KKallidromitis/r2o",

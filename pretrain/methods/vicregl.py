@@ -98,7 +98,8 @@ class VICRegL(Method):
         gpu_memory="22 to 25 / 41 to 45",
         uncertain=(
             "distances of places are in shares of the image's sides, in the code in pixels: not the same if long",
-            "one version of the code keeps the local loss of the last pair of views only, another, as here, of all",
+            "one version of the code keeps the local loss of the last pair of views only, and halves it; another, as "
+            "here, takes the mean of all",
             "recipes compute in fp32, where the code trains in mixed precision (float16)",
             "the blur is a Gaussian, where the code calls Pillow, which approximates one by box filters",
         ),

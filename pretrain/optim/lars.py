@@ -10,9 +10,9 @@ decay lam and trust eta:
     airl      r = eta |w| / (|g| + lam |w|),   v <- mu v + lr r (g + lam w),   w <- w - v
     larc      r = eta |w| / (|g| + lam |w| + 1e-8),   v <- mu v + r (g + lam w),   w <- w - lr v
 
-`byol` is also the algebra of Barlow Twins, VICReg and PixPro, `larc` that of SwAV, `airl` that of MoCo v2+. Where a
-norm is zero r is 1, except that `larc` does not move a tensor whose gradient is zero. A tensor of a group with
-`excluded` has r = 1 and lam = 0. With a constant rate, a rate inside and one outside of v are the same.
+`byol` is also the algebra of Barlow Twins, VICReg, PixPro and CYBORGS, `larc` that of SwAV, `airl` that of MoCo v2+ and
+R2O. Where a norm is zero r is 1, except that `larc` does not move a tensor whose gradient is zero. A tensor of a group
+with `excluded` has r = 1 and lam = 0. With a constant rate, a rate inside and one outside of v are the same.
 """
 
 from __future__ import annotations

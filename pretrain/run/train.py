@@ -240,11 +240,20 @@ def take_step(
     `model` is `method`, or wraps it for several processes.
     """
     total = steps_per_epoch * recipe.epochs
-    torch.manual_seed(_step_seed(seed, step + recipe.first_epoch * steps_per_epoch))
-    factor = recipe.schedule.factor(step, steps_per_epoch, recipe.epochs)
+    since_start = step + recipe.first_epoch * steps_per_epoch
+    torch.manual_seed(_step_seed(seed, since_start))
+    factor = recipe.schedule.factor(since_start, steps_per_epoch, recipe.first_epoch + recipe.epochs)
     rate = recipe.optimizer.set_step(optimizer, factor, step / total)
     with torch.autocast(views[0].pixels.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-        scalars: dict[str, Tensor] = model(views)
+        try:
+            scalars: dict[str, Tensor] = model(views)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise PretrainError(
+                "batch norm needs two values of each channel in every part of a batch: raise batch_size, or lower "
+                "method.bn_splits if the method has it"
+            ) from error
     optimizer.zero_grad(set_to_none=True)
     scalars["loss"].backward()  # type: ignore[no-untyped-call]
     method.before_update(step + 1, total)

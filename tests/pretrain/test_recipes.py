@@ -122,12 +122,22 @@ def test_every_published_recipe_can_be_written_and_changed(recipe: Recipe) -> No
     assert recipe.data and recipe.paper
 
 
+def test_the_rate_follows_the_number_of_clusters() -> None:
+    r2o = all_recipes()["r2o-imagenet-300ep"]
+    for key in ("method.clusters", "schedule.clusters"):
+        changed = override(r2o, [f"{key}=64,4"]).to_dict()
+        assert changed["method"]["clusters"] == changed["schedule"]["clusters"] == [64, 4]
+    assert override(all_recipes()["r2o-mini"], ["method.clusters=6,2"]).to_dict()["method"]["clusters"] == [6, 2]
+
+
 def test_the_rounds_of_one_training_change_together() -> None:
     settings = ["epochs=2", "optimizer.lr=0.5", "method.temperature=0.3", "method.masks=other"]
+    settings += ["schedule.milestones=3,5", "schedule.warmup_epochs=0.5"]
     recipe = override(all_recipes()["cyborgs-mini"], settings)
     rounds = [stage.to_dict() for stage in (*recipe.stages, recipe) if isinstance(stage, Recipe)]
     assert [(r["epochs"], r["first_epoch"]) for r in rounds] == [(2, 0), (2, 2), (2, 4)]
     assert {(r["optimizer"]["lr"], r["method"]["temperature"]) for r in rounds} == {(0.5, 0.3)}
+    assert all((r["schedule"]["milestones"], r["schedule"]["warmup_epochs"]) == ([3, 5], 0.5) for r in rounds)
     assert [r["method"]["masks"] for r in rounds] == ["masks-0", "masks-1", "other"]
     one = override(all_recipes()["cyborgs-mini"], ["stages.round-1.epochs=3"])
     assert next(stage.epochs for stage in one.stages if isinstance(stage, Recipe)) == 3

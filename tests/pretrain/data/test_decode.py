@@ -114,6 +114,14 @@ def test_of_sixteen_bits_the_high_byte_is_kept(format: str) -> None:
     assert torch.equal(image, torch.from_numpy((grey // 256).astype(np.uint8)).expand(3, -1, -1))
 
 
+@pytest.mark.parametrize("highest", [1023, 65535])
+def test_a_gray_netpbm_picture_of_sixteen_bits_has_the_range_that_it_states(highest: int) -> None:
+    grey = np.linspace(0, highest, 64).astype(np.uint16).reshape(8, 8)
+    image = decoded(b"P5 8 8 %d\n" % highest + grey.astype(">u2").tobytes())
+    assert np.abs(image[0].numpy() - grey * 255.0 / highest).max() <= 1
+    assert torch.equal(image[0], image[1]) and torch.equal(image[0], image[2])
+
+
 JPEGS: dict[str, Callable[[Image.Image], bytes]] = {
     **{kind: make for kind, make in KINDS.items() if kind.startswith("jpeg")},
     "jpeg-422": lambda p: encode(p, "JPEG", subsampling=1),

@@ -14,7 +14,10 @@ from toy import Toy, ToyConfig
 from pretrain.data.batches import ImageSource, open_images
 from pretrain.data.regions import Felzenszwalb, Masks, prepare_masks
 from pretrain.discovery import masks as stages
+from pretrain.discovery.correspondence import normalized
 from pretrain.discovery.masks import Clusters, Segments
+from pretrain.nets.architectures import build_backbone
+from pretrain.parts.losses import unit
 
 COUNT, CELL = 7, 8
 
@@ -83,6 +86,21 @@ def test_a_group_of_images_shares_its_clusters(source: ImageSource, method: Toy,
             for kind in range(3):
                 found.setdefault(kind, set()).update(table[index][kinds[rows[:, None], columns] == kind].tolist())
         assert sorted(found.values(), key=min) == [{0}, {1}, {2}]
+
+
+def test_the_block_of_a_resnet_is_that_of_its_name(source: ImageSource, method: Toy) -> None:
+    """CYBORGS clusters `layer2.2` of a ResNet-50, whose stage has a further block."""
+    torch.manual_seed(0)
+    method.backbone = build_backbone("resnet50").eval()
+    pixels = torch.randint(0, 256, (3, 40, 56), dtype=torch.uint8)
+    layer = method.backbone.layer2
+    with torch.no_grad():
+        third = layer[:3](method.backbone.features(normalized(pixels[None], method))[0])
+        for block, expected in ((2, third), (3, layer[3](third)), (None, layer[3](third)), (9, layer[3](third))):
+            got = Clusters("masks", block=block)._features(method, pixels)
+            torch.testing.assert_close(got, unit(expected)[0])
+        method.backbone = Colors()
+        assert Clusters("masks", block=2)._features(method, pixels).shape == (3, 5, 7)
 
 
 def test_clusters_are_those_of_plain_k_means(method: Toy) -> None:

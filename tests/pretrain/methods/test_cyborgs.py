@@ -23,6 +23,7 @@ from pretrain.errors import PretrainError
 from pretrain.methods import all_recipes
 from pretrain.methods.cyborgs import CYBORGS, CYBORGSConfig, by_place, stacked
 from pretrain.methods.detcon import region_loss
+from pretrain.nets.architectures import build_backbone
 from pretrain.parts.masks import draw_regions, most_frequent
 from pretrain.recipes import LARSConfig, Recipe, StepSchedule
 
@@ -175,6 +176,14 @@ def test_maps_lie_side_by_side_the_finest_first() -> None:
     assert small(backbone=Pyramid()).projector[0].in_features == 4 + 6 + 5
 
 
+@pytest.mark.parametrize("size", [48, 80, 112, 224])
+def test_views_of_every_size_have_stages_that_fit(size: int) -> None:
+    backbone = build_backbone("resnet18").eval()
+    with torch.no_grad():
+        out = stacked(backbone, torch.zeros(1, 3, size, size))
+    assert out.shape == (1, 128 + 256 + 512, math.ceil(size / 32), math.ceil(size / 32))
+
+
 def test_large_labels_are_region_zero() -> None:
     """A map of nothing but labels from 81 on has one region, 0, on all 49 cells."""
     labels = torch.full((1, 224, 224), 200, dtype=torch.uint8)
@@ -282,14 +291,12 @@ def test_the_recipe_is_one_training_of_800_epochs() -> None:
     assert [config.masks for config in configs] == [f"masks-{k}" for k in range(8)]  # type: ignore[attr-defined]
     assert {replace(config, masks="") for config in configs} == {CYBORGSConfig(masks="")}  # type: ignore[type-var]
     assert {one.optimizer for one in trainings} == {
-        LARSConfig(lr=0.2, weight_decay=1.5e-6, momentum=0.9, variant="larc")
+        LARSConfig(lr=0.2, weight_decay=1.5e-6, momentum=0.9, variant="byol")
     }
     whole = StepSchedule(milestones=(768, 784), warmup_epochs=10, warmup_start=0.01)
-    for one in trainings:
-        for step in (0, 3, 9, 10, 67, 68, 83, 84, 99):
-            assert one.schedule.factor(step, 1, 100) == whole.factor(one.first_epoch + step, 1, 800)
+    assert {one.schedule for one in trainings} == {whole}
     masks = [stage for stage in recipe.stages if not isinstance(stage, Recipe)]
-    assert masks[0] == Segments("masks-0") and masks[1:] == [Clusters(f"masks-{k}") for k in range(1, 8)]
+    assert masks[0] == Segments("masks-0") and masks[1:] == [Clusters(f"masks-{k}", block=2) for k in range(1, 8)]
     assert masks[1] == Clusters(
-        "masks-1", together=16, clusters=(2, 257), iterations=20, stage=2, resize=None, side=64
+        "masks-1", together=16, clusters=(2, 257), iterations=20, stage=2, block=2, resize=None, side=64
     )  # fmt: skip

@@ -10,6 +10,7 @@ import torch
 from contrastive import SMALL, batch, build, cross_entropy, curve, plain_curve
 from torch.nn import functional as F
 
+from pretrain.errors import PretrainError
 from pretrain.methods import all_recipes
 from pretrain.methods.densecl import DenseCLConfig, correspondence, rows
 from pretrain.methods.moco import MoCoConfig
@@ -256,3 +257,8 @@ def test_real_networks_have_the_papers_heads_and_equal_a_moco_of_the_same_seed()
     for key, value in plain.state_dict().items():
         if key != "_extra_state":
             assert torch.equal(value, theirs[key]), key
+
+
+def test_a_grid_has_a_cell() -> None:
+    with pytest.raises(PretrainError, match=r"a grid of 0 x 0 cells has no cell; change method\.grid"):
+        build(small(grid=0))

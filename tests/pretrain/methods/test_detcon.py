@@ -199,3 +199,8 @@ def test_recipes_have_the_codes_settings() -> None:
         assert recipe.optimizer == LARSConfig(lr=3.2, momentum=0.9, weight_decay=1.5e-6)
         assert recipe.schedule == CosineSchedule(per="step", warmup_epochs=epochs // 100)
         assert recipe.method == DetConConfig(zero_init_residual=True, inputs="byol")
+
+
+def test_no_region_cannot_be_drawn() -> None:
+    with pytest.raises(PretrainError, match=r"0 regions of each view cannot be drawn; change method\.regions"):
+        small(regions=0)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from pretrain.data.augment import MOCO_V2_COLOUR
 from pretrain.data.autoaugment import AutoAugment, Either
 from pretrain.data.views import View
+from pretrain.errors import PretrainError
 from pretrain.methods import all_recipes
 from pretrain.methods.moco import MoCoConfig
 from pretrain.methods.moco_multicrop import MoCoMultiCrop, MoCoMultiCropConfig
@@ -178,7 +179,7 @@ def test_small_crops_of_an_image_stay_together_in_split_batch_norm() -> None:
 
 
 def test_views_are_the_papers() -> None:
-    query, key, *smalls = MoCoMultiCropConfig(backbone="resnet18", queue=8).build().plan.specs
+    query, key, *smalls = MoCoMultiCropConfig(backbone="resnet18", queue=32).build().plan.specs
     assert (query.size, query.scale, key.size, key.scale) == (160, (0.2, 1.0), 160, (0.2, 1.0))
     assert key.colour == MOCO_V2_COLOUR
     strong = (Either((AutoAugment(),), MOCO_V2_COLOUR, 0.5),)
@@ -200,3 +201,10 @@ def test_recipes_have_the_papers_settings() -> None:
         assert (config.neighbours, config.neighbour_weight) == (20, 0.4)
         assert config.neighbour_warmup * epochs == pytest.approx(warmup)
     assert MoCoMultiCrop.info.id == "moco-multicrop"
+
+
+@pytest.mark.parametrize("count", [0, 17])
+def test_neighbors_that_the_queue_does_not_hold(count: int) -> None:
+    with pytest.raises(PretrainError, match=f"the {count} nearest neighbors must be at least 1 and at most the queue"):
+        build(small(neighbours=count, queue=16))
+    assert build(small(neighbours=17, queue=16, neighbour_weight=0.0)).feature_queue is None

@@ -248,7 +248,7 @@ def test_what_is_missing_or_does_not_fit_is_said() -> None:
 def test_the_recipe_has_the_codes_settings(tmp_path: Path) -> None:
     recipe = all_recipes()["r2o-imagenet-300ep"]
     assert (recipe.epochs, recipe.batch_size) == (300, 4096)
-    assert recipe.optimizer == LARSConfig(lr=4.8, momentum=0.9, weight_decay=1e-6)
+    assert recipe.optimizer == LARSConfig(lr=4.8, momentum=0.9, weight_decay=1e-6, variant="airl")
     assert recipe.schedule == CurriculumSchedule(warmup_epochs=3, clusters=(128, 4), clusters_of_lr=16)
     config = recipe.method
     assert isinstance(config, R2OConfig) and config == R2OConfig()

@@ -27,7 +27,7 @@ from pretrain.export import export
 from pretrain.exported import read_card
 from pretrain.method import Method
 from pretrain.recipe_files import config_types, recipe_from
-from pretrain.recipes import ComputeStage, CosineSchedule, Recipe, SGDConfig, override
+from pretrain.recipes import ComputeStage, Recipe, SGDConfig, StepSchedule, override
 from pretrain.run import folder as runs
 from pretrain.run.folder import read_record
 from pretrain.run.processes import Process
@@ -354,8 +354,8 @@ class WideConfig(ToyConfig):
 
 def test_stages_may_be_one_training(images: Path, tmp_path: Path) -> None:
     """Three epochs in stages of one and two leave what three at once do: weights, heads, buffers, optimizer's state."""
-    source, steady = open_images(images), CosineSchedule(final=1.0)
-    once = toy_recipe(name="once", epochs=3, batch_size=6, schedule=steady)
+    source, schedule = open_images(images), StepSchedule(milestones=(2,), warmup_epochs=1.5)
+    once = toy_recipe(name="once", epochs=3, batch_size=6, schedule=schedule)
     first, last = replace(once, name="first", epochs=1), replace(once, name="last", epochs=2, from_stage=True)
     runs = [
         train(recipe, source, tmp_path / recipe.name, **SETTINGS)
@@ -378,7 +378,17 @@ def test_what_cannot_be_a_list_of_stages() -> None:
         (
             (replace(FIRST, optimizer=SGDConfig(lr=1.0)),),
             {"first_epoch": 1, "from_stage": True},
-            "staged goes on with the training of first: give both the same optimizer",
+            "staged goes on with the training of first: give both the same optimizer and schedule",
+        ),
+        (
+            (replace(FIRST, schedule=StepSchedule(milestones=(1,))),),
+            {"first_epoch": 1, "from_stage": True},
+            "staged goes on with the training of first: give both the same optimizer and schedule",
+        ),
+        (
+            (FIRST,),
+            {"first_epoch": 1, "from_stage": True},
+            "the rate of a CosineSchedule depends on the length of the whole: give both a StepSchedule",
         ),
         ((FIRST,), {"first_epoch": 1}, "first_epoch is at least 0, and above 0 only with from_stage"),
         ((Labels(), Labels()), {}, "'labels' cannot be the name of one stage"),

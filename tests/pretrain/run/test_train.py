@@ -142,6 +142,12 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_checkpoint(sourc
         assert not (run / "finished.json").exists()
 
 
+def test_batch_norm_of_one_value_says_what_to_change(source: ImageSource, tmp_path: Path) -> None:
+    recipe = toy_recipe(method=ToyConfig(size=3), batch_size=1)  # one cell of one image
+    with pytest.raises(PretrainError, match=r"batch norm needs two values of each channel .* raise batch_size"):
+        train(recipe, source, tmp_path / "run", workers=0)
+
+
 @pytest.mark.parametrize("lost", [1, -1])
 def test_planned_steps_are_executed_steps(
     source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int
