@@ -13,7 +13,7 @@ import sys
 import traceback
 from types import FrameType
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, MissingArgumentError
 
 from bench.cli import (  # noqa: F401 - they register commands
     auditing,
@@ -90,7 +90,7 @@ def _report(error: Exception | KeyboardInterrupt) -> int:
         Console(soft_wrap=True, highlight=False).print(printable(error), markup=False)
         return 0
     if isinstance(error, CycloptsError):
-        _say("usage: ", error)
+        _say("usage: ", _usage(error))
         _say("", "`densebench --help` lists the commands, `densebench COMMAND --help` shows an example.")
         return 2
     if isinstance(error, DenseBenchError):
@@ -105,6 +105,12 @@ def _report(error: Exception | KeyboardInterrupt) -> int:
         _say("", "Report this line and the command in the issues of the repository that you have densebench from;")
         _say("", "the command with --debug shows more.")
     return 1
+
+
+def _usage(error: CycloptsError) -> str:
+    """The words of `error`; of an option that was not given at all they say so."""
+    given = not isinstance(error, MissingArgumentError) or error.keyword or (error.argument and error.argument.tokens)
+    return str(error) if given else str(error).replace("requires an argument", "is missing")
 
 
 def _where(error: Exception) -> str:

@@ -153,7 +153,10 @@ def _own_resolution(recipe: Recipe) -> int:
     """The recipe's `view_size`; raises BenchError where its method has no such setting for the side of its crops."""
     sizes = [value for key, value in settings_of(recipe).items() if _last(key) == "view_size"]
     if len(sizes) != 1:
-        raise BenchError(f"recipe {recipe.name} has no one setting `view_size`, by which its crops could be equal")
+        raise BenchError(
+            f"recipe {recipe.name} has no one setting `view_size`, by which its crops could be equal: "
+            "give the side of the crops that name in the dataclass of the method's settings"
+        )
     return int(sizes[0])
 
 

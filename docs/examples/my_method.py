@@ -19,7 +19,7 @@ class MyConfig:
     """Settings of `MyMethod`."""
 
     backbone: str = "resnet18"
-    size: int = 32
+    view_size: int = 32
     scale: tuple[float, float] = (0.2, 1.0)
 
     def build(self) -> MyMethod:
@@ -34,7 +34,7 @@ class MyMethod(Method):
 
     def __init__(self, config: MyConfig) -> None:
         super().__init__()
-        spec = ViewSpec("crop", config.size, config.scale)
+        spec = ViewSpec("crop", config.view_size, config.scale)
         self.plan = ViewPlan((spec, spec))
         self.backbone = build_backbone(config.backbone)
 
@@ -47,5 +47,5 @@ class MyMethod(Method):
 METHODS = (MyMethod,)
 RECIPES = (
     Recipe("mine-mini", MyConfig(), 1, 4, SGDConfig(lr=0.01), CosineSchedule()),
-    Recipe("mine-large", MyConfig(size=64), 2, 4, SGDConfig(lr=0.01), CosineSchedule()),
+    Recipe("mine-large", MyConfig(view_size=64), 2, 4, SGDConfig(lr=0.01), CosineSchedule()),
 )

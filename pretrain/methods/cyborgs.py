@@ -81,8 +81,9 @@ class CYBORGS(RegionContrast):
             "k-means starts by k-means++, where the code calls faiss, which starts with random points",
             "label maps are kept at 64 x 64, where the code keeps them at the image's size",
             "an image that is region 0 all over is trained on, where the code draws another one in its place",
-            "the code jitters colors by an operation of its own, which adds 204 to 306 of 255 levels to the saturation, so "
-            "that it is full in nearly every jittered view, and shifts hue by up to 25 of 180; here torchvision's",
+            "the code jitters colors by an operation of its own, which adds 204 to 306 of 255 levels to the "
+            "saturation, so that it is full in nearly every jittered view, and shifts hue by up to 25 of 180; here "
+            "torchvision's",
             "the paper's scores could not be read; the code's README has none",
         ),
     )

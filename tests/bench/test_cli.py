@@ -67,6 +67,13 @@ def test_a_wrong_command_is_exit_code_2(line: str, capsys: pytest.CaptureFixture
     assert "usage:" in capsys.readouterr().err
 
 
+def test_what_is_missing_is_told_from_what_has_no_value(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["compare", "simclr-mini"]) == 2
+    assert "--images is missing" in capsys.readouterr().err
+    assert run(["compare", "simclr-mini", "--images"]) == 2
+    assert "--images requires an argument" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

@@ -27,7 +27,7 @@ from pretrain.data.batches import open_images
 from pretrain.errors import PretrainError
 from pretrain.exported import read_exported, write_exported
 from pretrain.methods import all_recipes
-from pretrain.outside import find_written
+from pretrain.outside import find_written, load_methods
 from pretrain.recipes import Recipe, StepSchedule, settings_of
 
 NAMES = ("moco-v2-mini", "simsiam-mini")
@@ -255,6 +255,17 @@ def test_rounds_go_on_with_one_another_and_their_learning_rate_falls_at_the_same
     assert falls == {10}
     schedule = under(all_recipes()["moco-v1-mini"], budget).schedule
     assert isinstance(schedule, StepSchedule) and schedule.milestones == (8, 11)
+
+
+def test_the_documented_method_takes_the_budget(tmp_path: Path) -> None:
+    file = Path(__file__).parents[3] / "docs/examples/my_method.py"
+    recipe = under(load_methods(file).recipes["mine-mini"], Budget("resnet34", 48, 8, 4))
+    assert (recipe.backbone, recipe.batch_size, recipe.epochs) == ("resnet34", 8, 2)
+    assert [spec.size for spec in recipe.method.build().plan.specs] == [48, 48]
+    other = tmp_path / "other.py"
+    other.write_text(file.read_text().replace("view_size", "side"))
+    with pytest.raises(BenchError, match="give the side of the crops that name in the dataclass of the method's"):
+        under(load_methods(other).recipes["mine-mini"], Budget("resnet34", 48, 8, 4))
 
 
 def test_what_differs_must_be_chosen() -> None:
