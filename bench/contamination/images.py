@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from bench.datasets import ade20k, check_cityscapes, check_voc, cityscapes, davis, jhmdb, lvis, vip, voc
+from bench.datasets import ade20k, check_cityscapes, check_voc, cityscapes, classified, davis, jhmdb, lvis, vip, voc
 from bench.datasets.check import NAMED, expected_in
 from bench.datasets.coco import annotation_file, image_folder, read_coco
 from bench.datasets.files import is_file
@@ -55,7 +55,8 @@ def _listed(root: Path, findings: Findings) -> Iterator[tuple[str, list[Path]]]:
     tested = root / check_voc.FOLDER_2007 / "ImageSets" / "Main" / "test.txt"
     if is_file(tested):
         photos = root / check_voc.FOLDER_2007 / "JPEGImages"
-        yield "voc0712_det", [entry.image for entry in voc.read_entries(tested, photos, photos, "", findings)]
+        images = [entry.image for entry in voc.read_entries(tested, photos, photos, "", findings)]
+        yield from (("voc0712_det", images), ("voc2007", images))
     if is_file(annotation_file(root, "val")):
         content = read_coco(annotation_file(root, "val"), findings)
         yield "coco2017", [image_folder(root, "val") / image.file_name for image in content.images.values()]
@@ -70,6 +71,12 @@ def _listed(root: Path, findings: Findings) -> Iterator[tuple[str, list[Path]]]:
         yield jhmdb.JHMDB, [frame for clip in jhmdb.list_clips(root, findings) for frame in clip.frames]
     if (root / vip.FOLDER).is_dir():
         yield vip.VIP, [frame for video in vip.list_parts(root, findings) for frame in video.frames]
-    for standard in (STANDARD[name] for name in (ade20k.NAME, lvis.NAME, *NAMED)):
+    if is_file(lvis.annotation_file(root, "val")):
+        whole = lvis.read_lvis(lvis.annotation_file(root, "val"), findings).coco
+        yield lvis.NAME, [root / "coco" / image.file_name for image in whole.images.values()]
+    for name, lists in classified.TREES.items():
+        if all(is_file(root / classified.FOLDER / listed) for listed in lists.values()):
+            yield name, classified.list_images(root, name, "val", findings)
+    for standard in (STANDARD[name] for name in (ade20k.NAME, *NAMED) if name not in classified.TREES):
         parts = [part for part in standard.every_part() if part.role == "images" and part.split == "val"]
         yield standard.name, [path for part in parts for path in part.files(root)]

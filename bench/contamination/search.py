@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bench.contamination.hashes import VIEWS, WORDS, hash_images
+from bench.contamination.hashes import WORDS, hash_images
 from bench.contamination.images import evaluated_images
 from bench.datasets.own.description import is_own, read_own
 from bench.errors import BenchError
@@ -50,7 +50,8 @@ class Copy:
     """The pretraining image, relative to the folder that was searched."""
     kind: Literal["same bytes", "same picture"]
     bits: int
-    """By how many bits their perceptual hashes differ, the least over the test image's crops and mirror images."""
+    """By how many bits their perceptual hashes differ, the least over the test image's crops and mirror images, and of
+    both pictures as stored and as their EXIF orientations turn them."""
 
 
 @dataclass(frozen=True)
@@ -114,16 +115,17 @@ def _compare(
     order = np.argsort(known[:, 0], kind="stable")
     place = np.minimum(np.searchsorted(known[order, 0], rows[:, 0]), len(known) - 1)
     twins = np.where((known[order[place], 0] == rows[:, 0]) & (rows[:, 0] != 0), order[place], -1)
-    looks = rows[:, 1:].reshape(len(rows) * VIEWS, WORDS)
-    nearest, bits = find_nearest(known[:, 1:], looks)
-    nearest, bits = nearest.reshape(-1, VIEWS), bits.reshape(-1, VIEWS)
+    looks = known[:, 1:].reshape(len(known), -1, WORDS)
+    images, which = np.nonzero(looks.any(axis=2))  # few images are turned: their other look is 0
+    nearest, bits = find_nearest(looks[images, which], rows[:, 1:].reshape(-1, WORDS))
+    nearest, bits = nearest.reshape(len(rows), -1), bits.reshape(len(rows), -1)
     copies = []
     for index, twin in enumerate(twins.tolist()):
         view = int(bits[index].argmin())
         if twin >= 0:
             copies.append(Copy(queries.name(index), source.name(twin), "same bytes", 0))
         elif bits[index, view] <= NEAREST:
-            partner = source.name(int(nearest[index, view]))
+            partner = source.name(int(images[nearest[index, view]]))
             copies.append(Copy(queries.name(index), partner, "same picture", int(bits[index, view])))
     plain = int((~rows[:, 1 : 1 + WORDS].any(axis=1)).sum())
     return Contamination(name, len(rows), queries.fingerprint(), tuple(copies), plain)

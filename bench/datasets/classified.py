@@ -80,7 +80,7 @@ def classified_images(root: Path, dataset: str, part: Part) -> ClassifiedImages:
     if dataset not in TREES:
         raise BenchError(f"{dataset} has no classes of images: a probe of images takes {', '.join([*_VOC, *TREES])}")
     classes = class_names(root, findings)
-    paths = _tree(root, dataset, part, findings)
+    paths = list_images(root, dataset, part, findings)
     _report_unknown(part, {path.parent.name for path in paths}, classes, findings)
     number = {name: i for i, name in enumerate(classes)}
     labels = np.array([number[path.parent.name] for path in paths], np.int64)
@@ -108,7 +108,7 @@ def read_trees(root: Path, findings: Findings, dataset: str) -> tuple[dict[str, 
         split = splits[part]
         if part in TREES[dataset]:
             split.annotations.append(root / FOLDER / TREES[dataset][part])
-        split.images = _tree(root, dataset, part, findings)
+        split.images = list_images(root, dataset, part, findings)
         split.histogram = Counter(path.parent.name for path in split.images)
         _report_unknown(part, split.histogram, classes, findings)
     images = ImageFiles(root, [path for split in splits.values() for path in split.images], findings)
@@ -140,8 +140,8 @@ def _report_unknown(part: str, found: Iterable[str], classes: Iterable[str], fin
         findings.error("unknown classes", f"{part} has images of {name}, which is no folder of imagenet/train")
 
 
-def _tree(root: Path, dataset: str, part: Part, findings: Findings) -> list[Path]:
-    """The images of a part, in the order of its list or else of their names."""
+def list_images(root: Path, dataset: str, part: Part, findings: Findings) -> list[Path]:
+    """The images of a part of one of `TREES`, in the order of its list or else of their names."""
     listed = TREES[dataset].get(part)
     folder = root / FOLDER
     if listed is None:

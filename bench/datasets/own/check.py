@@ -12,10 +12,12 @@ from bench.datasets.files import ImageFiles, fingerprint, report_copies
 from bench.datasets.masks import read_labels
 from bench.datasets.names import VOID
 from bench.datasets.own.description import DATASETS, DETECTION, INSTANCES, SEGMENTATION, Own, PartName, read_own
-from bench.datasets.own.maps import MaskValues, list_masks
+from bench.datasets.own.maps import MaskValues, list_masks, too_many_classes
 from bench.datasets.own.objects import Listed, Objects, has_masks, list_objects, read_objects
 from bench.datasets.own.pictures import Header, resolve
+from bench.datasets.own.unmatched import report_unmatched
 from bench.datasets.report import DatasetReport, Findings, Split
+from leaderboard.base.printable import printable_name
 
 PARTS: tuple[PartName, ...] = ("train", "val")
 
@@ -73,7 +75,9 @@ def usable(data: Path) -> tuple[str, ...]:
     content = list_objects(own, "train", Findings(own.folder)).coco
     assert content is not None
     counted = [item for item in content.objects if item.category_id in own.said.classes]
-    return DATASETS if counted and all(item.mask is not None for item in counted) else (DETECTION,)
+    if not counted or any(item.mask is None for item in counted):
+        return (DETECTION,)
+    return (DETECTION, INSTANCES) if too_many_classes(own) else DATASETS
 
 
 def _check_masks(own: Own, splits: Mapping[str, Split], findings: Findings) -> ImageFiles:
@@ -110,10 +114,15 @@ def _check_masks(own: Own, splits: Mapping[str, Split], findings: Findings) -> I
 def _check_objects(own: Own, splits: Mapping[str, Split], dataset: str | None, findings: Findings) -> ImageFiles:
     parts = {name: list_objects(own, name, findings) for name in PARTS}
     images = ImageFiles(own.folder, [image for listed in parts.values() for image in listed.images], findings)
+    _report_renamed(own, parts, findings)
+    if own.said.format == "yolo":
+        report_unmatched(own, parts, findings)
+    drawn = True
     for name, listed in parts.items():
         before = findings.errors
         found = read_objects(own, name, listed, lambda path: _header(path, images), findings)
         _count(own, name, listed, found, splits[name])
+        drawn = drawn and has_masks(found)
         if findings.errors == before:  # otherwise those errors explain what is missing
             _report_nothing(name, found, findings)
             if dataset in (SEGMENTATION, INSTANCES) and found.content.objects and not has_masks(found):
@@ -122,7 +131,26 @@ def _check_objects(own: Own, splits: Mapping[str, Split], dataset: str | None, f
                     f"{dataset} needs a mask of every object, and objects of {name} have none: only {DETECTION} can be "
                     f"made of {own.said.name}",
                 )
+    if drawn and dataset in (SEGMENTATION, None) and (problem := too_many_classes(own)):
+        (findings.error if dataset else findings.warning)("too many classes", problem)
     return images
+
+
+def _report_renamed(own: Own, parts: Mapping[PartName, Listed], findings: Findings) -> None:
+    """Report categories to which the COCO files of the parts give different names: their objects differ, too."""
+    train, val = (parts[name].coco for name in PARTS)
+    if train is None or val is None:
+        return
+    used = {item.category_id for content in (train, val) for item in content.objects} & set(own.said.classes)
+    files = [findings.name(own.folder / own.part(name).annotations) for name in PARTS]
+    for number in sorted(used & train.categories.keys() & val.categories.keys()):
+        names = [printable_name(content.categories[number]) for content in (train, val)]
+        if train.categories[number] != val.categories[number]:
+            findings.error(
+                "categories with two names",
+                f"the category {number} is {names[0]} in {files[0]} and {names[1]} in {files[1]}: number the "
+                "categories of both files alike",
+            )
 
 
 def _count(own: Own, name: PartName, listed: Listed, found: Objects, split: Split) -> None:

@@ -44,6 +44,8 @@ INSTANCES: Final = "custom_inst"
 """What protocols call own data that they use: label maps, boxes, or boxes with masks. Results have the data's name."""
 DATASETS: Final = (SEGMENTATION, DETECTION, INSTANCES)
 MOST_CLASSES: Final = 1000
+MOST_DRAWN: Final = VOID - 1
+"""Most classes of label maps that are drawn from masks of objects: 0 is the background, 255 void."""
 BACKGROUND: Final = "background"
 """Name of the class of all pixels outside the objects, in label maps that are drawn from masks of objects."""
 _LONGEST: Final = 2**20

@@ -69,8 +69,8 @@ def guess(folder: Path) -> Guess:
     if found is None:
         raise BenchError(
             f"{folder} has {len(images):,} images, but no annotations that belong to them: read are COCO's JSON, VOC's "
-            "XML, YOLO's text and masks (8-bit grey or palette PNG) with the names of the images. Images without any can "
-            "be pretrained on (`--images`), and what they give is evaluated on other data"
+            "XML, YOLO's text and masks (8-bit grey or palette PNG) with the names of the images. Images without any "
+            "can be pretrained on (`--images`), and what they give is evaluated on other data"
         )
     return found
 

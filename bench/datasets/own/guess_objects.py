@@ -15,6 +15,7 @@ from bench.datasets.coco import LONGEST_FILE, CocoFile, read_coco
 from bench.datasets.own.description import DESCRIPTION
 from bench.datasets.own.guess import Guess, class_names, match, role
 from bench.datasets.own.pictures import files_below
+from bench.datasets.own.unmatched import yolo_keys
 from bench.datasets.report import Findings
 from bench.datasets.voc import LONGEST_FILE as LONGEST_XML
 from bench.errors import BenchError
@@ -89,7 +90,7 @@ def yolo(folder: Path, images: list[str]) -> Guess | None:
     counts: Counter[int] = Counter()
     found = []
     for name in files_below(folder, (".txt",)):
-        keys = _yolo_keys(folder / name)
+        keys = yolo_keys(folder / name)
         if keys is not None:
             found.append(name)
             counts.update(keys)
@@ -140,17 +141,6 @@ def _with_lists(folder: Path, where: dict[str, str]) -> dict[str, dict[str, str]
     if not {"train", "val"} <= lists.keys():
         return {"": where}
     return {part: {**where, "list": lists[part]} for part in ("train", "val")}
-
-
-def _yolo_keys(file: Path) -> list[int] | None:
-    """The classes in a text file of boxes; None for another one."""
-    try:
-        text = read_bounded(file, _LONGEST_YAML).decode("utf-8")
-        lines = [list(map(float, line.split())) for line in text.splitlines() if line.strip()]
-    except (DenseBenchError, OSError, ValueError):
-        return None
-    boxes = all(len(line) >= 5 and line[0].is_integer() and 0 <= line[0] < 10_000 for line in lines)
-    return [int(line[0]) for line in lines] if boxes and lines else None
 
 
 def _yolo_names(folder: Path) -> dict[int, str]:

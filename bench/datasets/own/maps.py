@@ -19,7 +19,7 @@ import numpy.typing as npt
 from bench.datasets.coco_objects import CocoObject
 from bench.datasets.masks import load_labels
 from bench.datasets.names import VOID
-from bench.datasets.own.description import Own, PartName
+from bench.datasets.own.description import DETECTION, INSTANCES, MOST_DRAWN, Own, PartName
 from bench.datasets.own.objects import has_masks, load_objects
 from bench.datasets.own.pictures import list_names, read_header, resolve
 from bench.datasets.pairs import Pair
@@ -52,6 +52,8 @@ def own_pairs(own: Own, name: PartName) -> list[Pair]:
     """
     if own.said.format == "masks":
         return list(_mask_pairs(own, name))
+    if problem := too_many_classes(own):
+        raise BenchError(problem)
     found = load_objects(own, name)
     if not has_masks(found):
         raise BenchError(f"{own.said.name} has boxes and no masks: no label map can be made of them")
@@ -69,6 +71,16 @@ def own_pairs(own: Own, name: PartName) -> list[Pair]:
         )
         for number, picture in found.pictures.items()
     ]
+
+
+def too_many_classes(own: Own) -> str:
+    """Why no label maps can be drawn of objects, as a message; empty if their classes are not too many."""
+    if len(own.names) <= MOST_DRAWN:
+        return ""
+    return (
+        f"{own.said.name} has {len(own.names)} classes of objects, and a label map can hold {MOST_DRAWN}: use "
+        f"{DETECTION} or {INSTANCES}, or move the rarest ones from classes to ignore in {own.file.name}"
+    )
 
 
 def _mask_pairs(own: Own, name: PartName) -> Iterator[Pair]:

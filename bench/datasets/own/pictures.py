@@ -137,16 +137,30 @@ def of_part(own: Own, name: PartName, names: list[str]) -> list[str]:
 
 
 def files_below(folder: Path, suffixes: Sequence[str]) -> Iterator[str]:
-    """Files below a folder with one of these endings, in lower case, sorted by path; hidden ones are left out."""
+    """Files below a folder with one of these endings, in lower case, sorted by path; hidden ones are left out.
+
+    Symbolic links to folders are followed, after all that is not behind one, so that a folder that is also reached
+    through a link, perhaps a parent, has its own name and counts once.
+    """
     found = 0
-    for where, folders, names in os.walk(folder):
-        folders[:] = sorted(one for one in folders if not one.startswith("."))
-        for name in sorted(names):
-            found += 1
-            if found > MOST_FILES:
-                return
-            if not name.startswith(".") and name.lower().endswith(tuple(suffixes)):
-                yield relative(Path(where) / name, folder)
+    waiting = [folder]
+    seen = set()
+    for start in waiting:
+        for where, folders, names in os.walk(start):
+            here = Path(where)
+            state = here.stat()
+            if (state.st_dev, state.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((state.st_dev, state.st_ino))
+            folders[:] = sorted(one for one in folders if not one.startswith("."))
+            waiting += [here / one for one in folders if (here / one).is_symlink()]
+            for name in sorted(names):
+                found += 1
+                if found > MOST_FILES:
+                    return
+                if not name.startswith(".") and name.lower().endswith(tuple(suffixes)):
+                    yield relative(here / name, folder)
 
 
 def _found(own: Own, part: Part, findings: Findings) -> list[str]:

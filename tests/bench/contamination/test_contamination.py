@@ -10,15 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from own_data import coco_data
+from moving_squares import write_videos
+from own_data import coco_data, picture
+from own_data import save as save_turned
 from PIL import Image, ImageOps
+from tiny_lvis import with_lvis
 
 from bench.cli import run
 from bench.contamination import hashes, search_copies
 from bench.contamination.images import evaluated_images
 from bench.datasets import generate
-from bench.datasets.own.description import read_own
+from bench.datasets.own.description import DATASETS, read_own
 from bench.errors import BenchError
+from bench.protocols import all_protocols
 from leaderboard.base.errors import FileError
 from leaderboard.records import Copies
 from pretrain.errors import PretrainError
@@ -83,9 +87,9 @@ def test_hashes_are_computed_once_and_go_on(
     files = sorted((tmp_path / "work").rglob("*.npy"))
     assert len(files) == 2
     known = np.load(files[0])
-    assert known.shape == (8, 5) and not known[[p.name for p in sorted(images.iterdir())].index("x-damaged.jpg")].any()
+    assert known.shape == (8, 9) and not known[[p.name for p in sorted(images.iterdir())].index("x-damaged.jpg")].any()
     whole = files[0].read_bytes()
-    files[0].write_bytes(whole[:-60])  # an interruption within the last but one row
+    files[0].write_bytes(whole[:-100])  # an interruption within the last but one row
     counted: list[int] = []
     get = hashes.Hashes.__getitem__
     monkeypatch.setattr(hashes.Hashes, "__getitem__", lambda self, index: (counted.append(index), get(self, index))[1])
@@ -105,6 +109,90 @@ def test_images_in_shards_and_lists_are_searched(root: Path, images: Path, tmp_p
     (packed,) = search_copies(tmp_path / "images.tar", root, tmp_path / "work", ["voc2012_seg"])
     (listed,) = search_copies(images / "list.txt", root, tmp_path / "work", ["voc2012_seg"])
     assert packed == whole and {copy.pretrained for copy in listed.copies} == {"x-same.jpg", "x-gray.jpg"}
+
+
+def test_hashes_are_those_of_the_files(tmp_path: Path) -> None:
+    """Data whose files have the same names and sizes: in another folder, and changed in place."""
+    for number, name in enumerate(("one", "two")):
+        (tmp_path / name).mkdir()
+        picture(number).save(tmp_path / name / "0001.bmp")
+    own = coco_data(tmp_path / "own")
+    save_turned(picture(1), own / "val" / "0.png")  # the picture in `two`
+
+    def copies(name: str) -> list[str]:
+        (found,) = search_copies(tmp_path / name, own, tmp_path / "work")
+        return [copy.tested for copy in found.copies]
+
+    assert copies("one") == [] and copies("two") == ["val/0.png"]
+    for name in ("one", "two"):
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as shard:
+            shard.add(tmp_path / name / "0001.bmp", "0001.bmp")
+    assert copies("one.tar") == [] and copies("two.tar") == ["val/0.png"]
+    picture(2).save(tmp_path / "two" / "0001.bmp")
+    assert copies("two") == []
+    save_turned(picture(2), own / "val" / "0.png")
+    assert copies("two") == ["val/0.png"]
+
+
+@pytest.mark.parametrize("turned", [3, 6])
+def test_pictures_are_found_as_stored_and_as_seen(turned: int, root: Path, tmp_path: Path) -> None:
+    """A photograph with an EXIF orientation, in either collection, is one with its picture as stored or as seen."""
+    stored = Image.open(val(root)[0])
+    own = coco_data(tmp_path / "own")
+    save_turned(stored, tmp_path / "photograph.jpg", turned)
+    seen = ImageOps.exif_transpose(Image.open(tmp_path / "photograph.jpg"))
+    plain = {"stored": stored, "seen": seen}
+    for name, image in plain.items():
+        save(image, tmp_path / f"{name}.jpg")
+        images = tmp_path / f"images-{name}"
+        images.mkdir()
+        for tested, pretrained in (("photograph.jpg", f"{name}.jpg"), (f"{name}.jpg", "photograph.jpg")):
+            shutil.copy(tmp_path / tested, own / "val" / "0.png")  # what it is, its content says
+            shutil.copy(tmp_path / pretrained, images / "one.jpg")
+            (found,) = search_copies(images, own, tmp_path / "work")
+            assert [copy.pretrained for copy in found.copies] == ["one.jpg"], (name, tested)
+
+
+@pytest.fixture(scope="module")
+def every(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with something of every data set; what is not looked into is empty."""
+    folder = tmp_path_factory.mktemp("every") / "data"
+    shutil.copytree(root, folder)
+    shutil.copytree(with_lvis(root, folder.parent / "lvis") / "lvis", folder / "lvis")
+    write_videos(folder, ("a",))
+    coco = next((root / "coco/val2017").iterdir()).stem
+    written = {
+        "VOCdevkit/VOC2007/ImageSets/Main/test.txt": "000001\n",
+        "VOCdevkit/VOC2007/JPEGImages/000001.jpg": "",
+        "VOCdevkit/VOC2012/SegmentationClassAug/a.png": "",
+        "maskdistill/voc2012.npy": "",
+        "maskdistill/coco2017.npy": "",
+        "coco/curated/val2017/Coco164kFull_Stuff_Coarse_7.txt": f"{coco}\n",
+        "CUB_200_2011/lists/val.txt": "a/b\n",
+        "CUB_200_2011/images/a/b.jpg": "",
+        "ADEChallengeData2016/images/validation/a.jpg": "",
+        "JHMDB/joint_positions/a/b/joint_positions.mat": "",
+        "JHMDB/Rename_Images/a/b/0.png": "",
+        "VIP/VIP_Fine/Annotations/Category_ids/a/0.png": "",
+        "VIP/VIP_Fine/Images/a/0.jpg": "",
+        "imagenet/val/a/b.png": "",  # probes read endings other than that of the published files
+        "imagenet/train-1percent.txt": "",
+        "imagenet/train-10percent.txt": "",
+        "imagenet/ImageNet_LT_train.txt": "",
+        "imagenet/ImageNet_LT_test.txt": "val/a/b.png 0\n",
+    }
+    for path, text in written.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    return folder
+
+
+def test_the_test_images_of_every_protocol_can_be_searched(every: Path) -> None:
+    found = evaluated_images(every)
+    wanted = {protocol.dataset for protocol in all_protocols()} - set(DATASETS)
+    assert wanted <= found.keys() and all(found.values())
+    assert found["voc2007"] == found["voc0712_det"]
+    assert [path.name for path in found["imagenet-1percent"]] == ["b.png"]
 
 
 def test_own_data_are_searched_through_their_description(tmp_path: Path) -> None:
