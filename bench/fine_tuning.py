@@ -23,7 +23,11 @@ DISTRIBUTIONS: Final = {
     "mmseg": "onedl-mmsegmentation",
     "hotcoco": "hotcoco",
 }
-"""Modules that are imported, with the distribution that the lock installs each from; other forks are taken, too."""
+"""Modules that are imported, with the distribution that the lock installs each from.
+
+Those of other distributions are taken, too. But where mmengine draws images before the training begins, as the original
+does, a run with loading processes is refused (`bench.openmmlab.feed`).
+"""
 
 
 def missing() -> list[str]:

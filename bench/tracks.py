@@ -46,8 +46,9 @@ MINI = Track(
         "from it by ViTDet's simple feature pyramid, segmentation heads read it directly. Images are scaled to whole "
         "patches.",
         "Every backbone tensor comes from the checkpoint, bit for bit; necks and heads start at random, from the seed.",
-        "All layers are trained, the backbone at a tenth of the learning rate of necks and heads; batch normalization "
-        "uses batch statistics in training and running statistics in evaluation.",
+        "All layers are trained, the backbone at a tenth of the learning rate of necks and heads; protocols that run "
+        "by name alone have the rates that their files say. Batch normalization uses batch statistics in training and "
+        "running statistics in evaluation.",
         "Pixels are normalized as the checkpoint's card says.",
         "The schedule, the learning rate among it, is the same for every checkpoint: it was fixed on random and "
         "self-supervised backbones together and is never tuned for a row.",
@@ -162,7 +163,10 @@ PAPER = Track(
     ),
     seeds=(0, 1, 2, 3, 4),
     rules=(
-        "The backbone is a ResNet with torchvision's 7x7 stem; published values are those of a ResNet-50.",
+        "A C4 detector, which divides its backbone, takes ResNet-18 to ResNet-152 with torchvision's 7x7 stem; "
+        "segmentation, which dilates it, takes these and networks with maps of one stride (ViT, DINOv3); all other "
+        "protocols take the networks of track mini. Rows of different architectures are not comparable and the table "
+        "says which is which; published values are those of a ResNet-50.",
         "Every backbone tensor comes from the checkpoint, bit for bit, those of layer4 in the head of a C4 detector, "
         "too; necks and heads start at random, from the seed.",
         "All layers are trained; batch normalization uses the statistics of the whole batch in training and running "
@@ -266,7 +270,8 @@ HEADS = Track(
     protocols=("heads_voc12aug_seg_aspp_40k",),
     seeds=(0, 1, 2, 3, 4),
     rules=(
-        "The backbone is a ResNet with torchvision's 7x7 stem; published values are those of a ResNet-50.",
+        "The backbone is one of ResNet-18 to ResNet-152 with torchvision's 7x7 stem, or a network with maps of one "
+        "stride (ViT, DINOv3); published values are those of a ResNet-50.",
         "Every tensor of the backbone and of the head, but for its classifier, comes from the checkpoint, bit for bit; "
         "the result names the head by its hash. The classifier starts at random, from the seed.",
         "The protocol of the same name with the ending `_random` differs in nothing but that the whole head starts at "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -38,8 +38,9 @@ class Form:
     files: Callable[[Architecture, Tensors, Card], Mapping[str, bytes]]
     """The content of each file by its name, for tensors that expect RGB. Raises `BenchError` for an architecture that
     the library does not have."""
-    usage: Callable[[Architecture], str]
-    """Lines of Python that load the files, in the folder that holds them."""
+    usage: Callable[[Architecture, Card], str]
+    """Lines of Python that load the files, in the folder that holds them; where the library normalizes images, also
+    those that say how. The card is of a network that expects RGB."""
 
 
 def find_form(name: str) -> Form:
@@ -55,6 +56,11 @@ def _torch_file(value: Any) -> bytes:
     buffer = BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()
+
+
+def _pixels(values: Sequence[float]) -> list[float]:
+    """Mean or standard deviation for pixels in [0, 255] instead of [0, 1]."""
+    return [round(255 * value, 4) for value in values]
 
 
 def _json(value: Any) -> bytes:
@@ -98,7 +104,7 @@ def _torchvision(architecture: Architecture, tensors: Tensors, card: Card) -> di
     return {"backbone.pth": _torch_file(renamed(tensors, TORCHVISION_VIT))}
 
 
-def _torchvision_usage(architecture: Architecture) -> str:
+def _torchvision_usage(architecture: Architecture, card: Card) -> str:
     if isinstance(architecture, ViTArchitecture):
         width = architecture.channels[-1]
         build = (
@@ -159,7 +165,7 @@ def _timm(architecture: Architecture, tensors: Tensors, card: Card) -> dict[str,
     return {"config.json": _json(config), "model.safetensors": save(dict(tensors), {"format": "pt"})}
 
 
-def _timm_usage(architecture: Architecture) -> str:
+def _timm_usage(architecture: Architecture, card: Card) -> str:
     return 'import timm\n\nnetwork = timm.create_model("local-dir:.", pretrained=True)'
 
 
@@ -215,7 +221,7 @@ def _hugging_face(architecture: Architecture, tensors: Tensors, card: Card) -> d
     }
 
 
-def _hugging_face_usage(architecture: Architecture) -> str:
+def _hugging_face_usage(architecture: Architecture, card: Card) -> str:
     if isinstance(architecture, ViTArchitecture):
         return 'from transformers import ViTModel\n\nnetwork = ViTModel.from_pretrained(".", add_pooling_layer=False)'
     return 'from transformers import ResNetModel\n\nnetwork = ResNetModel.from_pretrained(".")'
@@ -226,7 +232,7 @@ def _openmmlab(architecture: Architecture, tensors: Tensors, card: Card) -> dict
     return {"backbone.pth": _torch_file({"state_dict": dict(tensors)})}
 
 
-def _openmmlab_usage(architecture: Architecture) -> str:
+def _openmmlab_usage(architecture: Architecture, card: Card) -> str:
     return f"""backbone = dict(
     type="ResNet",
     depth={architecture.name.removeprefix("resnet")},
@@ -236,6 +242,11 @@ def _openmmlab_usage(architecture: Architecture) -> str:
     norm_cfg=dict(type="SyncBN", requires_grad=True),  # on one GPU: BN
     style="pytorch",
     init_cfg=dict(type="Pretrained", checkpoint="backbone.pth"),
+)
+data_preprocessor = dict(  # beside what the config has there
+    mean={_pixels(card.mean)},
+    std={_pixels(card.std)},
+    bgr_to_rgb=True,
 )"""
 
 
@@ -246,7 +257,7 @@ def _detectron2(architecture: Architecture, tensors: Tensors, card: Card) -> dic
     return {"backbone.pkl": pickle.dumps(model, protocol=4)}
 
 
-def _detectron2_usage(architecture: Architecture) -> str:
+def _detectron2_usage(architecture: Architecture, card: Card) -> str:
     name = architecture.name
     wide = "\ncfg.MODEL.RESNETS.WIDTH_PER_GROUP = 128" if name in _WIDE else ""
     small = "\ncfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64" if name in _USUAL[:2] else ""
@@ -256,7 +267,9 @@ cfg.MODEL.RESNETS.DEPTH = {depth}{wide}{small}
 cfg.MODEL.RESNETS.STRIDE_IN_1X1 = False
 cfg.MODEL.RESNETS.NORM = "SyncBN"
 cfg.MODEL.BACKBONE.FREEZE_AT = 0
-cfg.INPUT.FORMAT = "RGB\""""
+cfg.INPUT.FORMAT = "RGB"
+cfg.MODEL.PIXEL_MEAN = {_pixels(card.mean)}
+cfg.MODEL.PIXEL_STD = {_pixels(card.std)}"""
 
 
 def _lightly(architecture: Architecture, tensors: Tensors, card: Card) -> dict[str, bytes]:
@@ -264,7 +277,7 @@ def _lightly(architecture: Architecture, tensors: Tensors, card: Card) -> dict[s
     return {"backbone.pth": _torch_file(renamed(tensors, POSITIONAL))}
 
 
-def _lightly_usage(architecture: Architecture) -> str:
+def _lightly_usage(architecture: Architecture, card: Card) -> str:
     return f"""import torch
 import torchvision
 

@@ -81,6 +81,6 @@ Images are RGB, normalized with mean {numbers.format(*card.mean)} and standard d
 pixel values in [0, 1] ({values[0]} and {values[1]} for [0, 255]).
 
 ```python
-{form.usage(architecture)}
+{form.usage(architecture, card)}
 ```
 """

@@ -12,6 +12,7 @@ batch sampler, and the draws of the pipelines (crops, flips) are exact in one of
 from __future__ import annotations
 
 import hashlib
+import inspect
 import itertools
 import random
 import signal
@@ -24,6 +25,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bench.errors import BenchError
+from bench.fine_tuning import installation
 
 
 class Feed:
@@ -32,9 +34,13 @@ class Feed:
     `loader` must be new: nothing may have been drawn from its sampler. Takes the place of the iterator that mmengine's
     loop makes of it. Of several devices each has its `share`, (its number, their number), of every batch: the loader's
     sampler leaves out the images of the others, and the positions are those of the whole.
+
+    Raises:
+        BenchError: something was drawn, so that the order would depend on how far loading processes read ahead.
     """
 
     def __init__(self, loader: DataLoader[Any], seed: int, first: int = 0, share: tuple[int, int] = (0, 1)) -> None:
+        _require_new(loader)
         keyed = loader.num_workers > 0
         dataset: Dataset[Any] = _Keyed(loader.dataset, seed) if keyed else loader.dataset
         self._batches = iter(
@@ -59,6 +65,16 @@ class Feed:
 
     def skip_iter(self, iterations: int) -> None:
         """Do nothing: mmengine's loop calls this when it continues, but the feed already begins where it should."""
+
+
+def _require_new(loader: DataLoader[Any]) -> None:
+    """Refuse a sampler of mmengine, whose stream of indices goes on where it is, if that has begun."""
+    indices = getattr(getattr(loader.batch_sampler, "sampler", None), "indices", None)
+    if inspect.isgenerator(indices) and inspect.getgeneratorstate(indices) != inspect.GEN_CREATED:
+        raise BenchError(
+            "the installed mmengine draws training images before the training begins, so that their order would depend "
+            f"on the number of loading processes: install the one that DenseBench is tested with\n{installation()}"
+        )
 
 
 def _begin(initialize: Callable[[int], None] | None, worker: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bench.heads import pretrained_head
 from bench.openmmlab.build import build_model
+from bench.openmmlab.loading_errors import plain_loading_errors
 from bench.openmmlab.precision import use_bf16
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.openmmlab.runner import make_runner, write_config
@@ -50,6 +51,7 @@ class Measured:
     """Size in bytes of weights and optimizer in `checkpoint.pt`."""
 
 
+@plain_loading_errors()
 def measure(
     protocol: Protocol,
     checkpoint: Path,

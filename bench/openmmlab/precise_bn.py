@@ -35,7 +35,7 @@ def recompute_statistics(model: Any, batches: Iterable[Any], count: int) -> None
     counters of batches then give the number of batches in the statistics.
 
     Raises:
-        BenchError: there are fewer batches, or a statistic is not finite.
+        BenchError: there are fewer batches, a statistic is not finite, or a norm that ran has none.
     """
     model.train()
     norms = {
@@ -55,9 +55,14 @@ def recompute_statistics(model: Any, batches: Iterable[Any], count: int) -> None
     if seen < count:
         raise BenchError(f"batch-norm statistics are planned over {count} batches, the loader gave {seen}")
     for name, norm in norms.items():
+        mean, variance = norm.running_mean, norm.running_var
+        assert mean is not None and variance is not None
         norm.momentum = momenta[name]
         if not norm.num_batches_tracked:
             for buffer, value in zip(norm.buffers(), before[name], strict=True):
                 buffer.copy_(value)
+        elif not mean.any() and variance.eq(1).all():  # as the reset left them
+            kind = type(norm).__name__
+            raise BenchError(f"{name} ran but its batch-norm statistics are not computed: a fault of {kind}, report it")
         if not all(buffer.isfinite().all() for buffer in norm.buffers()):
             raise BenchError(f"the batch-norm statistics of {name} are not finite")

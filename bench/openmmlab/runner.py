@@ -2,7 +2,8 @@
 
 A run that was killed continues at its last checkpoint (`bench.openmmlab.checkpoints`), or from the start where it has
 none. Either way it ends with the bits of a run that was not, on a CPU with the same number of threads; on a GPU
-sums have no fixed order, and it differs by what training makes of their rounding. What is kept in the run's folder:
+sums have no fixed order, and it differs by what training makes of their rounding. A checkpoint that it cannot continue
+(of other threads, say) and its losses get names of their own. What is kept in the run's folder:
 
     config.json             the protocol with every slot filled
     labelled.txt            names of the training images, where the protocol uses a share of them
@@ -35,6 +36,7 @@ from bench.openmmlab.build import build_model, checkpoint_part, resolve
 from bench.openmmlab.checkpoints import CHECKPOINT_SECONDS, Checkpoints, run_identity
 from bench.openmmlab.devices import share_statistics
 from bench.openmmlab.linear import linear_metrics
+from bench.openmmlab.loading_errors import plain_loading_errors
 from bench.openmmlab.loss_log import LOSSES, LossLog
 from bench.openmmlab.operations import count_operations
 from bench.openmmlab.precise_bn import recompute_statistics
@@ -62,6 +64,7 @@ OTHER_SEEDS = 1_000_003
 """Distance between the seeds of the devices that share a run, larger than any seed of a track."""
 
 
+@plain_loading_errors()
 def run_transfer(
     protocol: Protocol,
     checkpoint: Path,
@@ -116,8 +119,11 @@ def run_transfer(
     key = result_key(card.sha256, protocol.sha256, dataset.fingerprint, seed, loaded)
     identity = run_identity(hash_config(protocol.config), card, dataset, seed, environment, device.type)
     identity |= {} if loaded is None else {"head": loaded}
-    checkpoints = Checkpoints(folder, identity, checkpoint_seconds)
+    exact = device.type == "cpu"
+    checkpoints = Checkpoints(folder, identity, checkpoint_seconds, exact=exact, devices=process.world)
     state = checkpoints.read()
+    if state is None and process.main:
+        checkpoints.set_aside()
     record = Executed()
     if state is not None:
         record = Executed(**state["executed"])
@@ -195,6 +201,7 @@ def run_transfer(
     )
 
 
+@plain_loading_errors()
 def evaluate_stored(protocol: Protocol, checkpoint: Path, data_root: Path, run: Path, folder: Path) -> dict[str, float]:
     """Evaluate the final weights that `run` (a folder of :func:`run_transfer`) has stored; predictions go to `folder`.
 

@@ -51,23 +51,31 @@ class SynchronisedBatchNorm(_BatchNorm):
         """Normalize `input` (n, C, ...)."""
         if not self.training:
             return super().forward(input)
+        share = _counted(self)
         if has_kernels(input):
-            if self.num_batches_tracked is not None:
-                self.num_batches_tracked.add_(1)
             return _FusedGlobalNorm.apply(
-                input, self.weight, self.bias, self.running_mean, self.running_var, self.eps, self.momentum or 0.0
+                input, self.weight, self.bias, self.running_mean, self.running_var, self.eps, share
             )
         output, mean, variance, count = _GlobalNorm.apply(input, self.weight, self.bias, self.eps)
-        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+        if self.running_mean is not None and self.running_var is not None:
             with torch.no_grad():
-                self.num_batches_tracked += 1
-                self.running_mean.lerp_(mean, self.momentum or 0.0)
-                self.running_var.lerp_(variance * (count / (count - 1)), self.momentum or 0.0)
+                self.running_mean.lerp_(mean, share)
+                self.running_var.lerp_(variance * (count / (count - 1)), share)
         return output
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
             raise ValueError(f"batch norm needs at least 2 dimensions, not {input.dim()}")
+
+
+def _counted(norm: _BatchNorm) -> float:
+    """Count a batch; the share of its statistics in the running ones, by PyTorch's rule: the momentum, or without one
+    that which makes them the mean over all batches.
+    """
+    if norm.num_batches_tracked is None:  # there are no running statistics
+        return 0.0
+    norm.num_batches_tracked.add_(1)
+    return 1 / int(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
 
 
 def has_kernels(x: Tensor) -> bool:
@@ -202,12 +210,12 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
             raise PretrainError("split batch norm needs running statistics; build it with track_running_stats=True")
         means = self.running_mean.repeat(self.splits, 1)
         variances = self.running_var.repeat(self.splits, 1)
+        share = _counted(self)
         parts = [
-            F.batch_norm(part, mean, variance, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
+            F.batch_norm(part, mean, variance, self.weight, self.bias, True, share, self.eps)
             for part, mean, variance in zip(input.chunk(self.splits), means, variances, strict=True)
         ]
         with torch.no_grad():
-            self.num_batches_tracked += 1
             self.running_mean.copy_(means.mean(0))
             self.running_var.copy_(variances.mean(0))
         return torch.cat(parts)

@@ -1,10 +1,13 @@
 """Tracks: what a table has in common."""
 
+from contextlib import suppress
+
 import pytest
 
 from bench.errors import BenchError
+from bench.openmmlab.adapting import with_backbone
 from bench.probes.plans import ProbePlan
-from bench.protocols import load_protocol
+from bench.protocols import TrainingPlan, load_protocol
 from bench.submit import choose_protocols
 from bench.tracks import TRACKS, Track, find_track
 
@@ -40,6 +43,31 @@ def test_rule_10_several_dense_tasks(track: Track) -> None:
     protocols = [load_protocol(protocol_id) for protocol_id in track.protocols]
     assert {protocol.task for protocol in protocols} == {"detection", "instance segmentation", "semantic segmentation"}
     assert len({protocol.dataset for protocol in protocols}) >= 3
+
+
+def test_the_rule_of_track_mini_on_learning_rates() -> None:
+    plans = [load_protocol(protocol_id).plan for protocol_id in find_track("mini").protocols]
+    rates = [(plan.learning_rate, plan.head_learning_rate) for plan in plans if isinstance(plan, TrainingPlan)]
+    assert len(rates) == 5 and all(head == pytest.approx(10 * rate) for rate, head in rates)
+
+
+@pytest.mark.parametrize("track_id", ["paper", "heads"])
+def test_the_rule_on_architectures(track_id: str) -> None:
+    """A ResNet that the OpenMMLab libraries do not have stands for networks with maps of strides 4 to 32."""
+    track, networks = find_track(track_id), ("resnet152", "wide_resnet50_2", "vit_small_patch16")
+    for protocol_id in (*track.protocols, *track.further):
+        protocol = load_protocol(protocol_id)
+        taken = set()
+        for name in networks:
+            with suppress(BenchError):
+                with_backbone(protocol.config["model"], name, protocol_id, synchronised=False)
+                taken.add(name)
+        refused = set()
+        if "_c4_" in protocol_id:
+            refused = {"wide_resnet50_2", "vit_small_patch16"}
+        elif protocol.task == "semantic segmentation":
+            refused = {"wide_resnet50_2"}
+        assert taken == set(networks) - refused, protocol_id
 
 
 def test_further_protocols_run_where_they_are_named() -> None:

@@ -4,7 +4,8 @@ The parts that mmdet lacks are `bench.openmmlab.matching`, `res5`, `retina` and 
 protocols: images are scaled by OpenCV (detectron2: PIL); anchors in the padding are left out (detectron2: negative);
 images are grouped by aspect ratio over the whole batch (detectron2: over the two of a GPU); target masks are cut from
 bitmaps (detectron2: from polygons); convolutions of feature pyramids start from Xavier's distribution (detectron2:
-Kaiming's).
+Kaiming's), and so does the first fully connected layer of a box head, with a standard deviation of .0121 (detectron2:
+.0089); the last layer of a mask head starts with one of (2 / classes) ** .5, .16 for COCO (detectron2: .001).
 """
 
 from collections.abc import Mapping

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -39,6 +40,12 @@ def written(form: str, backbone: ExportedBackbone, folder: Path) -> Path:
     return folder
 
 
+def readme_lines(folder: Path, **names: Any) -> dict[str, Any]:
+    """The names after the README's lines were executed with `names`."""
+    exec((folder / "README.md").read_text().partition("```python\n")[2].partition("```")[0], names)
+    return names
+
+
 @pytest.mark.parametrize("architecture", [RESNET, BOTTLENECK, VIT])
 @pytest.mark.parametrize("form", [form.name for form in FORMS])
 def test_what_is_written_is_imported_again(
@@ -69,8 +76,7 @@ def test_its_readme_loads_it_and_it_computes_the_same(
         pytest.importorskip("timm")
     backbone = exported[architecture]
     monkeypatch.chdir(written(form, backbone, tmp_path / form))
-    names: dict[str, Any] = {}
-    exec(Path("README.md").read_text().partition("```python\n")[2].partition("```")[0], names)
+    names = readme_lines(Path())
     network: nn.Module = names["network" if form != "lightly" else "backbone"]
     side = 64 if architecture == RESNET else 224
     pixels = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
@@ -100,6 +106,20 @@ def test_a_network_of_bgr_is_written_for_rgb(exported: dict[str, ExportedBackbon
     settings = json.loads((folder / "config.json").read_text())["pretrained_cfg"]
     assert (settings["mean"], settings["std"]) == ([0.3, 0.2, 0.1], [0.6, 0.5, 0.4])
     assert "mean 0.3, 0.2, 0.1 and standard deviation 0.6, 0.5, 0.4" in (folder / "README.md").read_text()
+
+
+def test_where_a_library_normalizes_it_is_told_how(exported: dict[str, ExportedBackbone], tmp_path: Path) -> None:
+    """Pixels are in [0, 255] there; the defaults of detectron2 are those of its own weights, in BGR."""
+    backbone = exported[RESNET]
+    changes = {"color_order": "BGR", "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
+    bgr = ExportedBackbone(backbone.folder, backbone.card.model_copy(update=changes), backbone.tensors)
+    lines = readme_lines(written("mmdet", bgr, tmp_path / "mmdet"))
+    wanted = {"mean": [76.5, 51.0, 25.5], "std": [153.0, 127.5, 102.0]}
+    assert lines["data_preprocessor"] == {**wanted, "bgr_to_rgb": True} and lines["backbone"]["depth"] == 18
+    cfg = MagicMock()
+    readme_lines(written("detectron2", bgr, tmp_path / "detectron2"), cfg=cfg)
+    assert cfg.INPUT.FORMAT == "RGB"
+    assert wanted == {"mean": cfg.MODEL.PIXEL_MEAN, "std": cfg.MODEL.PIXEL_STD}
 
 
 def test_names_of_other_libraries(exported: dict[str, ExportedBackbone], tmp_path: Path) -> None:

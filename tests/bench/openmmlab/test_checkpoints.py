@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from bench.openmmlab.checkpoints import (
+    WHAT,
     Checkpoints,
     random_states,
     restore_random_states,
@@ -53,6 +54,44 @@ def test_a_checkpoint_of_another_run_is_refused(key: str, tmp_path: Path, capsys
     assert Checkpoints(tmp_path, IDENTITY | {key: "other"}).read() is None
     said = capsys.readouterr().out
     assert f"belongs to another run ({key} {IDENTITY[key]} -> other): the run starts again from the beginning" in said
+
+
+@pytest.mark.parametrize("key", [*WHAT, "device", "torch", "mmcv"])
+def test_on_a_gpu_a_run_goes_on_where_hardware_and_versions_differ(
+    key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines(tmp_path, 2)
+    Checkpoints(tmp_path, IDENTITY | {"device": "NVIDIA A100-SXM4-40GB"}, exact=False).write(state())
+    now = IDENTITY | {"device": "NVIDIA A100-SXM4-40GB", key: "other"}  # some of the keys are new
+    found, said = Checkpoints(tmp_path, now, exact=False).read(), capsys.readouterr().out
+    if key in WHAT:
+        assert found is None and f"belongs to another run ({key} " in said
+    else:
+        assert found is not None and found["iteration"] == 2
+        assert "after iteration 2, elsewhere or with other versions (" + key in said and "-> other)" in said
+
+
+def test_a_run_goes_on_with_as_many_devices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines(tmp_path, 2)
+    kept = Checkpoints(tmp_path, IDENTITY, exact=False, devices=2)
+    kept.write(state() | {"random_of_others": [random_states()]})
+    assert kept.read() is not None
+    assert Checkpoints(tmp_path, IDENTITY, exact=False).read() is None
+    assert "on another number of devices (2 -> 1): the run starts again" in capsys.readouterr().out
+
+
+def test_what_cannot_be_continued_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = Checkpoints(tmp_path, IDENTITY)
+    kept.set_aside()
+    assert capsys.readouterr().out == ""
+    for number in (1, 2):
+        losses, checkpoint = lines(tmp_path, number).read_bytes(), b"checkpoint %d" % number
+        kept.file.write_bytes(checkpoint)
+        kept.set_aside()
+        found = tmp_path / f"checkpoint-unused-{number}.pt", tmp_path / f"losses-unused-{number}.csv"
+        assert [file.read_bytes() for file in found] == [checkpoint, losses]
+        assert f"kept: {found[0].name} and {found[1].name}, in {tmp_path}; remove" in capsys.readouterr().out
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_what_cannot_be_read_or_lacks_its_losses_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmengine.dataset import InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler
 
 from bench.errors import BenchError
@@ -110,6 +111,24 @@ def test_images_that_fill_no_batch_are_said() -> None:
     batches = BatchSampler(RandomSampler(Draws(3)), 4, drop_last=True)
     with pytest.raises(BenchError, match="do not fill one batch"):
         next(Feed(DataLoader(Draws(3), batch_sampler=batches), 0))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_sampler_that_was_drawn_from_is_refused(workers: int) -> None:
+    """The original mmengine makes its iterator with the loop: then loading processes have read ahead already."""
+
+    def loader() -> DataLoader[Any]:
+        return DataLoader(Draws(9), 2, sampler=InfiniteSampler(Draws(9), seed=0), num_workers=workers, collate_fn=list)
+
+    first = [index for index, *_ in next(Feed(loader(), 0))]
+    begun = loader()
+    early = iter(begun)
+    if workers:
+        with pytest.raises(BenchError, match="order would depend on the number of loading processes: install the one"):
+            Feed(begun, 0)
+    else:
+        assert [index for index, *_ in next(Feed(begun, 0))] == first
+    del early
 
 
 def test_mmengines_loop_skips_nothing_of_it() -> None:

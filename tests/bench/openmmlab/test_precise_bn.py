@@ -9,18 +9,19 @@ import safetensors.torch
 import torch
 from short_protocols import changed, checkpoint, reference, short
 from torch import Tensor, nn
-from torch.nn.functional import conv2d
+from torch.nn.functional import batch_norm, conv2d
 
 from bench.errors import BenchError
 from bench.openmmlab import runner, stored_weights
 from bench.openmmlab.precise_bn import recompute_statistics
 from bench.protocols import Protocol, TrainingPlan, all_protocols, load_protocol
+from pretrain.nets.batchnorm import SynchronisedBatchNorm
 
 
 class Model(nn.Module):
     """As much of an mmengine model as is called: two norms, one more that never runs, and one in evaluation mode."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.layers = nn.Sequential(
@@ -33,6 +34,8 @@ class Model(nn.Module):
                 norm.running_var.uniform_()  # type: ignore[union-attr]
                 norm.weight.data.uniform_()
                 norm.bias.data.uniform_()
+        if shared:  # the norms that several devices have
+            self.layers[1], self.layers[4] = (SynchronisedBatchNorm(self.layers[i]) for i in (1, 4))
 
     def train(self, mode: bool = True) -> "Model":
         super().train(mode)
@@ -76,8 +79,9 @@ def expected(model: Model, inputs: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
     return [(mean, variance) for mean, variance in sums]
 
 
-def test_statistics_are_means_over_batches() -> None:
-    model, data = Model().eval(), batches(5)
+@pytest.mark.parametrize("shared", [False, True])
+def test_statistics_are_means_over_batches(shared: bool) -> None:
+    model, data = Model(shared=shared).eval(), batches(5)
     weights = {name: parameter.clone() for name, parameter in model.named_parameters()}
     others = {name: tensor.clone() for name, tensor in model.state_dict().items() if "layers" not in name}
     wanted = expected(model, data[:4])
@@ -108,6 +112,23 @@ def test_too_few_batches_are_refused() -> None:
 def test_statistics_that_are_not_finite_are_refused() -> None:
     with pytest.raises(BenchError, match=r"layers\.1 are not finite"):
         recompute_statistics(Model(), [torch.full((2, 3, 6, 6), float("inf"))], 1)
+
+
+class Forgets(nn.BatchNorm2d):
+    """Counts its batches and keeps nothing of them."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        self.num_batches_tracked += 1  # type: ignore[operator]
+        return batch_norm(input, None, None, training=True)
+
+
+def test_statistics_that_were_not_computed_are_refused() -> None:
+    model = Model()
+    model.unused.reset_running_stats()  # those of a new layer may stay where it does not run
+    recompute_statistics(model, batches(1), 1)
+    model.layers[4] = Forgets(4)
+    with pytest.raises(BenchError, match=r"layers\.4 ran but its .* are not computed: a fault of Forgets, report it"):
+        recompute_statistics(model, batches(1), 1)
 
 
 def with_precise_bn(protocol: Protocol, images: int) -> Protocol:

@@ -11,7 +11,7 @@ from short_protocols import RATE, changed, checkpoint, reference, short
 
 from bench.datasets import generate
 from bench.openmmlab.checkpoints import CHECKPOINT
-from bench.openmmlab.loss_log import LossLog
+from bench.openmmlab.loss_log import LOSSES, LossLog
 from bench.openmmlab.prepare import prepare_openmmlab
 from bench.openmmlab.runner import run_transfer
 from bench.openmmlab.stored_weights import WEIGHTS
@@ -97,6 +97,21 @@ def test_a_killed_run_ends_with_the_same_bits(
     assert same(continued, whole)
     assert continued.seconds["checkpoints"] > 0 and "checkpoints" not in whole.seconds
     assert continued.seconds["forward_backward"] < sum(continued.seconds.values()) <= continued.wall_seconds + 0.1
+
+
+def test_a_checkpoint_of_another_run_is_kept(
+    data: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocol, folder = scheduled("mini_voc_seg_fcn"), tmp_path / "run"
+    folder.mkdir()
+    for name in (CHECKPOINT, LOSSES):
+        (folder / name).write_text(f"hours of work: {name}")
+    monkeypatch.setattr(LossLog, "write", kill)
+    with pytest.raises(Killed):
+        run_transfer(protocol, backbone, data, reference(protocol), 0, folder)
+    assert (folder / LOSSES).read_text() == "" and not (folder / CHECKPOINT).exists()
+    for name, unused in ((CHECKPOINT, "checkpoint-unused-1.pt"), (LOSSES, "losses-unused-1.csv")):
+        assert (folder / unused).read_text() == f"hours of work: {name}"
 
 
 @pytest.mark.parametrize(("number", "at"), [(signal.SIGINT, 2), (signal.SIGTERM, ITERATIONS)])

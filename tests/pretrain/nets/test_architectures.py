@@ -93,11 +93,14 @@ def plain_norm(channels: int) -> nn.BatchNorm2d:
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("splits", [1, 2, 4])
-def test_split_batch_norm_equals_separate_batches(splits: int, memory_format: torch.memory_format) -> None:
+@pytest.mark.parametrize(("splits", "momentum"), [(1, 0.1), (2, 0.1), (4, 0.1), (2, None)])
+def test_split_batch_norm_equals_separate_batches(
+    splits: int, momentum: float | None, memory_format: torch.memory_format
+) -> None:
     torch.manual_seed(0)
     plain = plain_norm(3)
     split = SplitBatchNorm2d(3, splits=splits).double()
+    plain.momentum = split.momentum = momentum  # None: running statistics are the means over all batches
     split.load_state_dict(plain.state_dict())
     copies = [copy.deepcopy(plain) for _ in range(splits)]
     for _ in range(3):

@@ -26,6 +26,7 @@ def network(kind: str, *, affine: bool) -> nn.Module:
     norm = nn.BatchNorm1d(4, affine=affine) if kind == "vectors" else nn.BatchNorm2d(4, affine=affine)
     layer = nn.Linear(4, 4) if kind == "vectors" else nn.Conv2d(4, 4, 1)
     net = nn.Sequential(layer, nn.Sequential(norm, nn.ReLU()), copy.deepcopy(norm)).double()
+    net[2].momentum = None  # its running statistics are the means over all batches
     for name, parameter in net.named_parameters():
         parameter.data.normal_() if "bias" in name else parameter.data.uniform_(0.5, 2)
     return net
