@@ -49,6 +49,8 @@ DEFAULTS = {
     "MODEL.RPN.PRE_NMS_TOPK_TEST": 6000,
     "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 12000,
     "SOLVER.BASE_LR": 0.001,
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": "value",
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": 1.0,
     "SOLVER.CLIP_GRADIENTS.ENABLED": False,
     "SOLVER.GAMMA": 0.1,
     "SOLVER.IMS_PER_BATCH": 16,
@@ -217,9 +219,14 @@ def _schedule(value: _Values) -> dict[str, str]:
     if value("SOLVER.MOMENTUM") is not None:
         facts["optimizer"] = f"SGD, momentum {value('SOLVER.MOMENTUM'):g}"
     if value("SOLVER.CLIP_GRADIENTS.ENABLED") is not None:
-        limit = value("SOLVER.CLIP_GRADIENTS.CLIP_VALUE")
-        facts["gradient clipping"] = f"{limit:g}" if value("SOLVER.CLIP_GRADIENTS.ENABLED") and limit else "no"
+        facts["gradient clipping"] = _clipping(value) if value("SOLVER.CLIP_GRADIENTS.ENABLED") else "no"
     enabled = value("TEST.PRECISE_BN.ENABLED")
     if enabled is not None:
         facts["precise batch norm"] = "yes" if enabled else "no"
     return facts
+
+
+def _clipping(value: _Values) -> str:
+    kind, limit = (value(f"SOLVER.CLIP_GRADIENTS.CLIP_{part}") for part in ("TYPE", "VALUE"))
+    words = {None: "yes", "norm": "norm of each tensor", "full_model": "norm"}.get(kind, str(kind))
+    return words if limit is None else f"{words} {limit:g}"

@@ -57,12 +57,18 @@ def _length(config: Config) -> tuple[bool, int | None]:
 
 
 def _leaves(dataset: Config) -> Iterator[dict[str, Any]]:
-    """The data sets in `dataset`; one of several lists (`ann_file` or `split`) counts as several."""
+    """The data sets in `dataset`; one of several lists (`ann_file` or `split`) counts as several.
+
+    Those that are repeated are each within an own wrapper that repeats it.
+    """
     if isinstance(dataset, (list, tuple)):
         for one in dataset:
             yield from _leaves(one)
     elif "dataset" in dataset:
-        yield from _leaves(dataset["dataset"])
+        wrapper = {key: dataset[key] for key in ("type", "times") if key in dataset}
+        yield from (
+            {**wrapper, "dataset": leaf} if "times" in wrapper else leaf for leaf in _leaves(dataset["dataset"])
+        )
     elif dataset:
         lists = _list(dataset.get("split") or dataset.get("ann_file"))
         folders = [_list(dataset.get(key)) for key in ("img_prefix", "img_dir", "ann_dir")]

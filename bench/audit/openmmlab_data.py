@@ -15,7 +15,7 @@ def data_facts(config: Config) -> dict[str, str]:
     facts: dict[str, str] = {}
     training = (config.get("train_dataloader") or {}).get("dataset")
     if training:
-        leaves = list(_leaves(training))
+        leaves = [leaf for leaf, _ in leaves_of(training)]
         facts["training data"] = _name(leaves)
         facts |= _training_pipeline(_pipeline(training, leaves))
         if any("VOC" in str(leaf.get("type")) and _boxes(leaf) for leaf in leaves):
@@ -23,7 +23,7 @@ def data_facts(config: Config) -> dict[str, str]:
             facts["difficult objects"] = "trained on" if ours else "left out"
     testing = (config.get("test_dataloader") or {}).get("dataset")
     if testing:
-        for step in _pipeline(testing, list(_leaves(testing))):
+        for step in _pipeline(testing, [leaf for leaf, _ in leaves_of(testing)]):
             if step.get("type") == "Resize" and "scale" in step:
                 facts["test size"] = _fit(step)
                 break
@@ -31,12 +31,14 @@ def data_facts(config: Config) -> dict[str, str]:
     return facts
 
 
-def _leaves(dataset: Config) -> Iterator[Config]:
+def leaves_of(dataset: Config, times: int = 1) -> Iterator[tuple[Config, int]]:
+    """The data sets in `dataset`, each with how often an epoch goes through it; `times` is that of `dataset`."""
+    times *= dataset.get("times", 1)  # of a RepeatDataset
     inner = dataset.get("datasets") or ([dataset["dataset"]] if "dataset" in dataset else [])
     if not inner:
-        yield dataset
+        yield dataset, times
     for one in inner:
-        yield from _leaves(one)
+        yield from leaves_of(one, times)
 
 
 def _pipeline(dataset: Config, leaves: Sequence[Config]) -> list[Config]:

@@ -16,25 +16,27 @@ _HEADS = {"RetinaNet": ("RetinaHead", "Detectron2RetinaHead"), "FCOS": ("FCOSHea
 def model_facts(config: Config) -> dict[str, str]:
     """Backbone and input, and the heads of a detector or of a network of segmentation."""
     model = config["model"]
-    facts = _backbone(model.get("backbone") or {}) | _input(model, config)
+    facts = _backbone(model.get("backbone") or {}, "decode_head" in model) | _input(model, config)
     if "decode_head" in model:
         return facts | _segmenter(model)
     return facts | (_detector(model) if "type" in model else {})
 
 
-def _backbone(backbone: Config) -> dict[str, str]:
+def _backbone(backbone: Config, of_segmenter: bool) -> dict[str, str]:
     kind = str(backbone.get("type", ""))
     facts = {}
-    if match := re.fullmatch(r"(?:mm\w+\.)?(ResNe[Xx]t|ResNet)(V1[cd])?", kind):
+    if match := re.fullmatch(r"(?:(mm\w+)\.)?(ResNe[Xx]t|ResNet)(V1[cd])?", kind):
         depth = backbone.get("depth")
-        facts["backbone"] = "the checkpoint's" if depth == "card:depth" else f"{match[1]}-{depth}"
-        facts["stem"] = "deep" if match[2] or backbone.get("deep_stem") else "7x7"
+        facts["backbone"] = "the checkpoint's" if depth == "card:depth" else f"{match[2]}-{depth}"
+        facts["stem"] = "deep" if match[3] or backbone.get("deep_stem") else "7x7"
         facts["stride on"] = "3x3" if backbone.get("style", "pytorch") == "pytorch" else "1x1"
         strides = list(backbone.get("strides") or (1, 2, 2, 2))
         facts["output stride"] = str(4 * math.prod(strides[: backbone.get("num_stages", 4)]))
         frozen = backbone.get("frozen_stages", -1)
         facts["frozen stages"] = "none" if frozen < 0 else "stem" if frozen == 0 else f"stem and {frozen}"
-        facts["backbone norm"] = _norm(backbone.get("norm_cfg") or {"type": "BN"}, backbone.get("norm_eval", True))
+        # only mmdet's ResNets have fixed statistics by default
+        fixed = backbone.get("norm_eval", match[1] == "mmdet" if match[1] else not of_segmenter)
+        facts["backbone norm"] = _norm(backbone.get("norm_cfg") or {"type": "BN"}, fixed)
     elif kind:
         facts["backbone"] = kind
     return facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.audit.openmmlab_data import leaves_of
 from bench.audit.words import Config, as_list
 
 IMAGES = {
@@ -20,7 +21,8 @@ def schedule_facts(config: Config, data: str, gpus: int) -> dict[str, str]:
     batch = loader["batch_size"] * gpus if "batch_size" in loader else None
     if batch is not None:
         facts["batch"] = str(batch)
-    epoch = IMAGES[data] / batch if batch and data in IMAGES else None
+    repeats = {times for _, times in leaves_of(loader.get("dataset") or {})}
+    epoch = IMAGES[data] * repeats.pop() / batch if batch and data in IMAGES and len(repeats) == 1 else None
     last = loop.get("max_iters") or (loop["max_epochs"] * epoch if loop.get("max_epochs") and epoch else None)
     if last is not None:
         facts["iterations"] = str(round(last))
@@ -50,15 +52,19 @@ def _optimizer(wrapper: Config, neck: bool) -> dict[str, str]:
         return {}
     decay, by_part = optimizer.get("weight_decay", 0.0), wrapper.get("paramwise_cfg") or {}
     norms = decay * by_part.get("norm_decay_mult", 1.0)
-    clip = wrapper.get("clip_grad")
     momentum = f", momentum {optimizer['momentum']:g}" if "momentum" in optimizer else ""
     return {
         "optimizer": f"{optimizer['type']}{momentum}",
         "learning rate": ", ".join([f"{optimizer['lr']:g}", *_other_rates(optimizer["lr"], by_part, neck)]),
         "weight decay": f"{decay:g}",
         "weight decay of norms": f"{norms:g}",
-        "gradient clipping": f"norm {clip['max_norm']:g}" if clip and "max_norm" in clip else "no",
+        "gradient clipping": _clipping(wrapper.get("clip_grad") or {}),
     }
+
+
+def _clipping(clip: Config) -> str:
+    limit = clip.get("clip_value" if clip.get("type") == "value" else "max_norm")
+    return "no" if limit is None else f"{clip.get('type', 'norm')} {limit:g}"
 
 
 def _other_rates(rate: float, by_part: Config, neck: bool) -> list[str]:

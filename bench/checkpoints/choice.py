@@ -2,14 +2,15 @@
 
 The words in the prefixes say what a network is: trained (`q`, `query`, `online`, `student`), a momentum copy (`k`,
 `key`, `momentum`, `target`, `teacher`, `ema`), or neither. The network that the authors evaluate is preferred. That is
-the trained one, then an unmarked one; but where there are a student and a teacher (DINO, iBOT, EsViT), and in SlotCon's
-and I-JEPA's files, it is the momentum copy. The caller may name another prefix.
+the trained one, then an unmarked one; but where there are a student and a teacher (DINO, iBOT, EsViT), and in the
+files of SlotCon, I-JEPA and MSN, it is the momentum copy. A teacher that is no copy of its student (distillation) is a
+problem. The caller may name another prefix.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from bench.checkpoints.layouts import Candidate
@@ -22,6 +23,8 @@ _ONLINE = {"q", "query", "online", "student"}
 _MOMENTUM = {"k", "key", "momentum", "target", "teacher", "ema", "swa", "averaged"}
 _SLOTCON = re.compile(r"(^|\.)(grouping_k|predictor_slot)\.")
 _IJEPA = re.compile(r"(^|\.)predictor\.(module\.)?predictor_pos_embed$")
+_MSN = re.compile(r"^(target_encoder\.|prototypes$)")
+_STUDENT = re.compile(r"(^|\.)student\.")
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ def choose(candidates: list[Candidate], prefix: str | None, names: Collection[st
     whole = {id(candidate): candidate.whole() for candidate in candidates}
     ranked = sorted(candidates, key=lambda c: (not whole[id(c)], roles.index(role(c)), -len(c.tensors)))
     chosen, others = ranked[0], tuple(ranked[1:])
-    notes, problems = [], []
+    distilled = _distilled(chosen, candidates, names)
+    notes, problems = [], list(distilled)
     for other in others:
         if not whole[id(other)]:
             if whole[id(chosen)] and roles.index(role(other)) < roles.index(role(chosen)):
@@ -79,7 +83,7 @@ def choose(candidates: list[Candidate], prefix: str | None, names: Collection[st
                 f"{chosen.label} and {other.label} are two different networks and neither is marked as the trained "
                 f"one: choose with {_option(chosen)} or {_option(other)}"
             )
-        else:
+        elif not distilled:
             notes.append(
                 f"{chosen.label} ({role(chosen)}) was chosen before {other.label} ({role(other)}): {reason}; "
                 f"to take the other, say {_option(other)}"
@@ -96,7 +100,24 @@ def _ranks(candidates: list[Candidate], names: Collection[str]) -> tuple[tuple[s
         return ("momentum", "unmarked", "online"), "the authors of SlotCon transfer the momentum network"
     if any(_IJEPA.search(name) for name in names):
         return ("momentum", "unmarked", "online"), "the authors of I-JEPA evaluate the target encoder"
+    if {match[1] for name in names if (match := _MSN.match(name))} == {"target_encoder.", "prototypes"}:
+        return ("momentum", "unmarked", "online"), "the authors of MSN evaluate the target encoder"
     return ("online", "unmarked", "momentum"), "the trained network is what MoCo, BYOL and most others evaluate"
+
+
+def _distilled(chosen: Candidate, candidates: Sequence[Candidate], names: Collection[str]) -> list[str]:
+    """The problem of a teacher beside which there is no student of its architecture, so that it is no copy of one."""
+    if "teacher" not in _words(chosen) or not any(_STUDENT.search(name) for name in names):
+        return []
+    students = [candidate for candidate in candidates if "student" in _words(candidate)]
+    if any(student.nearest().name == chosen.nearest().name for student in students):
+        return []
+    kinds = ", ".join(student.nearest().name for student in students[:4]) or "another network"
+    options = " or ".join(map(_option, (*students[:4], chosen)))
+    return [
+        f"the teacher {chosen.label} is a {chosen.nearest().name} and the student {kinds}: it is no momentum copy, as "
+        f"DINO's is, but may be what the student was distilled from; choose with {options}"
+    ]
 
 
 def _words(candidate: Candidate) -> set[str]:

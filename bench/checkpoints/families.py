@@ -115,6 +115,10 @@ class Family(ABC):
         prefix."""
         return []
 
+    def undecided(self, expected: Architecture, method: str | None) -> list[str]:
+        """Problems of a file of `method`, a name of `formats`, whose tensors fit two networks that are both usual."""
+        return []
+
     def notes(self, tensors: Mapping[str, Tensor], expected: Architecture) -> list[str]:
         """Notes on what no tensor shows, so that the submitter must know or declare it."""
         return []

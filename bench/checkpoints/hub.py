@@ -1,21 +1,34 @@
 """Reads what a folder of the Hugging Face hub says besides the weights: the input's mean and std, the architecture.
 
-`config.json` of timm has `pretrained_cfg` with `mean` and `std`; transformers writes `image_mean` and `image_std` into
-`preprocessor_config.json`, and into `config.json` the properties of a ResNet that no tensor shows.
+`config.json` of timm has `pretrained_cfg` with `mean` and `std`, and in `model_args` what was changed of the
+architecture; transformers writes `image_mean` and `image_std` into `preprocessor_config.json`, and into `config.json`
+the properties of a ResNet or a ViT that no tensor shows.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.checkpoints.families import Architecture
+from bench.checkpoints.vits import with_heads
+from leaderboard.base.printable import printable_name
+from pretrain.nets.architectures import ViTArchitecture, find_architecture
+
 Triple = tuple[float, float, float]
 MOST_BYTES = 2**20
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Beginnings of names of weights in folders of the hub; next to other files a `config.json` may describe anything."""
+_HARMLESS = {
+    "img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "mlp_ratio", "qkv_bias", "init_values",
+    "class_token", "reg_tokens", "no_embed_class", "global_pool", "dynamic_img_size", "strict_img_size", "weight_init",
+    "fix_init", "zero_init_last", "fc_norm",
+}  # fmt: skip
+"""Arguments of timm's models that tensors show, that only start the training, or that the feature maps do not use."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,12 @@ class Declared:
     problems: tuple[str, ...] = ()
     architecture: str | None = None
     """timm's name of the network, without the tag of its weights."""
+    heads: int | None = None
+    """Attention heads of each block of a ViT."""
+    activation: str | None = None
+    """Activation in the perceptrons of a ViT."""
+    changed: tuple[str, ...] = ()
+    """Arguments with which timm's network was built that may change what it computes."""
 
 
 def declared(weights: Path) -> Declared:
@@ -52,7 +71,51 @@ def declared(weights: Path) -> Declared:
         notes.append(f"the configuration next to the weights says {said}: the card's, where nothing else is declared")
     name = config.get("architecture")
     architecture = name.split(".")[0] if isinstance(name, str) else None
-    return Declared(given, tuple(notes), tuple(_problems(config)), architecture)
+    arguments = config.get("model_args")
+    arguments = arguments if isinstance(arguments, Mapping) else {}
+    heads = arguments.get("num_heads", config.get("num_attention_heads"))
+    activation = arguments.get("act_layer", config.get("hidden_act"))
+    return Declared(
+        given,
+        tuple(notes),
+        tuple(_problems(config)),
+        architecture,
+        heads if type(heads) is int else None,
+        activation if isinstance(activation, str) else None,
+        tuple(key for key, value in arguments.items() if value is not None and not _is_harmless(key)),
+    )
+
+
+def fitted(expected: Architecture, beside: Declared, *, named: bool) -> tuple[Architecture, list[str], list[str]]:
+    """The network with what the configuration says of it, a note on that, and the problems that it shows.
+
+    `named` says that the caller named the network: then its heads are not the configuration's.
+    """
+    found, notes, problems = find_architecture(expected.name), [], []
+    is_vit = isinstance(found, ViTArchitecture)
+    read = {"num_heads": beside.heads, "act_layer": beside.activation} if is_vit else {}
+    changed = [key for key in beside.changed if read.get(key) is None]
+    if changed:
+        problems.append(
+            f"model_args in config.json change the network ({', '.join(map(printable_name, changed[:3]))}): not "
+            "supported; if they change nothing that is computed, remove them there"
+        )
+    if is_vit and beside.activation not in (None, "gelu"):
+        problems.append(
+            f"config.json says that the activation is {printable_name(beside.activation)}: only GELU is supported"
+        )
+    heads, width = beside.heads, found.channels[-1]
+    if is_vit and heads is not None and not named:
+        if heads < 1 or width % heads:
+            problems.append(f"config.json says {heads} attention heads, which cannot share a width of {width} equally")
+        else:
+            expected = with_heads(expected, heads)
+            notes.append(f"{heads} attention heads, as the file next to the weights says")
+    return expected, notes, problems
+
+
+def _is_harmless(argument: str) -> bool:
+    return argument in _HARMLESS or re.fullmatch(r"(\w+_)?drop_(\w+_)?rate", argument) is not None
 
 
 def _problems(config: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,8 @@ It is kept in `work/checkpoints/<first 12 digits of the SHA-256 of backbone.safe
 folder. One folder has one card: importing the same weights with the same card again returns the folder. Importing them
 with another card (name, mean, license, ...) is an error that names the difference, because results are found by the
 weights and would otherwise appear under the old card. For the same reason a name stands for one set of weights in a
-work folder. To rename or correct a card, remove the folder and import again.
+work folder. To rename or correct a card, remove the folder and import again. A card may say more of the pretraining
+than the one that is there; but if it tells of copies of test images, the one that is there must, too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from bench.checkpoints.card_differences import check_copies, contradictions
 from bench.checkpoints.families import architecture, optional
 from bench.checkpoints.heads import head_of
 from bench.checkpoints.inspection import Inspection, read_backbone
@@ -268,12 +270,13 @@ def _reuse(folder: Path, card: Card, head: bytes | None) -> Path:
     there = read_card(folder)
     if file_sha256(folder / WEIGHTS) != card.sha256:
         raise BenchError(f"{folder / WEIGHTS}: was changed after its import; remove the folder and import again")
-    different = _contradictions(there.model_dump(exclude={"source"}), card.model_dump(exclude={"source"}))
+    different = contradictions(there, card)
     if different:
         raise BenchError(
             f"these weights are already in {folder} as {there.name!r}, with another card: {'; '.join(different)}. "
             "Use that card, or remove the folder and its results to import them again"
         )
+    check_copies(folder, there, card)
     there_head = (folder / HEAD).read_bytes() if (folder / HEAD).is_file() else None
     if head is not None and head != there_head:
         if there_head is not None:
@@ -283,27 +286,6 @@ def _reuse(folder: Path, card: Card, head: bytes | None) -> Path:
             )
         write_atomic(folder / HEAD, head)
     return folder
-
-
-def _contradictions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Differences between two cards of the same weights.
-
-    One card may say more about the pretraining than the other, and the same run takes another time when repeated.
-    """
-    found = [
-        f"{key} is {old[key]!r} there and {new[key]!r} now"
-        for key in new
-        if key not in ("pretraining", "code_commit") and old[key] != new[key]
-    ]
-    earlier, later = (
-        old["pretraining"] | {"code": old["code_commit"]},
-        new["pretraining"] | {"code": new["code_commit"]},
-    )
-    return found + [
-        f"{key} is {earlier[key]!r} there and {later[key]!r} now"
-        for key in later
-        if key != "cost" and earlier[key] and later[key] and earlier[key] != later[key]
-    ]
 
 
 def _prove(folder: Path, card: Card, source: Mapping[str, Tensor]) -> None:

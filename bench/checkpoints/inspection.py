@@ -12,21 +12,21 @@ from torch import Tensor
 
 from bench.checkpoints.choice import choose
 from bench.checkpoints.containers import Container, Leaf, read_container
+from bench.checkpoints.conventions import conventions
 from bench.checkpoints.families import Architecture, optional
 from bench.checkpoints.folders import INDEX, weights_of
 from bench.checkpoints.formats import IMAGENET_STD, recognize
-from bench.checkpoints.hub import declared
+from bench.checkpoints.hub import Declared, declared, fitted
 from bench.checkpoints.layouts import LAYOUTS, Candidate, find_candidates, find_named
 from bench.checkpoints.leftovers import UNEXPLAINED, LeftOver, classify
 from bench.checkpoints.mismatch import foreign, summarise
-from bench.checkpoints.naming import MARKS
 from bench.checkpoints.timm_namings import declared_layouts
 from bench.checkpoints.values import check_values
 from bench.errors import BenchError
 from leaderboard.base.printable import printable_name
 from pretrain.errors import PretrainError
 from pretrain.exported import WEIGHTS, is_exported, read_card
-from pretrain.nets.architectures import find_architecture
+from pretrain.nets.architectures import ViTArchitecture, find_architecture
 
 _SHARD = re.compile(r"-0*(\d{1,5})-of-0*(\d{1,5})\.[a-z]+$")
 """Matches the ending of the names that Hugging Face gives to the parts of a large checkpoint."""
@@ -117,12 +117,12 @@ def read_backbone(
     path = Path(path)
     if _is_folder(path):
         path = weights_of(path)
-    container = read_container(path)
+    container, beside = read_container(path), _beside(path)
     try:
         if architecture is not None:
             candidates = find_named(container.leaves, _known(architecture))
         else:
-            candidates = find_candidates(container.leaves, declared_layouts(_declared(path)) or LAYOUTS)
+            candidates = find_candidates(container.leaves, declared_layouts(beside.architecture) or LAYOUTS)
         if not candidates:
             if prefix is not None:
                 raise BenchError(f"no network was found, so there is no prefix {prefix!r}")
@@ -131,7 +131,7 @@ def read_backbone(
     except BenchError as error:
         raise BenchError(f"{path}: {error}") from error
     chosen = choice.chosen
-    expected = chosen.nearest()
+    expected, said, unlike = fitted(chosen.nearest(), beside, named=chosen.named is not None)
     rows = _match(chosen, expected)
     used = {origin for row in rows for origin in chosen.origins(row.name)}
     left_over = classify((name for name in container.leaves if name not in used), choice)
@@ -139,7 +139,9 @@ def read_backbone(
     value_notes, value_problems = check_values(filled)
     siblings = [n[len(chosen.full_prefix) :] for n in container.leaves if n.startswith(chosen.full_prefix)]
     fit = _fit_problems(chosen, siblings, expected, rows, left_over)
-    form, beside = recognize(chosen.layout.name, container.leaves), declared(path)
+    form = recognize(chosen.layout.name, container.leaves)
+    method = form.name if form is not None else None
+    undecided = [] if fit or chosen.named or beside.heads else chosen.family.undecided(expected, method)
     implied = {"std": form.std} if form is not None and form.std != IMAGENET_STD else {}
     inspection = Inspection(
         path=path,
@@ -147,7 +149,7 @@ def read_backbone(
         bytes=container.bytes,
         container=container.kind,
         format=chosen.layout.name,
-        written_by=form.name if form is not None else None,
+        written_by=method,
         location=chosen.location,
         prefix=chosen.prefix,
         architecture=expected.name,
@@ -157,21 +159,27 @@ def read_backbone(
         left_over=left_over,
         notes=(
             *(*container.notes, *choice.notes, *value_notes),
-            *(*_conventions(chosen, expected, left_over, implied), *beside.notes),
+            *(*conventions(chosen, expected, left_over, implied, said), *beside.notes),
         ),
         problems=(
             *(*_shard(path), *choice.problems, *_odd(chosen), *fit, *value_problems),
-            *(*beside.problems, *_caffe(container.leaves), *_unused(chosen, container.leaves)),
+            *(*beside.problems, *unlike, *undecided),
+            *(*_caffe(container.leaves), *_unused(chosen, container.leaves)),
         ),
     )
     return inspection, filled
 
 
-def _declared(path: Path) -> str | None:
-    """The architecture that a card or a configuration next to the weights names."""
-    if path.name == WEIGHTS and is_exported(path.parent):
-        return read_card(path.parent).architecture
-    return declared(path).architecture
+def _beside(path: Path) -> Declared:
+    """What a card or a configuration next to the weights says."""
+    if path.name != WEIGHTS or not is_exported(path.parent):
+        return declared(path)
+    name = read_card(path.parent).architecture
+    try:
+        found = find_architecture(name)
+    except PretrainError:  # a false card, which the import refuses
+        return Declared({}, architecture=name)
+    return Declared({}, architecture=name, heads=found.heads if isinstance(found, ViTArchitecture) else None)
 
 
 def _known(architecture: str) -> str:
@@ -295,31 +303,3 @@ def _odd(chosen: Candidate) -> list[str]:
         return []
     name, what = next(iter(chosen.odd.items()))
     return [f"{len(chosen.odd)} tensor(s) have no plain values: `{printable_name(name)}` is {what}"]
-
-
-def _conventions(
-    chosen: Candidate,
-    expected: Architecture,
-    left_over: tuple[LeftOver, ...],
-    implied: Mapping[str, tuple[float, float, float]],
-) -> list[str]:
-    """Notes on what no tensor shows, so that the submitter must declare it."""
-    notes = []
-    marks = MARKS & {part for name in chosen.sources.values() for part in name[len(chosen.full_prefix) :].split(".")}
-    if marks:
-        notes.append(f"wrappers of single layers left their marks in the names: {', '.join(sorted(marks))}")
-    if chosen.layout.name.startswith("detectron2"):
-        notes.append(
-            "warning: detectron2's own networks expect BGR and other means (--color-order, --mean, --std), those that "
-            "MoCo's converter wrote what they were trained with"
-        )
-    if chosen.named:
-        notes.append(f"{chosen.named} was named by the caller")
-    else:
-        notes += chosen.family.notes(chosen.tensors, expected)
-    if implied:
-        said = "; ".join(f"{key} {' '.join(f'{value:g}' for value in triple)}" for key, triple in implied.items())
-        notes.append(f"its authors trained with {said}: the card's, where nothing else is declared")
-    elif any("prototypes" in name for group in left_over for name in group.names):
-        notes.append("it has prototypes, as SwAV's files: those were trained with std .228 .224 .225; declare it")
-    return notes

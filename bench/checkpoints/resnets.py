@@ -103,8 +103,9 @@ class ResNets(Family):
         if _TABLE[expected.name].block == "basic":
             return []
         return [
-            "not visible in the weights: the stride's place; the card will say `pytorch` (on the 3x3 convolution), "
-            "so do not import a Caffe-style network (MSRA, detectron2's R-50.pkl)"
+            "not visible in the weights: the stride's place and blurs before it; the card will say `pytorch` (on the "
+            "3x3 convolution, no blur), so do not import a Caffe-style network (MSRA, detectron2's R-50.pkl), and name "
+            "one that blurs (--architecture resnetaa50 or resnetblur50)"
         ]
 
 

@@ -13,7 +13,7 @@ from typing_extensions import override
 from bench.checkpoints.families import Architecture, Family, architecture, input_channels
 from leaderboard.base.printable import printable_name
 from pretrain.errors import PretrainError
-from pretrain.nets.architectures import VIT_SIZES, vit_name
+from pretrain.nets.architectures import VIT_SIZES, ViTArchitecture, find_architecture, vit_name
 
 _BLOCK = re.compile(r"blocks\.(\d{1,4})\.")
 _LARGEST = 2**26
@@ -30,6 +30,10 @@ _VARIANTS = (
     (r"\.attn\.(q_bias|v_bias)$", "attention with a bias of queries and values alone (BEiT)"),
 )  # fmt: skip
 """Patterns of tensor names that show a variant which computes something else, each with its description."""
+
+
+_TINY_WITH_12_HEADS = ("MAE", "MoCo v3")
+"""Methods whose authors have no ViT-Tiny, while MAE-Lite's code, which writes the same names, has one of 12 heads."""
 
 
 class VisionTransformers(Family):
@@ -144,18 +148,63 @@ class VisionTransformers(Family):
         return found
 
     @override
+    def undecided(self, expected: Architecture, method: str | None) -> list[str]:
+        if method not in _TINY_WITH_12_HEADS or not expected.name.startswith("vit_tiny"):
+            return []
+        return [
+            f"the weights do not show whether this ViT-Tiny of {method} has 3 heads, or 12 as MAE-Lite's (arXiv "
+            f"2205.14443): say --architecture {expected.name} or {with_heads(expected, 12).name}"
+        ]
+
+    @override
     def notes(self, tensors: Mapping[str, Tensor], expected: Architecture) -> list[str]:
-        if "_heads12" in expected.name:
-            return ["fixed positions in MoCo v3's order: 12 heads, as its ViT-S has, where others have 6"]
-        if expected.name.startswith("vit_small"):
-            return [
-                "not visible in the weights: the number of heads; 6 are taken, as all but MoCo v3's ViT-S "
-                "have (--architecture names another network)"
-            ]
-        return []
+        one, found = vit(expected), []
+        if expected.name.startswith("vit_small") and one.heads == 12:
+            found.append("fixed positions in MoCo v3's order: 12 heads, as its ViT-S has, where others have 6")
+        elif expected.name.startswith(("vit_tiny", "vit_small")):
+            whose = "MAE-Lite's ViT-Tiny has" if expected.name.startswith("vit_tiny") else "MoCo v3's ViT-S has"
+            found.append(
+                f"not visible in the weights: the number of heads; {one.heads} are taken, {whose} 12 "
+                f"(--architecture {with_heads(expected, 12).name})"
+            )
+        if not one.class_token and not one.qkv_bias:
+            found.append(
+                "not visible in the weights: whether the norms of a block follow its layers, as in timm's "
+                "vit_base_patch16_rpn_224, which has neither class token nor this bias (--architecture names it)"
+            )
+        return found
 
 
 VIT = VisionTransformers()
+
+
+def vit(one: Architecture) -> ViTArchitecture:
+    """The ViT that `one` is."""
+    found = find_architecture(one.name)
+    assert isinstance(found, ViTArchitecture), one.name
+    return found
+
+
+def with_heads(one: Architecture, heads: int) -> Architecture:
+    """The ViT `one` with another number of heads.
+
+    Raises:
+        PretrainError: they do not share its width equally.
+    """
+    found = vit(one)
+    return architecture(
+        vit_name(
+            one.name.split("_")[1],
+            found.patch,
+            pixels=found.input_size,
+            registers=found.registers,
+            layer_scale=found.layer_scale,
+            heads=heads,
+            class_token=found.class_token,
+            qkv_bias=found.qkv_bias,
+            gated=found.gated,
+        )
+    )
 
 
 def _width_and_patch(tensors: Mapping[str, Tensor]) -> tuple[int, int]:

@@ -72,7 +72,7 @@ RESNETS: Final[tuple[Format, ...]] = (
     Format(
         "SwAV, DeepCluster-v2",
         "module.conv1.weight, module.prototypes.weight",
-        (r"^(state_dict\.)?(module\.)?prototypes\.",),
+        (r"^(state_dict\.)?(module\.)?prototypes\.", r"^(state_dict\.)?(module\.)?conv1\.weight$"),
         "the only one",
         "swav@06b1b7c src/resnet50.py, src/multicropdataset.py",
         std=(0.228, 0.224, 0.225),
@@ -81,7 +81,7 @@ RESNETS: Final[tuple[Format, ...]] = (
     Format(
         "DINO",
         "teacher.backbone.conv1.weight",
-        (r"(^|\.)student\.", r"(^|\.)teacher\."),
+        (r"(^|\.)student\.(module\.)?backbone\.", r"(^|\.)teacher\.(module\.)?backbone\."),
         "teacher",
         "dino@7c446df main_dino.py, vision_transformer.py, eval_linear.py",
         layouts=(TORCHVISION, TIMM_VIT),

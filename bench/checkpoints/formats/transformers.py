@@ -24,6 +24,17 @@ TRANSFORMERS: Final[tuple[Format, ...]] = (
         norm="LayerNorm",
         license="CC-BY-NC-4.0",
     ),
+    Format(
+        "MSN",
+        "target_encoder.module.blocks.0.attn.qkv.weight, prototypes",
+        (r"^target_encoder\.", r"^prototypes$"),
+        "target_encoder (momentum)",
+        "msn@5474d5f src/msn_train.py, logistic_eval.py",
+        (TIMM_VIT,),
+        stem="patches",
+        stride="none",
+        norm="LayerNorm",
+    ),
     _vit(
         "DINOv3",
         "storage_tokens, rope_embed.periods, blocks.0.ls1.gamma",

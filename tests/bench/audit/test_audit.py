@@ -16,6 +16,9 @@ from hypothesis import strategies as st
 
 from bench.audit.aspects import ASPECTS
 from bench.audit.audit import Audit, audit, audited
+from bench.audit.detectron2 import detectron2_facts
+from bench.audit.former import translate
+from bench.audit.openmmlab import openmmlab_facts
 from bench.audit.reading import UserConfig, read_config, read_literals
 from bench.cli import run
 from bench.errors import BenchError
@@ -153,6 +156,83 @@ def test_epochs_count_as_the_iterations_that_they_are() -> None:
     unknown = against(FAMILY_A, UserConfig(one.config, gpus=None, notes=()))
     assert {"batch", "iterations", "schedule"} <= set(unknown.unknown)
     assert any("--gpus" in note for note in unknown.notes)
+
+
+REPEATED = {
+    "type": "RepeatDataset",
+    "times": 3,
+    "dataset": {
+        "type": "ConcatDataset",
+        "datasets": [{"type": "VOCDataset", "ann_file": f"VOC{y}/ImageSets/Main/trainval.txt"} for y in (2007, 2012)],
+    },
+}
+
+
+def test_data_that_is_repeated_makes_an_epoch_longer() -> None:
+    """As mmdet's voc0712.py: three times 16,551 images on 16 images an iteration are 3,103 iterations."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["train_dataloader"] |= {"batch_size": 2, "dataset": copy.deepcopy(REPEATED)}
+        config["train_cfg"] = {"type": "EpochBasedTrainLoop", "max_epochs": 4}
+        config["param_scheduler"] = [{"type": "MultiStepLR", "milestones": [3]}]
+
+    user = as_user_writes(C4, change)
+    found = departures(against(C4, UserConfig(user.config, gpus=8, notes=())))
+    assert (found["iterations"], found["schedule"]) == ("12413", "times 0.1 at 9310")
+    user.config["train_dataloader"]["dataset"]["dataset"]["datasets"][0] = REPEATED["dataset"]["datasets"][0] | {
+        "times": 2
+    }
+    unequal = departures(against(C4, UserConfig(user.config, gpus=8, notes=())))
+    assert (unequal["iterations"], unequal["schedule"]) == ("4 epochs", "times 0.1 at epoch 3")
+    lists = [f"VOC{year}/ImageSets/Main/trainval.txt" for year in (2007, 2012)]
+    old = {"type": "RepeatDataset", "times": 3, "dataset": {"type": "VOCDataset", "ann_file": lists}}
+    training = {"data": {"samples_per_gpu": 2, "train": old}, "model": {}, "runner": {"max_epochs": 4}}
+    facts, _ = openmmlab_facts(translate(training), gpus=8)
+    assert (facts["training data"], facts["iterations"]) == ("VOC2007 trainval + VOC2012 trainval", "12413")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "library", "norm"),
+    [
+        (FCN, "", "batch norm"),
+        (FCN, "mmseg.", "batch norm"),
+        (FCN, "mmdet.", "batch norm, fixed statistics"),
+        (FAMILY_A, "", "batch norm, fixed statistics"),
+        (FAMILY_A, "mmpretrain.", "batch norm"),
+    ],
+)
+def test_each_library_has_its_own_default_of_the_statistics(protocol: str, library: str, norm: str) -> None:
+    def change(config: dict[str, Any]) -> None:
+        backbone = config["model"]["backbone"]
+        del backbone["norm_eval"]
+        backbone |= {"type": f"{library}ResNet", "depth": 50}
+
+    found = against(protocol, as_user_writes(protocol, change))
+    assert departures(found) == ({} if norm == "batch norm" else {"backbone norm": norm})
+
+
+@pytest.mark.parametrize(
+    ("clip", "words"),
+    [({"max_norm": 35}, "norm 35"), ({"type": "value", "clip_value": 0.2}, "value 0.2"), (None, None)],
+)
+def test_the_kinds_of_gradient_clipping(clip: dict[str, Any] | None, words: str | None) -> None:
+    found = against(FAMILY_A, as_user_writes(FAMILY_A, _set("optim_wrapper.clip_grad", clip)))
+    assert departures(found).get("gradient clipping") == words
+
+
+@pytest.mark.parametrize(
+    ("clip", "words"),
+    [
+        ({"ENABLED": True}, "value 1"),
+        ({"ENABLED": True, "CLIP_TYPE": "norm", "CLIP_VALUE": 0.01}, "norm of each tensor 0.01"),
+        ({"ENABLED": False, "CLIP_VALUE": 1.0}, "no"),
+    ],
+)
+def test_the_kinds_of_gradient_clipping_of_detectron2(clip: dict[str, Any], words: str) -> None:
+    facts, _ = detectron2_facts({"SOLVER": {"CLIP_GRADIENTS": clip}, "MODEL": {}}, whole=True)
+    assert facts["gradient clipping"] == words
+    alone, _ = detectron2_facts({"SOLVER": {"CLIP_GRADIENTS": {"ENABLED": True}}}, whole=False)
+    assert alone["gradient clipping"] == "yes"  # the default is unknown where a base is missing
 
 
 def test_the_nearest_family_comes_first() -> None:

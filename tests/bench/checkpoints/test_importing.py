@@ -18,6 +18,7 @@ from synthetic_nets import StateDict, with_prefix
 
 from bench.checkpoints import import_checkpoint, random_backbone
 from bench.checkpoints import importing as importing_module
+from bench.contamination.search import Contamination, Copy, mark_card
 from bench.errors import BenchError
 from leaderboard.base.errors import DenseBenchError, FileError
 from leaderboard.records import Pretraining
@@ -234,6 +235,25 @@ def test_a_card_that_says_more_about_the_training_is_no_other_card(exported: Pat
     card["pretraining"]["resolution"] = 96
     (folder / "card.json").write_text(json.dumps(card))
     with pytest.raises(BenchError, match="resolution is 96 there and 224 now"):
+        import_checkpoint(exported, name="mine", work=work)
+
+
+def test_a_mark_of_copied_test_images_that_comes_late_is_not_dropped(exported: Path, work: Path) -> None:
+    def mark(folder: Path, *found: tuple[str, int]) -> None:
+        copies = (Copy("a", "b", "same bytes", 0),)
+        mark_card(folder, [Contamination(name, 1_449, "x", copies * many, 0) for name, many in found])
+
+    folder = import_checkpoint(exported, name="mine", work=work)
+    mark(exported, ("voc2012_seg", 0))
+    assert import_checkpoint(exported, name="mine", work=work) == folder  # nothing was found: results need no mark
+    mark(exported, ("coco2017_det", 0), ("voc2012_seg", 7))
+    with pytest.raises(BenchError, match=rf"7 of voc2012_seg\), the one in .* of 0 of voc2012_seg.*--mark {folder}"):
+        import_checkpoint(exported, name="mine", work=work)
+    mark(folder, ("voc2012_seg", 7))
+    assert import_checkpoint(exported, name="mine", work=work) == folder
+    assert [one.copies for one in read_card(folder).pretraining.copies or ()] == [7]
+    mark(folder, ("voc2012_seg", 8))
+    with pytest.raises(BenchError, match="of 8 of voc2012_seg"):
         import_checkpoint(exported, name="mine", work=work)
 
 

@@ -114,8 +114,14 @@ def test_swav_is_told_about_its_std(save: Save, resnet18_state: StateDict) -> No
     state = with_prefix(resnet18_state, "module.") | {"module.prototypes.weight": torch.ones(30, 8)}
     inspection = inspect_checkpoint(save(state))
     assert not inspection.problems
+    assert inspection.input["std"] == (0.228, 0.224, 0.225)
     assert any(".228" in note for note in inspection.notes)
     assert left_over(inspection) == {"projection, prediction or task head": 1}
+    wrapped = inspect_checkpoint(save({"other": state}))
+    assert not wrapped.input and any("as SwAV's files" in note for note in wrapped.notes)
+    of_solo_learn = with_prefix(resnet18_state, "backbone.") | {"prototypes.weight_g": torch.ones(30, 1)}
+    inspection = inspect_checkpoint(save({"state_dict": of_solo_learn}))
+    assert not inspection.input and not any(".228" in note for note in inspection.notes)
 
 
 def test_safetensors_and_legacy(save: Save, resnet18_state: StateDict, tmp_path: Path) -> None:

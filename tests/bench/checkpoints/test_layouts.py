@@ -5,11 +5,12 @@ import torch
 import torchvision
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from synthetic_nets import shapes_only
+from synthetic_nets import StateDict, shapes_only
 
 from bench.checkpoints.choice import choose
 from bench.checkpoints.containers import Leaf
 from bench.checkpoints.families import architecture
+from bench.checkpoints.formats import recognize
 from bench.checkpoints.layouts import find_candidates
 from bench.checkpoints.resnets import RESNET, RESNETS, structure
 from bench.errors import BenchError
@@ -137,6 +138,33 @@ def test_a_damaged_trained_network_is_not_replaced_silently() -> None:
     assert choice.chosen.full_prefix == "encoder_k."
     assert "`encoder_q.` is incomplete" in choice.problems[0]
     assert not choose(find_candidates(file), "encoder_k").problems
+
+
+def distilled(students: StateDict, teacher: str = "resnet34") -> dict[str, Leaf]:
+    """A file of a distillation: the teacher, and beside it the student's tensors."""
+    with torch.device("meta"):
+        network = getattr(torchvision.models, teacher)()
+    return leaves({**shapes_only(network, "module.teacher."), **students})
+
+
+@pytest.mark.parametrize(
+    ("students", "named"),
+    [
+        (shapes_only(RESNET18, "module.student."), "--prefix 'module.student.' or --prefix 'module.teacher.'"),
+        ({"module.student.features.0.weight": torch.ones(2)}, "--prefix 'module.teacher.'"),
+    ],
+)
+def test_a_teacher_that_is_no_copy_of_its_student_is_not_chosen(students: StateDict, named: str) -> None:
+    file = distilled(students)
+    candidates = find_candidates(file)
+    choice = choose(candidates, None, file)
+    (problem,) = choice.problems
+    assert "is a resnet34 and the student" in problem and problem.endswith(f"choose with {named}")
+    assert choice.notes == ()
+    assert recognize("torchvision names", file) is None
+    assert not choose(candidates, "module.teacher", file).problems
+    copies = distilled(shapes_only(RESNET18, "module.student."), "resnet18")
+    assert not choose(find_candidates(copies), None, copies).problems
 
 
 def test_a_prefix_that_no_network_has() -> None:

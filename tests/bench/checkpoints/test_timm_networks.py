@@ -1,5 +1,6 @@
 """Networks of timm in the key layouts of real files, made at run time from timm's own names."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -219,6 +220,23 @@ def test_a_network_that_no_tensor_shows_is_named(
         inspect_checkpoint(path, architecture="resnet51")
     with pytest.raises(BenchError, match="random weights have no other architecture to declare"):
         import_checkpoint("random:resnet18", name="r", work=tmp_path, architecture="resnet50")
+
+
+@pytest.mark.parametrize("name", ["resnetaa50", "resnetblur50"])
+def test_a_blur_that_no_tensor_shows_is_noted(save: Save, name: str) -> None:
+    path = save(whole(name))
+    assert "name one that blurs (--architecture resnetaa50 or resnetblur50)" in "".join(inspect_checkpoint(path).notes)
+    named = inspect_checkpoint(path, architecture=name)
+    assert (named.architecture, named.problems) == (name, ())
+
+
+def test_changes_of_a_declared_network_are_refused(tmp_path: Path) -> None:
+    save_file(whole("resnet18"), tmp_path / "model.safetensors")
+    for arguments, refused in (({"act_layer": "silu"}, True), ({"num_heads": 3}, True), ({"in_chans": 3}, False)):
+        config = {"architecture": "resnet18", "model_args": arguments}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        problems = inspect_checkpoint(tmp_path / "model.safetensors").problems
+        assert [f"change the network ({next(iter(arguments))})" in one for one in problems] == [True] * refused
 
 
 def test_any_network_that_is_declared_beside_its_weights(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Vision Transformers in the key layouts of real releases, made at run time from our own names."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -42,6 +43,14 @@ def vit(name: str) -> ViTArchitecture:
     found = find_architecture(name)
     assert isinstance(found, ViTArchitecture)
     return found
+
+
+def timm_state(name: str) -> StateDict:
+    """Random values, as `small_state` has them, of a network of timm."""
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    with torch.device("meta"):
+        state = timm.create_model(name, num_classes=0).state_dict()
+    return {key: torch.rand(len(t), *[1] * (t.ndim - 1)).expand(t.shape) for key, t in state.items()}
 
 
 @pytest.fixture(scope="module")
@@ -153,13 +162,16 @@ WRITTEN: dict[str, Callable[[StateDict], Mapping[str, object]]] = {
             renamed(small_state("vit_tiny_patch14_ls_swiglu"), [*CHUNKS, *GATED]), "module.backbone."
         ),
     },
-    "MAE": lambda s: {"model": s | with_prefix(s, "decoder_") | {"decoder_embed.weight": torch.ones(2, 2)}},
-    "MoCo v3": lambda s: {"state_dict": {f"module.{e}.{n}": t for e in MOCO_V3 for n, t in s.items()}},
+    "MAE": lambda s: {"model": small_state("vit_small_patch16") | {"decoder_embed.weight": torch.ones(2, 2)}},
+    "MoCo v3": lambda s: {
+        "state_dict": {f"module.{e}.{n}": t for e in MOCO_V3 for n, t in small_state("vit_small_patch16").items()}
+    },
     "I-JEPA": lambda s: {
         "encoder": s,
         "target_encoder": dict(s),
         "predictor": {"predictor_pos_embed": torch.ones(1, 4, 4)},
     },
+    "MSN": lambda s: {"encoder": s, "target_encoder": dict(s), "prototypes": torch.ones(8, 2)},
     "OpenMMLab (ViT)": lambda s: with_prefix(renamed(s, OPENMMLAB), "backbone."),
     "Hugging Face": lambda s: renamed(s, HUGGING_FACE_VIT),
     "torchvision (ViT)": lambda s: renamed(s, TORCHVISION_NEW),
@@ -207,11 +219,22 @@ def test_ijepas_target_encoder_goes_before_the_trained_one(save: Save) -> None:
     assert (inspection.architecture, inspection.location) == ("vit_tiny_patch16_nocls", "target_encoder")
 
 
+def test_msns_target_encoder_goes_before_the_trained_one(save: Save, tiny: StateDict) -> None:
+    encoder = small_state("vit_tiny_patch16", seed=1)
+    file = {"encoder": with_prefix(encoder, "module."), "target_encoder": with_prefix(tiny, "module.")}
+    inspection, tensors = read_backbone(save(file | {"prototypes": torch.ones(8, 2)}))
+    assert (inspection.location, inspection.prefix, inspection.problems) == ("target_encoder", "module.", ())
+    assert torch.equal(tensors["norm.bias"], tiny["norm.bias"])
+    assert any("the authors of MSN evaluate the target encoder" in note for note in inspection.notes)
+    assert not any(".228" in note for note in inspection.notes)  # its prototypes are not SwAV's
+
+
 def test_what_serves_the_pretraining_alone_is_left(save: Save, tiny: StateDict) -> None:
     decoder = with_prefix(small_state("vit_tiny_patch16", seed=1), "decoder_")
     decoder |= {"decoder_embed.weight": torch.ones(2, 2), "decoder_pred.weight": torch.ones(2, 2)}
     extra = {"mask_token": torch.ones(1, 1, 192), "masked_embed": torch.ones(1, 192)}
-    inspection = inspect_checkpoint(save({"model": tiny | decoder | extra}))
+    path = save({"model": tiny | decoder | extra})
+    inspection = inspect_checkpoint(path, architecture="vit_tiny_patch16")
     assert not inspection.problems
     assert {g.what: len(g.names) for g in inspection.left_over} == {
         "projection, prediction or task head": len(decoder),
@@ -246,11 +269,73 @@ def test_moco_v3s_small_vit_has_twelve_heads(save: Save, first: str, name: str) 
     assert vit(name).heads == (12 if first == "row" else 6)
 
 
-def test_a_vit_with_twelve_heads_is_named(save: Save) -> None:
-    path = save(small_state("vit_small_patch16"))
-    assert "(--architecture names another network)" in "".join(inspect_checkpoint(path).notes)
-    inspection = inspect_checkpoint(path, architecture="vit_small_patch16_heads12")
-    assert (inspection.architecture, inspection.problems) == ("vit_small_patch16_heads12", ())
+@pytest.mark.parametrize(("size", "heads"), [("small", 6), ("tiny", 3)])
+def test_a_vit_with_twelve_heads_is_named(save: Save, size: str, heads: int) -> None:
+    path, other = save(small_state(f"vit_{size}_patch14_reg4_ls_nobias")), f"vit_{size}_patch14_reg4_ls_heads12_nobias"
+    (note,) = (note for note in inspect_checkpoint(path).notes if "heads" in note)
+    assert f"{heads} are taken" in note and f"--architecture {other})" in note
+    inspection = inspect_checkpoint(path, architecture=other)
+    assert (inspection.architecture, inspection.problems) == (other, ())
+    assert not any("are taken" in note for note in inspection.notes)
+
+
+@pytest.mark.parametrize("extra", ["decoder_embed.weight", "momentum_encoder.norm.bias"])
+def test_a_tiny_vit_of_a_method_that_has_none_must_be_named(save: Save, tiny: StateDict, extra: str) -> None:
+    """MAE-Lite's has 12 heads and the tensors of one with 3; its code writes MAE's names, or those of MoCo v3."""
+    path = save({"model": with_prefix(tiny, "base_encoder.") | {extra: torch.ones(2)}})
+    assert "say --architecture vit_tiny_patch16 or vit_tiny_patch16_heads12" in problems(path)
+    for name in ("vit_tiny_patch16", "vit_tiny_patch16_heads12"):
+        inspection = inspect_checkpoint(path, architecture=name)
+        assert (inspection.architecture, inspection.problems) == (name, ())
+
+
+def test_an_exported_vit_has_the_heads_of_its_card(tmp_path: Path) -> None:
+    folder = import_checkpoint("random:vit_tiny_patch16_heads12", name="r", work=tmp_path)
+    inspection = inspect_checkpoint(folder)
+    assert (inspection.architecture, inspection.problems) == ("vit_tiny_patch16_heads12", ())
+    assert "12 attention heads, as the file next to the weights says" in inspection.notes
+
+
+HUB: list[tuple[dict[str, object], str, str]] = [
+    ({"model_type": "vit", "num_attention_heads": 12, "hidden_act": "gelu"}, "vit_tiny_patch16_heads12", ""),
+    ({"model_type": "vit", "num_attention_heads": 3, "hidden_act": "quick_gelu"}, "vit_tiny_patch16", "is quick_gelu"),
+    ({"num_attention_heads": 5}, "vit_tiny_patch16", "5 attention heads, which cannot share a width of 192"),
+    ({"num_attention_heads": 0}, "vit_tiny_patch16", "0 attention heads"),
+    ({"num_attention_heads": [1, 2, 4, 8], "hidden_act": None}, "vit_tiny_patch16", ""),
+    ({"model_args": {"num_heads": 12, "img_size": 224, "drop_path_rate": 0.1}}, "vit_tiny_patch16_heads12", ""),
+    ({"model_args": {"act_layer": "quick_gelu"}}, "vit_tiny_patch16", "is quick_gelu"),
+    ({"model_args": {"norm_layer": "rmsnorm", "act_layer": "gelu"}}, "vit_tiny_patch16", "network (norm_layer): not"),
+    ({"model_args": {"num_heads": "12"}}, "vit_tiny_patch16", "network (num_heads): not"),
+    ({"model_args": None}, "vit_tiny_patch16", ""),
+]
+
+
+@pytest.mark.parametrize(("config", "name", "problem"), HUB)
+def test_what_a_configuration_says_of_a_vit(
+    save: Save, tiny: StateDict, config: dict[str, object], name: str, problem: str
+) -> None:
+    path = save(tiny, "pytorch_model.bin")
+    path.with_name("config.json").write_text(json.dumps({"architecture": "vit_tiny_patch16_224"} | config))
+    inspection = inspect_checkpoint(path)
+    assert inspection.architecture == name
+    assert len(inspection.problems) == bool(problem) and problem in "".join(inspection.problems)
+    caller = inspect_checkpoint(path, architecture="vit_tiny_patch16_heads4")
+    assert caller.architecture == "vit_tiny_patch16_heads4"  # what the caller names goes first
+
+
+def test_networks_with_the_tensors_of_a_vit_that_compute_something_else_are_noted(save: Save, tiny: StateDict) -> None:
+    fine_tuned = inspect_checkpoint(save(renamed(tiny, [(r"^norm\.", "fc_norm.")]))).notes
+    assert any("`fc_norm`" in note and "mean of the patches" in note for note in fine_tuned)
+    assert not any("fc_norm" in note for note in inspect_checkpoint(save(tiny)).notes)
+    notes = inspect_checkpoint(save(small_state("vit_tiny_patch16_nocls_nobias"))).notes
+    assert any("--architecture" in note and "vit_base_patch16_rpn_224" in note for note in notes)
+
+
+@pytest.mark.slow
+def test_a_vit_with_norms_after_its_layers_is_named(save: Save) -> None:
+    path = save(timm_state("vit_base_patch16_rpn_224"))
+    named = inspect_checkpoint(path, architecture="vit_base_patch16_rpn_224")
+    assert (named.architecture, named.problems) == ("vit_base_patch16_rpn_224", ())
 
 
 def test_patches_with_positions_and_a_class_token_without(save: Save) -> None:
