@@ -80,7 +80,15 @@ class TrainingProbe:
         try:
             write_files(self.folder, data, make_card(facts, sha256))
             results = [
-                run_probe(protocol, self.folder, self.data, dataset, 0, self.folder / protocol.id)
+                run_probe(
+                    protocol,
+                    self.folder,
+                    self.data,
+                    dataset,
+                    0,
+                    self.folder / protocol.id,
+                    features=self.folder / "features",
+                )
                 for protocol, dataset in self.protocols
             ]
         finally:

@@ -75,7 +75,9 @@ def verify(file: Path, *, data: Path, work: Path | None = None, protocol: str | 
             from bench.probes.runner import run_probe
 
             how = "the probe was run again"
-            metrics = run_probe(used, checkpoint, data, found, result.seed, folder).metrics
+            metrics = run_probe(
+                used, checkpoint, data, found, result.seed, folder, features=folder / "features"
+            ).metrics
         else:
             from bench.openmmlab.runner import evaluate_stored
             from bench.openmmlab.stored_weights import WEIGHTS

@@ -23,6 +23,7 @@ from pretrain.run.folder import (
     read_record,
     tensors_under,
 )
+from pretrain.run.naming import as_line
 
 HEAD_PREFIX = "decode_head."
 """Prefix of the tensors of a segmentation head, in methods that train one."""
@@ -95,7 +96,7 @@ def _facts(
             recipe=_recipe(record),
             recipe_sha256=recipe_sha256,
             group=None if unfinished else group_id(recipe_sha256, record.data_fingerprint, start),
-            data=record.data_name,
+            data=as_line(record.data_name),  # an earlier version wrote any folder's name
             data_fingerprint=record.data_fingerprint,
             images=record.images,
             epochs=round(steps / record.steps_per_epoch, 4) + record.recipe.get("first_epoch", 0),
@@ -124,7 +125,7 @@ def _recipe(record: RunRecord) -> str:
     start = f", from backbone {record.init['sha256'][:12]}" if record.init else ""
     file = record.method_file
     outside = f", file {file['name']} {file['sha256'][:12]}" if file else ""
-    return f"{record.recipe['name']} ({settings}{outside}{start})"
+    return as_line(f"{record.recipe['name']} ({settings}{outside}{start})")
 
 
 def _crops(views: list[dict[str, Any]]) -> str:

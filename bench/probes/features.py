@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,9 @@ from bench.datasets.pairs import Pair
 from bench.errors import BenchError
 from bench.probes.cells import BATCH, Network, read_scaled
 from bench.probes.plans import STRIDE
-from leaderboard.base.files import locked, make_folder
+from leaderboard.base.errors import FileError
+from leaderboard.base.files import describe_os_error, locked, make_folder
+from pretrain.data.tables import continue_table
 
 Features = NDArray[np.float16]
 """Cells of N images (N, C, H / 16, W / 16), in a memory-mapped file."""
@@ -47,22 +50,22 @@ def keep(folder: Path, shape: tuple[int, ...], compute: Callable[[], Iterator[Fe
     `compute` gives its rows in order, some at a time.
 
     Raises:
-        FileError: the folder cannot be written.
+        FileError: the folder cannot be written, or the disk is full; what there was of the file is removed.
     """
     make_folder(folder)
     file = folder / FILE
     with locked(folder):
         if not file.exists():
             unfinished = folder / f"{FILE}.unfinished"
-            table: np.memmap[Any, np.dtype[np.float16]] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-                unfinished, mode="w+", dtype=np.float16, shape=shape
-            )
-            start = 0
-            for rows in compute():
-                table[start : start + len(rows)] = rows
-                start += len(rows)
-            table.flush()
-            unfinished.replace(file)
+            try:
+                # Written, not mapped: on a full disk, a write into a mapped file kills the process.
+                unfinished.unlink(missing_ok=True)
+                continue_table(unfinished, shape, np.float16, lambda _: chain.from_iterable(compute()))
+                unfinished.replace(file)
+            except OSError as error:
+                with suppress(OSError):
+                    unfinished.unlink(missing_ok=True)
+                raise FileError(f"cannot write {unfinished}: {describe_os_error(error)}") from error
     return np.load(file, mmap_mode="r")
 
 

@@ -90,12 +90,19 @@ IMAGE_PROBES: Mapping[type[ProbePlan], Callable[[Any, ImageMaterial], Findings]]
 
 
 def run_probe(
-    protocol: Protocol, checkpoint: Path, data_root: Path, dataset: DatasetReference, seed: int, folder: Path
+    protocol: Protocol,
+    checkpoint: Path,
+    data_root: Path,
+    dataset: DatasetReference,
+    seed: int,
+    folder: Path,
+    *,
+    features: Path | None = None,
 ) -> Result:
     """Probe `checkpoint` (folder of `backbone.safetensors` and `card.json`) under `protocol`.
 
-    Features are kept in the folder `features` next to the folder `transfers` that contains `folder` (see
-    `bench.probes.features`).
+    `features` is the folder in which features are kept (see `bench.probes.features`; default: `features` next to the
+    folder `transfers` that contains `folder`).
 
     Raises:
         BenchError: the checkpoint, the data or `folder` is not usable, or the built network is not what the card says.
@@ -111,6 +118,7 @@ def run_probe(
     if isinstance(plan, ClassifierPlan) and not plan.classes:
         plan = plan.for_labels(number_of(data_root, "labels"))
     clock = Clock()
+    features = features or _beside_transfers(folder)
     if isinstance(plan, PropagationPlan):
         found, names = follow(plan, fine_cells(network), data_root, protocol.dataset, device, clock)
     elif isinstance(plan, ImagePlan):
@@ -119,14 +127,14 @@ def run_probe(
             root=data_root,
             dataset=protocol.dataset,
             fingerprint=dataset.fingerprint,
-            folder=_beside_transfers(folder),
+            folder=features,
             seed=seed,
             clock=clock,
         )
         found = IMAGE_PROBES[type(plan)](plan, material)
         names = list(classified_images(data_root, protocol.dataset, "val").names)
     else:
-        found, names = _probe_images(plan, network, protocol, data_root, dataset, seed, folder, clock)
+        found, names = _probe_images(plan, network, protocol, data_root, dataset, seed, features, clock)
     return make_result(
         protocol,
         network.card,
@@ -159,7 +167,7 @@ def _probe_images(
     data_root: Path,
     dataset: DatasetReference,
     seed: int,
-    folder: Path,
+    features: Path,
     clock: Clock,
 ) -> tuple[Findings, list[str]]:
     """Findings of a probe of images, and the names of the validation images."""
@@ -174,7 +182,7 @@ def _probe_images(
         images=len(train) if some else 0,
         size=plan.size,
         fingerprint=dataset.fingerprint,
-        folder=_beside_transfers(folder),
+        folder=features,
         seed=seed,
         clock=clock,
     )

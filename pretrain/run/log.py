@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -53,18 +54,12 @@ class Interval:
         `last` are named scalars of the last step alone, averaged over ranks.
 
         Raises:
-            PretrainError: the loss of a step was not finite; the message names the step.
+            PretrainError: the loss or the gradient (`grad_norm`) of a step was not finite; the message names the step.
         """
         table = self._process.mean(torch.stack(self._rows)).cpu()
         measured_last = self._process.mean(torch.stack([x.float() for x in last.values()])).tolist() if last else []
         now = time.perf_counter()
-        losses = table[:, self._names.index("loss")]
-        for offset, loss in enumerate(losses.tolist()):
-            if not math.isfinite(loss):
-                raise PretrainError(
-                    f"the loss of step {self._step + offset + 1} is {loss}: lower optimizer.lr, lengthen the warm-up "
-                    "or use precision=fp32. No checkpoint was saved after it"
-                )
+        self._require_finite(table)
         seconds = now - self._opened
         steps = len(self._rows)
         values = dict(zip(self._names, table.double().mean(0).tolist(), strict=True))
@@ -78,6 +73,18 @@ class Interval:
         self._step += steps
         self._rows, self._waited, self._opened = [], 0.0, now
         return line
+
+    def _require_finite(self, table: Tensor) -> None:
+        # A finite loss can have a gradient that is not: then the weights are lost already, one step before the loss is.
+        tested = {"loss": "loss", "grad_norm": "norm of the gradient"}
+        columns = {self._names.index(name): what for name, what in tested.items() if name in self._names}
+        for step, row in enumerate(table.tolist(), self._step + 1):
+            for column, what in columns.items():
+                if not math.isfinite(row[column]):
+                    raise PretrainError(
+                        f"the {what} of step {step} is {row[column]}: lower optimizer.lr, lengthen the warm-up "
+                        "or use precision=fp32. No checkpoint was saved after it"
+                    )
 
 
 class RunLog:
@@ -103,11 +110,15 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._active:
-            self._file.close()
-            self._screen.close()
+        if not self._active:
+            return
+        with ExitStack() as closing:  # closes each, whatever becomes of the others
+            # What `write` could not write fails here again: the error that ends the training tells of it.
+            closing.enter_context(_writing(self._file.name) if error is None else suppress(OSError))
+            closing.callback(self._screen.close)
             if self._writer is not None:
-                self._writer.close()
+                closing.callback(self._writer.close)
+            closing.callback(self._file.close)
 
     def note(self, text: str) -> None:
         """Show a line about the whole run."""
@@ -115,14 +126,16 @@ class RunLog:
             self._screen.note(text)
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append one line: `step`, `epoch`, `lr`, `scalars`, speeds, memory, `seconds` and `eta_seconds`."""
+        """Append one line: `step`, `epoch`, `lr`, `scalars`, speeds, memory, `seconds` and `eta_seconds`.
+
+        Raises:
+            PretrainError: it cannot be written.
+        """
         if not self._active:
             return
-        try:
+        with _writing(self._file.name):
             self._file.write(json.dumps(line, allow_nan=False) + "\n")
             self._file.flush()
-        except OSError as error:
-            raise PretrainError(f"cannot write {self._file.name}: {error.strerror}; the checkpoint is kept") from error
         self._screen.show(line)
         if self._writer is not None:
             flat = {**line["scalars"], **{key: line[key] for key in ("lr", "images_per_second", "data_wait")}}
@@ -201,6 +214,17 @@ def _status(line: dict[str, Any]) -> str:
         f"epoch {line['epoch']:.1f}  loss {loss:.4f}  {line['images_per_second']:.0f} images/s  "
         f"data wait {line['data_wait']:.0%}"
     )
+
+
+@contextmanager
+def _writing(file: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PretrainError(
+            f"cannot write {file}: {error.strerror}. The checkpoint is kept: once this is mended, continue "
+            "with --resume"
+        ) from error
 
 
 def _open(path: Path) -> IO[str]:

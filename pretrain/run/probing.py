@@ -121,12 +121,12 @@ class ProbeLog:
             ProbeLine(step, epoch, one.probe, one.data, one.value, one.standard_error, seconds / len(found))
             for one in found
         ]
-        write_atomic(self._folder / FILE, _text([*self._lines, *lines]))
+        write_atomic(self._folder / FILE, _text(_by_steps([*self._lines, *lines])))
         return lines
 
 
 def read_probes(folder: Path) -> list[ProbeLine]:
-    """All results of probes of the run in `folder`; empty where there were none.
+    """All results of probes of the run in `folder`, by steps; empty where there were none.
 
     Raises:
         PretrainError: the file is damaged.
@@ -154,7 +154,12 @@ def read_probes(folder: Path) -> list[ProbeLine]:
         return []
     except (OSError, FileError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise PretrainError(f"{path} is damaged ({error}): remove it, and the probes are repeated") from error
-    return lines
+    return _by_steps(lines)
+
+
+def _by_steps(lines: Sequence[ProbeLine]) -> list[ProbeLine]:
+    """The lines by their steps: a resumed run that probes more often than before fills gaps."""
+    return sorted(lines, key=lambda line: line.step)
 
 
 def _text(lines: Sequence[ProbeLine]) -> str:

@@ -4,9 +4,9 @@ Each stage has a folder, `<k>-<name>-<hash>`, with the hash of all its inputs: d
 settings and those of earlier stages. A finished stage is reused, also by another run.
 
 A training stage's folder is a run folder. That of a computing stage holds
-product       the file that it computed
+product       the file that it computed, named so when it is whole
 stage.json    its name, hash and seconds; written last
-and, until it is computed,
+and, until that is written,
 product.unfinished    what there is of the file
 product.seconds       the seconds that this has taken, written where it is interrupted
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -180,20 +181,23 @@ def _computed(
                 raise PretrainError(f"{product} is not what stage {stage.name} left: delete {folder}")
             return result
         unfinished = folder / f"{PRODUCT}.unfinished"
-        before = _seconds_in(spent) if unfinished.exists() else 0.0
+        before = _seconds_in(spent) if unfinished.exists() or product.exists() else 0.0
         began = time.perf_counter() - before
-        try:
-            with torch.random.fork_rng([process.device] if process.device.type == "cuda" else []), torch.no_grad():
-                torch.manual_seed(int(key[:15], 16))
-                trained = method().eval().to(process.device)
-                trained.products = products
-                stage.compute(trained, source, unfinished)
-        finally:
-            with suppress(FileError):  # a full disk, say, of which the error that ends the stage tells
-                write_atomic(spent, f"{time.perf_counter() - began:.3f}\n")
-        if not unfinished.is_file():
-            raise PretrainError(f"stage {stage.name} wrote no file {unfinished}: this is a fault of its method")
-        unfinished.replace(product)
+        if not product.exists():  # it does where the run was killed while it took the hash
+            try:
+                with torch.random.fork_rng([process.device] if process.device.type == "cuda" else []), torch.no_grad():
+                    torch.manual_seed(int(key[:15], 16))
+                    trained = method().eval().to(process.device)
+                    trained.products = products
+                    stage.compute(trained, source, unfinished)
+            finally:
+                with suppress(FileError):  # a full disk, say, of which the error that ends the stage tells
+                    write_atomic(spent, f"{time.perf_counter() - began:.3f}\n")
+            if not unfinished.is_file():
+                raise PretrainError(f"stage {stage.name} wrote no file {unfinished}: this is a fault of its method")
+            with unfinished.open("rb") as file:
+                os.fsync(file.fileno())  # the new name says that it is whole, also after the power fails
+            unfinished.replace(product)
         result = StageResult(stage.name, file_sha256(product), round(time.perf_counter() - began, 3))
         write_atomic(done, json.dumps(asdict(result), indent=2) + "\n")
         spent.unlink(missing_ok=True)

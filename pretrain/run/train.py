@@ -36,6 +36,7 @@ from pretrain.run.device_gaps import DeviceGaps
 from pretrain.run.feed import feed
 from pretrain.run.folder import Progress, RunFolder, RunRecord
 from pretrain.run.log import Interval, RunLog, require_tensorboard
+from pretrain.run.naming import as_line, require_line
 from pretrain.run.probing import ProbeLog, Probing
 from pretrain.run.processes import Process, process_group
 from pretrain.run.recompute import recompute_activations
@@ -81,7 +82,7 @@ def train(
         Interrupted: the run was stopped by a signal; its text says how to continue.
         PretrainError: `init` cannot be read or does not fit, or the recipe needs one; the folder holds another run, or
             an unfinished one without `resume`, or cannot be written; the batch does not fit the data or the processes;
-            the loss is not finite; an image is damaged.
+            a loss or its gradient is not finite; an image is damaged; `data_name` cannot stand in a card.
     """
     if tensorboard:
         require_tensorboard()
@@ -197,7 +198,7 @@ def train(
             stopping = process.any(bool(stop)) if at_line else process.world == 1 and bool(stop)
             if at_line or stopping:
                 rank = {} if method.embeddings is None else {"rank": effective_rank(method.embeddings.detach())}
-                measured = interval.close(**rank)  # raises if a loss was not finite, so that no checkpoint follows it
+                measured = interval.close(**rank)  # raises if a step was not finite, so that no checkpoint follows it
                 if (between := gaps.close()) is not None:
                     measured["gpu_between_steps"] = round(between, 4)
                 now = time.perf_counter()
@@ -289,8 +290,10 @@ def _record(
     """Everything on which the run depends.
 
     Raises:
-        PretrainError: the batch does not fit the data or the number of processes.
+        PretrainError: the batch does not fit the data or the number of processes, or `data_name` fits no card.
     """
+    if data_name:
+        require_line("the name of the data", data_name)
     if recipe.batch_size % process.world:
         raise PretrainError(
             f"a batch of {recipe.batch_size} images cannot be shared by {process.world} processes equally"
@@ -302,7 +305,7 @@ def _record(
         recipe_sha256=identity(recipe),
         seed=seed,
         processes=process.world,
-        data_name=data_name or source.root.resolve().name,
+        data_name=data_name or as_line(source.root.resolve().name),
         data_fingerprint=source.fingerprint(),
         images=len(source),
         batch_size=recipe.batch_size,

@@ -181,3 +181,27 @@ def alive(pid: int) -> bool:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except FileNotFoundError:
         return False
+
+
+def test_ctrl_c_while_the_server_imports_is_for_the_command(tmp_path: Path) -> None:
+    """The server goes on quietly, and the runs that it forks have the handler that they had."""
+    program = """
+import os, signal, sys
+from importlib.abc import MetaPathFinder
+
+class Interrupting(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "bench.probes.runner":
+            os.kill(os.getpid(), signal.SIGINT)
+        return None
+
+import bench.fine_tuning
+bench.fine_tuning.missing = lambda: ["mmengine"]
+sys.meta_path.insert(0, Interrupting())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import bench.openmmlab.preload
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+print("imported", "bench.probes.runner" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr, done.returncode) == ("imported True\n", "", 0)

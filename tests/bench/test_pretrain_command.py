@@ -69,7 +69,17 @@ def test_a_run_is_probed_on_the_data_sets_that_are_there(
 ) -> None:
     seen = []
 
-    def quick(protocol: Protocol, checkpoint: Path, data: Path, dataset: DatasetReference, seed: int, out: Path) -> Any:
+    def quick(
+        protocol: Protocol,
+        checkpoint: Path,
+        data: Path,
+        dataset: DatasetReference,
+        seed: int,
+        out: Path,
+        *,
+        features: Path,
+    ) -> Any:
+        assert features == checkpoint / "features"  # goes with the rest of the probe
         backbone = read_exported(checkpoint)
         seen.append((protocol.id, backbone.card.name, backbone.card.architecture, out.parent))
         value = float(backbone.tensors["conv1.weight"].abs().mean())

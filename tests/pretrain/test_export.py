@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pretrain.errors import PretrainError
 from pretrain.export import export
 from pretrain.nets.architectures import build_backbone
 from pretrain.recipes import SGDConfig
+from pretrain.run.naming import as_line
 from pretrain.run.train import train
 
 RECIPE = toy_recipe(
@@ -88,6 +90,18 @@ def test_the_card_tells_what_was_done(run: Path) -> None:
         "checkpoint.pt",
         "backbone.",
     )
+
+
+def test_a_run_of_any_data_and_method_file_can_be_exported(run: Path, tmp_path: Path) -> None:
+    """Its record has the name of a folder as earlier versions wrote it, and a long file name."""
+    copy, record = tmp_path / "run", json.loads((run / "run.json").read_text())
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("export"))
+    method_file = {"name": "m" * 240 + ".py", "sha256": "5" * 64}
+    (copy / "run.json").write_text(json.dumps(record | {"data_name": " bilder_\udce4", "method_file": method_file}))
+    seen = card_of(export(copy)).pretraining
+    assert seen.data == r"bilder_\udce4"
+    assert seen.recipe is not None and seen.recipe.endswith(f".py {'5' * 12})")
+    assert (as_line(""), as_line("straße\u200e")) == ("unnamed", "straße\u200e")
 
 
 def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A classifier of whole images with one class each, on the frozen backbone's vectors.
 
-`image_linear`  multinomial logistic regression of standardized vectors, solved to its minimum by L-BFGS
+`image_linear`  multinomial logistic regression of standardized vectors, by at most `iterations` steps of L-BFGS
 `image_knn`     the vote of the nearest training images by cosine similarity s, with weights exp(s / temperature), of
                 Wu et al. (CVPR 2018, arXiv 1805.01978); vectors are scaled to unit length and not standardized
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import resource
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,13 @@ from bench.metrics.outputs import COUNTS
 from bench.metrics.segmentation import segmentation_scores
 from bench.metrics.uncertainty import segmentation_shares
 from bench.probes.cells import Network, cell_labels, freeze, read_scaled
-from bench.probes.features import FILE, features
+from bench.probes.features import FILE, Features, features, keep
 from bench.probes.material import Material, Part, draw_cells, hold_out
 from bench.probes.plans import KINDS, CellPlan, ClassifierPlan, HeadPlan, PropagationPlan
 from bench.probes.runner import IMAGE_PROBES, PROBES, run_probe
 from bench.probes.segmentation import confusion_matrices
 from bench.protocols import load_protocol
+from leaderboard.base.errors import FileError
 from leaderboard.base.files import file_sha256
 from leaderboard.records import Result, read_result_json
 from leaderboard.shares import SHARES, read_shares
@@ -190,6 +193,25 @@ def test_images_are_scaled_by_pillow_from_stored_rgb(tmp_path: Path) -> None:
     for name in ("b.png", "c.png"):
         with pytest.raises(BenchError, match=f"{name}.*data check"):
             read_scaled(Pair(tmp_path / name, tmp_path), (64, 96))
+
+
+def test_a_full_disk_is_an_error_and_not_a_signal(tmp_path: Path) -> None:
+    """A file-size limit stands for it, which is met while the rows are computed."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def rows() -> Iterator[Features]:
+        yield np.ones((2, 3000), np.float16)
+        (table,) = tmp_path.glob(f"{FILE}*")
+        assert table.stat().st_blocks * 512 + 8192 > table.stat().st_size, "the space of later rows is only promised"
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, limits[1]))
+        yield np.ones((998, 3000), np.float16)
+
+    try:
+        with pytest.raises(FileError, match=f"cannot write .*{FILE}.unfinished: the disk is full"):
+            keep(tmp_path, (1000, 3000), rows)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.glob(f"{FILE}*"))
 
 
 def test_a_killed_computation_leaves_no_features(

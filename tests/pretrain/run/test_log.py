@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,14 @@ def test_the_first_step_without_a_finite_loss_is_named() -> None:
     for value in (1.0, 2.0, float("inf"), float("nan")):
         interval.add({"other": torch.tensor(float("nan")), "loss": torch.tensor(value)}, waited=0.0)
     with pytest.raises(PretrainError, match="loss of step 23 is inf"):
+        interval.close()
+
+
+def test_the_first_step_without_a_finite_gradient_is_named() -> None:
+    interval = Interval(CPU, batch_size=8, step=20)
+    for loss, norm in ((1.0, 2.0), (1.0, float("inf")), (float("nan"), float("nan"))):
+        interval.add({"loss": torch.tensor(loss), "grad_norm": torch.tensor(norm)}, waited=0.0)
+    with pytest.raises(PretrainError, match="norm of the gradient of step 22 is inf"):
         interval.close()
 
 
@@ -116,6 +126,34 @@ def test_tensorboard_gets_every_line(source: ImageSource, tmp_path: Path, monkey
     of_loop = {"grad_norm", "rank", "lr", "images_per_second", "data_wait"}
     assert {name for name, _, _ in Writer.scalars} == {"loss", "spread"} | of_loop
     assert Writer.closed
+
+
+class FullDisk:
+    """A file that keeps what it is given and cannot write it, neither when told to nor at the end."""
+
+    name = "log.jsonl"
+
+    def write(self, text: str) -> None:
+        """Take it."""
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        self.flush()
+
+
+def test_a_full_disk_is_said_and_the_screen_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing the file fails again: neither error hides the words, nor keeps the rest open."""
+    closed: list[str] = []
+    monkeypatch.setattr(runlog, "_open", lambda path: FullDisk())
+    monkeypatch.setattr(runlog._Lines, "close", lambda lines: closed.append("screen"))
+    words = "cannot write log.jsonl: No space left on device. The checkpoint is kept: .* continue with --resume"
+    with pytest.raises(PretrainError, match=words), open_log(tmp_path / "log.jsonl") as log:
+        log.write(LINE)
+    with pytest.raises(PretrainError, match=words), open_log(tmp_path / "log.jsonl"):
+        """Nothing is written before the end."""
+    assert closed == ["screen"] * 2
 
 
 def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:

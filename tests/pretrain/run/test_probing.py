@@ -16,6 +16,7 @@ from toy import Toy, toy_recipe, write_images
 from leaderboard.base.terminal import Console
 from pretrain.data.batches import open_images
 from pretrain.errors import PretrainError
+from pretrain.run.curves import training_curves
 from pretrain.run.folder import RunRecord
 from pretrain.run.history import WatchedRun, newest
 from pretrain.run.plots import render
@@ -98,6 +99,23 @@ def test_a_resumed_run_repeats_no_probe(
     assert_same_end(out, plain)
     lines, whole = ([(x.step, x.epoch, x.probe, x.value) for x in read_probes(folder)] for folder in (out, probed))
     assert lines == whole
+
+
+def test_later_probes_of_earlier_steps_take_their_place(images: Path, tmp_path: Path) -> None:
+    """A run that is probed more often after it was resumed trains steps again that lie before its last probe."""
+    out = tmp_path / "run"
+    with pytest.raises(PretrainError, match="the data are gone"):
+        run(images, out, Measure(fail_at=12), checkpoint_seconds=1e9)
+    assert [line.step for line in read_probes(out)[::2]] == [0, 8]
+    train(toy_recipe(), open_images(images), out, probing=Probing(Measure(), every=1), workers=0, resume=True)
+    steps = [step for step in (0, 4, 8, 12) for _ in range(2)]
+    text = (out / FILE).read_text().splitlines()
+    assert [int(line.split(",")[0]) for line in text[1:]] == steps
+    curve = training_curves(out, "0" * 64).curves[0]
+    assert (curve.steps, curve.values) == ((0, 4, 8, 12), tuple(100 / 3 + step for step in (0, 4, 8, 12)))
+    # an earlier version left them in the order of their measurement
+    (out / FILE).write_text("\n".join([text[0], *text[3:], *text[1:3]]) + "\n")
+    assert [line.step for line in read_probes(out)] == steps
 
 
 def test_what_was_found_is_kept_exactly_and_shown(probed: Path) -> None:

@@ -227,6 +227,27 @@ def test_a_run_waits_for_the_stage_that_another_computes(tmp_path: Path) -> None
     }
 
 
+def test_a_product_whose_hash_was_not_taken_is_not_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stops(product: Path) -> str:
+        raise InterruptionError
+
+    def computed() -> StageResult:
+        source, process = cast(ImageSource, None), Process(torch.device("cpu"))
+        return _computed(Slow(), tmp_path / "1-slow", "0" * 64, source, process, nn.Identity, {})  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pretrain.run.stages.file_sha256", stops)
+        with pytest.raises(InterruptionError):
+            computed()
+    result = computed()
+    assert (tmp_path / "marks").read_text() == "mark "
+    assert result.seconds > 0.6, "those of the computation are lost"
+    assert sorted(file.name for file in (tmp_path / "1-slow").iterdir()) == ["product", "stage.json"]
+    assert computed() == result
+
+
 @pytest.mark.parametrize(("left", "least"), [("1000\n", 1000), ("nan", 0), ("-5", 0), ("a thousand", 0)])
 def test_the_seconds_of_an_interrupted_stage_count(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str, least: float

@@ -142,6 +142,43 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_checkpoint(sourc
         assert not (run / "finished.json").exists()
 
 
+@pytest.mark.parametrize("step", [4, STEPS])
+def test_weights_that_are_not_finite_are_never_saved(
+    source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """The gradient of a finite loss overflows just before a checkpoint is due, or in the last step of all."""
+    take = train_module.take_step
+
+    def overflows(model: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        hooks = [p.register_hook(lambda g: g * math.inf) for p in model.parameters() if kwargs["step"] + 1 == step]
+        try:
+            return take(model, *args, **kwargs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "take_step", overflows)
+        with pytest.raises(PretrainError, match=f"norm of the gradient of step {step} is (nan|inf).* No checkpoint"):
+            train(toy_recipe(), source, tmp_path / "run", workers=0, log_every=2, checkpoint_seconds=0)
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == step - 2
+    run = train(toy_recipe(), source, tmp_path / "run", workers=0, resume=True)
+    assert all(value.isfinite().all() for value in weights(run).values())
+
+
+@pytest.mark.parametrize("name", [" photos", "a" * 201, "a\tb", "bilder_\udce4"])
+def test_a_name_of_the_data_that_fits_no_card_is_refused(source: ImageSource, tmp_path: Path, name: str) -> None:
+    with pytest.raises(PretrainError, match=r"the name of the data '.*' cannot stand in a card: give one line of"):
+        train(toy_recipe(), source, tmp_path / "run", data_name=name)
+    assert not (tmp_path / "run").exists()
+
+
+def test_any_folder_has_a_name_that_fits_a_card(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / os.fsdecode(b" bilder_\xe4\n"), 4)
+    record = read_record(train(toy_recipe(epochs=1), open_images(folder), tmp_path / "run", workers=0))
+    assert record.data_name == r"bilder_\udce4\n"
+
+
 def test_batch_norm_of_one_value_says_what_to_change(source: ImageSource, tmp_path: Path) -> None:
     recipe = toy_recipe(method=ToyConfig(size=3), batch_size=1)  # one cell of one image
     with pytest.raises(PretrainError, match=r"batch norm needs two values of each channel .* raise batch_size"):
