@@ -124,8 +124,11 @@ def run_all(
     number of threads, in the run's process.
 
     Raises:
-        BenchError: no process can be started, or the device does not exist, or there are fewer than `devices` GPUs.
+        BenchError: `processes` is below 1, no process can be started, the device does not exist, or there are fewer
+            than `devices` GPUs.
     """
+    if processes is not None and processes < 1:
+        raise BenchError(f"--processes is {processes}: give 1 or more")
     if not runs:
         return []
     server = multiprocessing.get_context("forkserver")

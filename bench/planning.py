@@ -25,7 +25,9 @@ from leaderboard.shares import Shares, difference_error
 FEW = 3
 """Number of runs of each backbone for which the smallest detectable difference is reported."""
 NOTHING = "nothing"
-"""What is repeated of a probe, which draws next to nothing."""
+"""What is repeated of a probe, which draws next to nothing, to tell two checkpoints apart."""
+PRETRAINING = "pretraining run"
+"""What is repeated to tell two methods apart."""
 MOST_COMPARED = 30
 """Most checkpoints whose shares of images are compared in pairs."""
 
@@ -153,7 +155,9 @@ def _of_protocol(
         known = LITERATURE.get(protocol.dataset) if protocol.track in FULL_SIZE else None
         found = [repeating("evaluation seed", _of_seeds(results) or known)]
     between = _of_pretraining(results)
-    return [*found, repeating("pretraining run", between)] if between else found
+    if between is None and not isinstance(protocol.plan, ProbePlan):
+        return found
+    return [*found, repeating(PRETRAINING, between)]  # of a probe also if not known: nothing else decides on methods
 
 
 def _of_seeds(results: Sequence[Result]) -> Noise | None:

@@ -1,13 +1,15 @@
-"""Whether two protocols rank checkpoints alike: Spearman's rank correlation, with an interval.
+"""Whether two protocols rank the rows of a table alike: Spearman's rank correlation, with an interval.
 
-The value of a checkpoint is its mean over seeds; checkpoints that have one under both protocols count. Backbones of
-different architectures differ in more than their pretraining, so that each architecture is reported separately.
+The value of a row is the mean over those of its checkpoints that have one under both protocols; that of a checkpoint is
+its mean over seeds. Pretraining runs of one method are no further rows: they are alike, and counted as independent they
+would make the interval too narrow. Backbones of different architectures differ in more than their pretraining, so that
+each architecture is reported separately.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from csv import writer
 from dataclasses import dataclass
 from itertools import combinations
@@ -25,16 +27,19 @@ from leaderboard.board import Board, Group
 from leaderboard.stats import CONFIDENCE, mid_ranks
 
 FEWEST = 4
-"""Fewest checkpoints for which the interval is defined."""
+"""Fewest rows for which the interval is defined."""
+
+Means = Mapping[str, Mapping[str, float]]
+"""The mean value of each checkpoint, by its hash, of each row, by its label."""
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """Rank correlation of two protocols over the checkpoints of one architecture."""
+    """Rank correlation of two protocols over the rows of one architecture."""
 
     architecture: str
     protocols: tuple[Group, Group]
-    checkpoints: int
+    rows: int
     rho: float
     low: float
     """Lower end of the 95 % interval."""
@@ -42,8 +47,8 @@ class Correlation:
 
 
 def correlate(board: Board) -> list[Correlation]:
-    """Correlations of all pairs of current protocols with at least `FEWEST` checkpoints in common, not all equal."""
-    groups: dict[str, list[tuple[Group, dict[str, float]]]] = {}
+    """Correlations of all pairs of current protocols with at least `FEWEST` rows in common, not all equal."""
+    groups: dict[str, list[tuple[Group, Means]]] = {}
     for track in board.tracks:
         for group in track.current:
             groups.setdefault(track.architecture, []).append((group, _means(group)))
@@ -55,23 +60,25 @@ def correlate(board: Board) -> list[Correlation]:
     ]
 
 
-def _means(group: Group) -> dict[str, float]:
-    """Mean value of each checkpoint, by its hash."""
-    values: dict[str, list[float]] = {}
+def _means(group: Group) -> Means:
+    """Mean value of each checkpoint of each row."""
+    values: dict[str, dict[str, list[float]]] = {}
     for cell in group.cells:
         for run, value in zip(cell.finished, cell.values, strict=True):
-            values.setdefault(run.card.sha256, []).append(value)
-    return {sha256: fmean(found) for sha256, found in values.items()}
+            values.setdefault(cell.entry.label, {}).setdefault(run.card.sha256, []).append(value)
+    return {label: {sha256: fmean(found) for sha256, found in row.items()} for label, row in values.items()}
 
 
-def _correlation(
-    architecture: str, a: Group, b: Group, of_a: dict[str, float], of_b: dict[str, float]
-) -> Correlation | None:
-    common = sorted(of_a.keys() & of_b.keys())
-    if len(common) < FEWEST:
+def _correlation(architecture: str, a: Group, b: Group, of_a: Means, of_b: Means) -> Correlation | None:
+    pairs = []
+    for label in sorted(of_a.keys() & of_b.keys()):
+        common = sorted(of_a[label].keys() & of_b[label].keys())
+        if common:
+            pairs.append([fmean(of[label][sha256] for sha256 in common) for of in (of_a, of_b)])
+    if len(pairs) < FEWEST:
         return None
-    rho = spearman([of_a[sha256] for sha256 in common], [of_b[sha256] for sha256 in common])
-    return None if rho is None else Correlation(architecture, (a, b), len(common), rho, *interval(rho, len(common)))
+    rho = spearman(*zip(*pairs, strict=True))
+    return None if rho is None else Correlation(architecture, (a, b), len(pairs), rho, *interval(rho, len(pairs)))
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
@@ -95,17 +102,17 @@ def interval(rho: float, n: int) -> tuple[float, float]:
 def table(found: Sequence[Correlation]) -> Table | Text:
     """Table for a terminal, the strongest correlation first within an architecture."""
     if not found:
-        return Text(f"no two protocols have {FEWEST} checkpoints of one architecture in common")
+        return Text(f"no two protocols have {FEWEST} rows of one architecture in common")
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     shown.title, shown.title_style, shown.title_justify = "Rank correlations between protocols", "bold", "left"
     for heading in ("Backbone", "Protocol", "Protocol"):
         shown.add_column(heading, overflow="fold")
-    for heading in ("Spearman", "95 % interval", "Checkpoints"):
+    for heading in ("Spearman", "95 % interval", "Rows"):
         shown.add_column(heading, justify="right")
     for one in sorted(found, key=lambda one: (one.architecture, -one.rho)):
         names = (group.label if group.suffix else group.protocol.id for group in one.protocols)
         ends = text.span((one.low, one.high), 2)
-        shown.add_row(one.architecture, *map(Text, names), text.number(one.rho, 2), ends, str(one.checkpoints))
+        shown.add_row(one.architecture, *map(Text, names), text.number(one.rho, 2), ends, str(one.rows))
     return shown
 
 
@@ -113,11 +120,11 @@ def csv(found: Sequence[Correlation]) -> str:
     """CSV with one row per pair, and the protocols' ids, hashes and data."""
     file = io.StringIO()
     rows = writer(file, lineterminator="\n")
-    rows.writerow(["architecture", *_columns("a"), *_columns("b"), "checkpoints", "spearman", "ci95_low", "ci95_high"])
+    rows.writerow(["architecture", *_columns("a"), *_columns("b"), "rows", "spearman", "ci95_low", "ci95_high"])
     for one in found:
         sides = [field for group in one.protocols for field in _side(group)]
         figures = [text.number(value, 4) for value in (one.rho, one.low, one.high)]
-        rows.writerow([text.spreadsheet(field) for field in (one.architecture, *sides)] + [one.checkpoints, *figures])
+        rows.writerow([text.spreadsheet(field) for field in (one.architecture, *sides)] + [one.rows, *figures])
     return file.getvalue()
 
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import yaml
 
-from leaderboard import text
+from leaderboard import text, wording
 from leaderboard.board import Board, Cell, Entry, Group
 from leaderboard.errors import LeaderboardError
 from leaderboard.stats import CONFIDENCE, Summary
@@ -64,10 +64,11 @@ class Value:
         summary, group = self.summary, self.group
         interval = summary.interval
         span = "no interval" if interval is None else f"95 % interval {text.span(interval, 2)} over {_over(summary)}"
-        runs = f"{summary.n} run{'s' * (summary.n > 1)} of {summary.units} checkpoint{'s' * (summary.units > 1)}"
         failed = f", {self.cell.failed} failed" * bool(self.cell.failed)
+        copies = f"{found}; " if (found := wording.copies(self.cell)) else ""
         return (
-            f"{group.protocol.headline} in per cent; {span}; {runs}{failed}; {group.architecture}; "
+            f"{group.protocol.headline} in per cent; {span}; {wording.runs(summary)}{failed}; "
+            f"{wording.images(group.dataset)}; {copies}{group.architecture}; "
             f"protocol {group.protocol.sha256[:12]}, data {group.dataset.fingerprint[:12]}; "
             f"densebench {version('densebench')}"
         )
@@ -217,6 +218,7 @@ def _evaluations(values: list[Value]) -> Iterator[dict[str, Any]]:
                 "score": round(summary.mean, 4),
                 "details": {
                     **{text.one_line(name): text.number(mean, 4) for name, mean in value.cell.metric_means.items()},
+                    **_copies(value.cell),
                     "notes": value.notes,
                 },
                 **_uncertainty(summary),
@@ -240,6 +242,12 @@ def _uncertainty(summary: Summary) -> dict[str, Any]:
             **({} if summary.sd is None else {"standard_deviation": round(summary.sd, 4)}),
         }
     }
+
+
+def _copies(cell: Cell) -> dict[str, str]:
+    """How many copies of test images are among the pretraining images, also none; empty where nobody searched."""
+    found = cell.copies
+    return {} if found is None else {"copies_of_test_images": f"{found.copies} of {found.tested}"}
 
 
 def _texts(**facts: Any) -> dict[str, str]:

@@ -66,12 +66,13 @@ def review(
     weights. `plans` and `protocols` are those of `leaderboard.build.build`.
 
     Raises:
-        LeaderboardError: a folder is missing, or `submitted` has no result file.
+        LeaderboardError: a folder is missing, or `submitted` has no result file. A missing folder `results` is empty:
+            the first submission of a new collection finds none.
         FileError: an attached file cannot be read.
     """
     new, old = ResultStore(submitted), ResultStore(results)
     for store in (new, old):
-        if not store.folder.is_dir():
+        if not store.folder.is_dir() and (store is new or store.folder.exists()):
             raise LeaderboardError(f"{store.folder}: no such folder; give the folder that holds the result files")
     if attached is not None and not attached.is_dir():
         raise LeaderboardError(f"{attached}: no such folder; give the folder that holds the files of the runs")
@@ -83,6 +84,8 @@ def review(
     planned, others = split_by_plan(usable, plans)
     problems = [*map(str, unusable), *(f"{result.file_name}: {reason}" for result, reason in others)]
     remarks = [f"{len(damaged)} files of {results} cannot be used, the first: {damaged[0]}"] if damaged else []
+    if not old.folder.exists():
+        remarks.append(f"there is no folder {results} yet: these results are compared with no accepted ones")
     remarks += unproven
     known = {result.key: result for result in accepted}
     fresh = [result for result in planned if result.key not in known]

@@ -8,11 +8,11 @@ from importlib.metadata import version
 
 import numpy as np
 
-from leaderboard import tables, text
+from leaderboard import submission_rows, text, wording
 from leaderboard.board import Board, Cell, Entry, Group, Standing, Track
 from leaderboard.comparison import Contest, holm
 from leaderboard.errors import LeaderboardError
-from leaderboard.stats import Estimate
+from leaderboard.stats import Estimate, Summary
 from leaderboard.sweeps import how_set
 
 CITATION = (
@@ -57,13 +57,42 @@ class Chapter:
 
     @property
     def verdict(self) -> str:
-        """What the tests say, in a sentence or two."""
+        """What the tests say, of how many runs they say it, and whether test images were pretrained on."""
+        return " ".join([self._tests, *self.copies])
+
+    @property
+    def copies(self) -> tuple[str, ...]:
+        """A sentence for each data set with copies of its test images among the pretraining images."""
+        # Results of one data set may carry different cards: the search that found most copies counts.
+        found = {
+            line.group.dataset.name: line.cell
+            for line in sorted(self.lines, key=lambda line: line.cell.copies.copies if line.cell.copies else 0)
+            if wording.has_copies(line.cell)
+        }
+        sentences = (wording.copies(cell, name) for name, cell in sorted(found.items()))
+        return tuple(f"{said[0].upper()}{said[1:]}: values on them may be too high." for said in sentences)
+
+    @property
+    def _random(self) -> Entry | None:
+        return next((anchor for anchor in self.anchors if anchor.is_random), None)
+
+    def _values_of(self, entry: Entry) -> list[tuple[str, Summary]]:
+        """The values of a row under the protocols of the lines, each with the name of its protocol."""
+        found = [(line.group, line.group.by_entry.get(entry.id)) for line in self.lines]
+        return [
+            (f"{group.protocol.id} {group.suffix}".strip(), cell.summary)
+            for group, cell in found
+            if cell is not None and cell.summary is not None
+        ]
+
+    @property
+    def _tests(self) -> str:
         label, where = self.standing.entry.label, f"On track {self.track.id} with {self.track.architecture}"
         standing = ""
         if self.standing.score is not None:
             standing = f" Its score is {text.figure(self.standing.score)}"
             standing += "." if self.standing.tier is None else f", in tier {self.standing.tier}."
-        random = next((anchor for anchor in self.anchors if anchor.is_random), None)
+        random = self._random
         if random is None:
             return (
                 f"{where} there is no random initialisation beside {label}, so nothing can be said of what it gains: "
@@ -81,11 +110,12 @@ class Chapter:
         found = [gain for gain, different in zip(tested, rejected, strict=True) if different]
         better = sum(gain.difference.mean > 0 for gain in found)
         worse = len(found) - better
+        values, zeros = ([value for _, value in self._values_of(row)] for row in (self.standing.entry, random))
         untested = f", not tested under {len(gains) - len(tested)}" * (len(gains) > len(tested))
         return (
             f"{where}, {label} is better than random initialisation under {better or 'none'} of {len(gains)} "
             f"protocols, worse under {worse or 'none'}{untested} (Welch's t-test, Holm over the protocols, 5 %)."
-            f"{standing}"
+            f"{standing} {wording.scope(self.standing.entry, values, random, zeros)}"
         )
 
     @property
@@ -95,13 +125,15 @@ class Chapter:
         commits = sorted({run.environment.code_commit or "not recorded" for run in runs})
         protocols = [f"{line.group.protocol.id} (SHA-256 {line.group.protocol.sha256[:12]})" for line in self.lines]
         data = {line.group.dataset.fingerprint: line.group.dataset for line in self.lines}.values()
-        sets = [f"{d.name} ({d.train_images} + {d.val_images} images, fingerprint {d.fingerprint[:12]})" for d in data]
-        over = sorted({text.source(line.cell.summary) for line in self.lines if line.cell.summary is not None})
+        sets = [f"{d.name} ({wording.images(d)}, fingerprint {d.fingerprint[:12]})" for d in data]
+        meant = [wording.meaning(self.standing.entry, self._values_of(self.standing.entry))]
+        if self._random is not None and (zeros := self._values_of(self._random)):
+            meant.append(wording.meaning(self._random, zeros, "Values of random initialisation"))
         return (
             f"The {self.track.architecture} backbone was evaluated with DenseBench {version('densebench')} (commit "
-            f"{_listed(commits)}) under {_listed(protocols)} on {_listed(sets)}. Every backbone tensor was shown to be "
-            f"that of the checkpoint in the network that was evaluated. {how_set(runs)} "
-            f"Values are means over the runs ± half of the 95 % interval (Student t), over {_listed(over)}."
+            f"{wording.listed(commits)}) under {wording.listed(protocols)} on {wording.listed(sets)}. Every backbone "
+            f"tensor was shown to be that of the checkpoint in the network that was evaluated. {how_set(runs)} "
+            f"{' '.join([*meant, *self.copies])}"
         )
 
 
@@ -120,7 +152,7 @@ class SubmissionReport:
             shown = {self.entry.id, *(anchor.id for anchor in chapter.anchors)}
             rows = tuple(standing for standing in chapter.track.standings if standing.entry.id in shown)
             tracks.append(replace(chapter.track, standings=rows))
-        return tables.latex(Board(tuple(tracks), 0, ()))
+        return "\n".join(submission_rows.latex(track) for track in tracks)
 
     @property
     def citation(self) -> str:
@@ -190,7 +222,3 @@ def gain(cell: Cell, other: Cell) -> Gain:
     df = variance**2 / spread if spread > 0 else min(value.df, zero.df)
     p = float(contest.p_values(first, second)[0, 0]) if value.tested and zero.tested else None
     return Gain(other.entry, Estimate(mean, variance**0.5, df), p)
-
-
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from leaderboard import tables, text
+from leaderboard import submission_rows, tables, text, wording
 from leaderboard.base.files import make_folder, write_atomic
 from leaderboard.base.html import asset, readable
 from leaderboard.submission import Chapter, Gain, Line, SubmissionReport
@@ -55,6 +55,7 @@ def _chapter(chapter: Chapter) -> dict[str, object]:
         "verdict": chapter.verdict,
         "anchors": [anchor.label for anchor in chapter.anchors],
         "lines": [_line(line, chapter) for line in chapter.lines],
+        "marks": submission_rows.marks([line.cell for line in chapter.lines]),
         "methods": chapter.methods,
     }
 
@@ -68,8 +69,10 @@ def _line(line: Line, chapter: Chapter) -> dict[str, object]:
         "id": line.group.protocol.id,
         "sha256": line.group.protocol.sha256,
         "metric": line.group.protocol.headline,
-        "value": text.figure(summary),
-        "over": text.source(summary),
+        "value": submission_rows.marked(line.cell),
+        "over": f"validation images, {wording.counted(summary.n, 'run')}"
+        if summary.over == "images"
+        else text.source(summary),
         "gains": [_gain(gains.get(anchor.id)) for anchor in chapter.anchors],
     }
 

@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from leaderboard import text
+from leaderboard import text, wording
 from leaderboard.board import Board, Cell, Standing, Track
 from leaderboard.stats import Summary
 
@@ -147,7 +147,7 @@ def caption(
         parts.append(f"All rows have {few[0].protocols} of the track's {track.protocols} protocols.")
     if any(cell.failed for cell in cells):
         parts.append(f"{FAILED_MARK}: some runs failed; they count in no value.")
-    if any(_has_copies(cell) for cell in cells):
+    if any(wording.has_copies(cell) for cell in cells):
         parts.append(f"{COPIES_MARK}: copies of test images are among the pretraining images.")
     return " ".join(parts)
 
@@ -214,12 +214,8 @@ def _figure(cell: Cell | None, usual: str) -> str:
     if cell.summary is None:
         return "failed"
     mark = "" if text.source(cell.summary) == usual else f" ({text.mark(cell.summary)})"
-    marks = (FAILED_MARK if cell.failed else "") + (COPIES_MARK if _has_copies(cell) else "")
+    marks = (FAILED_MARK if cell.failed else "") + (COPIES_MARK if wording.has_copies(cell) else "")
     return f"{text.figure(cell.summary)}{mark}{marks}"
-
-
-def _has_copies(cell: Cell) -> bool:
-    return cell.copies is not None and cell.copies.copies > 0
 
 
 def _rank(standing: Standing, track: Track, *, intervals: bool) -> str:

@@ -137,7 +137,9 @@ def load_methods(file: Path) -> OutsideMethods:
         exec(compile(data, str(file), "exec"), module.__dict__)
     except Exception as error:
         del sys.modules[module.__name__]
-        raise PretrainError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
+        hint = ". A method is one file, and what it imports must be installed"
+        hint = hint if isinstance(error, ModuleNotFoundError) else ""
+        raise PretrainError(f"{file} cannot be run: {type(error).__name__}: {error}{hint}") from error
     stated = _stated(module, file.name, str(file), sha256, installed())
     _BY_FILE[str(file), sha256] = stated
     return stated

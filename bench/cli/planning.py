@@ -61,14 +61,16 @@ def plan(
 
 
 def _show(found: list[Option], title: str) -> None:
-    from bench.planning import FEW, cheapest
+    from bench.planning import FEW, NOTHING, PRETRAINING, cheapest
 
     columns = ["protocol", "repeated", "sd", "from", "runs of each", "hours", f"least with {FEW}", "least over images"]
     print_table(title, columns, [_row(option) for option in found])
     best = cheapest(found)
     if best is not None:
-        print(f"cheapest: {best.protocol}, {best.runs} of each, {_number(best.hours)} hours of evaluation")
-    unknown = list(dict.fromkeys(option.protocol for option in found if not option.measured))
+        only = " (between these two checkpoints, not between their methods)" if best.repeated == NOTHING else ""
+        print(f"cheapest: {best.protocol}, {best.runs} of each, {_number(best.hours)} hours of evaluation{only}")
+    known = [option for option in found if option.repeated != PRETRAINING]
+    unknown = list(dict.fromkeys(option.protocol for option in known if not option.measured))
     if unknown:
         print(
             f"not measured here: {', '.join(unknown)}; to measure it, submit two checkpoints, with all seeds where "
@@ -77,7 +79,8 @@ def _show(found: list[Option], title: str) -> None:
     print(
         "runs of each: in brackets for the upper end of the sd's 80 % interval; *: decide for these validation images "
         "only. hours: evaluating both, as long as the results say. least over images: what is smaller holds for these "
-        "images only, however many runs."
+        "images only, however many runs. pretraining run: what decides between methods; it is known where methods were "
+        "pretrained with several seeds."
     )
 
 

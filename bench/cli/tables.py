@@ -61,7 +61,7 @@ def make_leaderboard(
     diagrams
         Write the page's diagrams into this folder, an SVG file each.
     correlations
-        Print how alike the protocols order the checkpoints: Spearman's rank correlations with intervals.
+        Print how alike the protocols order the rows: Spearman's rank correlations with intervals.
     correlations_csv
         Write them as CSV.
     each_checkpoint

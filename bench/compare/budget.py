@@ -62,8 +62,8 @@ def under(recipe: Recipe, budget: Budget, *, rate: float = 1.0) -> Recipe:
 
     The number of epochs is the (rounded) one that gives the views; the trainings of a recipe of several stages share
     the views as their own epochs do, and have the precision of the last. Milestones of the learning rate keep their
-    place in the training. The learning rate is scaled in proportion to the batch (Goyal et al. 2017, arXiv 1706.02677)
-    and by `rate`.
+    place in the training, and a warm-up takes at most a third of it. The learning rate is scaled in proportion to the
+    batch (Goyal et al. 2017, arXiv 1706.02677) and by `rate`.
 
     Raises:
         BenchError: one epoch of every training of the recipe shows more crops of an image than the budget has in all;
@@ -112,13 +112,19 @@ def _epochs(name: str, trainings: Sequence[Recipe], views: int) -> list[int]:
 
 
 def _with_epochs(trainings: Sequence[Recipe], epochs: Sequence[int]) -> list[Recipe]:
-    """The trainings with these epochs, and the milestones of their learning rates moved in proportion."""
+    """The trainings with these epochs, and the milestones of their learning rates moved in proportion.
+
+    A warm-up keeps its epochs, but becomes no longer than a third of the training, or its own share where that is
+    more: otherwise a short training could end before it reaches its rate.
+    """
     changed: list[Recipe] = []
     for rounds in _rounds(list(zip(trainings, epochs, strict=True))):
         before, after = sum(training.epochs for training, _ in rounds), sum(given for _, given in rounds)
         done = 0
         for training, given in rounds:
             schedule = training.schedule
+            longest = after * max(1 / 3, schedule.warmup_epochs / before)
+            schedule = replace(schedule, warmup_epochs=min(schedule.warmup_epochs, longest))
             if isinstance(schedule, StepSchedule):
                 schedule = replace(schedule, milestones=tuple(round(m * after / before) for m in schedule.milestones))
             changed.append(replace(training, epochs=given, first_epoch=done, schedule=schedule))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from statistics import fmean
 
@@ -18,6 +19,7 @@ from bench.compare.grid import results_of
 from bench.errors import BenchError
 from bench.executors.base import Executor
 from bench.submit import Evaluation
+from leaderboard.records import ProbeReport
 from pretrain.recipes import Recipe
 
 SEED = 1000
@@ -52,6 +54,8 @@ def choose_rates(
     Raises:
         BenchError: a method can be trained and probed with none of the rates.
     """
+    if wrong := [rate for rate in rates if not 0 < rate < inf]:
+        raise BenchError(f"--rate is {wrong[0]:g}: give a factor of the recipes' learning rates, above 0")
     under_rates = {
         (recipe.name, rate): (under(recipe, budget, rate=rate), file) for recipe, file in recipes for rate in rates
     }
@@ -76,9 +80,13 @@ def _held_out(trial: Comparison, recipe: Recipe, method_file: Path | None) -> fl
     """Score on held-out training images, mean over the probes; None where one is missing."""
     (cell,) = replace(trial, recipes=((recipe, method_file),)).cells(SEED)
     found = results_of(cell, trial.store.load()[0], trial.evaluation)
-    reports = [result.probe for result in found if result.probe is not None]
-    complete = len(reports) == len(trial.evaluation.protocols)
-    return fmean(max(report.candidates.values()) for report in reports) if complete else None
+    # Weights that were lost and trained again elsewhere are another checkpoint of the cell.
+    reports: dict[str, list[ProbeReport]] = {}
+    for result in found:
+        if result.probe is not None:
+            reports.setdefault(result.card.sha256, []).append(result.probe)
+    complete = [one for one in reports.values() if len(one) == len(trial.evaluation.protocols)]
+    return fmean(max(report.candidates.values()) for report in complete[0]) if complete else None
 
 
 def _best(

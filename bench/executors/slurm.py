@@ -36,6 +36,14 @@ SIGNAL_SECONDS: Final = 120
 POLL_SECONDS: Final = 15.0
 MOST_LIMITS: Final = 1000
 """Time limits after which a run is not queued again; `Task` gives up one that saves nothing long before."""
+_OURS: Final = {
+    "job-name": "its jobs are found by it",
+    "cpus-per-task": "give --threads",
+    "array": "it numbers the runs",
+}
+"""Options of sbatch that `--sbatch` cannot set, and why."""
+_GPUS: Final = {"gres", "gpus", "gpus_per_node", "gpus_per_task"}
+"""Options of sbatch that ask for GPUs: with one of them ours is left out."""
 
 
 def in_queue() -> set[str]:
@@ -135,7 +143,9 @@ class SlurmExecutor:
         further: dict[str, Any] = {"requeue": True}
         for option in self.options:
             key, equals, value = option.removeprefix("--").partition("=")
-            further[key] = value if equals else True
+            if key in _OURS:
+                raise BenchError(f"--sbatch {key} is set by DenseBench: {_OURS[key]}")
+            further[key.replace("-", "_")] = value if equals else True  # submitit's spelling, so that ours is replaced
         return {
             "job_name": NAME,
             "time": self.minutes,
@@ -143,7 +153,7 @@ class SlurmExecutor:
             "srun_args": [f"--cpus-per-task={cores}"],  # since 22.05 srun does not take it from sbatch
             "signal_delay_s": min(SIGNAL_SECONDS, 15 * self.minutes),
             "partition": self.partition,
-            "gpus_per_node": self.gpus or None,
+            "gpus_per_node": None if _GPUS & further.keys() else self.gpus or None,
             "array_parallelism": self.at_most or count,
             "wckey": None,
             "additional_parameters": further,

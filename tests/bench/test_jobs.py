@@ -205,3 +205,8 @@ print("imported", "bench.probes.runner" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.stdout, done.stderr, done.returncode) == ("imported True\n", "", 0)
+
+
+def test_processes_are_at_least_one() -> None:
+    with pytest.raises(BenchError, match="--processes is -1: give 1 or more"):
+        run_all([], processes=-1, finished=lambda outcome: None, execute=lambda run, threads: None)

@@ -188,6 +188,8 @@ def test_probes_are_decided_by_their_images() -> None:
     assert pretraining.noise is not None and pretraining.noise.sd == 1
     assert options_for(0.5)[0].runs is None
     assert cheapest([images, pretraining]) is images
+    _, unknown = options([PROBE], results[:1], lambda one: shares[one.card.sha256], difference=5.0, power=0.8)
+    assert (unknown.repeated, unknown.noise, unknown.runs) == ("pretraining run", None, None)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

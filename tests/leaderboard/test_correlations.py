@@ -64,14 +64,23 @@ def results():
     return [*found, make_result(make_card("big", architecture="resnet50"), SEG, 0, 99.0)]
 
 
-def test_checkpoints_are_correlated_not_rows():
+def test_rows_are_correlated_not_checkpoints():
+    """Two checkpoints are pretraining runs of one row, whose value is their mean."""
     found = correlations.correlate(analyse(results()))
     pairs = {tuple(group.protocol.id for group in one.protocols): one for one in found}
-    assert len(pairs) == 3 and {one.checkpoints for one in found} == {6}
+    assert len(pairs) == 3 and {one.rows for one in found} == {5}
     assert pairs[DET, SEG].rho == pytest.approx(-1)
     (mixed,) = (one for ids, one in pairs.items() if set(ids) == {SEG, FROZEN.id})
-    expected = reference.spearmanr([10, 20, 15, 40, 30, 50], [20, 40, 30, 65, 60, 100]).statistic
+    expected = reference.spearmanr([15, 15, 40, 30, 50], [30, 30, 65, 60, 100]).statistic
     assert mixed.rho == pytest.approx(expected)
+
+
+def test_of_a_row_the_common_checkpoints_count():
+    """Under one protocol the row has one run alone, which is better than the mean of both."""
+    found = [result for result in results() if (result.card.name, result.protocol.id) != ("m0", DET)]
+    pairs = {tuple(g.protocol.id for g in one.protocols): one for one in correlations.correlate(analyse(found))}
+    expected = reference.spearmanr([20, 15, 40, 30, 50], [40, 45, 20, 30, 10]).statistic
+    assert pairs[DET, SEG].rho == pytest.approx(expected) and pairs[DET, SEG].rows == 5
 
 
 def test_table_and_csv():
@@ -80,8 +89,8 @@ def test_table_and_csv():
     console.print(correlations.table(found))
     assert "-1.00" in console.file.getvalue() and DET in console.file.getvalue()
     rows = list(csv.DictReader(io.StringIO(correlations.csv(found))))
-    assert [row["checkpoints"] for row in rows] == ["6"] * 3
+    assert [row["rows"] for row in rows] == ["5"] * 3
     assert [float(row["spearman"]) for row in rows] == pytest.approx([one.rho for one in found], abs=1e-4)
     few = correlations.correlate(analyse(results()[:6]))
     console.print(correlations.table(few))
-    assert few == [] and "no two protocols have 4 checkpoints" in console.file.getvalue()
+    assert few == [] and "no two protocols have 4 rows" in console.file.getvalue()

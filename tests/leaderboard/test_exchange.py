@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
-from fabricate import make_card, make_protocol, make_result, make_results, sha
+from fabricate import make_card, make_probe, make_protocol, make_result, make_results, sha
 
 from leaderboard.analysis import analyse
 from leaderboard.errors import LeaderboardError
 from leaderboard.exchange import Evaluator, Format, exported
-from leaderboard.records import Pretraining, Result
+from leaderboard.records import Copies, Pretraining, Result
 
 PROTOCOL = "mini_voc_seg_fcn"
 RESULTS = make_results({"random": {PROTOCOL: [20.0, 20.4, 19.6]}, "moco": {PROTOCOL: [30.0, 30.4, 29.6]}})
@@ -34,6 +34,7 @@ def test_the_hub_s_file_names_value_task_and_what_the_interval_is_over() -> None
     assert (
         "mIoU in per cent; 95 % interval 29.01\N{EN DASH}30.99 over 3 seeds; 3 runs of 1 checkpoint" in entry["notes"]
     )
+    assert "; 300 training and 100 validation images; resnet18;" in entry["notes"] and "copies" not in entry["notes"]
     assert RESULTS[0].protocol.sha256[:12] in entry["notes"] and RESULTS[0].dataset.fingerprint[:12] in entry["notes"]
 
 
@@ -66,6 +67,24 @@ def test_a_single_run_has_no_interval_and_says_so() -> None:
     (content,) = files(single, "every-eval-ever").values()
     details = json.loads(content)["evaluation_results"][0]["score_details"]
     assert "uncertainty" not in details and "no interval" in details["details"]["notes"]
+
+
+def searched(copies: int | None) -> Result:
+    """A probe of a checkpoint among whose pretraining images `copies` were found; None: nobody searched."""
+    found = None if copies is None else (Copies(dataset="voc2012_seg", tested=100, copies=copies),)
+    return make_probe(make_card("web", pretraining=Pretraining.known(data="web", copies=found)))
+
+
+@pytest.mark.parametrize(("copies", "detail"), [(12, "12 of 100"), (0, "0 of 100"), (None, None)])
+def test_copies_of_test_images_are_told_with_the_value(copies: int | None, detail: str | None) -> None:
+    (content,) = files([searched(copies)], "every-eval-ever").values()
+    details = json.loads(content)["evaluation_results"][0]["score_details"]["details"]
+    assert details.get("copies_of_test_images") == detail
+    (content,) = files([searched(copies)], "hf-eval").values()
+    (entry,) = yaml.safe_load(content)
+    assert entry["notes"] == details["notes"]
+    told = "; copies of 12 of the 100 test images are among the pretraining images; " in entry["notes"]
+    assert told == bool(copies) == ("copies" in entry["notes"])
 
 
 def test_text_of_others_stays_text() -> None:

@@ -106,6 +106,19 @@ def test_a_folder_without_results(stored: Path, tmp_path: Path) -> None:
         review(tmp_path / "empty", stored)
     with pytest.raises(LeaderboardError, match="no such folder"):
         review(tmp_path / "missing", stored)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LeaderboardError, match="no such folder"):
+        review(stored, tmp_path / "file")
+
+
+def test_the_first_submission_of_a_collection_is_reviewed_without_accepted_results(tmp_path: Path) -> None:
+    new, nothing = fill(tmp_path / "new", make_results(STORED)), tmp_path / "results"
+    found = review(new, nothing)
+    assert not found.problems and not nothing.exists()
+    assert f"there is no folder {nothing} yet: these results are compared with no accepted ones" in found.remarks
+    assert [row.partition(",")[0] for row in found.rows] == ["moco", "random"] and "rank 1 of 2" in found.rows[0]
+    nothing.mkdir()
+    assert not any("there is no folder" in remark for remark in review(new, nothing).remarks)
 
 
 def swept(value: float = 40.0) -> tuple[list[Result], Result]:

@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
-from fabricate import make_card, make_protocol, make_result, make_results
+from fabricate import make_card, make_probe, make_protocol, make_result, make_results, sha
 from scipy import stats
 
+from leaderboard import tables
 from leaderboard.analysis import analyse
 from leaderboard.errors import LeaderboardError
-from leaderboard.records import Card
+from leaderboard.records import Card, Copies, Pretraining, Result
 from leaderboard.submission import CITATION, report_on
 from leaderboard.submission_page import render, write
 
@@ -85,6 +86,82 @@ def test_the_paragraph_names_protocols_data_and_code() -> None:
     for fact in (VOC, CITY, results[0].protocol.sha256[:12], results[0].dataset.fingerprint[:12], "over 3 seeds"):
         assert fact in chapter.methods
     assert str(results[0].environment.code_commit) in chapter.methods
+    assert "(300 training and 100 validation images, " in chapter.methods
+
+
+def probed(**copies: int) -> list[Result]:
+    """One probe of one checkpoint, of which `copies` of test images were found, and of one random network."""
+    found = tuple(Copies(dataset=dataset, tested=100, copies=number) for dataset, number in copies.items())
+    card = make_card("moco", pretraining=Pretraining.known(data="web", copies=found))
+    return [make_probe(card, 40.0), make_probe("random", 30.0), make_probe("densecl", 35.0)]
+
+
+def test_one_run_each_says_of_what_its_interval_says_nothing() -> None:
+    (chapter,) = report_on(analyse(probed()), "moco").chapters
+    assert chapter.verdict.endswith(
+        "Compared are 1 pretraining run and 1 random network: tests and intervals are for the draw of the validation "
+        "images and say nothing of other pretraining runs or random networks."
+    )
+    given = "± half of the 95 % interval (Student t) for the draw of the validation images, given this run"
+    assert chapter.methods.endswith(
+        f"Values are those of 1 run of 1 checkpoint, {given}: it says nothing of other pretraining runs. Values of "
+        f"random initialisation are those of 1 run of 1 random network, {given}: it says nothing of other random "
+        "networks."
+    )
+    assert "<td>validation images, 1 run</td>" in render(report_on(analyse(probed()), "moco"))
+
+
+def test_a_single_run_that_trained_says_nothing_of_other_seeds_either() -> None:
+    trained = [make_result(name, standard_errors={"mIoU": 0.5}) for name in ("moco", "random")]
+    (chapter,) = report_on(analyse(trained), "moco").chapters
+    assert "given this run: it says nothing of other seeds or pretraining runs." in chapter.methods
+
+
+def test_intervals_over_pretraining_runs_hold_for_the_method_and_protocols_that_differ_are_named() -> None:
+    cards = [
+        make_card(f"moco-{seed}", method="MoCo v2", pretraining=Pretraining.known(group=sha("moco")[:16], seed=seed))
+        for seed in range(3)
+    ]
+    results = [make_result(card, VOC, value=40.0 + place) for place, card in enumerate(cards)]
+    results += [make_result(cards[0], CITY, seed, 40.0 + seed) for seed in range(2)]
+    results += make_results({"random": VALUES["random"]})
+    (chapter,) = report_on(analyse(results), "moco-0").chapters
+    assert "Compared are 1 to 3 pretraining runs and 1 random network: tests and intervals say nothing of other " in (
+        chapter.verdict
+    )
+    interval = "means ± half of the 95 % interval (Student t)"
+    assert f"Values under {VOC} are {interval} over 3 pretraining runs (3 runs)." in chapter.methods
+    assert f"Values under {CITY} are {interval} over 2 seeds of 1 checkpoint: it says nothing of" in chapter.methods
+    networks = f"Values of random initialisation are {interval} over 3 seeds of 1 random network: it says nothing of"
+    assert networks in chapter.methods
+
+
+def test_copies_of_test_images_are_told_in_every_part() -> None:
+    report = report_on(analyse(probed(voc2012_seg=12, coco2017=5)), "moco")
+    (chapter,) = report.chapters
+    told = (
+        "Copies of 12 of the 100 test images of voc2012_seg are among the pretraining images: values on them may be "
+        "too high."
+    )
+    assert chapter.copies == (told,) and chapter.verdict.endswith(told) and chapter.methods.endswith(told)
+    page = render(report)
+    assert "<td>40.0 ± 1.0‡</td>" in page and "\n‡: copies of test images are among the pretraining images." in page
+    assert r"40.0 $\pm$ 1.0$^\ddagger$ &" in report.latex and r"30.0 $\pm$ 1.0 &" in report.latex
+    clean = report_on(analyse(probed(voc2012_seg=0)), "moco")
+    assert not clean.chapters[0].copies and "‡" not in render(clean) and "ddagger" not in clean.latex
+
+
+def test_the_rows_for_a_paper_hold_nothing_that_only_the_whole_table_shows() -> None:
+    """densecl is among the rows of the table, and not among these."""
+    board = analyse(probed())
+    assert r"\textbf{40.0" in tables.latex(board) and " & Rank & Score & Tier" in tables.latex(board)
+    (caption, *_, header, _, first, second, _, _) = report_on(board, "moco").latex.splitlines()
+    assert header == r"Submission & Method & VOC seg linear mIoU & Score \\"
+    assert first.startswith(r"moco & MoCo v2 & 40.0 $\pm$ 1.0 & 14.3 $\pm$ ") and first.endswith(r" \\")
+    assert second == r"random & random initialisation & 30.0 $\pm$ 1.0 & 0.0 \\"
+    assert not any(word in caption for word in ("Rank", "Tier", "Bold", "‡"))
+    assert "moco: Values are those of 1 run of 1 checkpoint, ±" in caption
+    assert "random: Values are those of 1 run of 1 random network, ±" in caption
 
 
 def test_a_name_without_a_row_is_refused() -> None:

@@ -144,6 +144,9 @@ def test_only_results_of_the_evaluation_s_own_runs_count(comparison: Comparison)
     assert {result.key for result in shared.results()} == {result.key for result in found}
     assert costs(shared)[0].evaluation_minutes == 2 * 30 / 60
     assert rates._held_out(shared, *shared.recipes[0]) == 40
+    again = found[0].card.model_copy(update={"sha256": "0" * 64})  # of one probe alone, of weights trained elsewhere
+    shared.store.add(found[0].model_copy(update={"card": again, "key": "1" * 64}))
+    assert rates._held_out(shared, *shared.recipes[0]) == 40
 
 
 def with_probe(result: Result) -> Result:
@@ -255,6 +258,16 @@ def test_rounds_go_on_with_one_another_and_their_learning_rate_falls_at_the_same
     assert falls == {10}
     schedule = under(all_recipes()["moco-v1-mini"], budget).schedule
     assert isinstance(schedule, StepSchedule) and schedule.milestones == (8, 11)
+
+
+def test_a_short_training_reaches_its_rate() -> None:
+    """BYOL warms up for 10 of its 300 epochs; the small recipes for one, which is less than a third."""
+    for views, warmup in ((36, 6.0), (160, 10.0)):
+        recipe = under(all_recipes()["byol-imagenet-300ep"], Budget("resnet18", 64, 32, views))
+        assert (recipe.epochs, recipe.schedule.warmup_epochs) == (views // 2, pytest.approx(warmup))
+        assert max(recipe.schedule.factor(step, 10, recipe.epochs) for step in range(10 * recipe.epochs)) > 0.9
+    small = all_recipes()["simclr-mini"]
+    assert under(small, Budget("resnet18", 64, 32, 26)).schedule == small.schedule
 
 
 def test_the_documented_method_takes_the_budget(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -259,3 +259,15 @@ def test_a_pretraining_is_queued(
     assert " ".join(task.run.words) == f"{line} --resume --device cpu" and task.execute is execute_command
     assert densebench(["pretrain", "moco-v2-mini", "--data", "images", "--partition", "gpu"]) == 1
     assert "--partition is for --executor slurm" in capsys.readouterr().err
+
+
+def test_options_of_the_user_take_the_place_of_ours(slurm: FakeSlurm) -> None:
+    for given, kept in (("gpus-per-node=a100:1", "a100:1"), ("--gres=gpu:a100:1", None), ("mem=64G", 2)):
+        executor = replace(slurm.executor(options=(given, "exclusive")), gpus=2)
+        parameters = executor._parameters(8, 3)
+        further = parameters.pop("additional_parameters")
+        written = {key: value for key, value in {**parameters, **further}.items() if value is not None}
+        assert written.get("gpus_per_node") == kept and further["exclusive"] is True
+        assert not any("-" in key for key in further)
+    with pytest.raises(BenchError, match="--sbatch cpus-per-task is set by DenseBench: give --threads"):
+        slurm.executor(options=("cpus-per-task=4",))._parameters(8, 3)
