@@ -25,5 +25,5 @@ def test_correlations_say_what_is_missing(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "results").mkdir()
     file = tmp_path / "correlations.csv"
     assert make_leaderboard(results=tmp_path / "results", correlations=True, correlations_csv=file) == 0
-    assert "no two protocols have 4 checkpoints" in capsys.readouterr().out
+    assert "no two protocols have 4 rows" in capsys.readouterr().out
     assert file.read_text().startswith("architecture,protocol_a,")
