@@ -82,7 +82,6 @@ class Hashes(Dataset[npt.NDArray[np.uint64]]):
         return len(self.source)
 
     def __getitem__(self, index: int) -> npt.NDArray[np.uint64]:
-        cv2.setNumThreads(1)
         try:
             content = self.source.content(index)
             pixels = decode_read(lambda: content, lambda: self.source.where(index))
@@ -125,8 +124,11 @@ def hash_images(source: ImageSource, folder: Path, *, tested: bool) -> npt.NDArr
     rows = Hashes(source, tested=tested)
     make_folder(folder)
     path = folder / f"{RULE}-{'tested' if tested else 'pretraining'}-{_identity(source)[:32]}.npy"
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(0)  # before processes are forked: one that inherits OpenCV's threads waits for them without end
     with locked(folder):
         continue_table(path, (len(source), rows.columns), np.uint64, lambda done: by_processes(rows, done, len(source)))
+    cv2.setNumThreads(threads)
     return np.asarray(np.load(path, mmap_mode="r"))
 
 
