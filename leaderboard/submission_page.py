@@ -55,7 +55,7 @@ def _chapter(chapter: Chapter) -> dict[str, object]:
         "verdict": chapter.verdict,
         "anchors": [anchor.label for anchor in chapter.anchors],
         "lines": [_line(line, chapter) for line in chapter.lines],
-        "marks": submission_rows.marks([line.cell for line in chapter.lines]),
+        "marks": tables.explained([line.cell for line in chapter.lines]),
         "methods": chapter.methods,
     }
 

@@ -5,14 +5,8 @@ Ranks, tiers and bold compare with all rows of a track; in a table of a few of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from leaderboard import tables, text, wording
 from leaderboard.board import Cell, Standing, Track
-
-_SIGNS = str.maketrans(
-    {"±": r"$\pm$", text.DASH: "--", tables.FAILED_MARK: r"$^\dagger$", tables.COPIES_MARK: r"$^\ddagger$"}
-)
 
 
 def latex(track: Track) -> str:
@@ -35,24 +29,20 @@ def latex(track: Track) -> str:
 
 
 def marked(cell: Cell) -> str:
-    """A value that a row has, with half of its interval and the marks of failed runs and of copies."""
+    """A value that a row has, with half of its interval and its marks."""
     assert cell.summary is not None
-    failed = tables.FAILED_MARK if cell.failed else ""
-    return f"{text.figure(cell.summary)}{failed}{tables.COPIES_MARK if wording.has_copies(cell) else ''}"
-
-
-def marks(cells: Sequence[Cell]) -> list[str]:
-    """Sentences on the marks that `cells` have."""
-    found = [f"{tables.FAILED_MARK}: some runs failed; they count in no value."] * any(cell.failed for cell in cells)
-    if any(wording.has_copies(cell) for cell in cells):
-        found.append(f"{tables.COPIES_MARK}: copies of test images are among the pretraining images.")
-    return found
+    return text.figure(cell.summary) + tables.marks(cell)
 
 
 def _row(standing: Standing) -> list[str]:
     score = text.DASH if standing.score is None else text.figure(standing.score)
-    cells = [_figure(cell).translate(_SIGNS) for cell in standing.cells]
-    return [text.latex(standing.entry.label), text.latex(standing.entry.card.method), *cells, score.translate(_SIGNS)]
+    cells = [_figure(cell).translate(tables.SIGNS) for cell in standing.cells]
+    return [
+        text.latex(standing.entry.label),
+        text.latex(standing.entry.card.method),
+        *cells,
+        score.translate(tables.SIGNS),
+    ]
 
 
 def _figure(cell: Cell | None) -> str:
@@ -70,4 +60,4 @@ def _caption(track: Track) -> str:
         if values:
             parts.append(f"{standing.entry.label}: {wording.meaning(standing.entry, values)}")
     score = "Score: the share of the errors of random initialisation that is gone, in %, mean over the row's protocols."
-    return " ".join([*parts, score, *marks(cells)])
+    return " ".join([*parts, score, *tables.explained(cells)])

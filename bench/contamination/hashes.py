@@ -126,9 +126,12 @@ def hash_images(source: ImageSource, folder: Path, *, tested: bool) -> npt.NDArr
     path = folder / f"{RULE}-{'tested' if tested else 'pretraining'}-{_identity(source)[:32]}.npy"
     threads = cv2.getNumThreads()
     cv2.setNumThreads(0)  # before processes are forked: one that inherits OpenCV's threads waits for them without end
-    with locked(folder):
-        continue_table(path, (len(source), rows.columns), np.uint64, lambda done: by_processes(rows, done, len(source)))
-    cv2.setNumThreads(threads)
+    try:
+        with locked(folder):
+            shape = len(source), rows.columns
+            continue_table(path, shape, np.uint64, lambda done: by_processes(rows, done, len(source)))
+    finally:
+        cv2.setNumThreads(threads)
     return np.asarray(np.load(path, mmap_mode="r"))
 
 
@@ -147,8 +150,6 @@ def _identity(source: ImageSource) -> str:
 
 def _files(source: ImageSource) -> Iterable[Path]:
     """The files that hold the images of a source, in an order that depends on their names alone."""
-    numbers = range(len(source))
-    if not isinstance(source, ShardSource):
-        return (source.root / source.name(index) for index in numbers)
-    shards = {source.where(index).removesuffix(f": {source.name(index)}") for index in numbers}
-    return map(Path, sorted(shards))
+    if isinstance(source, ShardSource):
+        return source.shards
+    return (source.root / source.name(index) for index in range(len(source)))

@@ -94,11 +94,10 @@ def inverted_cmyk_to_rgb(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]
 
 def _decode_by_pillow(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     with open_picture(io.BytesIO(data.tobytes())) as picture:
-        if picture.mode.startswith("I;16"):
+        # Pillow scales the values of a gray PPM picture of more than 8 bits to 0 to 65535, and calls them "I".
+        if picture.mode.startswith("I;16") or (picture.format, picture.mode) == ("PPM", "I"):
             high = (np.asarray(picture) >> 8).astype(np.uint8)
             return np.repeat(high[:, :, None], 3, axis=2)
-        if picture.format == "PPM" and picture.mode == "I":  # Pillow scales a gray picture's values to 0 to 65535
-            return np.repeat((np.asarray(picture) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
         if picture.mode in ("I", "F"):
             raise ValueError(f"{picture.format} with 32 bits per pixel has no defined range")
         picture.info.pop("transparency", None)  # Pillow would warn that the conversion loses it.

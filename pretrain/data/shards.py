@@ -56,11 +56,12 @@ class ShardSource(ImageSource):
     """
 
     def __init__(self, root: Path, shards: Iterable[Path]):
-        self._shards = sorted(shards)
-        indexed = [_index(path, number) for number, path in enumerate(self._shards)]
+        self.shards = sorted(shards)
+        """The files, by their paths."""
+        indexed = [_index(path, number) for number, path in enumerate(self.shards)]
         members = sorted(member for listed, _ in indexed for member in listed)
         if not members:
-            raise PretrainError(f"no images in {_counted(self._shards)} under {root}: no member ends like one.")
+            raise PretrainError(f"no images in {_counted(self.shards)} under {root}: no member ends like one.")
         super().__init__(root, [os.fsdecode(member.name) for member in members])
         self._shard = np.array([member.shard for member in members], dtype=np.int32)
         self._offset = np.array([member.offset for member in members], dtype=np.int64)
@@ -71,7 +72,7 @@ class ShardSource(ImageSource):
 
     def where(self, index: int) -> str:
         """The shard and member of image `index`, for messages."""
-        return f"{self._shards[self._shard[index]]}: {self.name(index)}"
+        return f"{self.shards[self._shard[index]]}: {self.name(index)}"
 
     def decode(self, index: int) -> Tensor:
         """Image `index` as uint8 RGB (3, H, W).
@@ -112,7 +113,7 @@ class ShardSource(ImageSource):
             return found
         if len(self._open) >= OPEN_SHARDS:
             os.close(self._open.pop(next(iter(self._open))))
-        path = self._shards[shard]
+        path = self.shards[shard]
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:

@@ -7,33 +7,36 @@ from typing import Final
 from bench.checkpoints.formats.base import TIMM_VIT, Format
 
 
-def _vit(name: str, keys: str, marks: tuple[str, ...], source: str, layout: str, *, license: str = "") -> Format:
-    return Format(name, keys, marks, "the only one", source, (layout,), "patches", "none", "LayerNorm", license=license)
+def _vit(
+    name: str,
+    keys: str,
+    marks: tuple[str, ...],
+    source: str,
+    layout: str,
+    *,
+    network: str = "the only one",
+    license: str = "",
+) -> Format:
+    return Format(name, keys, marks, network, source, (layout,), "patches", "none", "LayerNorm", license=license)
 
 
 TRANSFORMERS: Final[tuple[Format, ...]] = (
-    Format(
+    _vit(
         "I-JEPA",
         "target_encoder.module.blocks.0.attn.qkv.weight (no class token)",
         (r"^target_encoder\.", r"^predictor\."),
-        "target_encoder (momentum)",
         "ijepa@339f110 src/train.py",
-        (TIMM_VIT,),
-        stem="patches",
-        stride="none",
-        norm="LayerNorm",
+        TIMM_VIT,
+        network="target_encoder (momentum)",
         license="CC-BY-NC-4.0",
     ),
-    Format(
+    _vit(
         "MSN",
         "target_encoder.module.blocks.0.attn.qkv.weight, prototypes",
         (r"^target_encoder\.", r"^prototypes$"),
-        "target_encoder (momentum)",
         "msn@5474d5f src/msn_train.py, logistic_eval.py",
-        (TIMM_VIT,),
-        stem="patches",
-        stride="none",
-        norm="LayerNorm",
+        TIMM_VIT,
+        network="target_encoder (momentum)",
     ),
     _vit(
         "DINOv3",
