@@ -51,9 +51,9 @@ def unpack(
         BenchError: the archive is damaged or cut short, holds a link, a device or a name outside its folder, or the
             disk has less room than its content takes.
     """
-    require_space(target, unpacked_size(archive), f"unpacking {archive.name}")
     written = 0
     try:
+        _require_room(archive, target, progress)
         with archive.open("rb") as file:
             start = file.read(2)
             file.seek(0)
@@ -78,6 +78,25 @@ def require_space(folder: Path, needed: int, purpose: str) -> None:
             f"{purpose} takes {needed / 2**30:.1f} GiB below {folder}, where {free / 2**30:.1f} GiB are free and 1 GiB "
             "is to stay free: free space, or choose a data root on another disk"
         )
+
+
+def _require_room(archive: Path, target: Path, progress: Progress) -> None:
+    """Raise BenchError if the disk has less room than the files of `archive` take.
+
+    A gzip file that was cut short states any length in its last bytes. One that states too much is therefore read to
+    its end first, which raises EOFError or zlib.error if it is damaged.
+    """
+    try:
+        require_space(target, unpacked_size(archive), f"unpacking {archive.name}")
+    except BenchError:
+        with archive.open("rb") as file:
+            zipped = file.read(len(_GZIP)) == _GZIP
+            file.seek(0)
+            total = archive.stat().st_size
+            with _plain(file, zipped) as plain:
+                while zipped and plain.read(_CHUNK):
+                    progress(file.tell(), total)
+        raise
 
 
 def unpacked_size(archive: Path) -> int:

@@ -168,6 +168,18 @@ def test_too_little_disk_is_told_before_anything_is_written(
     require_space(tmp_path / "not/there", unpacked_size(archive) - 1, "it")
 
 
+@pytest.mark.parametrize("left", range(20, 120, 7))
+def test_a_cut_archive_is_told_as_cut_whatever_length_it_seems_to_state(
+    left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = make_tgz(tmp_path, FILES)
+    archive.write_bytes(archive.read_bytes()[:left])
+    usage = shutil.disk_usage(tmp_path)._replace(free=module.RESERVE + 10_000)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(BenchError, match="x.tgz is damaged or cut short"):
+        unpack(archive, tmp_path / "out")
+
+
 @makers
 def test_the_unpacked_size_is_at_least_that_of_the_files(make: Maker, tmp_path: Path) -> None:
     archive = make(tmp_path, FILES)
