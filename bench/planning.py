@@ -78,6 +78,9 @@ class Option:
     """Whether the difference is at least `least_over_images`; None if that is not known."""
     run_seconds: float | None
     """Mean seconds of an evaluation among the results."""
+    evaluations: float = 1.0
+    """Evaluations of one run: of a pretraining run as many seeds as among the results, on average, because the noise is
+    that of their means."""
 
     @property
     def measured(self) -> bool:
@@ -89,7 +92,9 @@ class Option:
     @property
     def hours(self) -> float | None:
         """Hours of all evaluations of both backbones, without pretraining."""
-        return None if self.runs is None or self.run_seconds is None else 2 * self.runs * self.run_seconds / 3600
+        if self.runs is None or self.run_seconds is None:
+            return None
+        return 2 * self.runs * self.evaluations * self.run_seconds / 3600
 
 
 def options(
@@ -133,9 +138,9 @@ def _of_protocol(
     over_images = None if error is None else least_known_error(error, power)
     enough = None if over_images is None else difference >= over_images
 
-    def repeating(what: str, noise: Noise | None) -> Option:
+    def repeating(what: str, noise: Noise | None, evaluations: float = 1.0) -> Option:
         if noise is None:
-            return Option(protocol.id, what, None, None, None, None, over_images, enough, seconds)
+            return Option(protocol.id, what, None, None, None, None, over_images, enough, seconds, evaluations)
         return Option(
             protocol.id,
             what,
@@ -146,6 +151,7 @@ def _of_protocol(
             over_images,
             enough,
             seconds,
+            evaluations,
         )
 
     if isinstance(protocol.plan, ProbePlan):
@@ -154,10 +160,10 @@ def _of_protocol(
     else:
         known = LITERATURE.get(protocol.dataset) if protocol.track in FULL_SIZE else None
         found = [repeating("evaluation seed", _of_seeds(results) or known)]
-    between = _of_pretraining(results)
+    between, evaluations = _of_pretraining(results)
     if between is None and not isinstance(protocol.plan, ProbePlan):
         return found
-    return [*found, repeating(PRETRAINING, between)]  # of a probe also if not known: nothing else decides on methods
+    return [*found, repeating(PRETRAINING, between, evaluations)]  # of a probe also if not known: nothing else decides on methods
 
 
 def _of_seeds(results: Sequence[Result]) -> Noise | None:
@@ -168,16 +174,20 @@ def _of_seeds(results: Sequence[Result]) -> Noise | None:
     return _noise(list(values.values()), "checkpoints", "seeds")
 
 
-def _of_pretraining(results: Sequence[Result]) -> Noise | None:
-    """Noise of pretraining runs, pooled over methods that were pretrained several times (not random initialization)."""
+def _of_pretraining(results: Sequence[Result]) -> tuple[Noise | None, float]:
+    """Noise of pretraining runs, pooled over methods that were pretrained several times (not random initialization).
+
+    Also the mean number of evaluations of these runs; 1 without any.
+    """
     entries, _ = find_entries(results)
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
         if result.card.method != RANDOM_METHOD:
             label = entries[result.card.name, result.card.sha256].label
             values[label][result.card.sha256].append(_headline(result))
-    means = [[fmean(found) for found in of_checkpoints.values()] for of_checkpoints in values.values()]
-    return _noise(means, "methods", "pretraining runs")
+    several = [list(runs.values()) for runs in values.values() if len(runs) > 1]
+    evaluations = fmean(len(seeds) for runs in several for seeds in runs) if several else 1.0
+    return _noise([list(map(fmean, runs)) for runs in several], "methods", "pretraining runs"), evaluations
 
 
 def _noise(groups: list[list[float]], of: str, what: str) -> Noise | None:

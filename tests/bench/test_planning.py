@@ -113,6 +113,9 @@ def test_noise_is_pooled_over_seeds_and_over_pretraining_runs() -> None:
     assert power(seeds.least_with_few or 0, seeds.noise.sd, 3) == pytest.approx(0.8, abs=1e-6)
     seconds = np.mean([100, 101, 102, 100, 100, 101, 100, 100])
     assert seeds.hours == pytest.approx(2 * seeds.runs * seconds / 3600)
+    assert pretraining.evaluations == 2  # three seeds of one pretraining run, one of the other
+    _, nearer = found(*results, difference=10.0)
+    assert nearer.hours == pytest.approx(2 * (nearer.runs or 0) * 2 * seconds / 3600)
 
 
 def test_literature_stands_in_for_full_size_as_a_lower_bound() -> None:
