@@ -163,7 +163,8 @@ def _of_protocol(
     between, evaluations = _of_pretraining(results)
     if between is None and not isinstance(protocol.plan, ProbePlan):
         return found
-    return [*found, repeating(PRETRAINING, between, evaluations)]  # of a probe also if not known: nothing else decides on methods
+    # of a probe also if it is not known: nothing else decides on methods
+    return [*found, repeating(PRETRAINING, between, evaluations)]
 
 
 def _of_seeds(results: Sequence[Result]) -> Noise | None:

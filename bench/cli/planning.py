@@ -79,8 +79,8 @@ def _show(found: list[Option], title: str) -> None:
     print(
         "runs of each: in brackets for the upper end of the sd's 80 % interval; *: decide for these validation images "
         "only. hours: evaluating both, as long as the results say, without pretraining and without the sweeps of track "
-        "fair. least over images: what is smaller holds for these images only, however many runs. pretraining run: what decides between methods; it is known where methods were "
-        "pretrained with several seeds."
+        "fair. least over images: what is smaller holds for these images only, however many runs. pretraining run: "
+        "what decides between methods; it is known where methods were pretrained with several seeds."
     )
 
 
