@@ -72,12 +72,17 @@ def _values(groups: Sequence[Group]) -> Iterator[_Value]:
                 yield from (_Value(row, summary, source) for source in summary.known)
 
 
-def kinds(sources: Sequence[Source]) -> tuple[list[int], list[list[int]]]:
-    """For each value which names it has, by a number; and for each number those of the names that it has in common."""
-    numbers: dict[tuple[str, ...], int] = {}
-    of_value = [numbers.setdefault(source.names, len(numbers)) for source in sources]
-    found = [set(names) for names in numbers]
-    return of_value, [[j for j, two in enumerate(found) if not one.isdisjoint(two)] for one in found]
+def members(sources: Sequence[Source]) -> list[list[int]]:
+    """For each value what was drawn for it, as numbers of parts; a part is of names that the same values have."""
+    holders: dict[str, list[int]] = defaultdict(list)
+    for value, source in enumerate(sources):
+        for name in source.names:
+            holders[name].append(value)
+    found: list[list[int]] = [[] for _ in sources]
+    for part, values in enumerate(dict.fromkeys(map(tuple, holders.values()))):
+        for value in values:
+            found[value].append(part)
+    return found
 
 
 def products(sources: Sequence[Source]) -> Iterator[float]:

@@ -63,7 +63,11 @@ class Value:
         """The metric, the interval and everything that decides with which values this one may be compared."""
         summary, group = self.summary, self.group
         interval = summary.interval
-        span = "no interval" if interval is None else f"95 % interval {text.span(interval, 2)} over {_over(summary)}"
+        span = (
+            "no interval"
+            if interval is None
+            else f"95 % interval {text.span(interval, 2)} over {_over(self.cell.entry, summary)}"
+        )
         failed = f", {self.cell.failed} failed" * bool(self.cell.failed)
         copies = f"{found}; " if (found := wording.copies(self.cell)) else ""
         return (
@@ -122,8 +126,8 @@ def _path(entry: Entry) -> str:
     return entry.label.replace("@", "-")
 
 
-def _over(summary: Summary) -> str:
-    return "the draw of the validation images" if summary.over == "images" else text.source(summary)
+def _over(entry: Entry, summary: Summary) -> str:
+    return "the draw of the validation images" if summary.over == "images" else wording.source(entry, summary)
 
 
 def _hub(values: list[Value], evaluator: Evaluator) -> str:
@@ -221,23 +225,23 @@ def _evaluations(values: list[Value]) -> Iterator[dict[str, Any]]:
                     **_copies(value.cell),
                     "notes": value.notes,
                 },
-                **_uncertainty(summary),
+                **_uncertainty(value.cell.entry, summary),
             },
         }
 
 
-def _uncertainty(summary: Summary) -> dict[str, Any]:
+def _uncertainty(entry: Entry, summary: Summary) -> dict[str, Any]:
     if summary.error is None or summary.interval is None:
         return {}
     low, high = summary.interval
     return {
         "uncertainty": {
-            "standard_error": {"value": round(summary.error, 4), "method": f"over {_over(summary)}"},
+            "standard_error": {"value": round(summary.error, 4), "method": f"over {_over(entry, summary)}"},
             "confidence_interval": {
                 "lower": round(low, 4),
                 "upper": round(high, 4),
                 "confidence_level": CONFIDENCE,
-                "method": f"Student t over {_over(summary)}",
+                "method": f"Student t over {_over(entry, summary)}",
             },
             **({} if summary.sd is None else {"standard_deviation": round(summary.sd, 4)}),
         }

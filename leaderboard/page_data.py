@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from leaderboard import published, tables, text
+from leaderboard import published, tables, text, wording
 from leaderboard.board import Board, Cell, Entry, Group, Standing, Track
-from leaderboard.drawn import Drawn, kinds, products
+from leaderboard.drawn import Drawn, members, products
 from leaderboard.extras import Extras
 from leaderboard.records import Result
 from leaderboard.stats import Estimate, Source
@@ -115,11 +115,8 @@ def _entry(entry: Entry) -> list[Any]:
 
 
 def source(cell: Cell) -> str | None:
-    """What the interval of a cell's value is over; of random initialization, networks and no pretraining runs."""
-    if cell.summary is None:
-        return None
-    words = text.source(cell.summary)
-    return words.replace("pretraining runs", "networks") if cell.entry.is_random else words
+    """What the interval of a cell's value is over; None without a value."""
+    return None if cell.summary is None else wording.source(cell.entry, cell.summary)
 
 
 def checked(cell: Cell) -> int:
@@ -161,11 +158,9 @@ def _estimate(figure: Estimate | None) -> tuple[float | None, float | None, floa
 
 
 def _draw(sources: Sequence[Source]) -> dict[str, Any]:
-    of_value, common = kinds(sources)
     return {
         "df": [source.df for source in sources],
-        "kind": of_value,
-        "common": common,
+        "members": members(sources),
         "products": list(map(_rounded, products(sources))),
     }
 

@@ -12,7 +12,7 @@ from rich.console import Group as Lines
 from rich.console import RenderableType
 from rich.text import Text
 
-from leaderboard import tables, text
+from leaderboard import tables, text, wording
 from leaderboard.analysis import analyse
 from leaderboard.base.errors import FileError
 from leaderboard.base.printable import printable
@@ -242,7 +242,7 @@ def _row(group: Group, cell: Cell) -> str:
     head = f"{cell.entry.label}, {group.protocol.id}: "
     if cell.summary is None:
         return f"{head}no finished run, {cell.failed} failed"
-    said = [f"{group.protocol.headline} {text.figure(cell.summary)} (over {text.source(cell.summary)})"]
+    said = [f"{group.protocol.headline} {text.figure(cell.summary)} (over {wording.source(cell.entry, cell.summary)})"]
     if cell.entry.is_random:
         said.append("the zero of the score")
     elif cell.score is None:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -37,13 +38,17 @@ class Source:
     df: float
     """Degrees of freedom of `variance`."""
     names: tuple[str, ...] = ()
-    """What was drawn: hashes of checkpoints, or names of images; empty where it is not known."""
+    """What was drawn: hashes of checkpoints, or names of images, in alphabetical order, so that equal sets are equal
+    tuples; empty where it is not known."""
     shares: Floats | None = None
     """What each draw contributes to the value (n,), in its unit, to first order; these sum to 0."""
 
     @classmethod
     def of(cls, names: tuple[str, ...], shares: Floats, df: float | None = None) -> Source:
-        """The error that comes from the draw of `names`, at least two."""
+        """The error that comes from the draw of `names`, at least two, in any order."""
+        if any(one > other for one, other in pairwise(names)):
+            order = sorted(range(len(names)), key=names.__getitem__)
+            names, shares = tuple(names[place] for place in order), shares[order]
         df = len(names) - 1 if df is None else df
         return cls(float(np.square(shares).sum()) * (df + 1) / df, df, names, shares)
 
@@ -194,11 +199,11 @@ def connected(sets: Sequence[tuple[str, ...]]) -> list[list[int]]:
 
 
 def aligned(sources: Sequence[Source]) -> tuple[tuple[str, ...], Floats]:
-    """All names of sources with shares (k,), and the shares (k, n) of these names; 0 for a name that a source lacks."""
+    """All names of sources with shares (k,), in order, and the shares (k, n) of these names; 0 for a lacking one."""
     names = sources[0].names
     if all(source.names == names for source in sources):
         return names, np.stack([source.shares for source in sources if source.shares is not None])
-    names = tuple(dict.fromkeys(name for source in sources for name in source.names))
+    names = tuple(sorted({name for source in sources for name in source.names}))
     place = {name: i for i, name in enumerate(names)}
     shares = np.zeros((len(sources), len(names)))
     for row, source in enumerate(sources):

@@ -76,9 +76,9 @@ class Chapter:
     def _random(self) -> Entry | None:
         return next((anchor for anchor in self.anchors if anchor.is_random), None)
 
-    def _values_of(self, entry: Entry) -> list[tuple[str, Summary]]:
-        """The values of a row under the protocols of the lines, each with the name of its protocol."""
-        found = [(line.group, line.group.by_entry.get(entry.id)) for line in self.lines]
+    def _values_of(self, entry: Entry, lines: Sequence[Line]) -> list[tuple[str, Summary]]:
+        """The values of a row under the protocols of these lines, each with the name of its protocol."""
+        found = [(line.group, line.group.by_entry.get(entry.id)) for line in lines]
         return [
             (f"{group.protocol.id} {group.suffix}".strip(), cell.summary)
             for group, cell in found
@@ -92,13 +92,16 @@ class Chapter:
         if self.standing.score is not None:
             standing = f" Its score is {text.figure(self.standing.score)}"
             standing += "." if self.standing.tier is None else f", in tier {self.standing.tier}."
+        if self.standing.entry.is_random:
+            return f"{where}, {label} is random initialisation, the zero of the score: others are compared with it."
         random = self._random
         if random is None:
             return (
                 f"{where} there is no random initialisation beside {label}, so nothing can be said of what it gains: "
                 f"`densebench submit random:{self.track.architecture}` adds it."
             )
-        gains = [gain for line in self.lines for gain in line.gains if gain.over.id == random.id]
+        over_random = [(line, gain) for line in self.lines for gain in line.gains if gain.over.id == random.id]
+        gains = [gain for _, gain in over_random]
         tested = [gain for gain in gains if gain.p is not None]
         if not tested:
             return (
@@ -110,7 +113,8 @@ class Chapter:
         found = [gain for gain, different in zip(tested, rejected, strict=True) if different]
         better = sum(gain.difference.mean > 0 for gain in found)
         worse = len(found) - better
-        values, zeros = ([value for _, value in self._values_of(row)] for row in (self.standing.entry, random))
+        lines = [line for line, gain in over_random if gain.p is not None]
+        values, zeros = ([value for _, value in self._values_of(row, lines)] for row in (self.standing.entry, random))
         untested = f", not tested under {len(gains) - len(tested)}" * (len(gains) > len(tested))
         return (
             f"{where}, {label} is better than random initialisation under {better or 'none'} of {len(gains)} "
@@ -126,8 +130,8 @@ class Chapter:
         protocols = [f"{line.group.protocol.id} (SHA-256 {line.group.protocol.sha256[:12]})" for line in self.lines]
         data = {line.group.dataset.fingerprint: line.group.dataset for line in self.lines}.values()
         sets = [f"{d.name} ({wording.images(d)}, fingerprint {d.fingerprint[:12]})" for d in data]
-        meant = [wording.meaning(self.standing.entry, self._values_of(self.standing.entry))]
-        if self._random is not None and (zeros := self._values_of(self._random)):
+        meant = [wording.meaning(self.standing.entry, self._values_of(self.standing.entry, self.lines))]
+        if self._random is not None and (zeros := self._values_of(self._random, self.lines)):
             meant.append(wording.meaning(self._random, zeros, "Values of random initialisation"))
         return (
             f"The {self.track.architecture} backbone was evaluated with DenseBench {version('densebench')} (commit "

@@ -72,7 +72,7 @@ def _line(line: Line, chapter: Chapter) -> dict[str, object]:
         "value": submission_rows.marked(line.cell),
         "over": f"validation images, {wording.counted(summary.n, 'run')}"
         if summary.over == "images"
-        else text.source(summary),
+        else wording.source(line.cell.entry, summary),
         "gains": [_gain(gains.get(anchor.id)) for anchor in chapter.anchors],
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from leaderboard import text
 from leaderboard.board import Cell, Entry
 from leaderboard.records import DatasetReference
 from leaderboard.stats import Summary
@@ -24,6 +25,12 @@ def listed(words: Sequence[str]) -> str:
 def runs(summary: Summary) -> str:
     """The runs behind a value: `3 runs of 1 checkpoint`."""
     return f"{counted(summary.n, 'run')} of {counted(summary.units, 'checkpoint')}"
+
+
+def source(entry: Entry, summary: Summary) -> str:
+    """What the interval of a row's value is over, as `text.source`; of random initialization, networks."""
+    words = text.source(summary)
+    return words.replace("pretraining runs", "networks") if entry.is_random else words
 
 
 def images(dataset: DatasetReference) -> str:

@@ -89,10 +89,9 @@ const varianceOf = (draws, slots) => {
 };
 /* The slots in groups that have draws in common, also by way of others of them. */
 const connected = (draws, slots) => {
-  if (draws.common.length === 1) return [slots];
   const groups = [];
   for (const slot of slots) {
-    const near = (other) => draws.common[draws.kind[slot[1]]].includes(draws.kind[other[1]]);
+    const near = (other) => draws.members[slot[1]].some((part) => draws.members[other[1]].includes(part));
     const joined = groups.filter((group) => group.some(near));
     for (const group of joined) groups.splice(groups.indexOf(group), 1);
     groups.push([...joined.flat(), slot]);
@@ -146,19 +145,19 @@ class Contest {
       this.variances[row] += variance;
       this.spreads[row] += variance ** 2 / df;
     };
-    const kinds = new Map(); /* for each set of draws, the rows by what they have drawn of it */
+    const drawnOf = new Map(); /* for each set of draws, the rows by what they have drawn of it */
     parts.forEach(({ alone, drawn }, row) => {
       for (const [variance, df] of alone) own(row, variance, df);
       for (const [draws, all] of drawn) {
-        if (!kinds.has(draws)) kinds.set(draws, new Map());
+        if (!drawnOf.has(draws)) drawnOf.set(draws, new Map());
         for (const slots of connected(draws, all)) {
-          const kind = [...new Set(slots.map(([, slot]) => draws.kind[slot]))].sort((a, b) => a - b).join();
-          const rows = kinds.get(draws);
-          rows.set(kind, (rows.get(kind) ?? new Map()).set(row, { slots, own: varianceOf(draws, slots) }));
+          const drawn = [...new Set(slots.flatMap(([, slot]) => draws.members[slot]))].sort((a, b) => a - b).join();
+          const rows = drawnOf.get(draws);
+          rows.set(drawn, (rows.get(drawn) ?? new Map()).set(row, { slots, own: varianceOf(draws, slots) }));
         }
       }
     });
-    const sets = [...kinds].flatMap(([draws, of]) => [...of.values()].map((rows) => [draws, rows]));
+    const sets = [...drawnOf].flatMap(([draws, of]) => [...of.values()].map((rows) => [draws, rows]));
     this.common = sets.filter(([, rows]) => rows.size > 1);
     for (const [, rows] of sets) if (rows.size === 1) for (const [row, found] of rows) own(row, ...found.own);
   }

@@ -13,7 +13,7 @@ from fabricate import make_card, make_probe, make_protocol, make_result, make_re
 from leaderboard.analysis import analyse
 from leaderboard.errors import LeaderboardError
 from leaderboard.exchange import Evaluator, Format, exported
-from leaderboard.records import Copies, Pretraining, Result
+from leaderboard.records import RANDOM_METHOD, Copies, Pretraining, Result
 
 PROTOCOL = "mini_voc_seg_fcn"
 RESULTS = make_results({"random": {PROTOCOL: [20.0, 20.4, 19.6]}, "moco": {PROTOCOL: [30.0, 30.4, 29.6]}})
@@ -36,6 +36,14 @@ def test_the_hub_s_file_names_value_task_and_what_the_interval_is_over() -> None
     )
     assert "; 300 training and 100 validation images; resnet18;" in entry["notes"] and "copies" not in entry["notes"]
     assert RESULTS[0].protocol.sha256[:12] in entry["notes"] and RESULTS[0].dataset.fingerprint[:12] in entry["notes"]
+
+
+def test_several_random_networks_are_no_pretraining_runs() -> None:
+    seen = [Pretraining.known(group=sha("random")[:16], seed=seed) for seed in range(3)]
+    cards = [make_card(f"random-{one.seed}", method=RANDOM_METHOD, pretraining=one) for one in seen]
+    found = files([make_probe(card, 20.0 + place) for place, card in enumerate(cards)], "hf-eval")
+    (entry,) = yaml.safe_load(found["random/.eval_results/densebench.yaml"])
+    assert "over 3 networks; 3 runs of 3 checkpoints" in entry["notes"]
 
 
 def test_the_shared_schema_s_record_holds_error_and_interval() -> None:

@@ -202,6 +202,49 @@ def test_filtered_rows_are_ranked_as_python_ranks_them():
     assert tested > 50
 
 
+def board_of_mixed_errors(first, second):
+    """Rows whose probes share images `first` and `second`; one row has three pretraining runs under the second.
+
+    Under the first protocol the images decide alike for all rows, and so nearly nothing about differences.
+    """
+    noise = np.random.default_rng(0)
+    alike, results, kept = noise.normal(0, 0.4, 40), [], {}
+
+    def add(card, protocol, value, images):
+        own = noise.normal(0, 0.01, 40) + (alike if protocol is PROBES[0] else 0)
+        results.append(make_probe(card, value, 0.5, protocol))
+        kept[results[-1].key] = Shares(tuple(f"image{j}" for j in images), {"mIoU": own[images] - own[images].mean()})
+
+    for step, name in enumerate(("random", "b", "c")):
+        for protocol, images in zip(PROBES, (first, second), strict=True):
+            add(make_card(name), protocol, 40.0 + step, images)
+    for run, shift in enumerate((0, 0.01, -0.01)):
+        card = make_card(f"a-seed{run}", method="A", pretraining=Pretraining.known(group=sha("A")[:16], seed=run))
+        add(card, PROBES[1], 43 + shift, second)
+        if run == 0:
+            add(card, PROBES[0], 43.0, first)
+    return analyse(results, shares=lambda result: kept.get(result.key))
+
+
+def test_rows_with_the_same_images_are_paired_in_whatever_order_they_are_named():
+    images = list(range(40))
+    seconds = (images, images[::-1], images[1:], images[:-1])
+    boards = [board_of_mixed_errors(images, second) for second in seconds]
+    cases = [
+        {
+            "rows": rows,
+            "keep": [entry[0] for entry in rows["entries"]],
+            "chosen": [g.id for g in board.tracks[0].current],
+        }
+        for board in boards
+        for rows in (page_data.rows(board),)
+    ]
+    for board, tracks in zip(boards, script(RANK, cases), strict=True):
+        standings = board.tracks[0].standings
+        assert [standing.tier for standing in standings] == [1, 2, 3, 4]
+        assert [row[-1] for row in tracks[0]["standings"]] == [1, 2, 3, 4]
+
+
 def test_what_is_embedded_is_what_the_script_would_find():
     """Ranks, tiers and standings of whole tables, which the script shows as they are while nothing is filtered."""
     found = script(

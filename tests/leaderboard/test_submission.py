@@ -12,7 +12,7 @@ from scipy import stats
 from leaderboard import tables
 from leaderboard.analysis import analyse
 from leaderboard.errors import LeaderboardError
-from leaderboard.records import Card, Copies, Pretraining, Result
+from leaderboard.records import RANDOM_METHOD, Card, Copies, Pretraining, Result
 from leaderboard.submission import CITATION, report_on
 from leaderboard.submission_page import render, write
 
@@ -48,8 +48,8 @@ def test_the_verdict_counts_what_the_tests_find() -> None:
         "On track mini with resnet18, moco is better than random initialisation under 1 of 2 protocols, "
         "worse under none (Welch's t-test, Holm over the protocols, 5 %). Its score is 6.4 ± "
     )
-    (chapter,) = report_on(analyse(make_results(VALUES)), "random").chapters
-    assert "no random initialisation beside random" in chapter.verdict
+    (chapter,) = report_on(analyse(make_results({"moco": VALUES["moco"]})), "moco").chapters
+    assert "no random initialisation beside moco" in chapter.verdict
 
 
 def test_holm_s_correction_keeps_what_one_test_alone_would_find() -> None:
@@ -134,6 +134,23 @@ def test_intervals_over_pretraining_runs_hold_for_the_method_and_protocols_that_
     assert f"Values under {CITY} are {interval} over 2 seeds of 1 checkpoint: it says nothing of" in chapter.methods
     networks = f"Values of random initialisation are {interval} over 3 seeds of 1 random network: it says nothing of"
     assert networks in chapter.methods
+
+
+def test_a_protocol_without_random_initialisation_is_no_part_of_what_is_compared() -> None:
+    def cards(name: str, method: str) -> list[Card]:
+        seeds = [Pretraining.known(group=sha(name)[:16], seed=seed) for seed in range(3)]
+        return [make_card(f"{name}-{seen.seed}", method=method, pretraining=seen) for seen in seeds]
+
+    found = [make_probe(card, 45.0 + place / 10) for place, card in enumerate(cards("moco", "MoCo v2"))]
+    found += [make_probe(card, 40.0 + place / 10) for place, card in enumerate(cards("random", RANDOM_METHOD))]
+    other = make_probe(cards("moco", "MoCo v2")[0], 45.0, protocol=make_protocol("frozen_voc_seg_knn", track="frozen"))
+    (chapter,) = report_on(analyse([*found, other]), "moco-0").chapters
+    assert chapter.verdict.endswith("Compared are 3 pretraining runs and 3 random networks.")
+
+
+def test_the_report_on_random_initialisation_says_what_it_is() -> None:
+    chapters = report_on(analyse(probed()), "random").chapters
+    assert ["random is random initialisation, the zero of the score" in one.verdict for one in chapters] == [True]
 
 
 def test_copies_of_test_images_are_told_in_every_part() -> None:
