@@ -145,6 +145,16 @@ class Recipe:
                 f"recipe {self.name}: {after.name} goes on with the training of {before.name}, and the rate of a "
                 f"{type(after.schedule).__name__} depends on the length of the whole: give both a StepSchedule"
             )
+        method, optimizer = after.method, after.optimizer
+        for setting, constant, is_constant in (
+            ("method.momentum_schedule", "constant", getattr(method, "momentum_schedule", "constant") == "constant"),
+            ("optimizer.final_weight_decay", "none", getattr(optimizer, "final_weight_decay", None) is None),
+        ):
+            if not is_constant:
+                raise PretrainError(
+                    f"recipe {self.name}: {after.name} goes on with the training of {before.name}, and what "
+                    f"{setting} changes would begin again in each: it must be {constant}"
+                )
 
     @property
     def backbone(self) -> str:
@@ -219,7 +229,8 @@ def find_recipe(recipes: Mapping[str, Recipe], name: str) -> Recipe:
 
 
 _TWINS = {"method.clusters": "schedule.clusters", "schedule.clusters": "method.clusters"}
-"""Settings of which one is to follow the other where both are equal: R2O's rate follows the number of its clusters."""
+"""Settings of which one follows the other where both are equal, unless it is given, too: R2O's rate follows the number
+of its clusters."""
 
 
 def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
@@ -232,6 +243,7 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     Raises:
         PretrainError: a key does not exist (similar ones are listed) or a value has another type.
     """
+    given = {setting.partition("=")[0].strip() for setting in settings}
     for setting in settings:
         key, equals, text = (part.strip() for part in setting.partition("="))
         if not equals:
@@ -242,10 +254,11 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
             nearest += [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2] and k not in nearest]
             listed = f"did you mean {', '.join(nearest)}?" if nearest else f"there are {', '.join(known)}"
             raise PretrainError(f"recipe {recipe.name} has no setting {key!r}; {listed}")
-        twin = _TWINS.get(key)
+        twin = _TWINS.get(key, "")
         try:
             changed = _changed(recipe, key, text)
-            recipe = _changed(changed, twin, text) if twin in known and known[twin] == known[key] else changed
+            follows = twin in known.keys() - given and known[twin] == known[key]
+            recipe = _changed(changed, twin, text) if follows else changed
         except ValueError as error:
             raise PretrainError(f"setting {key}={text}: {error} (now {as_text(known[key])})") from error
     return recipe

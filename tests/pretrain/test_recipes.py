@@ -10,7 +10,7 @@ from toy import ToyConfig, toy_recipe
 
 from pretrain.errors import PretrainError
 from pretrain.methods import all_recipes
-from pretrain.recipes import CosineSchedule, Recipe, SGDConfig, StepSchedule, find_recipe, override
+from pretrain.recipes import AdamWConfig, CosineSchedule, Recipe, SGDConfig, StepSchedule, find_recipe, override
 
 
 def test_settings_reach_their_fields_with_their_types() -> None:
@@ -127,7 +127,23 @@ def test_the_rate_follows_the_number_of_clusters() -> None:
     for key in ("method.clusters", "schedule.clusters"):
         changed = override(r2o, [f"{key}=64,4"]).to_dict()
         assert changed["method"]["clusters"] == changed["schedule"]["clusters"] == [64, 4]
+    both = ["method.clusters=64,4", "schedule.clusters=128,4"]
+    for settings in (both, both[::-1]):
+        changed = override(r2o, settings).to_dict()
+        assert (changed["method"]["clusters"], changed["schedule"]["clusters"]) == ([64, 4], [128, 4])
     assert override(all_recipes()["r2o-mini"], ["method.clusters=6,2"]).to_dict()["method"]["clusters"] == [6, 2]
+
+
+def test_what_runs_over_the_whole_training_cannot_begin_again_in_each_round() -> None:
+    cyborgs = all_recipes()["cyborgs-mini"]
+    with pytest.raises(
+        PretrainError, match="method.momentum_schedule changes would begin again in each: it must be co"
+    ):
+        override(cyborgs, ["method.momentum_schedule=cosine"])
+    adamw = AdamWConfig(lr=1e-3, weight_decay=0.04, final_weight_decay=0.4)
+    stages = tuple(replace(one, optimizer=adamw) if isinstance(one, Recipe) else one for one in cyborgs.stages)
+    with pytest.raises(PretrainError, match="what optimizer.final_weight_decay changes would begin again"):
+        replace(cyborgs, optimizer=adamw, stages=stages)
 
 
 def test_the_rounds_of_one_training_change_together() -> None:
