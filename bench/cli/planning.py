@@ -70,7 +70,11 @@ def _show(found: list[Option], title: str) -> None:
         only = " (between these two checkpoints, not between their methods)" if best.repeated == NOTHING else ""
         print(f"cheapest: {best.protocol}, {best.runs} of each, {_number(best.hours)} hours of evaluation{only}")
     known = [option for option in found if option.repeated != PRETRAINING]
-    unknown = list(dict.fromkeys(option.protocol for option in known if not option.measured))
+    few = {option.protocol: option.least_over_images for option in found if option.enough_images is False}
+    if few:
+        least = ", ".join(f"{name} {_number(value)}" for name, value in few.items())
+        print(f"too few validation images for this difference, however many runs: the least is {least}")
+    unknown = list(dict.fromkeys(one.protocol for one in known if not one.measured and one.protocol not in few))
     if unknown:
         print(
             f"not measured here: {', '.join(unknown)}; to measure it, submit two checkpoints, with all seeds where "

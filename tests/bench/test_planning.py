@@ -153,7 +153,8 @@ def test_too_few_images_are_told_whether_or_not_the_noise_is_known(
         shown = capsys.readouterr().out
         (row,) = [line for line in shown.splitlines() if line.startswith(SEG.id)]
         assert words in row and ("too few images" in row or "*" in row) == (difference < least)
-        assert (SEG.id in shown[shown.index("not measured here") :]) == (seeds == 1)
+        assert (SEG.id in shown[shown.index("not measured here") :]) == (seeds == 1 and difference > least)
+        assert (f"however many runs: the least is {SEG.id} {least:.2g}" in shown) == (difference < least)
 
 
 def test_failed_runs_and_other_data_are_left_out() -> None:
