@@ -45,14 +45,14 @@ class Report:
     """Number of result files that enter no table."""
 
     @property
-    def rows(self) -> int:
-        """Rows of the CSV."""
+    def values(self) -> int:
+        """Number of values in the tables, each of a submission under a protocol: a row of the CSV."""
         return sum(len(group.cells) for track in self.board.tracks for group in track.groups)
 
     def render(self) -> RenderableType:
         """The tables, and one line for each file that was written and each problem."""
         board = self.board
-        counted = f"{board.results} results of {board.checkpoints} checkpoints, {self.rows} rows"
+        counted = f"{board.results} results of {board.checkpoints} checkpoints, {self.values} values"
         lines = [f"note: {note}" for note in board.notes]
         lines += [f"written: {path}" for path in self.written] + [f"current: {path}" for path in self.current]
         lines += [f"problem: {problem}" for problem in self.problems]

@@ -223,7 +223,11 @@ def read_record(folder: Path) -> RunRecord:
             raise ValueError("it was written by another version of densebench")
         return RunRecord(**values)
     except FileNotFoundError as error:
-        raise PretrainError(f"{folder} is not a pretraining run: it has no run.json") from error
+        if not folder.exists():
+            raise PretrainError(f"there is no folder {folder}: give that of a pretraining run") from error
+        inside = sorted(one.parent.name for one in folder.glob("*/run.json"))
+        runs = f"; it holds runs: {', '.join(inside[:3])}{', …' * (len(inside) > 3)}" if inside else ""
+        raise PretrainError(f"{folder} is not a pretraining run: it has no run.json{runs}") from error
     except FileError as error:
         raise PretrainError(f"{error}, so it is not a record of a run") from error
     except (OSError, ValueError, AttributeError, RecursionError) as error:

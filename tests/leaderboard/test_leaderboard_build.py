@@ -66,9 +66,9 @@ def test_the_same_files_give_the_same_bytes(tmp_path):
 
 def test_report(tmp_path):
     report = build(fill(tmp_path / "r", make_results(VALUES)), csv=tmp_path / "l.csv")
-    assert (report.rows, report.written, report.problems) == (4, [tmp_path / "l.csv"], [])
+    assert (report.values, report.written, report.problems) == (4, [tmp_path / "l.csv"], [])
     text = render(report)
-    assert "12 results of 2 checkpoints, 4 rows" in text
+    assert "12 results of 2 checkpoints, 4 values" in text
     assert "written:" in text
     assert "moco" in text
 
@@ -163,7 +163,7 @@ def test_shares_that_cannot_be_read_are_named_and_do_without(tmp_path):
     (file,) = (tmp_path / "r").rglob("*.npz")
     file.write_bytes(b"damaged")
     report = build(store.folder)
-    assert report.rows == 1 and "compared without them" in report.problems[0]
+    assert report.values == 1 and "compared without them" in report.problems[0]
 
 
 def test_what_killed_commands_left_beside_a_table_goes(tmp_path):
@@ -180,7 +180,7 @@ def test_a_missing_folder_is_an_error_and_an_empty_one_is_not(tmp_path):
         build(tmp_path / "none")
     (tmp_path / "empty").mkdir()
     report = build(tmp_path / "empty", **targets(tmp_path / "out"))
-    assert report.rows == 0
+    assert report.values == 0
     assert len(report.written) == 4
 
 
