@@ -25,6 +25,7 @@ def translate(config: Config) -> dict[str, Any]:
         if key in config and key not in model:
             model[key] = config[key]
     steps = list(_steps(training))
+    loader = {**data, **(data.get("train_dataloader") or {})}  # where both say the batch, the second counts
     model["data_preprocessor"] = _preprocessor(steps)
     by_epoch, last = _length(config)
     return {
@@ -32,7 +33,7 @@ def translate(config: Config) -> dict[str, Any]:
         "load_from": config.get("load_from"),
         "custom_hooks": config.get("custom_hooks"),
         "train_dataloader": {
-            "batch_size": data.get("samples_per_gpu") or data.get("imgs_per_gpu"),
+            "batch_size": loader.get("samples_per_gpu") or loader.get("imgs_per_gpu"),
             "dataset": {"datasets": list(_leaves(training)), "pipeline": [_step(step) for step in steps]},
         },
         "test_dataloader": {
@@ -64,6 +65,8 @@ def _leaves(dataset: Config) -> Iterator[dict[str, Any]]:
     if isinstance(dataset, (list, tuple)):
         for one in dataset:
             yield from _leaves(one)
+    elif "datasets" in dataset:
+        yield from _leaves(dataset["datasets"])
     elif "dataset" in dataset:
         wrapper = {key: dataset[key] for key in ("type", "times") if key in dataset}
         yield from (
@@ -86,8 +89,9 @@ def _steps(dataset: Any) -> Iterator[Config]:
     """The pipeline's steps, those within other steps included."""
     while isinstance(dataset, (list, tuple)) and dataset:
         dataset = dataset[0]
-    if isinstance(dataset, Mapping) and "pipeline" not in dataset and "dataset" in dataset:
-        yield from _steps(dataset["dataset"])
+    inner = (dataset.get("dataset") or dataset.get("datasets")) if isinstance(dataset, Mapping) else None
+    if inner and "pipeline" not in dataset:
+        yield from _steps(inner)
         return
     for step in (dataset or {}).get("pipeline") or []:
         if "img_scale" in step and "transforms" in step:  # multi-scale testing

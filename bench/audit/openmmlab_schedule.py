@@ -18,7 +18,7 @@ def schedule_facts(config: Config, data: str, gpus: int) -> dict[str, str]:
     """Schedule of a training on `gpus` processes; `data` turns epochs into iterations if it is a key of `IMAGES`."""
     facts: dict[str, str] = {}
     loader, loop = config.get("train_dataloader") or {}, config.get("train_cfg") or {}
-    batch = loader["batch_size"] * gpus if "batch_size" in loader else None
+    batch = size * gpus if (size := loader.get("batch_size")) else None
     if batch is not None:
         facts["batch"] = str(batch)
     repeats = {times for _, times in leaves_of(loader.get("dataset") or {})}

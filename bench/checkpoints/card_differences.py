@@ -39,7 +39,7 @@ def check_copies(folder: Path, there: Card, card: Card) -> None:
         BenchError: it has not; a search that found nothing is no difference.
     """
     old, new = ({one.dataset: one.copies for one in of.pretraining.copies or ()} for of in (there, card))
-    untold = [name for name, copies in new.items() if copies != old.get(name, 0)]
+    untold = [name for name, copies in new.items() if copies and copies != old.get(name, 0)]
     if untold:
         said = ", ".join(f"{new[name]} of {name}" for name in untold)
         kept = ", ".join(f"{old.get(name, 0)} of {name}" for name in untold)

@@ -100,7 +100,7 @@ def fitted(expected: Architecture, beside: Declared, *, named: bool) -> tuple[Ar
             f"model_args in config.json change the network ({', '.join(map(printable_name, changed[:3]))}): not "
             "supported; if they change nothing that is computed, remove them there"
         )
-    if is_vit and beside.activation not in (None, "gelu"):
+    if is_vit and beside.activation is not None and beside.activation.lower() != "gelu":
         problems.append(
             f"config.json says that the activation is {printable_name(beside.activation)}: only GELU is supported"
         )

@@ -78,7 +78,7 @@ def import_checkpoint(
         method: the method as the field writes it; `name` if not given.
         color_order, mean, std: the input that the backbone expects, for pixel values in [0, 1].
         prefix: which network of the file, where the rule of `layouts` would pick another.
-        architecture: name of the network, where several have the same tensors.
+        architecture: name of the network, where several have the same tensors; where there is a card, the card's.
 
     Raises:
         BenchError: the file is unreadable or does not match (every problem is listed), a card field is not valid,

@@ -25,7 +25,7 @@ from bench.checkpoints.values import check_values
 from bench.errors import BenchError
 from leaderboard.base.printable import printable_name
 from pretrain.errors import PretrainError
-from pretrain.exported import WEIGHTS, is_exported, read_card
+from pretrain.exported import CARD, WEIGHTS, is_exported, read_card
 from pretrain.nets.architectures import ViTArchitecture, find_architecture
 
 _SHARD = re.compile(r"-0*(\d{1,5})-of-0*(\d{1,5})\.[a-z]+$")
@@ -117,8 +117,9 @@ def read_backbone(
     path = Path(path)
     if _is_folder(path):
         path = weights_of(path)
-    container, beside = read_container(path), _beside(path)
+    container = read_container(path)
     try:
+        beside = _beside(path, architecture)
         if architecture is not None:
             candidates = find_named(container.leaves, _known(architecture))
         else:
@@ -170,8 +171,11 @@ def read_backbone(
     return inspection, filled
 
 
-def _beside(path: Path) -> Declared:
-    """What a card or a configuration next to the weights says."""
+def _beside(path: Path, named: str | None) -> Declared:
+    """What a card or a configuration next to the weights says.
+
+    Next to a card the caller can name no other network: recipe, mean and std of the card are those of its own.
+    """
     if path.name != WEIGHTS or not is_exported(path.parent):
         return declared(path)
     name = read_card(path.parent).architecture
@@ -179,7 +183,14 @@ def _beside(path: Path) -> Declared:
         found = find_architecture(name)
     except PretrainError:  # a false card, which the import refuses
         return Declared({}, architecture=name)
-    return Declared({}, architecture=name, heads=found.heads if isinstance(found, ViTArchitecture) else None)
+    problems: tuple[str, ...] = ()
+    if named is not None and _known(named) != found.name:
+        problems = (
+            f"{CARD} says {found.name}, --architecture says {_known(named)}: leave it out, or give it with the file "
+            f"that the card was made for, or with a copy of {WEIGHTS} in a folder without {CARD}",
+        )
+    heads = found.heads if isinstance(found, ViTArchitecture) else None
+    return Declared({}, problems=problems, architecture=name, heads=heads)
 
 
 def _known(architecture: str) -> str:

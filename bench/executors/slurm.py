@@ -37,11 +37,11 @@ POLL_SECONDS: Final = 15.0
 MOST_LIMITS: Final = 1000
 """Time limits after which a run is not queued again; `Task` gives up one that saves nothing long before."""
 _OURS: Final = {
-    "job-name": "its jobs are found by it",
-    "cpus-per-task": "give --threads",
+    "job_name": "its jobs are found by it",
+    "cpus_per_task": "give --threads",
     "array": "it numbers the runs",
 }
-"""Options of sbatch that `--sbatch` cannot set, and why."""
+"""Options of sbatch, in submitit's spelling, that `--sbatch` cannot set, and why."""
 _GPUS: Final = {"gres", "gpus", "gpus_per_node", "gpus_per_task"}
 """Options of sbatch that ask for GPUs: with one of them ours is left out."""
 
@@ -143,9 +143,12 @@ class SlurmExecutor:
         further: dict[str, Any] = {"requeue": True}
         for option in self.options:
             key, equals, value = option.removeprefix("--").partition("=")
-            if key in _OURS:
-                raise BenchError(f"--sbatch {key} is set by DenseBench: {_OURS[key]}")
-            further[key.replace("-", "_")] = value if equals else True  # submitit's spelling, so that ours is replaced
+            if key.startswith("-"):  # submitit writes long names only
+                raise BenchError(f"--sbatch {option} is a short option: give its long name, as in account=NAME")
+            name = key.replace("-", "_")  # submitit's spelling, so that ours is replaced
+            if name in _OURS:
+                raise BenchError(f"--sbatch {key} is set by DenseBench: {_OURS[name]}")
+            further[name] = value if equals else True
         return {
             "job_name": NAME,
             "time": self.minutes,

@@ -255,6 +255,9 @@ def test_a_mark_of_copied_test_images_that_comes_late_is_not_dropped(exported: P
     mark(folder, ("voc2012_seg", 8))
     with pytest.raises(BenchError, match="of 8 of voc2012_seg"):
         import_checkpoint(exported, name="mine", work=work)
+    mark(exported, ("voc2012_seg", 0))
+    assert import_checkpoint(exported, name="mine", work=work) == folder  # the kept card says more than this one
+    assert [one.copies for one in read_card(folder).pretraining.copies or ()] == [8]
 
 
 def test_a_name_stands_for_one_set_of_weights(save: Save, other_state: StateDict, shared_work: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from bench.checkpoints import Inspection, import_checkpoint, inspect_checkpoint
 from bench.checkpoints.formats import FORMATS
 from bench.checkpoints.inspection import read_backbone
 from bench.errors import BenchError
-from pretrain.exported import read_exported
+from pretrain.exported import read_card, read_exported
 from pretrain.nets.architectures import ViTArchitecture, build_backbone, find_architecture, tensor_shapes, vit_name
 from pretrain.nets.vit import VisionTransformer
 
@@ -296,6 +297,22 @@ def test_an_exported_vit_has_the_heads_of_its_card(tmp_path: Path) -> None:
     assert "12 attention heads, as the file next to the weights says" in inspection.notes
 
 
+@pytest.mark.parametrize(("said", "named"), [(3, 12), (12, 3)])
+def test_an_exported_vit_is_no_other_than_its_card_says(tmp_path: Path, said: int, named: int) -> None:
+    """The number of parameters is the same: nothing else would notice, and the card's recipe is of its own network."""
+    card, other = (f"vit_tiny_patch16{'_heads12' if heads == 12 else ''}" for heads in (said, named))
+    folder = import_checkpoint(f"random:{card}", name="r", work=tmp_path)
+    (problem,) = inspect_checkpoint(folder, architecture=other).problems
+    assert f"card.json says {card}, --architecture says {other}: leave it out" in problem
+    with pytest.raises(BenchError, match=f"card.json says {card}, --architecture says {other}"):
+        import_checkpoint(folder, name="mine", work=tmp_path / "work", architecture=other)
+    same = import_checkpoint(folder, name="mine", work=tmp_path / "work", architecture=f"{card}_224")
+    assert read_card(same).architecture == card
+    alone = shutil.copy(folder / "backbone.safetensors", tmp_path)
+    renamed = import_checkpoint(alone, name="mine", work=tmp_path / "other", architecture=other)
+    assert read_card(renamed).architecture == other
+
+
 HUB: list[tuple[dict[str, object], str, str]] = [
     ({"model_type": "vit", "num_attention_heads": 12, "hidden_act": "gelu"}, "vit_tiny_patch16_heads12", ""),
     ({"model_type": "vit", "num_attention_heads": 3, "hidden_act": "quick_gelu"}, "vit_tiny_patch16", "is quick_gelu"),
@@ -303,6 +320,7 @@ HUB: list[tuple[dict[str, object], str, str]] = [
     ({"num_attention_heads": 0}, "vit_tiny_patch16", "0 attention heads"),
     ({"num_attention_heads": [1, 2, 4, 8], "hidden_act": None}, "vit_tiny_patch16", ""),
     ({"model_args": {"num_heads": 12, "img_size": 224, "drop_path_rate": 0.1}}, "vit_tiny_patch16_heads12", ""),
+    ({"model_args": {"act_layer": "GELU"}}, "vit_tiny_patch16", ""),
     ({"model_args": {"act_layer": "quick_gelu"}}, "vit_tiny_patch16", "is quick_gelu"),
     ({"model_args": {"norm_layer": "rmsnorm", "act_layer": "gelu"}}, "vit_tiny_patch16", "network (norm_layer): not"),
     ({"model_args": {"num_heads": "12"}}, "vit_tiny_patch16", "network (num_heads): not"),

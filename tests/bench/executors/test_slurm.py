@@ -269,5 +269,12 @@ def test_options_of_the_user_take_the_place_of_ours(slurm: FakeSlurm) -> None:
         written = {key: value for key, value in {**parameters, **further}.items() if value is not None}
         assert written.get("gpus_per_node") == kept and further["exclusive"] is True
         assert not any("-" in key for key in further)
-    with pytest.raises(BenchError, match="--sbatch cpus-per-task is set by DenseBench: give --threads"):
-        slurm.executor(options=("cpus-per-task=4",))._parameters(8, 3)
+    refused = {
+        "cpus-per-task=4": "--sbatch cpus-per-task is set by DenseBench: give --threads",
+        "--cpus_per_task=4": "--sbatch cpus_per_task is set by DenseBench: give --threads",
+        "job_name=mine": "--sbatch job_name is set by DenseBench: its jobs are found by it",
+        "-J=mine": "--sbatch -J=mine is a short option: give its long name",
+    }
+    for option, message in refused.items():
+        with pytest.raises(BenchError, match=message):
+            slurm.executor(options=(option,))._parameters(8, 3)
