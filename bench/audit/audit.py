@@ -11,6 +11,7 @@ from bench.audit.aspects import ASPECTS, Facts
 from bench.audit.detectron2 import detectron2_facts
 from bench.audit.openmmlab import openmmlab_facts
 from bench.audit.reading import UserConfig
+from bench.audit.words import DATA_SETS, NO_SPLIT
 from bench.errors import BenchError
 from bench.protocols import Protocol, TrainingPlan
 
@@ -42,6 +43,10 @@ class Audit:
     unknown: tuple[str, ...]
     """Aspects of the protocol of which the config says nothing."""
     notes: tuple[str, ...]
+    other_data: bool
+    """Whether the config trains on another data set than the protocol, not just on another split or share of it."""
+    other_share: bool
+    """Whether one trains on a share of the data set's labels that the other does not have."""
 
     @property
     def comparable(self) -> bool:
@@ -67,14 +72,18 @@ def audited(protocols: Sequence[Protocol]) -> list[Protocol]:
 def audit(user: UserConfig, protocols: Sequence[Protocol], *, gpus: int | None = None) -> list[Audit]:
     """Audits of `user`'s config, one per protocol, the nearest first.
 
-    Those of the config's kind of detector or segmenter come first, then those with the fewest decisive deviations, then
-    those with the fewest in all.
+    Those of the config's kind of detector or segmenter come first, of these those of its data set, then those of the
+    same share of its labels (all, if the config does not say), then those with the fewest decisive deviations, then
+    those with the fewest in all. A plain count would prefer what a config says little of.
 
-    `gpus` is the number of processes that it is trained on; if `None`, what its log or file name says.
+    `gpus` is the number of processes that it is trained on, at least 1; if `None`, what its log or file name says.
 
     Raises:
-        BenchError: the config says too little to be compared, or one of `protocols` is not `is_audited`.
+        BenchError: the config says too little to be compared, one of `protocols` is not `is_audited`, or `gpus` is
+            below 1.
     """
+    if gpus is not None and gpus < 1:
+        raise BenchError(f"--gpus is {gpus}: give 1 or more")
     others = [protocol.id for protocol in protocols if not is_audited(protocol)]
     if others:
         raise BenchError(f"audits are of detectors and segmenters that are trained: {others[0]} is another protocol")
@@ -82,13 +91,13 @@ def audit(user: UserConfig, protocols: Sequence[Protocol], *, gpus: int | None =
     if not {"model", "training data"} & facts.keys():
         raise BenchError("the config names neither a model nor training data that an audit knows")
     found = [_against(protocol, facts, notes) for protocol in protocols]
-    return sorted(
-        found, key=lambda one: (one.other_model is not None, _decisive(one), len(one.deviations), one.protocol)
-    )
+    return sorted(found, key=_distance)
 
 
-def _decisive(one: Audit) -> int:
-    return sum(deviation.decisive for deviation in one.deviations)
+def _distance(one: Audit) -> tuple[bool, bool, bool, int, int, str]:
+    decisive = sum(deviation.decisive for deviation in one.deviations)
+    other_model = one.other_model is not None
+    return other_model, one.other_data, one.other_share, decisive, len(one.deviations), one.protocol
 
 
 def _facts(user: UserConfig, gpus: int | None) -> tuple[Facts, tuple[str, ...]]:
@@ -113,6 +122,10 @@ def _facts(user: UserConfig, gpus: int | None) -> tuple[Facts, tuple[str, ...]]:
 
 def _against(protocol: Protocol, facts: Facts, notes: tuple[str, ...]) -> Audit:
     wanted, _ = openmmlab_facts(protocol.config, gpus=1)
+    theirs, ours = facts.get("training data", ""), wanted.get("training data", "")
+    same = bool(_data_sets(theirs) & _data_sets(ours))
+    if same and theirs.endswith(NO_SPLIT) and " + " not in theirs:  # it may be the protocol's split
+        facts = {name: text for name, text in facts.items() if name != "training data"}
     deviations = [
         Deviation(name, wanted[name], facts[name], aspect.decisive, aspect.why)
         for name, aspect in ASPECTS.items()
@@ -121,7 +134,17 @@ def _against(protocol: Protocol, facts: Facts, notes: tuple[str, ...]) -> Audit:
     departing = {deviation.aspect for deviation in deviations}
     alike = tuple(name for name in ASPECTS if name in wanted and name in facts and name not in departing)
     unknown = tuple(name for name in ASPECTS if name in wanted and name not in facts)
-    return Audit(protocol.id, tuple(deviations), alike, unknown, notes)
+    other_data, other_share = bool(theirs) and not same, _share(theirs) != _share(ours)
+    return Audit(protocol.id, tuple(deviations), alike, unknown, notes, other_data, other_share)
+
+
+def _data_sets(data: str) -> frozenset[str]:
+    return frozenset(word for word in DATA_SETS if word in data.lower())
+
+
+def _share(data: str) -> str:
+    """The share of the labels in a text such as `10 % of COCO train2017`; empty for all of them."""
+    return share if (share := data.partition(" % of ")[0]) != data else ""
 
 
 def _alike(aspect: str, one: str, other: str) -> bool:

@@ -6,12 +6,14 @@ person wrote, what no file of it says is detectron2's default; where one of its 
 
 from __future__ import annotations
 
+import re
 from ast import literal_eval
 from collections.abc import Mapping
 from typing import Any
 
 from bench.audit.aspects import Facts
 from bench.audit.words import box_head, count, normalization, size_range
+from bench.errors import BenchError
 
 DATA = {
     "voc_2007_trainval": "VOC2007 trainval",
@@ -70,6 +72,9 @@ def detectron2_facts(config: Mapping[str, Any], *, whole: bool) -> tuple[Facts, 
     """The facts of `config`, and one sentence for each thing that it says but does not do.
 
     `whole` says that none of its bases is missing, so that the rest is as by default.
+
+    Raises:
+        BenchError: a list is written as a text that is none.
     """
     value = _Values(config, DEFAULTS if whole else {})
     facts: dict[str, str] = {}
@@ -96,8 +101,23 @@ class _Values:
             try:
                 return literal_eval(found)
             except (ValueError, SyntaxError):
+                if found.startswith(("(", "[")):
+                    raise BenchError(f"{path} is {_as_text(found)}") from None
                 return found
         return found
+
+    def names(self, path: str) -> list[str]:
+        """The names in a list; a text that is a name is a list of one."""
+        found = self(path)
+        if isinstance(found, str) and re.fullmatch(r"[\w.+/-]+", found):
+            return [found]
+        if found is not None and not isinstance(found, (list, tuple)):
+            raise BenchError(f"{path} is {_as_text(found)}")
+        return [str(name) for name in found or ()]
+
+
+def _as_text(found: Any) -> str:
+    return f"{found!r}, not a list: write [a, b] (YAML splits (a, b) at the comma where it stands within braces)"
 
 
 def _ineffective(value: _Values) -> list[str]:
@@ -179,7 +199,7 @@ def _norm(name: Any) -> str:
 
 def _data(value: _Values) -> dict[str, str]:
     facts: dict[str, str] = {}
-    train = [str(name) for name in value("DATASETS.TRAIN") or ()]
+    train = value.names("DATASETS.TRAIN")
     if train:
         facts["training data"] = " + ".join(sorted(DATA.get(name, name) for name in train))
         facts["color changes"] = "no"
@@ -191,7 +211,7 @@ def _data(value: _Values) -> dict[str, str]:
         facts["training size"] = f"{size_range(sides)} up to {value('INPUT.MAX_SIZE_TRAIN')}"
     if value("INPUT.MIN_SIZE_TEST") and value("INPUT.MAX_SIZE_TEST"):
         facts["test size"] = f"{value('INPUT.MIN_SIZE_TEST')} up to {value('INPUT.MAX_SIZE_TEST')}"
-    test = " ".join(str(name) for name in value("DATASETS.TEST") or ())
+    test = " ".join(value.names("DATASETS.TEST"))
     if test.startswith("voc"):
         facts["metric"] = "VOC 11-point AP, mean over IoU .5 to .95"
     elif test.startswith("coco"):

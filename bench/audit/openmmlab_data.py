@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from bench.audit.words import Config, as_list, first_of, number_text, size_range, size_text
+from bench.audit.words import DATA_SETS, NO_SPLIT, Config, as_list, first_of, number_text, size_range, size_text
 
 
 def data_facts(config: Config) -> dict[str, str]:
@@ -65,10 +65,18 @@ def _name(leaves: Sequence[Config]) -> str:
             found.append(f"COCO {match[0]}")
         elif match := re.search(r"leftImg8bit/(\w+)", text):
             found.append(f"Cityscapes {match[1]}")
+        elif leaf.get("type") == "DenseBenchADE20K" or ("ADE20K" in str(leaf.get("type")) and "/training" in text):
+            found.append("ADE20K training")
         else:
-            found.append(split or str(leaf.get("type")))
+            found.append(split or _of_type(str(leaf.get("type"))))
     joined = " + ".join(sorted(dict.fromkeys(found)))
     return "VOC2012 trainaug" if joined == "VOC2012 aug + VOC2012 train" else joined
+
+
+def _of_type(kind: str) -> str:
+    """The words for a data set of which a config names the class alone."""
+    known = next((name for word, name in DATA_SETS.items() if word in kind.lower()), None)
+    return kind if known is None else known + NO_SPLIT
 
 
 def _training_pipeline(pipeline: Sequence[Config]) -> dict[str, str]:

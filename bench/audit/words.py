@@ -12,6 +12,12 @@ AS_CARD = "RGB as the checkpoint's card says"
 """Words for protocols, and for a config with ImageNet's mean and deviation, which nearly all checkpoints here have."""
 
 
+DATA_SETS = {"ade20k": "ADE20K", "cityscapes": "Cityscapes", "coco": "COCO", "lvis": "LVIS", "voc": "VOC"}
+"""Data sets by the word that the names of their classes and files contain, whatever the library."""
+NO_SPLIT = ", split not named"
+"""Ending of a data set's name where a config does not say which of its images are trained on."""
+
+
 def normalization(own: Config) -> str:
     """The words for a data preprocessor's `mean`, `std` and `bgr_to_rgb`."""
     mean, std, order = own.get("mean"), own.get("std"), own.get("bgr_to_rgb")

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from bench.checkpoints.families import Architecture
 from bench.checkpoints.formats.base import TORCHVISION
 from bench.checkpoints.layouts import Candidate
-from bench.checkpoints.leftovers import LeftOver
+from bench.checkpoints.leftovers import UNKNOWN, LeftOver
 from bench.checkpoints.naming import MARKS
+from leaderboard.base.printable import printable_name
 
 Triple = tuple[float, float, float]
 
@@ -43,6 +44,13 @@ def conventions(
             "its last norm is `fc_norm`, which its training applied to the mean of the patches (fine-tuned MAE): here "
             "it is applied to each patch"
         )
+    for group in left_over:
+        if group.what == UNKNOWN:
+            shown = ", ".join(map(printable_name, group.names[:3])) + ", …" * (len(group.names) > 3)
+            notes.append(
+                f"warning: not used are {len(group.names):,} tensors of no known part "
+                f"({shown}): if its network computes with them, its features are others"
+            )
     if chosen.named:
         notes.append(f"{chosen.named} was named by the caller")
     else:

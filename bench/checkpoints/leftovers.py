@@ -10,6 +10,7 @@ from bench.checkpoints.choice import Choice, role
 from bench.checkpoints.layouts import Candidate, prefixes_of
 
 UNEXPLAINED = "backbone-like, not part of the architecture"
+UNKNOWN = "unknown, beside the backbone's own"
 
 _QUEUE = re.compile(r"(^|[._])queue")
 _OPTIMIZER = re.compile(r"(^|_)(optim|scheduler|scaler|amp)")
@@ -85,4 +86,4 @@ def _what(name: str, choice: Choice, of_others: _Others, behind: frozenset[str])
         return "queue"
     if _HEAD.search(own if own is not None else name):
         return "projection, prediction or task head"
-    return "other modules"
+    return UNKNOWN if own is not None else "other modules"

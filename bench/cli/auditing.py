@@ -23,12 +23,13 @@ def audit(config: Path, *, protocol: str | None = None, gpus: int | None = None,
         A `.py`, `.json` or `.yaml` config, or the log of a training.
     protocol
         An id from `densebench protocols`, or a protocol file (default: of those of track paper that have the config's
-        kind of model, the nearest).
+        kind of model, the nearest; those of its data set come first).
     gpus
         On how many GPUs it is trained (default: what the log or the file's name says).
     """
     from bench.audit import audit as auditing
     from bench.audit.reading import read_config
+    from bench.audit.words import count
     from bench.errors import BenchError
     from bench.protocols import all_protocols, load_protocol
     from leaderboard.base.terminal import say
@@ -62,13 +63,13 @@ def audit(config: Path, *, protocol: str | None = None, gpus: int | None = None,
     print(f"\nAlike: {', '.join(nearest.alike) or 'nothing'}.")
     if nearest.unknown:
         print(f"The config says nothing of: {', '.join(nearest.unknown)}.")
-    count = sum(value.protocol == nearest.protocol for value in values())
-    published = f", and beside the {count} published values of it that `densebench leaderboard` knows" if count else ""
+    known = sum(value.protocol == nearest.protocol for value in values())
+    published = f", and beside the {known} published values of it that `densebench leaderboard` knows" if known else ""
     if nearest.comparable:
         print(f"Results may stand beside those of {nearest.protocol}{published}.")
     else:
         decisive = sum(d.decisive for d in nearest.deviations)
-        print(f"Results must not stand beside those of {nearest.protocol}: {decisive} decisive differences.")
+        print(f"Results must not stand beside those of {nearest.protocol}: {count(decisive, 'decisive difference')}.")
     if others and others[0].other_model is None:
-        print(f"Next nearest: {others[0].protocol}, {len(others[0].deviations)} differences.")
+        print(f"Next nearest: {others[0].protocol}, {count(len(others[0].deviations), 'difference')}.")
     return int(not nearest.comparable)

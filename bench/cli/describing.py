@@ -21,20 +21,18 @@ def describe(folder: Path, *, out: Path | None = None, name: str | None = None) 
     Parameters
     ----------
     folder
-        The folder with images and annotations; nothing in it is changed.
+        The folder with images and annotations; only the description is added to it.
     out
         Write the description to this file instead, and give the file as --data.
     name
         Name of the data in tables (default: the folder's).
     """
-    from bench.datasets.own.check import check_own
     from bench.datasets.own.guess import describe as write
 
-    file, _ = write(folder, out, name)
+    file, report = write(folder, out, name)
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{file}:\n", markup=False)
     console.print(file.read_text(encoding="utf-8"), markup=False)
-    report = check_own(file)
     report.print(Console())
     data = folder if out is None else out
     console.print(f"next: correct {file}, then densebench data check {data}", markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -100,12 +101,20 @@ def check_data(
     datasets
         Check only this data set; may be repeated.
     """
-    from bench.datasets import check, expected_in
+    from bench.datasets import check, expected_in, is_data_root
     from bench.datasets.own.check import check_own
-    from bench.datasets.own.description import is_own
+    from bench.datasets.own.description import DESCRIPTION, is_own
+    from bench.errors import BenchError
 
     if is_own(root) and not datasets:
         reports = [check_own(root)]
+    elif not (datasets or is_data_root(root)):
+        if not os.path.isdir(root):  # noqa: PTH112  # unlike Path's, it raises nothing where permission is denied
+            raise BenchError(f"there is no folder {root}")
+        raise BenchError(
+            f"{root} has no {DESCRIPTION}, and no data set that is checked without --dataset: for data of your own run "
+            f"`densebench data describe {root}`, for standard ones `densebench data prepare {root}`"
+        )
     else:
         reports = [check(root, dataset) for dataset in datasets or expected_in(root)]
     if as_json:

@@ -64,7 +64,8 @@ def export(
 ) -> None:
     """Write a finished run's backbone: `backbone.safetensors` (torchvision names) and `card.json`.
 
-    With `--format` also in the form of another library, with a README that says how to load it there.
+    With `--format` also in the form of another library, with a README that says how to load it there: then RUN/export
+    is written only where it is missing and `--out` is not given.
 
     Example: densebench export densebench-work/pretraining/densecl-mini-seed0 --format timm
 
@@ -75,25 +76,31 @@ def export(
     format_
         torchvision, timm, huggingface, mmdet, detectron2 or lightly.
     out
-        Target folder (default: RUN/export, and beside it RUN/export-FORMAT).
+        Target folder (default: RUN/export); with `--format` that of the library's files alone (default:
+        RUN/export-FORMAT).
     name
-        The name in the card (default: recipe and seed).
+        The name in the card and in the README (default: recipe and seed, or that of the folder's card).
     unfinished
         Export the newest checkpoint of a run that has not ended; the card says how far it got.
     """
-    from bench.exports import find_form, write_form
+    from bench.exports import find_form, read_source, write_form
     from pretrain.export import export as export_run
-    from pretrain.exported import is_exported, read_exported
 
-    form = None if format_ is None else find_form(format_)
-    if form is None or not is_exported(run_folder):
-        folder = export_run(run_folder, out if form is None else None, name=name, unfinished=unfinished)
-        print(f"exported: {folder}\nnext: densebench submit {folder} --name NAME --data DATA_ROOT")
-    else:
-        folder = run_folder
-    if form is not None:
-        written = write_form(read_exported(folder), form, out or folder.with_name(f"{folder.name}-{form.name}"))
-        print(f"{form.name}: {', '.join(str(path) for path in written)}")
+    if format_ is None:
+        _say_exported(export_run(run_folder, out, name=name, unfinished=unfinished))
+        return
+    form = find_form(format_)
+    source = read_source(run_folder, also_export=out is None, name=name, unfinished=unfinished)
+    if source.written:
+        _say_exported(source.folder)
+    elif source.kept:
+        print(f"kept: {source.folder} as it was (without --format it is written anew)")
+    written = write_form(source.exported, form, out or source.folder.with_name(f"{source.folder.name}-{form.name}"))
+    print(f"{form.name}: {', '.join(str(path) for path in written)}")
+
+
+def _say_exported(folder: Path) -> None:
+    print(f"exported: {folder}\nnext: densebench submit {folder} --name NAME --data DATA_ROOT")
 
 
 @app.command(group=PRETRAIN)

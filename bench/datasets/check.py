@@ -126,6 +126,11 @@ def expected_in(root: Path) -> list[str]:
     return [*DATASETS, *(name for name, entry in FURTHER.items() if _has(root, entry))]
 
 
+def is_data_root(root: Path) -> bool:
+    """Whether a folder has that of a data set which is checked by default."""
+    return any(_is_folder(root / entry.folder) for entry in (DATASETS | FURTHER).values())
+
+
 def _has(root: Path, entry: Dataset) -> bool:
     folder = root / entry.folder
     return _is_folder(folder) and (not entry.sign or next(folder.glob(entry.sign), None) is not None)

@@ -82,7 +82,7 @@ def test_what_is_missing_is_told_from_what_has_no_value(capsys: pytest.CaptureFi
         ("pretrain densecl-mini --data images --device cuda:1", "device cuda:1 does not exist"),
         ("pretrain densecl-mini --data images --device gpu", "'gpu' is not a device: use cuda, cuda:N or cpu"),
         ("pretrain densecl-mini --data images --threads 0", "--threads is 0"),
-        ("watch missing-run", "missing-run is not a pretraining run"),
+        ("watch missing-run", "there is no folder missing-run"),
         ("watch images/a.png", "images/a.png is a file: give the folder of a pretraining run"),
         ("export missing-run", "missing-run"),
         ("norm-rescale missing-export other --literal", "missing-export"),

@@ -15,6 +15,7 @@ from torchvision.models import resnet18
 from toy import Toy, ToyConfig, toy_recipe, write_images
 
 from bench.checkpoints import inspect_checkpoint
+from bench.cli import run as command
 from leaderboard.base.errors import FileError
 from leaderboard.records import Card, group_id, read_card_json
 from leaderboard.records.extras import Curves
@@ -200,3 +201,30 @@ def test_a_vit_and_what_the_bench_says_to_it(tmp_path: Path) -> None:
     assert set(load_file(folder / "backbone.safetensors")) == set(build_backbone("vit_tiny_patch16").state_dict())
     inspection = inspect_checkpoint(folder)
     assert (inspection.architecture, inspection.problems) == ("vit_tiny_patch16", ())
+
+
+def test_a_format_leaves_an_export_that_is_there_as_it_is(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("export"))
+    monkeypatch.chdir(tmp_path)
+    line = ["export", "run", "--format", "torchvision"]
+    assert command([*line, "--out", "theirs", "--name", "theirs"]) == 0
+    assert "exported" not in capsys.readouterr().out and not Path("run/export").exists()
+    assert "# theirs\n" in Path("theirs/README.md").read_text()
+
+    assert command(["export", "run", "--name", "mine"]) == 0
+    before = {file.name: file.read_bytes() for file in Path("run/export").iterdir()}
+    for more in (["--out", "both", "--name", "both"], [], ["--name", "other"]):
+        capsys.readouterr()
+        assert command([*line, *more]) == 0
+        out = capsys.readouterr().out
+        assert "exported" not in out and ("kept: " in out) == ("--out" not in more)
+        assert {file.name: file.read_bytes() for file in Path("run/export").iterdir()} == before
+    assert "# both\n" in Path("both/README.md").read_text()
+    assert "# other\n" in Path("run/export-torchvision/README.md").read_text()
+    assert torch.load("both/backbone.pth").keys() == load_file("run/export/backbone.safetensors").keys()
+
+    shutil.rmtree("run/export")
+    assert command(line) == 0
+    assert "exported: run/export" in capsys.readouterr().out and card_of(Path("run/export")).name == "toy-seed2"

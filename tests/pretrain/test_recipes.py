@@ -137,12 +137,12 @@ def test_the_rate_follows_the_number_of_clusters() -> None:
 def test_what_runs_over_the_whole_training_cannot_begin_again_in_each_round() -> None:
     cyborgs = all_recipes()["cyborgs-mini"]
     with pytest.raises(
-        PretrainError, match="method.momentum_schedule changes would begin again in each: it must be co"
+        PretrainError, match=r"method.momentum_schedule changes would begin again in each: it must be co"
     ):
         override(cyborgs, ["method.momentum_schedule=cosine"])
     adamw = AdamWConfig(lr=1e-3, weight_decay=0.04, final_weight_decay=0.4)
     stages = tuple(replace(one, optimizer=adamw) if isinstance(one, Recipe) else one for one in cyborgs.stages)
-    with pytest.raises(PretrainError, match="what optimizer.final_weight_decay changes would begin again"):
+    with pytest.raises(PretrainError, match=r"what optimizer.final_weight_decay changes would begin again"):
         replace(cyborgs, optimizer=adamw, stages=stages)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -19,6 +19,7 @@ import yaml
 
 from bench.datasets.own.description import DESCRIPTION, Format
 from bench.datasets.own.pictures import SUFFIXES, files_below
+from bench.datasets.report import DatasetReport
 from bench.errors import BenchError
 
 HELD_OUT: Final = 0.2
@@ -27,6 +28,9 @@ _ROLES: Final = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+
+_MODES: Final = {"1": "1-bit", "I;16": "16-bit", "I": "16-bit", "LA": "grey with opacity"}
+"""Words for Pillow's modes of pictures; the others, such as RGB, are common words."""
 
 
 @dataclass
@@ -37,9 +41,6 @@ class Guess:
     parts: dict[str, dict[str, str]]
     """Where the files of `train`, `val` and `test` are, as a description says it; `` for files of no part."""
     classes: dict[int, str]
-    counts: Mapping[int, int]
-    """Number of objects, or of pixels, of each class."""
-    unit: str
     ignore: tuple[int | str, ...] = ()
     mask_ending: str = ".png"
     notes: list[str] = field(default_factory=list)
@@ -67,6 +68,13 @@ def guess(folder: Path) -> Guess:
     )
     found = next((one for one in (kind(folder, images) for kind in kinds) if one is not None), None)
     if found is None:
+        if others := guess_masks.of_another_kind(folder, images):
+            mode = guess_masks.mode_of_mask(folder / others[0])
+            raise BenchError(
+                f"{folder} has {len(images) - len(others):,} images and {len(others):,} PNGs with their names, such as "
+                f"{others[0]}, that seem to be masks but are {_MODES.get(mode or '', mode)}: convert them to one 8-bit "
+                "value per pixel (grey or palette PNG)"
+            )
         raise BenchError(
             f"{folder} has {len(images):,} images, but no annotations that belong to them: read are COCO's JSON, VOC's "
             "XML, YOLO's text and masks (8-bit grey or palette PNG) with the names of the images. Images without any "
@@ -105,8 +113,11 @@ def match(images: Iterable[str], annotations: Iterable[str], bare: Callable[[str
     }
 
 
-def words(guessed: Guess, name: str, root: Path | None) -> str:
-    """The description as a text with comments; `root` is the folder of the files where it is not the description's."""
+def words(guessed: Guess, name: str, root: Path | None, found: DatasetReport | None = None) -> str:
+    """The description as a text with comments; `root` is the folder of the files where it is not the description's.
+
+    Of `found`, what a check has found in them, the comments tell how often each class occurs.
+    """
     train, val, share, notes = _parts(guessed)
     said: list[str] = [
         "# Guessed by `densebench data describe`. Correct what is wrong, then run `densebench data check` on it.",
@@ -121,7 +132,8 @@ def words(guessed: Guess, name: str, root: Path | None) -> str:
     said += ["classes:"]
     for key, label in guessed.classes.items():
         begin = f"- {_value(label)}" if guessed.format == "voc" else f"{key}: {_value(label)}"
-        said.append(f"  {begin}  # {guessed.counts.get(key, 0):,} {guessed.unit}")
+        counts = [] if found is None else [split.histogram[label] for split in found.splits.values()]
+        said.append(f"  {begin}" + (f"  # {sum(counts):,} {found.unit}" if found else ""))
     said += [f"ignore: {_value(list(guessed.ignore))}"] if guessed.ignore else []
     return "\n".join(said) + "\n"
 
@@ -184,19 +196,25 @@ def _value(value: Any) -> str:
     return text.removesuffix("...\n").strip()
 
 
-def describe(folder: Path, out: Path | None = None, name: str | None = None) -> tuple[Path, Guess]:
-    """Write the description that is guessed for `folder`, into the folder or to the file `out`; returns both.
+def describe(folder: Path, out: Path | None = None, name: str | None = None) -> tuple[Path, DatasetReport]:
+    """Write the description that is guessed for `folder`, into the folder or to the file `out`, and check it.
+
+    Returns the file and what the check has found. Comments count the classes if it has found no error.
 
     Raises:
-        BenchError: there is a description already, or nothing can be guessed.
+        BenchError: there is a description already, or nothing that can be read is guessed.
         FileError: it cannot be written.
     """
+    from bench.datasets.own.check import check_own
     from leaderboard.base.files import write_atomic
 
     file = folder / DESCRIPTION if out is None else out
     if file.exists():
         raise BenchError(f"{file} is there already: correct it, or remove it to have it guessed again")
-    found = guess(folder)
+    guessed = guess(folder)
     root = None if file.absolute().parent == folder.absolute() else folder.absolute()
-    write_atomic(file, words(found, name or name_of(folder), root))
-    return file, found
+    write_atomic(file, words(guessed, name or name_of(folder), root))
+    report = check_own(file)
+    if not report.errors:
+        write_atomic(file, words(guessed, name or name_of(folder), root, report))
+    return file, report

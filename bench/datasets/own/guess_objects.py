@@ -14,8 +14,9 @@ import yaml
 from bench.datasets.coco import LONGEST_FILE, CocoFile, read_coco
 from bench.datasets.own.description import DESCRIPTION
 from bench.datasets.own.guess import Guess, class_names, match, role
+from bench.datasets.own.objects import is_polygon
 from bench.datasets.own.pictures import files_below
-from bench.datasets.own.unmatched import yolo_keys
+from bench.datasets.own.unmatched import yolo_keys, yolo_lines
 from bench.datasets.report import Findings
 from bench.datasets.voc import LONGEST_FILE as LONGEST_XML
 from bench.errors import BenchError
@@ -59,9 +60,7 @@ def coco(folder: Path, images: list[str]) -> Guess | None:
         for part, name in chosen.items()
     }
     notes += [f"Not used: {name}." for name in files if name not in chosen.values()]
-    return Guess(
-        "coco", parts, {key: names[key] for key in sorted(names) if counts[key]}, counts, "objects", notes=notes
-    )
+    return Guess("coco", parts, {key: names[key] for key in sorted(names) if counts[key]}, notes=notes)
 
 
 def voc(folder: Path, images: list[str]) -> Guess | None:
@@ -81,8 +80,7 @@ def voc(folder: Path, images: list[str]) -> Guess | None:
         return None
     if set(parts) == {""}:
         parts = _with_lists(folder, parts[""])
-    classes = dict(enumerate(sorted(counts)))
-    return Guess("voc", parts, classes, {key: counts[name] for key, name in classes.items()}, "objects")
+    return Guess("voc", parts, dict(enumerate(sorted(counts))))
 
 
 def yolo(folder: Path, images: list[str]) -> Guess | None:
@@ -97,11 +95,25 @@ def yolo(folder: Path, images: list[str]) -> Guess | None:
     parts = match(images, found, lambda name: str(PurePosixPath(name).with_suffix("")))
     if not parts or not counts:
         return None
+    _refuse_polygons(folder, found, {where["annotations"] for where in parts.values()})
     names = _yolo_names(folder) or dict(enumerate(class_names(folder)))
     unnamed = [key for key in sorted(counts) if key not in names]
     notes = [f"No name was found for {', '.join(map(str, unnamed))}: write it."] if unnamed else []
     classes = {key: names.get(key, f"class_{key}") for key in sorted({*names, *counts})}
-    return Guess("yolo", parts, classes, counts, "objects", notes=notes)
+    return Guess("yolo", parts, classes, notes=notes)
+
+
+def _refuse_polygons(folder: Path, texts: list[str], used: set[str]) -> None:
+    """Raise BenchError if texts in the folders that are used hold polygons: no description makes them boxes."""
+    of_parts = [text for text in texts if any(PurePosixPath(text).is_relative_to(where) for where in used)]
+    lines = {text: yolo_lines(folder / text) or [] for text in of_parts}
+    polygons = {text: sum(map(is_polygon, found)) for text, found in lines.items() if any(map(is_polygon, found))}
+    if polygons:
+        raise BenchError(
+            f"{folder}: {sum(polygons.values()):,} of {sum(map(len, lines.values())):,} objects in YOLO's text are "
+            f"polygons, such as those in {next(iter(polygons))}: convert them to boxes (class, x and y of the center, "
+            "width, height), or to COCO's JSON, which keeps the masks"
+        )
 
 
 def _coco_files(folder: Path) -> Iterator[tuple[str, CocoFile]]:

@@ -7,7 +7,7 @@ as it is used. Objects that VOC marks difficult are crowds: they count neither a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -167,6 +167,11 @@ def _yolo(own: Own, image: Path, file: Path, headers: Headers, findings: Finding
     return picture, list(_lines(own, picture.size, file.with_suffix(".txt"), findings))
 
 
+def is_polygon(values: Sized) -> bool:
+    """Whether a line of YOLO's text has as many values as a class and the corners of a polygon."""
+    return len(values) > 6 and len(values) % 2 == 1
+
+
 def _lines(own: Own, size: tuple[int, int], file: Path, findings: Findings) -> Iterator[tuple[int, Box, bool]]:
     if not is_file(file):
         return
@@ -190,7 +195,7 @@ def _object(own: Own, line: str, size: tuple[int, int]) -> tuple[int, Box] | Non
     """Class and box of a line `class x y width height`; None if the class is ignored. Raises ValueError."""
     words = line.split()
     if len(words) != 5:
-        polygon = "; polygons are not read" if len(words) > 6 and len(words) % 2 else ""
+        polygon = "; polygons are not read: convert them to boxes, or to COCO's JSON" if is_polygon(words) else ""
         raise ValueError(f"has {len(words)} values: it must be class, x and y of the center, width, height{polygon}")
     try:
         numbers = [float(word) for word in words]

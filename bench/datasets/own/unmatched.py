@@ -19,13 +19,19 @@ _LONGEST: Final = 2**20
 
 def yolo_keys(file: Path) -> list[int] | None:
     """The classes in a text file of boxes; None for another one."""
+    lines = yolo_lines(file)
+    return None if lines is None else [int(line[0]) for line in lines]
+
+
+def yolo_lines(file: Path) -> list[list[float]] | None:
+    """The numbers in a text file of boxes or of polygons, a class and at least four each; None for another one."""
     try:
         text = read_bounded(file, _LONGEST).decode("utf-8")
         lines = [list(map(float, line.split())) for line in text.splitlines() if line.strip()]
     except (DenseBenchError, OSError, ValueError):
         return None
-    boxes = all(len(line) >= 5 and line[0].is_integer() and 0 <= line[0] < 10_000 for line in lines)
-    return [int(line[0]) for line in lines] if boxes and lines else None
+    objects = all(len(line) >= 5 and line[0].is_integer() and 0 <= line[0] < 10_000 for line in lines)
+    return lines if objects and lines else None
 
 
 def report_unmatched(own: Own, parts: Mapping[PartName, Listed], findings: Findings) -> None:

@@ -26,6 +26,7 @@ from bench.protocols import all_protocols, load_protocol
 
 TUNED = audited(all_protocols())
 FAMILY_A, C4, FCN = "paper_coco_mrcnn_fpn_1x_a", "paper_voc0712_det_c4_24k", "paper_voc12aug_seg_fcn_d8_20k"
+CITYSCAPES, ADE20K = "paper_city_seg_fcn_d8_40k", "paper_ade20k_fcn_d8_80k"
 RETINANET, FCOS = "paper_coco_retinanet_1x", "paper_coco_fcos_1x"
 
 
@@ -184,11 +185,46 @@ def test_data_that_is_repeated_makes_an_epoch_longer() -> None:
     }
     unequal = departures(against(C4, UserConfig(user.config, gpus=8, notes=())))
     assert (unequal["iterations"], unequal["schedule"]) == ("4 epochs", "times 0.1 at epoch 3")
-    lists = [f"VOC{year}/ImageSets/Main/trainval.txt" for year in (2007, 2012)]
-    old = {"type": "RepeatDataset", "times": 3, "dataset": {"type": "VOCDataset", "ann_file": lists}}
-    training = {"data": {"samples_per_gpu": 2, "train": old}, "model": {}, "runner": {"max_epochs": 4}}
-    facts, _ = openmmlab_facts(translate(training), gpus=8)
-    assert (facts["training data"], facts["iterations"]) == ("VOC2007 trainval + VOC2012 trainval", "12413")
+
+
+FORMER_VOC = [
+    {"type": "VOCDataset", "ann_file": f"VOC{y}/ImageSets/Main/trainval.txt", "pipeline": [{"type": "Pad"}]}
+    for y in (2007, 2012)
+]
+
+
+@pytest.mark.parametrize(
+    "union",
+    [
+        {**FORMER_VOC[0], "ann_file": [str(one["ann_file"]) for one in FORMER_VOC]},
+        FORMER_VOC,
+        {"type": "ConcatDataset", "datasets": FORMER_VOC},
+    ],
+)
+@pytest.mark.parametrize(
+    "batch",
+    [
+        {"imgs_per_gpu": 2},
+        {"samples_per_gpu": 2},
+        {"train_dataloader": {"samples_per_gpu": 2}},
+        {"samples_per_gpu": 4, "train_dataloader": {"samples_per_gpu": 2}},
+    ],
+)
+def test_a_former_config_says_batch_and_several_data_sets_in_many_ways(union: Any, batch: dict[str, Any]) -> None:
+    repeated = {"type": "RepeatDataset", "times": 3, "dataset": union}
+    training = {"data": {"train": repeated, **batch}, "model": {}, "runner": {"max_epochs": 4}}
+    config = translate(training)
+    facts, _ = openmmlab_facts(config, gpus=8)
+    assert (facts["training data"], facts["batch"]) == ("VOC2007 trainval + VOC2012 trainval", "16")
+    assert facts["iterations"] == "12413"
+    assert config["train_dataloader"]["dataset"]["pipeline"] == [{"type": "Pad"}]
+
+
+def test_a_former_config_without_a_batch_is_read() -> None:
+    """mmdet's default is then 2, other libraries have none: the batch is not known."""
+    config = translate({"data": {"train": FORMER_VOC[0]}, "model": {}, "runner": {"max_epochs": 4}})
+    facts, _ = openmmlab_facts(config, gpus=8)
+    assert "batch" not in facts and facts["iterations"] == "4 epochs"
 
 
 @pytest.mark.parametrize(
@@ -256,6 +292,51 @@ def test_protocols_of_the_same_kind_of_model_come_first(wanted: str) -> None:
     kinds = [one.other_model is None for one in found]
     assert kinds == sorted(kinds, reverse=True) and kinds[0] and not kinds[-1]
     assert not any(one.comparable for one in found if one.other_model is not None)
+
+
+VOC_2007 = {"type": "VOCDataset", "ann_file": "VOC2007/ImageSets/Main/trainval.txt"}
+
+
+@pytest.mark.parametrize(
+    ("written", "dataset", "labels", "nearest"),
+    [
+        ("paper_voc0712_det_fpn_18k", VOC_2007, 1.0, "paper_voc0712_det_fpn_18k"),
+        ("paper_voc0712_det_fpn_p25", None, 0.25, "paper_voc0712_det_fpn_p25"),
+        ("paper_coco_frcnn_fpn_p1", VOC_2007, 1.0, "paper_voc0712_det_fpn_18k"),
+        (FCN, {"type": "CityscapesDataset"}, 1.0, CITYSCAPES),
+        (FCN, {"type": "ADE20KDataset", "data_prefix": {"img_path": "images/training"}}, 1.0, ADE20K),
+        (CITYSCAPES, {"type": "PascalVOCDataset"}, 1.0, FCN),
+    ],
+)
+def test_protocols_of_the_same_data_come_before_smaller_differences(
+    written: str, dataset: dict[str, Any] | None, labels: float, nearest: str
+) -> None:
+    """What is left of the config, model and data alone, departs least from a protocol of which it says least."""
+    config = as_user_writes(written).config
+    training = dataset or config["train_dataloader"]["dataset"]
+    said = {"model": config["model"], "train_dataloader": {"dataset": training}}
+    user = UserConfig({**said, "protocol": {"plan": {"labels": labels}}}, gpus=1, notes=())
+    found = audit(user, [protocol for protocol in TUNED if protocol.track == "paper"])
+    assert found[0].protocol == nearest
+    of_model = [one for one in found if one.other_model is None]
+    assert [one.other_data for one in of_model] == sorted(one.other_data for one in of_model)
+    assert not of_model[0].other_data and of_model[-1].other_data
+
+
+def test_a_data_set_without_a_split_may_be_the_protocols() -> None:
+    user = as_user_writes(CITYSCAPES, _set("train_dataloader.dataset", {"type": "CityscapesDataset"}))
+    found = against(CITYSCAPES, user)
+    assert "training data" in found.unknown and found.comparable
+    assert departures(against(FCN, user))["training data"] == "Cityscapes, split not named"
+    val = {"type": "CityscapesDataset", "data_prefix": {"img_path": "leftImg8bit/val"}}
+    found = against(CITYSCAPES, as_user_writes(CITYSCAPES, _set("train_dataloader.dataset", val)))
+    assert departures(found)["training data"] == "Cityscapes val"
+
+
+@pytest.mark.parametrize("gpus", [0, -3])
+def test_a_training_is_on_one_gpu_or_more(gpus: int) -> None:
+    with pytest.raises(BenchError, match=rf"--gpus is {gpus}: give 1 or more"):
+        audit(as_user_writes(FCN), [load_protocol(FCN)], gpus=gpus)
 
 
 def test_detectors_of_one_stage_are_told_apart() -> None:
@@ -390,6 +471,27 @@ def test_a_config_of_detectron2_and_its_defaults(tmp_path: Path) -> None:
     alone = against(C4, read_config(file))
     assert set(alone.unknown) > {"batch", "input", "learning rate"}
     assert any("base.yaml is not at hand" in note for note in alone.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("DATASETS: {TRAIN: ('voc_2007_trainval',)}", "DATASETS.TRAIN"),
+        ("DATASETS: {TRAIN: voc_2007_trainval voc_2012_trainval}", "DATASETS.TRAIN"),
+        ("DATASETS: {TEST: 3}", "DATASETS.TEST"),
+        ("SOLVER: {STEPS: (18000, 22000)}", "SOLVER.STEPS"),
+    ],
+)
+def test_a_list_of_detectron2_that_is_a_text_is_refused(text: str, place: str) -> None:
+    """Within braces, YAML ends the text `(a, b)` at the comma."""
+    with pytest.raises(BenchError, match=rf"^{place} is .*, not a list: write \[a, b\]"):
+        detectron2_facts(yaml.safe_load(text), whole=True)
+
+
+def test_a_text_that_is_a_name_is_one_data_set() -> None:
+    for train in ("coco_2017_train", "('coco_2017_train')", "('coco_2017_train',)"):
+        facts, _ = detectron2_facts({"DATASETS": {"TRAIN": train}}, whole=True)
+        assert facts["training data"] == "COCO train2017"
 
 
 @pytest.mark.parametrize(

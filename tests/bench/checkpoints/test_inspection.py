@@ -286,6 +286,15 @@ def test_average_pooling_shortcuts(save: Save, resnet18_state: StateDict) -> Non
     assert "average-pooling shortcuts" in problems(save(state))
 
 
+def test_a_tensor_of_no_known_part_beside_the_backbone_is_said(save: Save, resnet18_state: StateDict) -> None:
+    state = {f"backbone.{name}": value for name, value in resnet18_state.items()}
+    more = {"backbone.adapter.0.bias": torch.zeros(3), "backbone.fc.bias": torch.zeros(3), "mask_token": torch.zeros(3)}
+    found = inspect_checkpoint(save(state | more))
+    assert not found.problems and left_over(found)["unknown, beside the backbone's own"] == 1
+    assert [note for note in found.notes if "no known part (backbone.adapter.0.bias): if its network" in note]
+    assert not [note for note in inspect_checkpoint(save(state)).notes if "no known part" in note]
+
+
 def test_unexplained_tensor_in_the_backbone(save: Save, resnet18_state: StateDict) -> None:
     message = problems(save(with_prefix(resnet18_state | {"layer5.0.conv1.weight": torch.randn(2, 2, 1, 1)}, "m.")))
     assert "1 tensor(s) look like parts of the backbone that resnet18 lacks: `m.layer5.0.conv1.weight`" in message

@@ -40,13 +40,12 @@ def test_each_format_is_recognized_and_can_be_used(make: Callable[..., Path], tm
         (root / "data.yaml").write_text("train: images/train\nnames: [weed, crop]\n")
     if make is masks_data:
         (root / "classes.txt").write_text("".join(f"kind {value}\n" for value in range(5)))
-    file, found = describe(root)
+    file, report = describe(root)
     said = read_own(root).said
     assert (said.format, said.train, said.val, said.ignore) == (wanted.format, wanted.train, wanted.val, wanted.ignore)
     expected = {0: "rust"} if make is voc_data else dict(wanted.classes)  # no object is a crack
     assert dict(said.classes) == expected and said.name == "my-data" and file == root / DESCRIPTION
-    assert not check_own(root).errors
-    assert sum(found.counts.values()) > 0
+    assert not report.errors and report.fingerprint == check_own(root).fingerprint
 
 
 def test_one_part_alone_is_shared_out(tmp_path: Path) -> None:
@@ -95,7 +94,9 @@ def test_roboflow_like_exports(tmp_path: Path) -> None:
             (root / part).rename(root / name)
         (root / name / "_annotations.coco.json").write_text(json.dumps(content))
     shutil.copytree(root / "valid", root / "test")
-    describe(root)
+    _, report = describe(root)
+    bolts = sum(split.histogram["bolt"] for split in report.splits.values())
+    assert f"3: bolt  # {bolts} objects\n" in (root / DESCRIPTION).read_text() and bolts == 7  # without those of test
     own = read_own(root)
     assert (own.said.train.images, own.said.val and own.said.val.annotations) == (
         "train",
@@ -162,6 +163,47 @@ def test_what_cannot_be_described_is_told(tmp_path: Path) -> None:
     assert str(error.value).count("\n") == 0
 
 
+@pytest.mark.parametrize(("mode", "words"), [("RGB", "RGB"), ("I;16", "16-bit"), ("1", "1-bit"), ("RGBA", "RGBA")])
+@pytest.mark.parametrize("ending", [".png", "_mask.png"])
+def test_masks_of_another_kind_are_told_from_photographs(tmp_path: Path, mode: str, words: str, ending: str) -> None:
+    root = undescribed(masks_data, tmp_path)
+    for file in sorted((root / "masks").rglob("*.png")):
+        labels = np.array(Image.open(file))
+        other = Image.fromarray(labels.astype(np.uint16)) if mode == "I;16" else Image.fromarray(labels).convert(mode)
+        file.unlink()
+        other.save(file.with_name(f"{file.stem}{ending}"))
+    with pytest.raises(BenchError, match=f"7 images and 7 PNGs .* such as masks/train/0{ending}, .* are {words}: conv"):
+        describe(root)
+    assert not (root / DESCRIPTION).exists()
+
+
+def test_photographs_of_equal_names_are_no_masks(tmp_path: Path) -> None:
+    for folder in ("day", "night"):
+        save(picture(len(folder)), tmp_path / folder / "0.png")
+    with pytest.raises(BenchError, match="has 2 images, but no annotations"):
+        guess(tmp_path)
+
+
+def test_polygons_in_texts_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    polygon = "1 0.1 0.1 0.3 0.1 0.3 0.3\n"
+    root = undescribed(yolo_data, tmp_path / "mixed", lines=f"0 0.5 0.5 0.25 0.5\n{polygon}")
+    assert run(["data", "describe", str(root)]) == 1
+    out, err = capsys.readouterr()
+    assert "1 of 14 objects in YOLO's text are polygons, such as those in labels/train/0.txt: convert" in err
+    assert not out and not (root / DESCRIPTION).exists()
+    other = undescribed(yolo_data, tmp_path / "both")
+    (other / "polygons").mkdir()
+    (other / "polygons" / "0.txt").write_text(polygon)
+    _, report = describe(other)
+    assert not report.errors
+
+
+def test_counts_are_left_out_where_something_is_wrong(tmp_path: Path) -> None:
+    root = undescribed(yolo_data, tmp_path, lines="0 5 5 2 5\n")
+    _, report = describe(root)
+    assert len(report.errors) == 1 and " objects\n" not in (root / DESCRIPTION).read_text()
+
+
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
@@ -188,6 +230,17 @@ def test_the_commands_of_a_new_user(tmp_path: Path, capsys: pytest.CaptureFixtur
     (root / "train" / "0.png").unlink()
     assert run(["data", "check", str(root)]) == 1
     assert "train/0.png is missing" in capsys.readouterr().out
+
+
+def test_a_folder_without_data_sets_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(picture(0), tmp_path / "photos" / "0.png")
+    for folder, words in (("photos", "for data of your own run `densebench data describe"), ("no", "is no folder")):
+        assert run(["data", "check", str(tmp_path / folder)]) == 1
+        out, err = capsys.readouterr()
+        assert not out and words in err and err.count("error") == 1
+    (tmp_path / "photos" / "coco").mkdir()
+    assert run(["data", "check", str(tmp_path / "photos")]) == 1
+    assert "coco2017 in" in capsys.readouterr().out
 
 
 def test_what_knows_data_roots_knows_own_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

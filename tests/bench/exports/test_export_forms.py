@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -161,3 +162,20 @@ def test_the_command(exported: dict[str, ExportedBackbone], tmp_path: Path, caps
     assert "frozen_stages=-1" in text and "| architecture | resnet18 |" in text
     assert run(["export", str(folder), "--format", "keras"]) == 1
     assert "choose one of" in capsys.readouterr().err
+    named = ["export", str(folder), "--format", "timm", "--out", str(tmp_path / "named")]
+    assert run([*named, "--name", "other"]) == 0
+    assert "# other\n" in (tmp_path / "named/README.md").read_text()
+    assert read_exported(folder).card == exported[RESNET].card
+    assert run([*named, "--name", "no name"]) == 1
+    assert "name 'no name'" in capsys.readouterr().err
+    assert run([*named, "--unfinished"]) == 1
+    assert "--unfinished is of runs" in capsys.readouterr().err
+
+
+def test_the_folder_that_one_is_in(
+    exported: dict[str, ExportedBackbone], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(exported[RESNET].folder, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    assert run(["export", ".", "--format", "timm"]) == 0
+    assert (tmp_path / "here-timm/README.md").is_file()

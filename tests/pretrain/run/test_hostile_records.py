@@ -61,10 +61,10 @@ def test_a_line_of_a_log_that_is_nested_deeply_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_missing_folder_and_one_of_several_runs_are_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(PretrainError, match="there is no folder .*/none: give that of a pretraining run"):
+    with pytest.raises(PretrainError, match=r"there is no folder .*/none: give that of a pretraining run"):
         read_record(tmp_path / "none")
     for name in "dcba":
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").touch()
-    with pytest.raises(PretrainError, match="it has no run.json; it holds runs: a, b, c, …$"):
+    with pytest.raises(PretrainError, match=r"it has no run.json; it holds runs: a, b, c, …$"):
         read_record(tmp_path)

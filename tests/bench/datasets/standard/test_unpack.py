@@ -176,7 +176,7 @@ def test_a_cut_archive_is_told_as_cut_whatever_length_it_seems_to_state(
     archive.write_bytes(archive.read_bytes()[:left])
     usage = shutil.disk_usage(tmp_path)._replace(free=module.RESERVE + 10_000)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(BenchError, match="x.tgz is damaged or cut short"):
+    with pytest.raises(BenchError, match=r"x\.tgz is damaged or cut short"):
         unpack(archive, tmp_path / "out")
 
 
