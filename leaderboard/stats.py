@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -46,9 +45,9 @@ class Source:
     @classmethod
     def of(cls, names: tuple[str, ...], shares: Floats, df: float | None = None) -> Source:
         """The error that comes from the draw of `names`, at least two, in any order."""
-        if any(one > other for one, other in pairwise(names)):
-            order = sorted(range(len(names)), key=names.__getitem__)
-            names, shares = tuple(names[place] for place in order), shares[order]
+        ordered = tuple(sorted(names))
+        if names != ordered:
+            names, shares = ordered, shares[sorted(range(len(names)), key=names.__getitem__)]
         df = len(names) - 1 if df is None else df
         return cls(float(np.square(shares).sum()) * (df + 1) / df, df, names, shares)
 
