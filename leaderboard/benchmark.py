@@ -31,7 +31,7 @@ site = Path(sys.argv[2], "page") if sys.argv[3] == "page" else None
 report = build(Path(sys.argv[1]), csv=Path(sys.argv[2], "table.csv"), site=site)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 spent = f"{time.perf_counter() - start:.1f} s ({time.process_time():.1f} s of CPU)"
-print(f"{spent}, {peak:.0f} MiB at most, {report.rows} rows")
+print(f"{spent}, {peak:.0f} MiB at most, {report.values} values")
 """
 
 
