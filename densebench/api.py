@@ -47,12 +47,13 @@ class Backbone(nn.Module):
         return [self.network(pixels)] if stages is None else list(stages(pixels))
 
 
-def load_backbone(checkpoint: str | Path, *, work: str | Path = WORK, **card_fields: Any) -> Backbone:
+def load_backbone(checkpoint: str | Path, **card_fields: Any) -> Backbone:
     """The backbone of an exported folder or of any checkpoint that `densebench inspect` can read, in evaluation mode.
 
-    A checkpoint that is not exported is imported into `work` first, with proof that every tensor is filled and none is
-    left over; `card_fields` (such as `color_order`, `mean`, `std`, `prefix`, `architecture`) go to
-    `bench.checkpoints.import_checkpoint`. `random:resnet50` is random initialization.
+    A checkpoint that is not exported is imported first, with proof that every tensor is filled and none is left over,
+    in a temporary folder: what it is called here is no submission's name. `card_fields` (such as `color_order`, `mean`,
+    `std`, `prefix`, `architecture`) go to `bench.checkpoints.import_checkpoint`. `random:resnet50` is random
+    initialization.
 
     Raises:
         DenseBenchError: it cannot be read, or does not fill a network that is known.
@@ -61,11 +62,12 @@ def load_backbone(checkpoint: str | Path, *, work: str | Path = WORK, **card_fie
     from bench.checkpoints.given import submission_name
     from pretrain.exported import is_exported, read_exported
 
-    folder = Path(checkpoint)
-    if card_fields or not is_exported(folder):
+    if card_fields or not is_exported(Path(checkpoint)):
         name = card_fields.pop("name", None) or submission_name(str(checkpoint))
-        folder = import_checkpoint(checkpoint, name=name, work=Path(work), **card_fields)
-    exported = read_exported(folder)
+        with tempfile.TemporaryDirectory() as work:
+            exported = read_exported(import_checkpoint(checkpoint, name=name, work=Path(work), **card_fields))
+    else:
+        exported = read_exported(Path(checkpoint))
     return Backbone(exported.build(), exported.card).eval()
 
 

@@ -49,7 +49,7 @@ def test_a_backbone_normalizes_as_its_card_says(tmp_path: Path) -> None:
         expected = read_exported(folder).build().eval().features((images / 255 - mean) / std)
         assert all(torch.equal(a, b) for a, b in zip(maps, expected, strict=True))
         assert all(torch.equal(a, b) for a, b in zip(maps, backbone(images / 255), strict=True))
-        swapped = densebench.load_backbone(folder, work=tmp_path / "other", name="swapped", color_order="BGR")
+        swapped = densebench.load_backbone(folder, color_order="BGR")
         order = torch.tensor([2, 1, 0])
         assert all(
             torch.equal(a, b)
@@ -67,6 +67,20 @@ def test_a_backbone_normalizes_as_its_card_says(tmp_path: Path) -> None:
     ]
 
 
+def test_files_of_one_name_and_weights_of_a_submission_can_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed in range(2):
+        submitted = import_checkpoint(f"random:resnet18:{seed}", name=f"net{seed}", work=tmp_path / "densebench-work")
+        Path(f"{seed}").mkdir()
+        torch.save(read_exported(submitted).tensors, f"{seed}/checkpoint.pth")
+    loaded = [densebench.load_backbone(f"{seed}/checkpoint.pth") for seed in range(2)]
+    assert [one.card.name for one in loaded] == ["checkpoint", "checkpoint"]
+    weights = [one.network.state_dict()["conv1.weight"] for one in loaded]
+    assert not torch.equal(*weights)
+
+
 def test_every_path_may_be_text(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings: dict[str, Any] = {"epochs": 1, "batch_size": 8, "precision": "fp32", "method__queue": 32}
@@ -74,7 +88,7 @@ def test_every_path_may_be_text(tiny_data: Path, tmp_path: Path, monkeypatch: py
     assert run == Path("run")
     assert densebench.export("run") == Path("run/export")
     assert densebench.export("run", out="there") == Path("there")
-    assert densebench.load_backbone("random:resnet18", work="work").card.architecture == "resnet18"
+    assert densebench.load_backbone("random:resnet18").card.architecture == "resnet18"
     with pytest.raises(DenseBenchError, match="no-data"):
         densebench.submit("there", name="net", data="no-data", work="work")
 
