@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -159,7 +159,7 @@ def read_backbone(
         rows=rows,
         left_over=left_over,
         notes=(
-            *(*container.notes, *choice.notes, *value_notes),
+            *(*_ours(path), *container.notes, *choice.notes, *value_notes),
             *(*conventions(chosen, expected, left_over, implied, said), *beside.notes),
         ),
         problems=(
@@ -169,6 +169,19 @@ def read_backbone(
         ),
     )
     return inspection, filled
+
+
+def _ours(path: Path) -> Iterator[str]:
+    """What files of our own next to the weights tell of them."""
+    folder = path.parent
+    if path.name == WEIGHTS and is_exported(folder):
+        card = read_card(folder)
+        yield f"{CARD} says what it is and is taken over: {printable_name(card.name)}, {printable_name(card.method)}"
+    elif (folder / "run.json").is_file():
+        yield (
+            "it is of a pretraining run: `densebench export` of its folder writes the backbone with a card, which says "
+            "method, data and normalization"
+        )
 
 
 def _beside(path: Path, named: str | None) -> Declared:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from synthetic_nets import StateDict, trained_like, with_prefix
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from bench.checkpoints import Inspection, inspect_checkpoint
+from bench.checkpoints import Inspection, import_checkpoint, inspect_checkpoint
 from bench.checkpoints.inspection import read_backbone
 from bench.checkpoints.rendering import render
 from bench.errors import BenchError
@@ -284,6 +284,15 @@ def test_average_pooling_shortcuts(save: Save, resnet18_state: StateDict) -> Non
         for n, t in resnet18_state.items()
     }
     assert "average-pooling shortcuts" in problems(save(state))
+
+
+def test_files_of_our_own_are_said_to_be(save: Save, resnet18_state: StateDict, tmp_path: Path) -> None:
+    file = save({"method": with_prefix(resnet18_state, "backbone.")})
+    assert not [note for note in inspect_checkpoint(file).notes if "pretraining run" in note]
+    (file.parent / "run.json").touch()
+    assert [note for note in inspect_checkpoint(file).notes if "`densebench export` of its folder" in note]
+    folder = import_checkpoint("random:resnet18", name="net", work=tmp_path / "work")
+    assert "card.json says what it is and is taken over: net, random initialisation" in inspect_checkpoint(folder).notes
 
 
 def test_a_tensor_of_no_known_part_beside_the_backbone_is_said(save: Save, resnet18_state: StateDict) -> None:
