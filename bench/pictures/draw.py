@@ -57,13 +57,21 @@ def principal_colors(maps: Sequence[NDArray[np.floating]]) -> list[RGB]:
     ]
 
 
-def address(picture: RGB, *, smooth: bool) -> str:
-    """A picture of `WIDTH` as a PNG in a data URL; `smooth` for photographs, not for classes and cells."""
+def address(picture: RGB, shape: tuple[int, ...], *, smooth: bool) -> str:
+    """A picture of `WIDTH`, in the proportions of `shape` (H, W, ...), as a PNG in a data URL.
+
+    `smooth` is for photographs, not for classes and cells.
+    """
     image = Image.fromarray(picture)
-    size = (WIDTH, max(1, round(image.height * WIDTH / image.width)))
+    size = (WIDTH, max(1, round(shape[0] * WIDTH / shape[1])))
     content = io.BytesIO()
     image.resize(size, Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST).save(content, "PNG")
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+
+
+def addresses(pictures: Sequence[RGB], labels: Sequence[RGB], *, smooth: bool) -> list[str]:
+    """Each picture as `address` gives it, in the proportions of its image's labels: probes scale all to one size."""
+    return [address(one, of.shape, smooth=smooth) for one, of in zip(pictures, labels, strict=True)]
 
 
 def sample(names: Sequence[str], count: int) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jinja2 import Environment, StrictUndefined
 
 from bench.pictures.collect import Sheet
-from bench.pictures.draw import WIDTH, address
+from bench.pictures.draw import WIDTH, addresses
 from leaderboard.base.html import readable
 
 _TEMPLATE = """<!doctype html>
@@ -52,10 +52,10 @@ def render(sheets: Sequence[Sheet]) -> str:
 
 
 def _rows(sheet: Sheet) -> list[dict[str, object]]:
-    rows = [("Images", "as the probe sees them", sheet.images, True), ("Labels", "classes", sheet.labels, False)]
+    rows = [("Images", "at the probe's resolution", sheet.images, True), ("Labels", "classes", sheet.labels, False)]
     for seen in sheet.seen:
         rows += [(seen.name, seen.value, seen.predictions, False), (seen.name, "features", seen.features, False)]
     return [
-        {"name": name, "what": what, "pictures": [address(one, smooth=smooth) for one in pictures]}
+        {"name": name, "what": what, "pictures": addresses(pictures, sheet.labels, smooth=smooth)}
         for name, what, pictures, smooth in rows
     ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.pictures.collect import Sheet
-from bench.pictures.draw import RGB, address
+from bench.pictures.draw import RGB, addresses
 from leaderboard.records.extras import PictureRow, PictureTable
 from pretrain.data.batches import open_images
 from pretrain.exported import read_card
@@ -16,9 +16,9 @@ from pretrain.run.pictures import Gallery
 def seen_tables(sheets: Sequence[Sheet]) -> Iterator[PictureTable]:
     """A table for each sheet and submission: images, labels, predictions and features."""
     for sheet in sheets:
-        common = [_row("image", sheet.images, smooth=True), _row("labels", sheet.labels)]
+        common = [_row("image", sheet.images, sheet, smooth=True), _row("labels", sheet.labels, sheet)]
         for seen in sheet.seen:
-            own = [_row(f"prediction, {seen.value}", seen.predictions), _row("features", seen.features)]
+            own = [_row(f"prediction, {seen.value}", seen.predictions, sheet), _row("features", seen.features, sheet)]
             yield PictureTable(sha256=seen.sha256, title=sheet.title, rows=(*common, *own))
 
 
@@ -39,5 +39,5 @@ def found_tables(runs: Sequence[Path], images: Path) -> Iterator[PictureTable]:
             yield PictureTable(sha256=read_card(run / "export").sha256, title="Found in pretraining images", rows=rows)
 
 
-def _row(name: str, pictures: Sequence[RGB], *, smooth: bool = False) -> PictureRow:
-    return PictureRow(name=name, pictures=tuple(address(one, smooth=smooth) for one in pictures))
+def _row(name: str, pictures: Sequence[RGB], sheet: Sheet, *, smooth: bool = False) -> PictureRow:
+    return PictureRow(name=name, pictures=tuple(addresses(pictures, sheet.labels, smooth=smooth)))

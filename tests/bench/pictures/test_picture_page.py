@@ -11,7 +11,7 @@ from PIL import Image
 
 from bench.errors import BenchError
 from bench.pictures.collect import collect
-from bench.pictures.draw import NOT_COUNTED, address, class_map, palette, principal_colors, sample
+from bench.pictures.draw import NOT_COUNTED, address, addresses, class_map, palette, principal_colors, sample
 from bench.pictures.page import render
 from bench.submit import plan_submission, submit
 
@@ -59,9 +59,10 @@ def test_the_sample_does_not_depend_on_the_order() -> None:
     assert sorted(sample(["\udce9.jpg", "a.jpg"], 5)) == [0, 1]  # a name that is not UTF-8
 
 
-def test_a_picture_travels_in_the_page() -> None:
-    data = base64.b64decode(address(np.zeros((2, 4, 3), np.uint8), smooth=False).partition(",")[2])
-    assert Image.open(io.BytesIO(data)).size == (240, 120)
+def test_a_picture_travels_in_the_page_in_the_proportions_of_its_labels() -> None:
+    square, wide = np.zeros((4, 4, 3), np.uint8), np.zeros((2, 4, 3), np.uint8)
+    for found in (address(square, wide.shape, smooth=False), *addresses([square], [wide], smooth=True)):
+        assert Image.open(io.BytesIO(base64.b64decode(found.partition(",")[2]))).size == (240, 120)
 
 
 @pytest.mark.slow

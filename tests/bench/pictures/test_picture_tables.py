@@ -38,7 +38,9 @@ def test_each_submission_has_a_table_with_the_images_of_the_sheet(tmp_path: Path
     assert table.title == "VOC, linear"
     assert [row.name for row in table.rows] == ["image", "labels", "prediction, mIoU 17.5", "features"]
     drawn = [(image, True), (labels, False), (others[2], False), (others[3], False)]
-    assert [row.pictures for row in table.rows] == [(address(one, smooth=smooth),) for one, smooth in drawn]
+    assert [row.pictures for row in table.rows] == [
+        (address(one, labels.shape, smooth=smooth),) for one, smooth in drawn
+    ]
 
 
 def test_objects_of_a_run_stand_with_its_exported_weights(tmp_path: Path) -> None:
