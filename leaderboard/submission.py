@@ -100,20 +100,19 @@ class Chapter:
                 f"{where} there is no random initialisation beside {label}, so nothing can be said of what it gains: "
                 f"`densebench submit random:{self.track.architecture}` adds it."
             )
-        over_random = [(line, gain) for line in self.lines for gain in line.gains if gain.over.id == random.id]
-        gains = [gain for _, gain in over_random]
-        tested = [gain for gain in gains if gain.p is not None]
+        gains = [(line, gain) for line in self.lines for gain in line.gains if gain.over.id == random.id]
+        tested = [(line, gain) for line, gain in gains if gain.p is not None]
         if not tested:
             return (
                 f"{where}, {label} was run too few times for a test against random initialisation: "
                 f"nothing can be said of what it gains.{standing}"
             )
-        p = np.array([[gain.p for gain in tested]], np.float64)
+        p = np.array([[gain.p for _, gain in tested]], np.float64)
         (rejected,) = holm(lambda level: p <= level, 1, len(tested))
-        found = [gain for gain, different in zip(tested, rejected, strict=True) if different]
+        found = [gain for (_, gain), different in zip(tested, rejected, strict=True) if different]
         better = sum(gain.difference.mean > 0 for gain in found)
         worse = len(found) - better
-        lines = [line for line, gain in over_random if gain.p is not None]
+        lines = [line for line, _ in tested]
         values, zeros = ([value for _, value in self._values_of(row, lines)] for row in (self.standing.entry, random))
         untested = f", not tested under {len(gains) - len(tested)}" * (len(gains) > len(tested))
         return (

@@ -49,9 +49,14 @@ class Audit:
     """Whether one trains on a share of the data set's labels that the other does not have."""
 
     @property
+    def decisive(self) -> int:
+        """Number of deviations that forbid putting a result beside the protocol's."""
+        return sum(deviation.decisive for deviation in self.deviations)
+
+    @property
     def comparable(self) -> bool:
         """Whether nothing that is known forbids putting a result beside the protocol's."""
-        return not any(deviation.decisive for deviation in self.deviations)
+        return not self.decisive
 
     @property
     def other_model(self) -> str | None:
@@ -95,9 +100,8 @@ def audit(user: UserConfig, protocols: Sequence[Protocol], *, gpus: int | None =
 
 
 def _distance(one: Audit) -> tuple[bool, bool, bool, int, int, str]:
-    decisive = sum(deviation.decisive for deviation in one.deviations)
     other_model = one.other_model is not None
-    return other_model, one.other_data, one.other_share, decisive, len(one.deviations), one.protocol
+    return other_model, one.other_data, one.other_share, one.decisive, len(one.deviations), one.protocol
 
 
 def _facts(user: UserConfig, gpus: int | None) -> tuple[Facts, tuple[str, ...]]:

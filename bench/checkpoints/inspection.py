@@ -24,6 +24,7 @@ from bench.checkpoints.timm_namings import declared_layouts
 from bench.checkpoints.values import check_values
 from bench.errors import BenchError
 from leaderboard.base.printable import printable_name
+from leaderboard.records import Card
 from pretrain.errors import PretrainError
 from pretrain.exported import CARD, WEIGHTS, is_exported, read_card
 from pretrain.nets.architectures import ViTArchitecture, find_architecture
@@ -119,7 +120,8 @@ def read_backbone(
         path = weights_of(path)
     container = read_container(path)
     try:
-        beside = _beside(path, architecture)
+        card = _card(path)
+        beside = declared(path) if card is None else _declared_by(card, architecture)
         if architecture is not None:
             candidates = find_named(container.leaves, _known(architecture))
         else:
@@ -159,7 +161,7 @@ def read_backbone(
         rows=rows,
         left_over=left_over,
         notes=(
-            *(*_ours(path), *container.notes, *choice.notes, *value_notes),
+            *(*_ours(path, card), *container.notes, *choice.notes, *value_notes),
             *(*conventions(chosen, expected, left_over, implied, said), *beside.notes),
         ),
         problems=(
@@ -171,31 +173,31 @@ def read_backbone(
     return inspection, filled
 
 
-def _ours(path: Path) -> Iterator[str]:
+def _card(path: Path) -> Card | None:
+    """The card next to the weights."""
+    return read_card(path.parent) if path.name == WEIGHTS and is_exported(path.parent) else None
+
+
+def _ours(path: Path, card: Card | None) -> Iterator[str]:
     """What files of our own next to the weights tell of them."""
-    folder = path.parent
-    if path.name == WEIGHTS and is_exported(folder):
-        card = read_card(folder)
+    if card is not None:
         yield f"{CARD} says what it is and is taken over: {printable_name(card.name)}, {printable_name(card.method)}"
-    elif (folder / "run.json").is_file():
+    elif (path.parent / "run.json").is_file():
         yield (
             "it is of a pretraining run: `densebench export` of its folder writes the backbone with a card, which says "
             "method, data and normalization"
         )
 
 
-def _beside(path: Path, named: str | None) -> Declared:
-    """What a card or a configuration next to the weights says.
+def _declared_by(card: Card, named: str | None) -> Declared:
+    """What a card says of the network.
 
     Next to a card the caller can name no other network: recipe, mean and std of the card are those of its own.
     """
-    if path.name != WEIGHTS or not is_exported(path.parent):
-        return declared(path)
-    name = read_card(path.parent).architecture
     try:
-        found = find_architecture(name)
+        found = find_architecture(card.architecture)
     except PretrainError:  # a false card, which the import refuses
-        return Declared({}, architecture=name)
+        return Declared({}, architecture=card.architecture)
     problems: tuple[str, ...] = ()
     if named is not None and _known(named) != found.name:
         problems = (
@@ -203,7 +205,7 @@ def _beside(path: Path, named: str | None) -> Declared:
             f"that the card was made for, or with a copy of {WEIGHTS} in a folder without {CARD}",
         )
     heads = found.heads if isinstance(found, ViTArchitecture) else None
-    return Declared({}, problems=problems, architecture=name, heads=heads)
+    return Declared({}, problems=problems, architecture=card.architecture, heads=heads)
 
 
 def _known(architecture: str) -> str:

@@ -68,8 +68,8 @@ def audit(config: Path, *, protocol: str | None = None, gpus: int | None = None,
     if nearest.comparable:
         print(f"Results may stand beside those of {nearest.protocol}{published}.")
     else:
-        decisive = sum(d.decisive for d in nearest.deviations)
-        print(f"Results must not stand beside those of {nearest.protocol}: {count(decisive, 'decisive difference')}.")
+        differences = count(nearest.decisive, "decisive difference")
+        print(f"Results must not stand beside those of {nearest.protocol}: {differences}.")
     if others and others[0].other_model is None:
         print(f"Next nearest: {others[0].protocol}, {count(len(others[0].deviations), 'difference')}.")
     return int(not nearest.comparable)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -16,7 +16,7 @@ from bench.datasets.own.description import DESCRIPTION
 from bench.datasets.own.guess import Guess, class_names, match, role
 from bench.datasets.own.objects import is_polygon
 from bench.datasets.own.pictures import files_below
-from bench.datasets.own.unmatched import yolo_keys, yolo_lines
+from bench.datasets.own.unmatched import yolo_lines
 from bench.datasets.report import Findings
 from bench.datasets.voc import LONGEST_FILE as LONGEST_XML
 from bench.errors import BenchError
@@ -41,18 +41,18 @@ def coco(folder: Path, images: list[str]) -> Guess | None:
     for image in images:
         by_name[PurePosixPath(image).name].append(image)
     names: dict[int, str] = {}
-    counts: Counter[int] = Counter()
+    used: set[int] = set()
     notes = []
     for name in chosen.values():
         content = files[name]
-        counts.update(item.category_id for item in content.objects)
+        used.update(item.category_id for item in content.objects)
         for number, label in content.categories.items():
             if names.setdefault(number, label) != label:
                 raise BenchError(
                     f"{folder / name}: category {number} is {printable_name(label)}, in another file "
                     f"{printable_name(names[number])}: number the categories of both files alike"
                 )
-    unused = [printable_name(names[number]) for number in names if not counts[number]]
+    unused = [printable_name(names[number]) for number in names if number not in used]
     if unused:
         notes.append(f"Categories without an object are left out: {', '.join(unused)}.")
     parts = {
@@ -60,12 +60,12 @@ def coco(folder: Path, images: list[str]) -> Guess | None:
         for part, name in chosen.items()
     }
     notes += [f"Not used: {name}." for name in files if name not in chosen.values()]
-    return Guess("coco", parts, {key: names[key] for key in sorted(names) if counts[key]}, notes=notes)
+    return Guess("coco", parts, {key: names[key] for key in sorted(names) if key in used}, notes=notes)
 
 
 def voc(folder: Path, images: list[str]) -> Guess | None:
     """A data set with VOC's XML files, or None."""
-    counts: Counter[str] = Counter()
+    labels: set[str] = set()
     found = []
     for name in files_below(folder, (".xml",)):
         try:
@@ -74,43 +74,39 @@ def voc(folder: Path, images: list[str]) -> Guess | None:
             continue  # the check reports it
         if tree.tag == "annotation":
             found.append(name)
-            counts.update((item.findtext("name") or "").strip() for item in tree.findall("object"))
+            labels.update((item.findtext("name") or "").strip() for item in tree.findall("object"))
     parts = match(images, found, lambda name: str(PurePosixPath(name).with_suffix("")))
-    if not parts or not counts:
+    if not parts or not labels:
         return None
     if set(parts) == {""}:
         parts = _with_lists(folder, parts[""])
-    return Guess("voc", parts, dict(enumerate(sorted(counts))))
+    return Guess("voc", parts, dict(enumerate(sorted(labels))))
 
 
 def yolo(folder: Path, images: list[str]) -> Guess | None:
     """A data set with YOLO's text files, or None."""
-    counts: Counter[int] = Counter()
-    found = []
-    for name in files_below(folder, (".txt",)):
-        keys = yolo_keys(folder / name)
-        if keys is not None:
-            found.append(name)
-            counts.update(keys)
-    parts = match(images, found, lambda name: str(PurePosixPath(name).with_suffix("")))
-    if not parts or not counts:
+    texts = {name: lines for name in files_below(folder, (".txt",)) if (lines := yolo_lines(folder / name)) is not None}
+    parts = match(images, texts, lambda name: str(PurePosixPath(name).with_suffix("")))
+    if not parts:
         return None
-    _refuse_polygons(folder, found, {where["annotations"] for where in parts.values()})
+    _refuse_polygons(folder, texts, {where["annotations"] for where in parts.values()})
+    used = {int(line[0]) for lines in texts.values() for line in lines}
     names = _yolo_names(folder) or dict(enumerate(class_names(folder)))
-    unnamed = [key for key in sorted(counts) if key not in names]
+    unnamed = [key for key in sorted(used) if key not in names]
     notes = [f"No name was found for {', '.join(map(str, unnamed))}: write it."] if unnamed else []
-    classes = {key: names.get(key, f"class_{key}") for key in sorted({*names, *counts})}
+    classes = {key: names.get(key, f"class_{key}") for key in sorted({*names, *used})}
     return Guess("yolo", parts, classes, notes=notes)
 
 
-def _refuse_polygons(folder: Path, texts: list[str], used: set[str]) -> None:
+def _refuse_polygons(folder: Path, texts: Mapping[str, list[list[float]]], used: set[str]) -> None:
     """Raise BenchError if texts in the folders that are used hold polygons: no description makes them boxes."""
-    of_parts = [text for text in texts if any(PurePosixPath(text).is_relative_to(where) for where in used)]
-    lines = {text: yolo_lines(folder / text) or [] for text in of_parts}
-    polygons = {text: sum(map(is_polygon, found)) for text, found in lines.items() if any(map(is_polygon, found))}
+    of_parts = {
+        text: lines for text, lines in texts.items() if any(PurePosixPath(text).is_relative_to(where) for where in used)
+    }
+    polygons = {text: number for text, lines in of_parts.items() if (number := sum(map(is_polygon, lines)))}
     if polygons:
         raise BenchError(
-            f"{folder}: {sum(polygons.values()):,} of {sum(map(len, lines.values())):,} objects in YOLO's text are "
+            f"{folder}: {sum(polygons.values()):,} of {sum(map(len, of_parts.values())):,} objects in YOLO's text are "
             f"polygons, such as those in {next(iter(polygons))}: convert them to boxes (class, x and y of the center, "
             "width, height), or to COCO's JSON, which keeps the masks"
         )

@@ -17,12 +17,6 @@ from leaderboard.base.files import read_bounded
 _LONGEST: Final = 2**20
 
 
-def yolo_keys(file: Path) -> list[int] | None:
-    """The classes in a text file of boxes; None for another one."""
-    lines = yolo_lines(file)
-    return None if lines is None else [int(line[0]) for line in lines]
-
-
 def yolo_lines(file: Path) -> list[list[float]] | None:
     """The numbers in a text file of boxes or of polygons, a class and at least four each; None for another one."""
     try:
@@ -44,7 +38,7 @@ def report_unmatched(own: Own, parts: Mapping[PartName, Listed], findings: Findi
     for name, listed in parts.items():
         folder = own.folder / own.part(name).annotations
         texts = [folder / one for one in files_below(folder, (".txt",))]
-        left = [text for text in texts if text not in matched and yolo_keys(text)]
+        left = [text for text in texts if text not in matched and yolo_lines(text)]
         if not left:
             continue
         images, with_text = len(listed.images), len(listed.annotations)
